@@ -1,0 +1,318 @@
+"""The tables of the controller.
+
+Every row that belongs to a tenant names it. Ids are text (`protocol.ids`), times are
+`Moment`, hashes and records are bytes, JSON is text. A change here needs a migration
+in `controller.db.migrations`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from controller.db.columns import Moment
+
+SCHEMA_VERSION = "0001"
+"""The newest migration that this code knows; versions are four digits and only grow."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _tenant(*, primary_key: bool = False) -> Column[Any]:
+    return Column(
+        "tenant_id", Text, ForeignKey("tenants.id"), nullable=False, primary_key=primary_key
+    )
+
+
+def _machine(*, primary_key: bool = False) -> Column[Any]:
+    return Column(
+        "machine_id", Text, ForeignKey("machines.id"), nullable=False, primary_key=primary_key
+    )
+
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("recovery_public", LargeBinary),
+    Column("dedup_scope", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("retired_at", Moment),
+)
+
+operators = Table(
+    "operators",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    # "all", or tenant ids with commas between them.
+    Column("scope", Text, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("bundle", LargeBinary),
+    Column("uses", Integer, nullable=False),
+    Column("uses_left", Integer, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+    Index(None, "tenant_id"),
+)
+
+machines = Table(
+    "machines",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    Column("name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("public_key_hash", LargeBinary, nullable=False, unique=True),
+    Column("sealing_key", LargeBinary),
+    Column("sealing_proof", LargeBinary),
+    Column("hostname", Text, nullable=False),
+    Column("agent_version", Text, nullable=False),
+    Column("enrolled_at", Moment, nullable=False),
+    Column("last_seen_at", Moment),
+    Column("inventory_root", LargeBinary),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+enrollments = Table(
+    "enrollments",
+    metadata,
+    Column("token_id", Text, ForeignKey("tokens.id"), primary_key=True),
+    Column("public_key_hash", LargeBinary, primary_key=True),
+    _tenant(),
+    _machine(),
+    Column("at", Moment, nullable=False),
+    Index(None, "machine_id"),
+)
+
+machine_tags = Table(
+    "machine_tags",
+    metadata,
+    _machine(primary_key=True),
+    Column("tag", Text, primary_key=True),
+    _tenant(),
+    Index(None, "tenant_id", "tag"),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    # Lower-case hexadecimal; a serial has up to 159 bits.
+    Column("serial", Text, primary_key=True),
+    Column("machine_id", Text, ForeignKey("machines.id")),
+    Column("operator_id", Text, ForeignKey("operators.id")),
+    Column("tenant_id", Text, ForeignKey("tenants.id")),
+    Column("issued_at", Moment, nullable=False),
+    Column("not_after", Moment, nullable=False),
+    Column("revoked_at", Moment),
+    Index(None, "machine_id"),
+    Index(None, "operator_id"),
+)
+
+sections = Table(
+    "sections",
+    metadata,
+    _tenant(primary_key=True),
+    Column("hash", LargeBinary, primary_key=True),
+    # zstd of the encoded section.
+    Column("body", LargeBinary, nullable=False),
+)
+
+inventories = Table(
+    "inventories",
+    metadata,
+    _machine(primary_key=True),
+    Column("at", Moment, primary_key=True),
+    _tenant(),
+    Column("root", LargeBinary, nullable=False),
+    # JSON: name of the section → hash of its body, in hexadecimal.
+    Column("manifest", Text, nullable=False),
+    Index(None, "tenant_id", "at"),
+)
+
+backup_sets = Table(
+    "backup_sets",
+    metadata,
+    _machine(primary_key=True),
+    _tenant(),
+    Column("order_id", Text, nullable=False),
+    Column("paths", LargeBinary, nullable=False),
+    Column("schedule", Text, nullable=False),
+    Column("set_at", Moment, nullable=False),
+    Index(None, "tenant_id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    # The id of the order.
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    Column("action", Text, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("operator_role", Text, nullable=False),
+    Column("submitted_at", Moment, nullable=False),
+    Column("not_before", Moment),
+    Column("deliver_by", Moment, nullable=False),
+    Column("timeout_s", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Index(None, "tenant_id", "submitted_at"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
+    _tenant(),
+    _machine(),
+    Column("state", Text, nullable=False),
+    Column("code", Text),
+    Column("message", Text),
+    Column("exit_code", Integer),
+    Column("result", LargeBinary),
+    Column("output_truncated", Boolean, nullable=False, default=False),
+    Column("offered_at", Moment),
+    Column("started_at", Moment),
+    Column("ended_at", Moment),
+    Column("lease_until", Moment),
+    UniqueConstraint("job_id", "machine_id"),
+    Index(None, "machine_id", "state"),
+    Index(None, "state", "lease_until"),
+    Index(None, "tenant_id"),
+)
+
+task_output = Table(
+    "task_output",
+    metadata,
+    Column("task_id", Text, ForeignKey("tasks.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    _tenant(),
+    Column("stream", Text, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+vault_sessions = Table(
+    "vault_sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    _machine(),
+    Column("fence", BigInteger, nullable=False),
+    Column("parent_point", Text),
+    Column("begun_at", Moment, nullable=False),
+    Column("lease_until", Moment, nullable=False),
+    Column("state", Text, nullable=False),
+    Index(None, "machine_id", "state"),
+    Index(None, "tenant_id", "state"),
+)
+
+packs = Table(
+    "packs",
+    metadata,
+    # Never used twice, so that a number kept in memory cannot come to mean another pack.
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False),
+    _tenant(),
+    Column("kind", Text, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("tenant_id", "id"),
+    # What the chunks refer to: a chunk can only lie in a pack of its own tenant.
+    UniqueConstraint("tenant_id", "number"),
+    sqlite_autoincrement=True,
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("tenant_id", Text, primary_key=True),
+    Column("id", LargeBinary, primary_key=True),
+    Column("pack_number", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", Integer, nullable=False),
+    Column("kind", Integer, nullable=False),
+    ForeignKeyConstraint(["tenant_id", "pack_number"], ["packs.tenant_id", "packs.number"]),
+    Index(None, "pack_number"),
+    sqlite_with_rowid=False,
+)
+
+points = Table(
+    "points",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    _machine(),
+    Column("received_at", Moment, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("record", LargeBinary, nullable=False),
+    Column("root_id", LargeBinary, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("new_bytes", BigInteger, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("object_key", Text, nullable=False, unique=True),
+    Index(None, "machine_id", "received_at"),
+    Index(None, "tenant_id", "received_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    # Empty for what belongs to the installation, hence no foreign key.
+    Column("tenant_id", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Moment, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    # JSON, kept byte for byte as it was hashed.
+    Column("body", Text, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
