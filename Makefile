@@ -39,3 +39,15 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The generated code is committed; `make lint` fails when it is not current.
+proto: $(READY)
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
+	    --mypy_out=quiet:. --mypy_grpc_out=quiet:. protocol/v1/*.proto
+
+lock: $(READY)
+	set -e; for name in agent controller; do \
+	    $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	        --extra $$name pyproject.toml --output-file requirements/$$name.lock; done
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	    --extra agent --extra controller --extra dev pyproject.toml --output-file requirements/dev.lock
