@@ -1,0 +1,95 @@
+"""Where the agent keeps what it knows, and what its administrator may set.
+
+Everything is under one directory: `$STEAD_HOME/agent` when that variable is set,
+`/var/lib/stead/agent` for the service, and a folder of the person's own otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from protocol.errors import Code, InvalidError, SteadError
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`agent.toml`. `deny` names actions that this machine never executes."""
+
+    link_address: str
+    enrollment_address: str
+    deny: tuple[str, ...] = ()
+
+
+def default_home() -> Path:
+    """The directory of both programs' state for whoever runs this."""
+    if home := os.environ.get("STEAD_HOME"):
+        return Path(home)
+    if os.name == "posix" and os.geteuid() == 0:
+        return Path("/var/lib/stead")
+    return Path.home() / ".local" / "share" / "stead"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHome:
+    """The agent's directory, file by file."""
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        """`Settings`, as TOML."""
+        return self.path / "agent.toml"
+
+    @property
+    def key(self) -> Path:
+        """The machine's P-256 key, PEM, mode 0600; it never leaves the machine."""
+        return self.path / "machine.key"
+
+    @property
+    def chain(self) -> Path:
+        """The machine's certificate and the issuing authority's, PEM."""
+        return self.path / "machine.pem"
+
+    @property
+    def root(self) -> Path:
+        """The installation's root certificate, PEM."""
+        return self.path / "root.pem"
+
+    @property
+    def sealing_key(self) -> Path:
+        """The machine's X25519 key for restore orders, 32 raw bytes, mode 0600."""
+        return self.path / "sealing.key"
+
+    @property
+    def vault_secret(self) -> Path:
+        """The tenant's vault secret as `protocol.vault.keys` encodes it, mode 0600."""
+        return self.path / "vault.secret"
+
+    @property
+    def journal(self) -> Path:
+        """The journal of orders and outcomes."""
+        return self.path / "journal.db"
+
+    @property
+    def cache(self) -> Path:
+        """What may be deleted at any time: it is made again."""
+        return self.path / "cache"
+
+    def load_settings(self) -> Settings:
+        """Read `agent.toml`; the error says to enroll when there is none."""
+        try:
+            text = self.settings.read_text()
+        except FileNotFoundError:
+            raise SteadError(
+                f"this machine is not enrolled: {self.settings} is not there; run "
+                "`stead-agent enroll`",
+                code=Code.PRECONDITION,
+            ) from None
+        try:
+            return msgspec.convert(tomllib.loads(text), Settings)
+        except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+            raise InvalidError(f"{self.settings}: {error}") from error

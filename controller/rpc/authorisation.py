@@ -1,0 +1,88 @@
+"""Who may call which method: the one table.
+
+A method that is not in the table is refused to everybody, and the test-suite fails
+when a service has a method without an entry. What a caller may see of an answer, the
+tenants in its scope, is decided where the answer is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from protocol.errors import DeniedError
+from protocol.identity import Identity, MachineIdentity, OperatorIdentity, Role
+
+
+class Who(StrEnum):
+    """A kind of caller."""
+
+    ANYBODY = "anybody"
+    MACHINE = "machine"
+    ADMIN = Role.ADMIN.value
+    TECHNICIAN = Role.TECHNICIAN.value
+    HELPDESK = Role.HELPDESK.value
+    AUDITOR = Role.AUDITOR.value
+
+
+UNKNOWN = frozenset({Who.ANYBODY})
+MACHINES = frozenset({Who.MACHINE})
+ADMINS = frozenset({Who.ADMIN})
+ACTING = ADMINS | {Who.TECHNICIAN}
+ORDERING = ACTING | {Who.HELPDESK}
+READING = ORDERING | {Who.AUDITOR}
+
+TABLE: Mapping[str, frozenset[Who]] = {
+    "/protocol.v1.EnrollmentService/Enroll": UNKNOWN,
+    "/protocol.v1.EnrollmentService/Renew": UNKNOWN,
+    "/protocol.v1.LinkService/Connect": MACHINES,
+    "/protocol.v1.InventoryService/Report": MACHINES,
+    "/protocol.v1.VaultService/Begin": MACHINES,
+    "/protocol.v1.VaultService/Has": MACHINES,
+    "/protocol.v1.VaultService/Put": MACHINES,
+    "/protocol.v1.VaultService/Commit": MACHINES,
+    "/protocol.v1.VaultService/Get": MACHINES | ORDERING,
+    "/protocol.v1.VaultService/ListPoints": MACHINES | READING,
+    "/protocol.v1.ControllerService/Status": READING,
+    "/protocol.v1.TenantService/AddTenant": ADMINS,
+    "/protocol.v1.TenantService/ListTenants": READING,
+    "/protocol.v1.OperatorService/AddOperator": ADMINS,
+    "/protocol.v1.OperatorService/ListOperators": ADMINS | {Who.AUDITOR},
+    "/protocol.v1.OperatorService/RevokeOperator": ADMINS,
+    "/protocol.v1.TokenService/CreateToken": ACTING,
+    "/protocol.v1.TokenService/ListTokens": ACTING | {Who.AUDITOR},
+    "/protocol.v1.TokenService/RevokeToken": ACTING,
+    "/protocol.v1.MachineService/ListMachines": READING,
+    "/protocol.v1.MachineService/RenameMachine": ACTING,
+    "/protocol.v1.MachineService/TagMachine": ACTING,
+    "/protocol.v1.MachineService/RevokeMachine": ACTING,
+    "/protocol.v1.MachineService/GetInventory": READING,
+    "/protocol.v1.MachineService/ListInventories": READING,
+    "/protocol.v1.JobService/SubmitOrder": ORDERING,
+    "/protocol.v1.JobService/ListJobs": READING,
+    "/protocol.v1.JobService/GetJob": READING,
+    "/protocol.v1.JobService/WatchJob": READING,
+    "/protocol.v1.JobService/CancelJob": ORDERING,
+    "/protocol.v1.AuditService/ListAudit": READING,
+}
+
+
+def kind_of(caller: Identity | None) -> Who | None:
+    """The kind of a caller; None for one that has no business here."""
+    match caller:
+        case None:
+            return Who.ANYBODY
+        case MachineIdentity():
+            return Who.MACHINE
+        case OperatorIdentity(role=role):
+            return Who(role.value)
+        case _:
+            return None
+
+
+def check_allowed(method: str, caller: Identity | None) -> None:
+    """Raise `DeniedError` unless the table lets this caller call this method."""
+    kind = kind_of(caller)
+    if kind is None or kind not in TABLE.get(method, frozenset()):
+        name = method.rpartition("/")[2]
+        raise DeniedError(f"{kind or 'this certificate'} may not call {name}")

@@ -1,0 +1,242 @@
+"""What happens to every call before and after its method: one interceptor.
+
+Before: the caller's certificate is believed or not, the table says whether it may
+call this, and the request is refused when it has fields that are not known. After: a
+`SteadError` leaves as a status with a refusal; anything else leaves as INTERNAL with
+a number that the log has too. Meanwhile: a call of a caller who is revoked, or whose
+certificate ends, is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+import structlog
+
+from controller import clock
+from controller.authority.trust import Peer, Trust
+from controller.rpc.authorisation import check_allowed
+from controller.rpc.refusals import refuse
+from protocol.codec import refuse_unknown
+from protocol.errors import Code, SteadError, UnavailableError
+from protocol.identity import (
+    ControllerIdentity,
+    Identity,
+    IdentityError,
+    MachineIdentity,
+    OperatorIdentity,
+)
+
+log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_caller: ContextVar[Peer | None] = ContextVar("caller", default=None)
+_LONGEST_TIMER_S = 86_400.0
+
+
+def machine_calling() -> MachineIdentity:
+    """The machine on whose behalf the present call runs."""
+    peer = _caller.get()
+    if peer is None or not isinstance(peer.identity, MachineIdentity):
+        raise IdentityError("only an enrolled machine may call this")
+    return peer.identity
+
+
+def operator_calling() -> OperatorIdentity:
+    """The operator on whose behalf the present call runs."""
+    peer = _caller.get()
+    if peer is None or not isinstance(peer.identity, OperatorIdentity):
+        raise IdentityError("only an operator may call this")
+    return peer.identity
+
+
+def caller() -> Identity:
+    """Whoever makes the present call; never nobody."""
+    peer = _caller.get()
+    return peer.identity if peer is not None else ControllerIdentity()
+
+
+class LiveCalls:
+    """The calls that are running, so that they can be cut."""
+
+    def __init__(self) -> None:
+        self._calls: dict[asyncio.Future[SteadError], Peer] = {}
+
+    @contextmanager
+    def entered(self, peer: Peer | None) -> Any:
+        """Yield a future that gets an error when the call must end."""
+        cut: asyncio.Future[SteadError] = asyncio.get_running_loop().create_future()
+        timer = None
+        if peer is not None:
+            self._calls[cut] = peer
+            left = (peer.not_after - clock.now()).total_seconds()
+            error = IdentityError("the certificate ended during the call", code=Code.EXPIRED)
+            if left < _LONGEST_TIMER_S:
+                timer = asyncio.get_running_loop().call_later(max(left, 0.0), _settle, cut, error)
+        try:
+            yield cut
+        finally:
+            self._calls.pop(cut, None)
+            if timer is not None:
+                timer.cancel()
+            cut.cancel()
+
+    def cut(self, identity: Identity) -> None:
+        """End every call of this identity as revoked."""
+        error = IdentityError("revoked", code=Code.REVOKED)
+        for future, peer in list(self._calls.items()):
+            if _same(peer.identity, identity):
+                _settle(future, error)
+
+    def drain(self) -> None:
+        """End every call since the controller goes away."""
+        for future in list(self._calls):
+            _settle(future, UnavailableError("the controller is shutting down"))
+
+
+def _settle(future: asyncio.Future[SteadError], error: SteadError) -> None:
+    if not future.done():
+        future.set_result(error)
+
+
+def _same(one: Identity, other: Identity) -> bool:
+    match one, other:
+        case MachineIdentity(machine=a), MachineIdentity(machine=b):
+            return a == b
+        case OperatorIdentity(name=a_name), OperatorIdentity(name=b_name):
+            return a_name == b_name
+        case _:
+            return False
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """See the module. `trust` is None on the port that asks for no certificate."""
+
+    def __init__(self, trust: Trust | None, calls: LiveCalls) -> None:
+        self._trust = trust
+        self._calls = calls
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the method's handler; see grpc.aio.ServerInterceptor."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = str(handler_call_details.method)
+        make = (
+            grpc.unary_unary_rpc_method_handler
+            if not handler.request_streaming and not handler.response_streaming
+            else grpc.unary_stream_rpc_method_handler
+            if not handler.request_streaming
+            else grpc.stream_unary_rpc_method_handler
+            if not handler.response_streaming
+            else grpc.stream_stream_rpc_method_handler
+        )
+        wrap = self._streamed if handler.response_streaming else self._single
+        inner = (
+            handler.unary_unary
+            or handler.unary_stream
+            or handler.stream_unary
+            or handler.stream_stream
+        )
+        return make(
+            wrap(method, inner),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _admit(self, method: str, context: Context) -> Peer | None:
+        peer = None
+        if self._trust is not None:
+            pem = next(iter((context.auth_context() or {}).get("x509_pem_cert", ())), None)
+            if pem is None:
+                raise IdentityError("show a certificate")
+            peer = self._trust.peer_of(pem, clock.now())
+        check_allowed(method, peer.identity if peer is not None else None)
+        return peer
+
+    def _single(self, method: str, inner: Any) -> Any:
+        async def call(request: Any, context: Context) -> Any:
+            try:
+                peer = self._admit(method, context)
+                _caller.set(peer)
+                with self._calls.entered(peer) as cut:
+                    work = asyncio.ensure_future(inner(_checked(request), context))
+                    return await _unless(cut, work)
+            except SteadError as error:
+                await refuse(context, error)
+            except (asyncio.CancelledError, grpc.aio.AbortError):
+                raise
+            except Exception as error:  # noqa: BLE001 - the edge: nothing inside may reach the peer
+                await refuse(context, _unexpected(method, error))
+
+        return call
+
+    def _streamed(self, method: str, inner: Any) -> Any:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            try:
+                peer = self._admit(method, context)
+                _caller.set(peer)
+                with self._calls.entered(peer) as cut:
+                    answers = inner(_checked(request), context)
+                    try:
+                        while True:
+                            work = asyncio.ensure_future(anext(answers))
+                            try:
+                                answer = await _unless(cut, work)
+                            except StopAsyncIteration:
+                                break
+                            yield answer
+                    finally:
+                        await answers.aclose()
+            except SteadError as error:
+                await refuse(context, error)
+            except (asyncio.CancelledError, grpc.aio.AbortError):
+                raise
+            except Exception as error:  # noqa: BLE001 - the edge: nothing inside may reach the peer
+                await refuse(context, _unexpected(method, error))
+
+        return call
+
+
+async def _unless(cut: asyncio.Future[SteadError], work: asyncio.Future[Any]) -> Any:
+    """The result of `work`, unless the call is cut before it is there."""
+    try:
+        await asyncio.wait({cut, work}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        raise cut.result()
+    finally:
+        if not work.done():
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+
+def _checked(request: Any) -> Any:
+    if hasattr(request, "__aiter__"):
+        return _checked_stream(request)
+    refuse_unknown(request)
+    return request
+
+
+async def _checked_stream(requests: Any) -> AsyncIterator[Any]:
+    async for request in requests:
+        refuse_unknown(request)
+        yield request
+
+
+def _unexpected(method: str, error: Exception) -> SteadError:
+    number = secrets.token_hex(4)
+    log.error("call_failed", method=method, incident=number, exc_info=error)
+    return SteadError(
+        f"something went wrong inside the controller; its log has it as incident {number}"
+    )

@@ -1,0 +1,127 @@
+"""What an order can tell a machine to do.
+
+One record per action; the field names are those of `protocol/v1/order.proto`, so
+that `protocol.codec` needs no table of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgram:
+    """Run one program without a shell."""
+
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectInventory:
+    """Collect inventory sections (all when none is named) and report what changed."""
+
+    sections: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSnapshot:
+    """Collect inventory and add figures that change by the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanUpdates:
+    """Ask the package manager which updates are on offer."""
+
+    refresh: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PlanUpdates:
+    """Work out a transaction for these packages (all updates when none is named)."""
+
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyUpdates:
+    """Carry out the transaction whose plan has this BLAKE3 digest."""
+
+    packages: tuple[str, ...]
+    plan_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetBackup:
+    """Replace the machine's backup set."""
+
+    paths: tuple[bytes, ...]
+    schedule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunBackup:
+    """Make a restore point of these paths, or of the backup set when none is named."""
+
+    paths: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreFiles:
+    """Write a subtree of a restore point into a directory."""
+
+    point_id: str
+    path: bytes
+    sealed_references: tuple[bytes, ...]
+    target: bytes
+    overwrite: bool = False
+
+
+Action = (
+    RunProgram
+    | CollectInventory
+    | TakeSnapshot
+    | ScanUpdates
+    | PlanUpdates
+    | ApplyUpdates
+    | SetBackup
+    | RunBackup
+    | RestoreFiles
+)
+
+ACTIONS: Mapping[str, type[Action]] = {
+    "run_program": RunProgram,
+    "collect_inventory": CollectInventory,
+    "take_snapshot": TakeSnapshot,
+    "scan_updates": ScanUpdates,
+    "plan_updates": PlanUpdates,
+    "apply_updates": ApplyUpdates,
+    "set_backup": SetBackup,
+    "run_backup": RunBackup,
+    "restore_files": RestoreFiles,
+}
+NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
+OBSERVING = frozenset({"collect_inventory", "take_snapshot", "scan_updates", "plan_updates"})
+
+
+def name_of(action: Action) -> str:
+    """The action's name in orders, jobs and the audit log."""
+    return NAMES[type(action)]
+
+
+def summary_of(action: Action) -> str:
+    """The action in a few words, for listings."""
+    match action:
+        case RunProgram(argv=argv):
+            return "run " + " ".join(argv)[:200]
+        case SetBackup(paths=paths) | RunBackup(paths=paths) if paths:
+            shown = b" ".join(paths).decode(errors="backslashreplace")
+            return f"{name_of(action).replace('_', ' ')} {shown[:200]}"
+        case RestoreFiles(path=path, target=target):
+            shown = (path + b" to " + target).decode(errors="backslashreplace")
+            return f"restore {shown[:200]}"
+        case _:
+            return name_of(action).replace("_", " ")

@@ -1,0 +1,214 @@
+"""Between the wire's messages and our records.
+
+`to_pb` and `from_pb` only translate; what a field means is said in the `.proto`.
+Bytes that cannot be read, fields that are not known and actions that are not known
+raise `SteadError` with a code of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from protocol.action import ACTIONS, Action, name_of
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.ids import MachineId, OrderId, TaskId, TenantId, check_id
+from protocol.order import Envelope, Order, Signature
+from protocol.outcome import Outcome, OutcomeState
+from protocol.v1 import link_pb2, order_pb2, refusal_pb2
+
+M = TypeVar("M", bound=Message)
+
+REVISION = 1
+"""The newest revision of the protocol that this release speaks."""
+
+MAX_ORDER_BYTES = 1024 * 1024
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_000
+
+
+def to_ms(at: datetime | None) -> int:
+    """Milliseconds since 1970; 0 for None.
+
+    >>> to_ms(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
+    1000
+    """
+    return 0 if at is None else (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(ms: int) -> datetime:
+    """The time of so many milliseconds since 1970; `InvalidError` when out of range."""
+    if not 0 <= ms <= _LAST_MS:
+        raise InvalidError(f"{ms} is not a time in milliseconds since 1970")
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+def read_message(kind: type[M], data: bytes) -> M:
+    """Parse a message that must be understood whole."""
+    message = kind()
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise InvalidError(f"these bytes are not a {kind.DESCRIPTOR.name}") from error
+    refuse_unknown(message)
+    return message
+
+
+def refuse_unknown(message: Message) -> None:
+    """Raise UNKNOWN_FIELD when a message, or one inside it, has a field we do not know.
+
+    What is not understood is not obeyed: a field may narrow what an order allows.
+    """
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        number = unknown[0].field_number
+        raise SteadError(
+            f"{message.DESCRIPTOR.full_name} has a field number {number} that this release "
+            "does not know; upgrade this side",
+            code=Code.UNKNOWN_FIELD,
+        )
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for inner in value if field.is_repeated else (value,):
+            refuse_unknown(inner)
+
+
+def order_to_pb(order: Order) -> order_pb2.Order:
+    """An order as a message."""
+    message = order_pb2.Order(
+        order_id=order.id,
+        tenant_id=order.tenant,
+        machine_ids=order.machines,
+        issued_at_ms=to_ms(order.issued_at),
+        not_before_ms=to_ms(order.not_before),
+        deliver_by_ms=to_ms(order.deliver_by),
+        timeout_s=int(order.timeout.total_seconds()),
+        reason=order.reason,
+        repeatable=order.repeatable,
+    )
+    values = {f.name: getattr(order.action, f.name) for f in dataclasses.fields(order.action)}
+    slot = getattr(message, name_of(order.action))
+    slot.SetInParent()
+    slot.MergeFrom(type(slot)(**values))
+    return message
+
+
+def encode_order(order: Order) -> bytes:
+    """The bytes that an operator signs."""
+    return order_to_pb(order).SerializeToString(deterministic=True)
+
+
+def decode_order(data: bytes) -> Order:
+    """Read an order's bytes; INVALID, UNKNOWN_FIELD or UNKNOWN_ACTION when it cannot be."""
+    if len(data) > MAX_ORDER_BYTES:
+        raise InvalidError(f"an order has at most {MAX_ORDER_BYTES} bytes")
+    message = order_pb2.Order()
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise InvalidError("these bytes are not an Order") from error
+    name = message.WhichOneof("action")
+    if name is None:
+        raise SteadError(
+            "the order's action is not known to this release; upgrade the agent",
+            code=Code.UNKNOWN_ACTION,
+        )
+    refuse_unknown(message)
+    return Order(
+        id=OrderId(check_id("or", message.order_id)),
+        tenant=TenantId(check_id("tn", message.tenant_id)),
+        machines=tuple(MachineId(check_id("mc", m)) for m in message.machine_ids),
+        action=_action(name, getattr(message, name)),
+        issued_at=from_ms(message.issued_at_ms),
+        not_before=from_ms(message.not_before_ms),
+        deliver_by=from_ms(message.deliver_by_ms),
+        timeout=timedelta(seconds=message.timeout_s),
+        reason=message.reason,
+        repeatable=message.repeatable,
+    )
+
+
+def _action(name: str, message: Message) -> Action:
+    kind = ACTIONS[name]
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        value = getattr(message, field.name)
+        if isinstance(value, (str, bytes, bool, int)):
+            values[field.name] = value
+        elif isinstance(value, Mapping):
+            values[field.name] = dict(value)
+        else:
+            values[field.name] = tuple(value)
+    return kind(**values)
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """An envelope's bytes."""
+    return order_pb2.Envelope(
+        order=envelope.order,
+        signatures=[
+            order_pb2.Signature(certificate=s.certificate, signature=s.signature)
+            for s in envelope.signatures
+        ],
+    ).SerializeToString(deterministic=True)
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """Read an envelope's bytes; says nothing about its signatures."""
+    message = read_message(order_pb2.Envelope, data)
+    return Envelope(
+        message.order,
+        tuple(Signature(s.certificate, s.signature) for s in message.signatures),
+    )
+
+
+def outcome_to_pb(outcome: Outcome) -> link_pb2.TaskOutcome:
+    """An outcome as a message."""
+    return link_pb2.TaskOutcome(
+        task_id=outcome.task,
+        state=link_pb2.OutcomeState.Value(f"OUTCOME_STATE_{outcome.state.name}"),
+        code=outcome.code,
+        message=outcome.message,
+        exit_code=outcome.exit_code,
+        result=outcome.result,
+        started_at_ms=to_ms(outcome.started_at),
+        ended_at_ms=to_ms(outcome.ended_at),
+        output_truncated=outcome.output_truncated,
+    )
+
+
+def outcome_from_pb(message: link_pb2.TaskOutcome) -> Outcome:
+    """Read an outcome; INVALID when its state is not known."""
+    try:
+        name = link_pb2.OutcomeState.Name(message.state).removeprefix("OUTCOME_STATE_")
+        state = OutcomeState[name]
+    except (ValueError, KeyError):
+        raise InvalidError(f"{message.state} is not a state that a task can end in") from None
+    return Outcome(
+        task=TaskId(message.task_id),
+        state=state,
+        code=message.code,
+        message=message.message,
+        exit_code=message.exit_code,
+        result=message.result,
+        started_at=from_ms(message.started_at_ms) if message.started_at_ms else None,
+        ended_at=from_ms(message.ended_at_ms) if message.ended_at_ms else None,
+        output_truncated=message.output_truncated,
+    )
+
+
+def refusal_to_pb(error: SteadError) -> refusal_pb2.Refusal:
+    """An error as it travels."""
+    return refusal_pb2.Refusal(code=error.code, message=str(error))
+
+
+def refusal_from_pb(message: refusal_pb2.Refusal) -> SteadError:
+    """The error that a peer meant; a code that is not known here becomes INTERNAL."""
+    known = message.code in {code.value for code in Code}
+    return SteadError(message.message, code=Code(message.code) if known else Code.INTERNAL)

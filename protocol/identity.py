@@ -1,0 +1,201 @@
+"""Who a certificate says somebody is, and whether to believe it.
+
+Pure: certificates and the time come in, an identity comes out. Issuing is
+`controller.authority`'s job.
+
+An identity is a SPIFFE-style URI, the only one in a leaf's subject alternative name:
+
+    spiffe://stead/controller
+    spiffe://stead/tenant/TENANT/machine/MACHINE
+    spiffe://stead/operator/NAME/ROLE/SCOPE      SCOPE: "all", or tenant ids joined by "+"
+
+Who signed the leaf decides what it can be: operators are signed by the root itself,
+machines and the controller by an issuing authority that the root signed. So whoever
+holds the issuing key can let machines in and can never make an operator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from protocol.errors import Code, SteadError
+from protocol.ids import MachineId, TenantId, check_id, check_name
+
+SCHEME = "spiffe://stead/"
+
+
+class IdentityError(SteadError):
+    """A certificate that proves nothing here, with the reason."""
+
+    code = Code.UNAUTHENTICATED
+
+
+class Role(StrEnum):
+    """What an operator may do, from most to least."""
+
+    ADMIN = "admin"
+    TECHNICIAN = "technician"
+    HELPDESK = "helpdesk"
+    AUDITOR = "auditor"
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerIdentity:
+    """The controller."""
+
+    def uri(self) -> str:
+        """The identity as it stands in a certificate."""
+        return f"{SCHEME}controller"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineIdentity:
+    """An enrolled machine of one tenant."""
+
+    tenant: TenantId
+    machine: MachineId
+
+    def uri(self) -> str:
+        """The identity as it stands in a certificate."""
+        return f"{SCHEME}tenant/{self.tenant}/machine/{self.machine}"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorIdentity:
+    """A person. `tenants` is None for every tenant."""
+
+    name: str
+    role: Role
+    tenants: frozenset[TenantId] | None
+
+    def uri(self) -> str:
+        """The identity as it stands in a certificate."""
+        scope = "all" if self.tenants is None else "+".join(sorted(self.tenants))
+        return f"{SCHEME}operator/{self.name}/{self.role}/{scope}"
+
+    def may_see(self, tenant: TenantId) -> bool:
+        """True when the tenant is in the operator's scope."""
+        return self.tenants is None or tenant in self.tenants
+
+
+Identity = ControllerIdentity | MachineIdentity | OperatorIdentity
+
+
+def parse_identity(uri: str) -> Identity:
+    """Read an identity; `IdentityError` when it is none.
+
+    >>> parse_identity("spiffe://stead/operator/ann/helpdesk/all").role
+    <Role.HELPDESK: 'helpdesk'>
+    """
+    if not uri.startswith(SCHEME):
+        raise IdentityError(f"{uri[:120]!r} is not an identity of this system")
+    try:
+        match uri.removeprefix(SCHEME).split("/"):
+            case ["controller"]:
+                return ControllerIdentity()
+            case ["tenant", tenant, "machine", machine]:
+                return MachineIdentity(
+                    TenantId(check_id("tn", tenant)), MachineId(check_id("mc", machine))
+                )
+            case ["operator", name, role, scope]:
+                tenants = None
+                if scope != "all":
+                    tenants = frozenset(TenantId(check_id("tn", t)) for t in scope.split("+"))
+                return OperatorIdentity(check_name(name), Role(role), tenants)
+    except (ValueError, SteadError) as error:
+        raise IdentityError(f"{uri[:120]!r} is not an identity: {error}") from error
+    raise IdentityError(f"{uri[:120]!r} is not an identity of this system")
+
+
+def identity_of(leaf: x509.Certificate) -> Identity:
+    """What the leaf claims to be, believed or not."""
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise IdentityError("the certificate names nobody") from None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1:
+        raise IdentityError(f"the certificate names {len(uris)} identities instead of one")
+    return parse_identity(uris[0])
+
+
+def believe(
+    leaf: x509.Certificate,
+    *,
+    root: x509.Certificate,
+    issuing: Sequence[x509.Certificate],
+    now: datetime,
+) -> Identity:
+    """Return the leaf's identity when the right authority vouches for it now.
+
+    Raises `IdentityError` with code EXPIRED for a leaf outside its time, and with
+    code UNAUTHENTICATED for everything else.
+    """
+    identity = identity_of(leaf)
+    _check_leaf(leaf, now)
+    if isinstance(identity, OperatorIdentity):
+        _check_issuer(leaf, root, "operators are signed by the root alone")
+        return identity
+    for authority in issuing:
+        if authority.subject == leaf.issuer:
+            _check_issuer(authority, root, "the issuing authority is not this root's")
+            _check_time(authority, now, "issuing authority")
+            _check_issuer(leaf, authority, "not signed by the issuing authority it names")
+            return identity
+    raise IdentityError("the certificate was signed by an authority that is not known here")
+
+
+def _check_leaf(leaf: x509.Certificate, now: datetime) -> None:
+    _check_time(leaf, now, "certificate")
+    try:
+        if leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            raise IdentityError("an authority's certificate was shown as somebody's own")
+    except x509.ExtensionNotFound:
+        raise IdentityError("the certificate does not say that it is a leaf") from None
+
+
+def _check_time(certificate: x509.Certificate, now: datetime, what: str) -> None:
+    if now >= certificate.not_valid_after_utc:
+        raise IdentityError(
+            f"the {what} ended at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M}Z",
+            code=Code.EXPIRED,
+        )
+    if now < certificate.not_valid_before_utc:
+        raise IdentityError(
+            f"the {what} begins at {certificate.not_valid_before_utc:%Y-%m-%d %H:%M}Z; "
+            "is the clock right?",
+            code=Code.EXPIRED,
+        )
+
+
+def _check_issuer(child: x509.Certificate, parent: x509.Certificate, message: str) -> None:
+    try:
+        child.verify_directly_issued_by(parent)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise IdentityError(message) from error
+
+
+def pin_of(root: x509.Certificate) -> bytes:
+    """What an enrollment token remembers of the root: SHA-256 of its DER, 32 bytes."""
+    return hashlib.sha256(root.public_bytes(Encoding.DER)).digest()
+
+
+def key_hash(key: ec.EllipticCurvePublicKey) -> bytes:
+    """SHA-256 of a public key's DER, 32 bytes: what says that two keys are the same."""
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).digest()
+
+
+def renewal_bytes(certificate: bytes, requested_at_ms: int) -> bytes:
+    """What a machine signs to renew: a fixed word, the certificate's hash, the time."""
+    digest = hashlib.sha256(certificate).digest()
+    return b"stead renewal v1\0" + digest + requested_at_ms.to_bytes(8, "big", signed=True)

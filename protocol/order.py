@@ -1,0 +1,163 @@
+"""Orders: what an operator signs, and what a machine checks before it obeys.
+
+Pure: keys, certificates and the time come in. Signatures are over the exact bytes
+that travel; nothing is serialized again before it is checked. Who carries an order
+does not matter, so a controller can delay one or drop it and can do nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from protocol.action import OBSERVING, Action, name_of
+from protocol.errors import Code, SteadError
+from protocol.identity import IdentityError, OperatorIdentity, Role, believe
+from protocol.ids import MachineId, OrderId, TenantId
+
+DOMAIN = b"stead order v1\0"
+CLOCK_TOLERANCE = timedelta(minutes=5)
+MAY_ACT = frozenset({Role.ADMIN, Role.TECHNICIAN})
+MAY_OBSERVE = MAY_ACT | {Role.HELPDESK}
+
+
+class OrderRejectedError(SteadError):
+    """An order that a machine does not accept; its code and message say why."""
+
+    code = Code.DENIED
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An instruction to machines of one tenant. Times are UTC."""
+
+    id: OrderId
+    tenant: TenantId
+    machines: tuple[MachineId, ...]
+    action: Action
+    issued_at: datetime
+    not_before: datetime
+    deliver_by: datetime
+    timeout: timedelta
+    reason: str = ""
+    repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One operator's signature: certificate in DER, ECDSA signature in DER."""
+
+    certificate: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An order's exact bytes with its signatures."""
+
+    order: bytes
+    signatures: tuple[Signature, ...]
+
+
+def signed_bytes(order: bytes) -> bytes:
+    """What is signed: a fixed word, then SHA-256 of the order's bytes."""
+    return DOMAIN + hashlib.sha256(order).digest()
+
+
+def sign(
+    order: bytes, *, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate
+) -> Envelope:
+    """Sign an order's bytes as one operator."""
+    signature = key.sign(signed_bytes(order), ec.ECDSA(SHA256()))
+    return Envelope(order, (Signature(certificate.public_bytes(Encoding.DER), signature),))
+
+
+def signer_of(envelope: Envelope, *, root: x509.Certificate, now: datetime) -> OperatorIdentity:
+    """Return the operator who signed, or raise `OrderRejectedError`.
+
+    Every signature must be good: an envelope with one that is not is not a weaker
+    envelope but a forged one.
+    """
+    if not envelope.signatures:
+        raise OrderRejectedError("the order is not signed", code=Code.BAD_SIGNATURE)
+    signers = [_check(s, envelope.order, root, now) for s in envelope.signatures]
+    return signers[0]
+
+
+def _check(
+    signature: Signature, order: bytes, root: x509.Certificate, now: datetime
+) -> OperatorIdentity:
+    try:
+        leaf = x509.load_der_x509_certificate(signature.certificate)
+        identity = believe(leaf, root=root, issuing=(), now=now)
+    except IdentityError as error:
+        code = Code.EXPIRED if error.code is Code.EXPIRED else Code.BAD_SIGNATURE
+        raise OrderRejectedError(f"the signer is not believed: {error}", code=code) from error
+    except ValueError as error:
+        raise OrderRejectedError(
+            "the signer's certificate cannot be read", code=Code.BAD_SIGNATURE
+        ) from error
+    key = leaf.public_key()
+    if not isinstance(identity, OperatorIdentity) or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise OrderRejectedError("only operators sign orders", code=Code.BAD_SIGNATURE)
+    try:
+        key.verify(signature.signature, signed_bytes(order), ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        raise OrderRejectedError(
+            "the signature does not fit the order", code=Code.BAD_SIGNATURE
+        ) from None
+    return identity
+
+
+def check_role(action: Action, signer: OperatorIdentity) -> None:
+    """Raise `OrderRejectedError` when the signer's role does not reach to the action."""
+    allowed = MAY_OBSERVE if name_of(action) in OBSERVING else MAY_ACT
+    if signer.role not in allowed:
+        raise OrderRejectedError(
+            f"{signer.name} is {signer.role} and may not order {name_of(action)}",
+            code=Code.DENIED,
+        )
+
+
+def check_acceptable(
+    order: Order,
+    signer: OperatorIdentity,
+    *,
+    tenant: TenantId,
+    machine: MachineId,
+    now: datetime,
+    latest_seen: datetime,
+) -> None:
+    """Raise `OrderRejectedError` unless this machine is to execute the order now.
+
+    `latest_seen` is the latest time that the machine has ever believed: a clock set
+    back does not bring an expired order to life. Replays are the journal's to find.
+    """
+    if order.tenant != tenant:
+        raise OrderRejectedError("the order is for another tenant", code=Code.WRONG_TENANT)
+    if not signer.may_see(order.tenant):
+        raise OrderRejectedError(f"{signer.name} has no say in this tenant", code=Code.WRONG_TENANT)
+    if machine not in order.machines:
+        raise OrderRejectedError("the order is for other machines", code=Code.WRONG_TARGET)
+    check_role(order.action, signer)
+    time = max(now, latest_seen)
+    if time > order.deliver_by:
+        raise OrderRejectedError(
+            f"the order was to be delivered by {order.deliver_by:%Y-%m-%d %H:%M:%S}Z",
+            code=Code.EXPIRED,
+        )
+    if now + CLOCK_TOLERANCE < max(order.not_before, order.issued_at):
+        raise OrderRejectedError(
+            f"the order is not to be executed before {order.not_before:%Y-%m-%d %H:%M:%S}Z; "
+            f"this machine's clock says {now:%Y-%m-%d %H:%M:%S}Z",
+            code=Code.CLOCK_SKEW,
+        )
+    if order.deliver_by < order.issued_at or order.timeout <= timedelta():
+        raise OrderRejectedError("the order's times make no sense", code=Code.INVALID)

@@ -1,0 +1,169 @@
+"""TLS as both sides speak it over gRPC: credentials, channel options, and finding out
+why a handshake failed, which gRPC itself reports as a bare UNAVAILABLE.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Sequence
+from datetime import datetime
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from protocol.errors import Code, SteadError, UnavailableError
+from protocol.identity import pin_of
+
+MAX_MESSAGE_BYTES = 24 * 1024 * 1024
+"""Above the largest stored chunk, so that a chunk always fits into a message."""
+
+CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Both ends notice a half-open connection within 90 seconds.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+    # Bulk data: larger windows than gRPC's guess keep an upload from waiting.
+    ("grpc.http2.max_frame_size", 1024 * 1024),
+)
+
+ROOT_EXTENSION = x509.ObjectIdentifier("2.25.329800735698586629295641978511506172918")
+"""The extension in which the controller's own certificate carries the root (DER).
+
+A machine with a token knows only the root's hash. It reads the root out of the
+certificate that the controller shows, checks the hash, and only then makes a channel
+that trusts this root: gRPC has no way to look at a certificate before trusting it.
+The identifier is a UUID under the arc 2.25, which needs no registry.
+"""
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split "host:port" or "[v6]:port"; INVALID when it is neither."""
+    host, colon, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise SteadError(f"{address[:200]!r} is not host:port", code=Code.INVALID)
+    return host, int(port)
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key as unencrypted PKCS#8 PEM, for gRPC and for files of mode 0600."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def chain_pem(chain: Sequence[x509.Certificate]) -> bytes:
+    """Certificates as PEM, one after another."""
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+
+
+def client_credentials(
+    root: x509.Certificate,
+    *,
+    chain: Sequence[x509.Certificate] = (),
+    key: ec.EllipticCurvePrivateKey | None = None,
+) -> grpc.ChannelCredentials:
+    """Trust this root alone; show this chain, leaf first, when there is one."""
+    return grpc.ssl_channel_credentials(
+        root_certificates=chain_pem([root]),
+        private_key=private_pem(key) if key is not None else None,
+        certificate_chain=chain_pem(chain) if key is not None else None,
+    )
+
+
+def shown_certificate(address: str, *, timeout: float = 10.0) -> x509.Certificate:
+    """The certificate that a server shows, believed by nobody yet.
+
+    `UnavailableError` when there is no connection or no TLS at the other end.
+    """
+    host, port = split_address(address)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host, port), timeout=timeout) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            der = secured.getpeercert(binary_form=True)
+    except ssl.SSLError as error:
+        raise UnavailableError(f"{address} does not speak TLS: {error.reason}") from error
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot connect to {address}: {error.strerror or error}; is the controller "
+            "running, and can this machine reach it?"
+        ) from error
+    if der is None:
+        raise UnavailableError(f"{address} shows no certificate")
+    return x509.load_der_x509_certificate(der)
+
+
+def find_root(address: str, pin: bytes, *, timeout: float = 10.0) -> x509.Certificate:
+    """Fetch the root whose hash is `pin` from a controller.
+
+    Raises `UnavailableError` when it cannot be reached and WRONG_PIN when the
+    controller there belongs to another root.
+    """
+    leaf = shown_certificate(address, timeout=timeout)
+    try:
+        carried = leaf.extensions.get_extension_for_oid(ROOT_EXTENSION).value
+    except x509.ExtensionNotFound:
+        raise SteadError(
+            f"what answers at {address} is not a Stead controller", code=Code.WRONG_PIN
+        ) from None
+    assert isinstance(carried, x509.UnrecognizedExtension)
+    try:
+        root = x509.load_der_x509_certificate(carried.value)
+    except ValueError:
+        raise SteadError(
+            f"the controller at {address} shows a root that cannot be read", code=Code.WRONG_PIN
+        ) from None
+    if pin_of(root) != pin:
+        raise SteadError(
+            f"the controller at {address} is not the one that made this token (its root has "
+            "another hash); nothing secret was sent to it",
+            code=Code.WRONG_PIN,
+        )
+    return root
+
+
+def explain_failure(
+    address: str, root: x509.Certificate, *, now: datetime, timeout: float = 10.0
+) -> SteadError:
+    """Find out why a channel that trusts `root` came to nothing, and say it."""
+    try:
+        leaf = shown_certificate(address, timeout=timeout)
+    except SteadError as error:
+        return error
+    if now >= leaf.not_valid_after_utc or now < leaf.not_valid_before_utc:
+        return SteadError(
+            f"the controller's certificate is good from {leaf.not_valid_before_utc:%Y-%m-%d} to "
+            f"{leaf.not_valid_after_utc:%Y-%m-%d} and the clock here says {now:%Y-%m-%d %H:%M}Z; "
+            "set the clock, or restart the controller to have its certificate renewed",
+            code=Code.CLOCK_SKEW,
+        )
+    try:
+        carried = leaf.extensions.get_extension_for_oid(ROOT_EXTENSION).value
+        same = isinstance(carried, x509.UnrecognizedExtension) and (
+            x509.load_der_x509_certificate(carried.value) == root
+        )
+    except (x509.ExtensionNotFound, ValueError):
+        same = False
+    if not same:
+        return SteadError(
+            f"what answers at {address} belongs to another installation", code=Code.WRONG_PIN
+        )
+    return UnavailableError(
+        f"{address} answers but the connection was not accepted; does its certificate name "
+        "this address, and is the certificate here still good?"
+    )
