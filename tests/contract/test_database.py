@@ -54,7 +54,11 @@ async def test_an_act_that_raises_undoes_itself_alone(db: Database) -> None:
         put(connection, "bad")
         raise LookupError("mine")
 
-    first = asyncio.ensure_future(db.write(lambda c: (put(c, "first"), hold.wait())[1]))
+    def wait(connection: Connection) -> None:
+        put(connection, "first")
+        hold.wait()
+
+    first = asyncio.ensure_future(db.write(wait))
     rest = [
         asyncio.ensure_future(db.write(act))
         for act in (lambda c: put(c, "a"), fail, lambda c: put(c, "b"), lambda c: put(c, "a"))
@@ -181,7 +185,7 @@ async def test_a_chunk_lies_in_a_pack_of_its_own_tenant(db: Database) -> None:
         made = connection.execute(
             insert(packs).values(id="ab", tenant_id="tn_1", kind="data", length=10, created_at=AT)
         )
-        return int(made.inserted_primary_key[0])
+        return int(made.inserted_primary_key[0])  # type: ignore[index]
 
     number = await db.write(prepare)
 
@@ -198,7 +202,7 @@ async def test_a_chunk_lies_in_a_pack_of_its_own_tenant(db: Database) -> None:
 
 
 async def test_an_upsert_keeps_or_replaces(db: Database) -> None:
-    def act(connection: Connection) -> list[bytes]:
+    def act(connection: Connection) -> list[bytes | None]:
         put(connection, "a", b"1")
         row = {"key": "a", "value": b"2"}
         connection.execute(upsert(connection, installation).on_conflict_do_nothing(), row)

@@ -48,12 +48,12 @@ def test_objects_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     store = LocalStore.open(tmp_path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(50):
         store.put(f"a/{number}", [b"x"])
         store.put(f"a/{number}", [b"x"])
         store.get(f"a/{number}")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert list((tmp_path / ".temporary").iterdir()) == []
 
 
@@ -65,7 +65,7 @@ def test_after_a_failed_directory_fsync_nothing_is_acknowledged(
     real = os.fsync
 
     def failing(descriptor: int) -> None:
-        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
             raise OSError(5, "Input/output error")
         real(descriptor)
 
