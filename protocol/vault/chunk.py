@@ -191,6 +191,14 @@ class Opener:
         Raises `ChunkDamagedError` when the bytes are not those of the reference, were
         not made by a holder of the secret, or unpack to anything but its length.
         """
+        return self._open(stored, reference, kind)[0]
+
+    def open_tree(self, stored: Buffer, reference: Reference) -> tuple[bytes, tuple[ChunkId, ...]]:
+        """The plain content of a tree chunk, and the children that its header names."""
+        plain, header = self._open(stored, reference, Kind.TREE)
+        return plain, header.children
+
+    def _open(self, stored: Buffer, reference: Reference, kind: Kind) -> tuple[bytes, Header]:
         identity = reference.id
         if blake3(stored).digest() != identity:
             raise ChunkDamagedError(identity, "its bytes do not hash to its id")
@@ -214,7 +222,7 @@ class Opener:
         plain = self._unpack(identity, packed, reference.length) if header.compressed else packed
         if len(plain) != reference.length:
             raise ChunkDamagedError(identity, "its content has another length than was noted")
-        return plain
+        return plain, header
 
     def _unpack(self, identity: ChunkId, packed: bytes, length: int) -> bytes:
         """Decompress; the frame has to announce the length, so no bomb is ever unfolded."""
