@@ -54,9 +54,12 @@ class LocalStore:
     def open(cls, root: Path) -> LocalStore:
         """Open a directory, made when it is missing, and clear what a crash left behind.
 
-        Raises `StoreFailedError` or `StoreFullError`.
+        Raises `InvalidError` when something else has its name, `StoreFailedError`,
+        `StoreFullError`.
         """
         store = cls(root.absolute())
+        if root.exists() and not root.is_dir():
+            raise InvalidError(f"{root} is not a directory; name another with --objects")
         with store._named(0):
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             _sync_directory(root.absolute().parent)

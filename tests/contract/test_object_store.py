@@ -95,10 +95,24 @@ def test_a_listing_is_sorted_by_key_and_takes_any_prefix(store: ObjectStore) -> 
         assert [key for key, _ in store.list(prefix)] == wanted
 
 
-NO_KEYS = """/a|a/|a//b|.|..|a/../b|a/.b|.temporary/x|a\n|a\0|ä|a b|a\\b|a:b|a\t""".split("|")
+NO_KEYS = [
+    "",
+    "/a",
+    "a/",
+    "a//b",
+    ".",
+    "..",
+    "a/../b",
+    "a/.b",
+    ".temporary/x",
+    "a\n",
+    "a\0",
+    "ä",
+    "a b",
+]
 
 
-@pytest.mark.parametrize("key", ["", *NO_KEYS, "x" * 201, "/".join(["x" * 100] * 6)])
+@pytest.mark.parametrize("key", [*NO_KEYS, "a\\b", "a:b", "x" * 201, "/".join(["x" * 100] * 6)])
 def test_a_key_that_is_no_key_is_refused(store: ObjectStore, key: str) -> None:
     for act in (
         lambda: store.put(key, [b""]),

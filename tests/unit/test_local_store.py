@@ -11,6 +11,7 @@ import pytest
 
 from controller.store.local import LocalStore
 from controller.store.store import StoreFailedError, StoreFullError
+from protocol.errors import InvalidError
 from tests.fakes.memory_store import MemoryStore
 
 
@@ -107,3 +108,9 @@ def test_reading_is_safe_beside_deleting(tmp_path: Path) -> None:
     finally:
         stop.set()
         worker.join()
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "objects").write_bytes(b"in the way")
+    with pytest.raises(InvalidError, match="objects is not a directory"):
+        LocalStore.open(tmp_path / "objects")
