@@ -1,0 +1,248 @@
+"""What machines say about their tasks, written down: offered, running, output, over.
+
+Every function is an act inside one database transaction and answers with the id of
+the job that changed, for the feed, or None when there was nothing to change: a
+message repeated after a reconnect does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
+
+from controller.audit.log import append
+from controller.db.schema import jobs, machines, task_output, tasks
+from controller.jobs.state import OFFERED, OPEN, PRESUMED, QUEUED, RUNNING, SILENCE, may_follow
+from protocol.identity import MachineIdentity
+from protocol.outcome import Outcome, OutcomeState
+
+MAX_OUTPUT_BYTES = 16 * 1024 * 1024
+MAX_RESULT_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A task to hand to its machine."""
+
+    task: str
+    envelope: bytes
+
+
+def open_tasks(
+    connection: Connection, machine: MachineIdentity, states: Sequence[str] = OPEN
+) -> list[Offer]:
+    """The machine's tasks in these states, oldest first."""
+    query = (
+        select(tasks.c.id, jobs.c.envelope)
+        .join(jobs, jobs.c.id == tasks.c.job_id)
+        .where(
+            tasks.c.machine_id == machine.machine,
+            tasks.c.tenant_id == machine.tenant,
+            tasks.c.state.in_(states),
+        )
+        .order_by(tasks.c.id)
+        .limit(1000)
+    )
+    return [Offer(row.id, row.envelope) for row in connection.execute(query)]
+
+
+def mark_offered(
+    connection: Connection, machine: MachineIdentity, ids: Sequence[str], at: datetime
+) -> set[str]:
+    """Note that tasks were handed to their machine; the jobs that changed."""
+    changed: set[str] = set()
+    for task in ids:
+        row = _find(connection, machine, task)
+        if row is not None and row.state == QUEUED:
+            _set(connection, task, state=OFFERED, offered_at=at, lease_until=at + SILENCE)
+            changed.add(row.job_id)
+    return changed
+
+
+def mark_running(
+    connection: Connection, machine: MachineIdentity, task: str, started_at: datetime, at: datetime
+) -> str | None:
+    """Note that a machine began."""
+    row = _find(connection, machine, task)
+    if row is None or not may_follow(row.state, row.code or "", RUNNING):
+        return None
+    _set(connection, task, state=RUNNING, started_at=started_at, lease_until=at + SILENCE)
+    return str(row.job_id)
+
+
+def add_output(
+    connection: Connection,
+    machine: MachineIdentity,
+    task: str,
+    sequence: int,
+    stream: str,
+    data: bytes,
+    at: datetime,
+) -> str | None:
+    """Keep a piece of output, unless it is kept already or there is too much."""
+    row = _find(connection, machine, task)
+    if row is None:
+        return None
+    mine = task_output.c.task_id == task
+    known = select(task_output.c.seq).where(mine, task_output.c.seq == sequence)
+    if connection.execute(known).scalar() is not None:
+        return None
+    kept = connection.execute(select(func.sum(func.length(task_output.c.data))).where(mine))
+    if (kept.scalar() or 0) + len(data) > MAX_OUTPUT_BYTES:
+        _set(connection, task, output_truncated=True)
+        return None
+    connection.execute(
+        insert(task_output).values(
+            task_id=task,
+            seq=sequence,
+            tenant_id=machine.tenant,
+            stream=stream,
+            data=data,
+            at=at,
+        )
+    )
+    return str(row.job_id)
+
+
+def end(
+    connection: Connection, machine: MachineIdentity, outcome: Outcome, at: datetime
+) -> str | None:
+    """Keep a task's outcome and its audit entry; the first one counts."""
+    row = _find(connection, machine, outcome.task)
+    if row is None or not may_follow(row.state, row.code or "", outcome.state):
+        return None
+    _set(
+        connection,
+        outcome.task,
+        state=outcome.state.value,
+        code=outcome.code,
+        message=outcome.message[:4000],
+        exit_code=outcome.exit_code,
+        result=outcome.result[:MAX_RESULT_BYTES],
+        started_at=outcome.started_at or row.started_at,
+        ended_at=outcome.ended_at or at,
+        lease_until=None,
+        output_truncated=row.output_truncated or outcome.output_truncated,
+    )
+    append(
+        connection,
+        machine.tenant,
+        actor=f"machine/{machine.machine}",
+        event="task_ended",
+        body={
+            "order": row.job_id,
+            "task": outcome.task,
+            "state": outcome.state.value,
+            "code": outcome.code,
+            "exit_code": outcome.exit_code,
+        },
+        at=at,
+    )
+    return str(row.job_id)
+
+
+def renew_leases(
+    connection: Connection, machine: MachineIdentity, running: Sequence[str], at: datetime
+) -> None:
+    """The machine lives: note it, and let its running tasks go on."""
+    connection.execute(
+        update(machines).where(machines.c.id == machine.machine).values(last_seen_at=at)
+    )
+    if running:
+        connection.execute(
+            update(tasks)
+            .where(
+                tasks.c.id.in_(list(running)[:1000]),
+                tasks.c.machine_id == machine.machine,
+                tasks.c.state.in_(OPEN),
+            )
+            .values(lease_until=at + SILENCE)
+        )
+
+
+def sweep(connection: Connection, now: datetime) -> set[str]:
+    """End what nobody will end: tasks never delivered in time, machines gone silent."""
+    late = and_(tasks.c.state == QUEUED, jobs.c.deliver_by < now)
+    silent = and_(tasks.c.state.in_((OFFERED, RUNNING)), tasks.c.lease_until < now)
+    query = (
+        select(tasks.c.id, tasks.c.job_id, tasks.c.tenant_id, tasks.c.state)
+        .join(jobs, jobs.c.id == tasks.c.job_id)
+        .where(or_(late, silent))
+        .limit(1000)
+    )
+    changed: set[str] = set()
+    for row in connection.execute(query).all():
+        if row.state == QUEUED:
+            state, code = OutcomeState.EXPIRED, "expired"
+            message = "the machine did not appear before the order's last time for delivery"
+        else:
+            state, code = OutcomeState.INDETERMINATE, PRESUMED
+            message = "the machine was not heard of for 24 hours since it got the order"
+        _set(
+            connection,
+            row.id,
+            state=state.value,
+            code=code,
+            message=message,
+            ended_at=now,
+            lease_until=None,
+        )
+        append(
+            connection,
+            row.tenant_id,
+            actor="controller",
+            event="task_ended",
+            body={"order": row.job_id, "task": row.id, "state": state.value, "code": code},
+            at=now,
+        )
+        changed.add(row.job_id)
+    return changed
+
+
+def cancel(connection: Connection, job: str, actor: str, at: datetime) -> bool:
+    """Cancel the tasks of a job that no machine has got; True when there were any."""
+    row = connection.execute(select(jobs.c.tenant_id).where(jobs.c.id == job)).one()
+    done = connection.execute(
+        update(tasks)
+        .where(tasks.c.job_id == job, tasks.c.state == QUEUED)
+        .values(
+            state=OutcomeState.CANCELLED.value,
+            code="",
+            message=f"cancelled by {actor} before it was delivered",
+            ended_at=at,
+        )
+    )
+    if done.rowcount:
+        append(
+            connection,
+            row.tenant_id,
+            actor=f"operator/{actor}",
+            event="job_cancelled",
+            body={"order": job, "tasks": done.rowcount},
+            at=at,
+        )
+    return bool(done.rowcount)
+
+
+def _find(connection: Connection, machine: MachineIdentity, task: str) -> Any:
+    return connection.execute(
+        select(
+            tasks.c.job_id,
+            tasks.c.state,
+            tasks.c.code,
+            tasks.c.started_at,
+            tasks.c.output_truncated,
+        ).where(
+            tasks.c.id == task,
+            tasks.c.machine_id == machine.machine,
+            tasks.c.tenant_id == machine.tenant,
+        )
+    ).one_or_none()
+
+
+def _set(connection: Connection, task: str, **values: Any) -> None:
+    connection.execute(update(tasks).where(tasks.c.id == task).values(**values))

@@ -1,0 +1,47 @@
+"""The states of a task, and which may follow which.
+
+    queued ──► offered ──► running ──► an outcome
+       │          └────────────────────────▲
+       └── expired, cancelled ─────────────┘
+
+An outcome is the end, with one exception: when a machine was silent for too long, the
+controller itself presumes `indeterminate`, and the truth may still replace that.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from protocol.errors import Code
+from protocol.outcome import OutcomeState
+
+QUEUED = "queued"
+OFFERED = "offered"
+RUNNING = "running"
+OPEN = (QUEUED, OFFERED, RUNNING)
+PRESUMED = Code.UNAVAILABLE.value
+"""The code of an outcome that the controller presumed."""
+
+SILENCE = timedelta(hours=24)
+"""How long a machine with an offered or running task may be silent before its end is
+presumed: longer than a night in a laptop bag, shorter than a weekend of not knowing."""
+
+
+def may_follow(state: str, code: str, following: str) -> bool:
+    """True when a task in `state` (ended with `code`, if at all) may become `following`.
+
+    >>> may_follow("offered", "", "running"), may_follow("succeeded", "", "failed")
+    (True, False)
+    """
+    if following == OFFERED:
+        return state in {QUEUED, OFFERED}
+    if following == RUNNING:
+        return state in {QUEUED, OFFERED, RUNNING}
+    if state in OPEN:
+        return following in set(OutcomeState)
+    return state == OutcomeState.INDETERMINATE and code == PRESUMED
+
+
+def is_over(state: str) -> bool:
+    """True when a task has its outcome."""
+    return state not in OPEN

@@ -1,0 +1,142 @@
+"""Take an order in: check it as its machines will, and make it a durable job.
+
+What is refused here would be refused by every machine anyway; saying so at once is a
+service to the operator, not a safeguard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from cryptography import x509
+from sqlalchemy import Connection, insert, select
+
+from controller import clock
+from controller.audit.log import append
+from controller.db.schema import jobs, machines, tasks
+from controller.jobs.state import QUEUED
+from protocol.action import name_of, summary_of
+from protocol.codec import decode_envelope, decode_order
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.identity import OperatorIdentity
+from protocol.ids import OrderId
+from protocol.order import CLOCK_TOLERANCE, Order, check_role, signer_of
+
+MAX_MACHINES = 20_000
+
+
+def read_order(
+    envelope: bytes, operator: OperatorIdentity, *, root: x509.Certificate, now: datetime
+) -> Order:
+    """Decode an envelope and check it as far as anybody but its machines can."""
+    opened = decode_envelope(envelope)
+    signer = signer_of(opened, root=root, now=now)
+    if signer != operator:
+        raise SteadError(
+            f"the order was signed by {signer.name} and handed in by {operator.name}",
+            code=Code.BAD_SIGNATURE,
+        )
+    order = decode_order(opened.order)
+    if not operator.may_see(order.tenant):
+        raise NotFoundError(f"there is no tenant {order.tenant}")
+    check_role(order.action, signer)
+    if not 0 < len(order.machines) <= MAX_MACHINES or len(set(order.machines)) != len(
+        order.machines
+    ):
+        raise InvalidError(f"an order names 1 to {MAX_MACHINES} machines, each once")
+    if order.deliver_by <= now:
+        raise SteadError(
+            f"the order was to be delivered by {order.deliver_by:%Y-%m-%d %H:%M:%S}Z; the "
+            f"controller's clock says {now:%Y-%m-%d %H:%M:%S}Z",
+            code=Code.CLOCK_SKEW,
+        )
+    if order.issued_at > now + CLOCK_TOLERANCE:
+        raise SteadError(
+            f"the order was signed at {order.issued_at:%Y-%m-%d %H:%M:%S}Z, in the future: the "
+            f"controller's clock says {now:%Y-%m-%d %H:%M:%S}Z",
+            code=Code.CLOCK_SKEW,
+        )
+    if order.timeout.total_seconds() < 1:
+        raise InvalidError("an order's time-out is at least one second")
+    return order
+
+
+def record(
+    connection: Connection,
+    order: Order,
+    envelope: bytes,
+    operator: OperatorIdentity,
+    now: datetime,
+) -> OrderId:
+    """Insert the job with its tasks; an order that is there already is left as it is."""
+    known = connection.execute(select(jobs.c.envelope).where(jobs.c.id == order.id)).scalar()
+    if known is not None:
+        if decode_envelope(known).order != decode_envelope(envelope).order:
+            raise SteadError(
+                f"another order has the id {order.id} already", code=Code.ALREADY_EXISTS
+            )
+        return order.id
+    _check_machines(connection, order)
+    connection.execute(
+        insert(jobs).values(
+            id=order.id,
+            tenant_id=order.tenant,
+            action=name_of(order.action),
+            envelope=envelope,
+            operator=operator.name,
+            operator_role=operator.role.value,
+            submitted_at=now,
+            not_before=order.not_before,
+            deliver_by=order.deliver_by,
+            timeout_s=int(order.timeout.total_seconds()),
+            reason=order.reason,
+            summary=summary_of(order.action),
+        )
+    )
+    connection.execute(
+        insert(tasks),
+        [
+            {
+                "id": clock.new_id("ts"),
+                "job_id": order.id,
+                "tenant_id": order.tenant,
+                "machine_id": machine,
+                "state": QUEUED,
+                "output_truncated": False,
+            }
+            for machine in order.machines
+        ],
+    )
+    append(
+        connection,
+        order.tenant,
+        actor=f"operator/{operator.name}",
+        event="order_submitted",
+        body={
+            "order": order.id,
+            "action": name_of(order.action),
+            "summary": summary_of(order.action),
+            "machines": list(order.machines),
+            "reason": order.reason,
+        },
+        at=now,
+    )
+    return order.id
+
+
+def _check_machines(connection: Connection, order: Order) -> None:
+    active: set[str] = set()
+    for part in _slices(order.machines, 500):
+        query = select(machines.c.id).where(
+            machines.c.tenant_id == order.tenant,
+            machines.c.state == "active",
+            machines.c.id.in_(part),
+        )
+        active.update(connection.execute(query).scalars())
+    if missing := [machine for machine in order.machines if machine not in active]:
+        raise NotFoundError(f"the tenant has no active machine {missing[0]}")
+
+
+def _slices(ids: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [ids[start : start + size] for start in range(0, len(ids), size)]

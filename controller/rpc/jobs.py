@@ -1,0 +1,107 @@
+"""`JobService`: orders come in, jobs are read and followed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sqlalchemy import Row
+
+from controller.jobs.desk import JobDesk, JobView
+from controller.rpc.interceptor import Context, operator_calling
+from protocol.codec import to_ms
+from protocol.v1 import job_pb2 as pb
+from protocol.v1 import link_pb2
+from protocol.v1.job_pb2_grpc import JobServiceServicer
+
+DEFAULT_LIMIT = 50
+LARGEST_LIMIT = 1000
+
+
+class Jobs(JobServiceServicer):
+    """See `protocol/v1/job.proto`."""
+
+    def __init__(self, desk: JobDesk) -> None:
+        self._desk = desk
+
+    async def SubmitOrder(
+        self, request: pb.SubmitOrderRequest, context: Context
+    ) -> pb.SubmitOrderResponse:
+        """See `protocol/v1/job.proto`."""
+        view = await self._desk.submit(request.envelope, operator_calling())
+        return pb.SubmitOrderResponse(job=job_to_pb(view))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        """See `protocol/v1/job.proto`."""
+        views = await self._desk.list(
+            operator_calling(),
+            tenant=request.tenant_id,
+            limit=min(request.limit or DEFAULT_LIMIT, LARGEST_LIMIT),
+        )
+        return pb.ListJobsResponse(jobs=map(job_to_pb, views))
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
+        """See `protocol/v1/job.proto`."""
+        view = await self._desk.view(
+            request.job_id, operator_calling(), with_output=request.with_output
+        )
+        return pb.GetJobResponse(job=job_to_pb(view), output=map(output_to_pb, view.output))
+
+    async def WatchJob(
+        self, request: pb.WatchJobRequest, context: Context
+    ) -> AsyncIterator[pb.WatchJobResponse]:
+        """See `protocol/v1/job.proto`."""
+        async for row in self._desk.watch(request.job_id, operator_calling()):
+            if "seq" in row._fields:
+                yield pb.WatchJobResponse(output=output_to_pb(row))
+            else:
+                yield pb.WatchJobResponse(task=task_to_pb(row))
+
+    async def CancelJob(
+        self, request: pb.CancelJobRequest, context: Context
+    ) -> pb.CancelJobResponse:
+        """See `protocol/v1/job.proto`."""
+        view = await self._desk.cancel(request.job_id, operator_calling())
+        return pb.CancelJobResponse(job=job_to_pb(view))
+
+
+def job_to_pb(view: JobView) -> pb.Job:
+    """A job with its tasks."""
+    return pb.Job(
+        job_id=view.job.id,
+        tenant_id=view.job.tenant_id,
+        action=view.job.action,
+        summary=view.job.summary,
+        operator=view.job.operator,
+        submitted_at_ms=to_ms(view.job.submitted_at),
+        deliver_by_ms=to_ms(view.job.deliver_by),
+        reason=view.job.reason,
+        tasks=map(task_to_pb, view.tasks),
+    )
+
+
+def task_to_pb(row: Row[Any]) -> pb.Task:
+    """A task."""
+    return pb.Task(
+        task_id=row.id,
+        machine_id=row.machine_id,
+        machine_name=row.machine_name,
+        state=row.state,
+        code=row.code or "",
+        message=row.message or "",
+        exit_code=row.exit_code or 0,
+        result=row.result or b"",
+        started_at_ms=to_ms(row.started_at),
+        ended_at_ms=to_ms(row.ended_at),
+        output_truncated=bool(row.output_truncated),
+    )
+
+
+def output_to_pb(row: Row[Any]) -> link_pb2.TaskOutput:
+    """A piece of output."""
+    return link_pb2.TaskOutput(
+        task_id=row.task_id,
+        sequence=row.seq,
+        stream=link_pb2.OutputStream.Value(f"OUTPUT_STREAM_{row.stream.upper()}"),
+        data=row.data,
+    )

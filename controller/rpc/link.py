@@ -1,0 +1,197 @@
+"""`LinkService`: the stream that every agent holds open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import structlog
+
+from controller import clock
+from controller.fleet.presence import Presence
+from controller.jobs.desk import JobDesk
+from controller.rpc.interceptor import Context, machine_calling
+from controller.version import VERSION
+from protocol.codec import REVISION, from_ms, outcome_from_pb, refusal_to_pb, to_ms
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.identity import MachineIdentity
+from protocol.v1 import link_pb2 as pb
+from protocol.v1.link_pb2_grpc import LinkServiceServicer
+
+log = structlog.get_logger()
+
+HEARTBEAT_S = 30
+SILENCE_S = 3 * HEARTBEAT_S
+LOOK_EVERY = timedelta(seconds=20)
+OUTGOING = 256
+OLDEST_REVISION = 1
+CLOCK_LIMIT = timedelta(hours=12)
+
+
+class Link(LinkServiceServicer):
+    """See `protocol/v1/link.proto`."""
+
+    def __init__(
+        self, desk: JobDesk, presence: Presence, *, heartbeat_s: int = HEARTBEAT_S
+    ) -> None:
+        self._desk = desk
+        self._presence = presence
+        self._heartbeat_s = heartbeat_s
+
+    async def Connect(
+        self, request_iterator: AsyncIterator[pb.ConnectRequest], context: Context
+    ) -> AsyncIterator[pb.ConnectResponse]:
+        """See `protocol/v1/link.proto`."""
+        machine = machine_calling()
+        hello = await _first(request_iterator)
+        yield pb.ConnectResponse(welcome=self._welcome(hello))
+        outgoing: asyncio.Queue[pb.ConnectResponse | SteadError] = asyncio.Queue(OUTGOING)
+        async with self._presence.linked_as(machine, hello) as superseded:
+            workers = [
+                asyncio.create_task(self._listen(machine, request_iterator, outgoing)),
+                asyncio.create_task(self._offer(machine, outgoing)),
+                asyncio.create_task(_end_when(superseded, outgoing)),
+            ]
+            try:
+                while True:
+                    message = await outgoing.get()
+                    if isinstance(message, SteadError):
+                        raise message
+                    yield message
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    def _welcome(self, hello: pb.Hello) -> pb.Welcome:
+        now = clock.now()
+        if hello.revision < OLDEST_REVISION:
+            raise SteadError(
+                f"this agent speaks revision {hello.revision} of the protocol and the oldest "
+                f"that is still spoken here is {OLDEST_REVISION}; upgrade the agent",
+                code=Code.UPGRADE_REQUIRED,
+            )
+        theirs = from_ms(hello.agent_time_ms)
+        if abs(theirs - now) > CLOCK_LIMIT:
+            raise SteadError(
+                f"this machine's clock says {theirs:%Y-%m-%d %H:%M}Z and the controller's "
+                f"{now:%Y-%m-%d %H:%M}Z; set the clock",
+                code=Code.CLOCK_SKEW,
+            )
+        return pb.Welcome(
+            controller_time_ms=to_ms(now),
+            heartbeat_interval_s=self._heartbeat_s,
+            revision=min(hello.revision, REVISION),
+            controller_version=VERSION,
+        )
+
+    async def _listen(
+        self,
+        machine: MachineIdentity,
+        requests: AsyncIterator[pb.ConnectRequest],
+        outgoing: asyncio.Queue[pb.ConnectResponse | SteadError],
+    ) -> None:
+        """Take what the agent says until it hangs up or falls silent."""
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE_S):
+                    request = await anext(requests)
+                try:
+                    answer = await self._take(machine, request)
+                except InvalidError as error:
+                    answer = pb.ConnectResponse(refusal=refusal_to_pb(error))
+                if answer is not None:
+                    await outgoing.put(answer)
+        except StopAsyncIteration:
+            await outgoing.put(SteadError("the agent hung up", code=Code.UNAVAILABLE))
+        except TimeoutError:
+            error = f"nothing was heard of the agent for {SILENCE_S} s"
+            await outgoing.put(SteadError(error, code=Code.TIMED_OUT))
+        except SteadError as error:
+            await outgoing.put(error)
+        except Exception:
+            log.exception("link_failed", machine=machine.machine)
+            await outgoing.put(SteadError("something went wrong inside the controller"))
+
+    async def _take(
+        self, machine: MachineIdentity, request: pb.ConnectRequest
+    ) -> pb.ConnectResponse | None:
+        match request.WhichOneof("message"):
+            case "heartbeat":
+                await self._desk.alive(machine, request.heartbeat.running_task_ids)
+                return pb.ConnectResponse(
+                    heartbeat_acknowledged=pb.HeartbeatAcknowledged(
+                        controller_time_ms=to_ms(clock.now())
+                    )
+                )
+            case "task_started":
+                started = request.task_started
+                at = from_ms(started.started_at_ms)
+                await self._desk.started(machine, started.task_id, at)
+                return None
+            case "task_output":
+                await self._desk.printed(
+                    machine,
+                    request.task_output.task_id,
+                    request.task_output.sequence,
+                    _stream_name(request.task_output.stream),
+                    request.task_output.data,
+                )
+                return None
+            case "task_outcome":
+                task = await self._desk.ended(machine, outcome_from_pb(request.task_outcome))
+                return pb.ConnectResponse(outcome_acknowledged=pb.OutcomeAcknowledged(task_id=task))
+            case other:
+                raise InvalidError(f"a link takes no {other or 'empty message'} here")
+
+    async def _offer(
+        self,
+        machine: MachineIdentity,
+        outgoing: asyncio.Queue[pb.ConnectResponse | SteadError],
+    ) -> None:
+        """Hand over what is open, then what is new, for as long as the link lasts."""
+        try:
+            with self._desk.feed.listening(machine.machine) as event:
+                only_new = False
+                while True:
+                    event.clear()
+                    for offer in await self._desk.offers(machine, only_new=only_new):
+                        message = pb.TaskOffer(task_id=offer.task, envelope=offer.envelope)
+                        await outgoing.put(pb.ConnectResponse(task_offer=message))
+                    only_new = True
+                    try:
+                        async with asyncio.timeout(LOOK_EVERY.total_seconds()):
+                            await event.wait()
+                    except TimeoutError:
+                        continue
+        except SteadError as error:
+            await outgoing.put(error)
+
+
+async def _first(requests: AsyncIterator[pb.ConnectRequest]) -> pb.Hello:
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            request = await anext(requests)
+    except (StopAsyncIteration, TimeoutError):
+        raise InvalidError("a link begins with Hello") from None
+    if request.WhichOneof("message") != "hello":
+        raise InvalidError("a link begins with Hello")
+    return request.hello
+
+
+async def _end_when(
+    superseded: asyncio.Event, outgoing: asyncio.Queue[pb.ConnectResponse | SteadError]
+) -> None:
+    await superseded.wait()
+    await outgoing.put(SteadError("the machine made a newer link", code=Code.LOCKED))
+
+
+def _stream_name(stream: int) -> str:
+    try:
+        name = pb.OutputStream.Name(stream)  # type: ignore[arg-type]
+    except ValueError:
+        raise InvalidError(f"{stream} is not an output stream") from None
+    if name == "OUTPUT_STREAM_UNSPECIFIED":
+        raise InvalidError("output says which stream it was printed to")
+    return name.removeprefix("OUTPUT_STREAM_").lower()
