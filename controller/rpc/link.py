@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from controller import clock
-from controller.fleet.presence import Presence
+from controller.fleet.presence import Greeting, Presence
 from controller.jobs.desk import JobDesk
 from controller.rpc.interceptor import Context, machine_calling
 from controller.version import VERSION
@@ -47,7 +47,7 @@ class Link(LinkServiceServicer):
         hello = await _first(request_iterator)
         yield pb.ConnectResponse(welcome=self._welcome(hello))
         outgoing: asyncio.Queue[pb.ConnectResponse | SteadError] = asyncio.Queue(OUTGOING)
-        async with self._presence.linked_as(machine, hello) as superseded:
+        async with self._presence.linked_as(machine, _greeting(hello)) as superseded:
             workers = [
                 asyncio.create_task(self._listen(machine, request_iterator, outgoing)),
                 asyncio.create_task(self._offer(machine, outgoing)),
@@ -178,6 +178,12 @@ async def _first(requests: AsyncIterator[pb.ConnectRequest]) -> pb.Hello:
     if request.WhichOneof("message") != "hello":
         raise InvalidError("a link begins with Hello")
     return request.hello
+
+
+def _greeting(hello: pb.Hello) -> Greeting:
+    if len(hello.sealing_key) not in {0, 32} or len(hello.sealing_proof) not in {0, 32}:
+        raise InvalidError("a sealing key and its proof have 32 bytes each")
+    return Greeting(hello.hostname, hello.agent_version, hello.sealing_key, hello.sealing_proof)
 
 
 async def _end_when(
