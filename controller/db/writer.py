@@ -48,7 +48,8 @@ class Writer:
         self._door = threading.Lock()
         self._closed = False
         self._broken: str | None = None
-        self._thread = threading.Thread(target=self._serve, name="database-writer")
+        # A daemon: a program that fails without closing must end, and loses no promise by it.
+        self._thread = threading.Thread(target=self._serve, name="database-writer", daemon=True)
         self._thread.start()
 
     def submit(self, fn: Callable[[Connection], T]) -> Future[T]:

@@ -159,3 +159,19 @@ def _ddl(connection: object, table: str) -> str:
         text("SELECT sql FROM sqlite_master WHERE name = :name"), {"name": table}
     )
     return str(found)
+
+
+def test_a_program_that_forgets_to_close_ends_and_keeps_its_acts(made: Path) -> None:
+    program = (
+        "from controller.db.database import Database; from sqlalchemy import insert;"
+        "from controller.db.schema import installation;"
+        f"db = Database.open({url(made)!r});"
+        "db.write_now(lambda c: c.execute("
+        "insert(installation).values(key='a', value=b'')).close())"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
+    db = Database.open(url(made))
+    try:
+        assert db.read_now(lambda c: c.scalar(text("SELECT key FROM installation"))) == "a"
+    finally:
+        db.close_now()
