@@ -106,8 +106,8 @@ class Link(LinkServiceServicer):
         except StopAsyncIteration:
             await outgoing.put(SteadError("the agent hung up", code=Code.UNAVAILABLE))
         except TimeoutError:
-            error = f"nothing was heard of the agent for {SILENCE_S} s"
-            await outgoing.put(SteadError(error, code=Code.TIMED_OUT))
+            silence = f"nothing was heard of the agent for {SILENCE_S} s"
+            await outgoing.put(SteadError(silence, code=Code.TIMED_OUT))
         except SteadError as error:
             await outgoing.put(error)
         except Exception:
