@@ -13,7 +13,7 @@ from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, Opener, Reference
 from protocol.vault.content import flat_extents
 from protocol.vault.entry import Entry, Extent
-from protocol.vault.leaf import Leaf, decode_leaf
+from protocol.vault.leaf import Leaf, LeafWriter, decode_leaf
 from protocol.vault.node import Item, Root, decode_extents, decode_inner
 from protocol.vault.path import below_prefix, children_prefix, is_path, tree_key
 
@@ -29,14 +29,26 @@ class Inner(NamedTuple):
     level: int
     items: list[Item]
 
+    @property
+    def last_key(self) -> bytes:
+        """The last key below it."""
+        return self.items[-1].last_key
+
+
+class Piece(NamedTuple):
+    """A part of a leaf, written out: the plain leaf of those entries and its children."""
+
+    plain: bytes
+    children: tuple[ChunkId, ...]
+
 
 class Span(NamedTuple):
-    """A stretch of a tree: the nodes that cover it, and the range of its keys.
+    """A stretch of a tree: what covers it, in order, and the range of its keys.
 
     Keys from `low` (included) to `high` (excluded; `None` is the end of the tree).
     """
 
-    nodes: tuple[Root, ...]
+    nodes: tuple[Root | Piece, ...]
     low: bytes
     high: bytes | None
 
@@ -83,67 +95,84 @@ class TreeReader:
             return entry
         raise NotFoundError(f"{path[:200]!r} is not in this restore point")
 
-    def subtree(self, root: Root, path: bytes) -> Span:
-        """The fewest nodes that cover everything below a directory.
+    def subtree(self, root: Root, path: bytes) -> tuple[Span, ...]:
+        """What it takes to read a path and all below it, and nothing else.
 
-        Inner nodes that lie half outside are opened; a leaf at the edge is named whole,
-        so a capability made of these nodes also names what its edge leaves hold beside.
+        Nodes that lie wholly inside are named; of the leaves at the edges only the
+        entries inside are written out. Made for grants, see `protocol.vault.grant`.
+        Raises `NotFoundError` when nothing has that path.
         """
-        span = _below(root, path)
-        nodes: list[Root] = []
-        self._cover(root, b"", span, nodes)
-        return Span(tuple(nodes), span.low, span.high)
+        if not path:
+            return (Span((root,), b"", None),)
+        key = tree_key(path)
+        spans = (Span((root,), key, key + b"\0"), _below(root, path))
+        covered = tuple(
+            Span(tuple(self._cover(root, b"", span)), span.low, span.high) for span in spans
+        )
+        if not covered[0].nodes:
+            raise NotFoundError(f"{path[:200]!r} is not in this restore point")
+        return tuple(span for span in covered if span.nodes)
 
-    def _cover(self, node: Root, before: bytes, span: Span, nodes: list[Root]) -> None:
-        stored = self._one(node)
-        if isinstance(stored, Leaf):
-            nodes.append(node)
+    def _cover(self, node: Root, before: bytes, span: Span) -> Iterator[Root | Piece]:
+        opened = next(iter(self.nodes([node])))[1]
+        if isinstance(opened, Leaf):
+            writer = LeafWriter()
+            for parent, entry in _inside(opened, span):
+                writer.add(parent, entry)
+            if writer.entries:
+                plain, children = writer.finish()
+                yield Piece(plain, tuple(children))
             return
-        for item in _within(stored.items, span):
-            position = stored.items.index(item)
-            start = stored.items[position - 1].last_key if position else before
-            inside = start >= span.low and (span.high is None or item.last_key < span.high)
-            if inside or item.node.level == 0:
-                nodes.append(item.node)
+        for item in opened.items:
+            if span.high is not None and before >= span.high:
+                return
+            # Keys of the item lie behind `before`, so a low end just there is inside.
+            if before >= span.low and (span.high is None or item.last_key < span.high):
+                yield item.node
+            elif item.last_key >= span.low:
+                yield from self._cover(item.node, before, span)
+            before = item.last_key
+
+    def read(self, *spans: Span) -> Iterator[Found]:
+        """The entries of spans, one span after another, each in key order."""
+        for span in spans:
+            last = b""
+            for name, leaf in self._leaves(span.nodes, span):
+                if leaf.entries and leaf.first_key <= last:
+                    raise ChunkDamagedError(name, "its entries are not behind the others")
+                last = leaf.last_key or last
+                yield from _inside(leaf, span)
+
+    def _leaves(
+        self, nodes: Sequence[Root | Piece], span: Span, last_keys: Sequence[bytes] = ()
+    ) -> Iterator[tuple[ChunkId | None, Leaf]]:
+        """The leaves that may hold keys of the span; `last_keys` are those noted above."""
+        for position, (node, opened) in enumerate(self.nodes(nodes)):
+            name = node.reference.id if isinstance(node, Root) else None
+            if last_keys and opened.last_key != last_keys[position]:
+                raise ChunkDamagedError(name, "its last key was noted as another")
+            if isinstance(opened, Inner):
+                items = list(_within(opened.items, span))
+                yield from self._leaves(
+                    [item.node for item in items], span, [item.last_key for item in items]
+                )
             else:
-                self._cover(item.node, start, span, nodes)
+                yield name, opened
 
-    def read(self, span: Span) -> Iterator[Found]:
-        """The entries of a span, in key order."""
-        low, high = span.low, span.high
-        last = b""
-        for node, leaf in self._leaves(span.nodes, span):
-            if leaf.entries and leaf.first_key <= last:
-                raise ChunkDamagedError(node.reference.id, "its entries are not behind the others")
-            last = leaf.last_key or last
-            if leaf.first_key >= low and (high is None or leaf.last_key < high):
-                yield from leaf.entries
-                continue
-            for parent, entry in leaf.entries:
-                key = children_prefix(parent) + entry.name
-                if key >= low and (high is None or key < high):
-                    yield parent, entry
-
-    def _leaves(self, nodes: Sequence[Root], span: Span) -> Iterator[tuple[Root, Leaf]]:
-        for node, opened in self.nodes(nodes):
-            if isinstance(opened, Leaf):
-                yield node, opened
-                continue
-            yield from self._leaves([item.node for item in _within(opened.items, span)], span)
-
-    def nodes(self, nodes: Sequence[Root]) -> Iterator[tuple[Root, Leaf | Inner]]:
+    def nodes(self, nodes: Sequence[Root | Piece]) -> Iterator[tuple[Root | Piece, Leaf | Inner]]:
         """Fetch and open nodes, `BATCH` at a time."""
         for start in range(0, len(nodes), BATCH):
             batch = nodes[start : start + BATCH]
-            given = iter(self._fetch([node.reference.id for node in batch]))
+            wanted = [node.reference.id for node in batch if isinstance(node, Root)]
+            given = iter(self._fetch(wanted) if wanted else ())
             for node in batch:
+                if isinstance(node, Piece):
+                    yield node, decode_leaf(node.plain, node.children)
+                    continue
                 stored = next(given, None)
                 if stored is None:
                     raise ChunkMissingError(node.reference.id)
                 yield node, self._open(node, stored)
-
-    def _one(self, node: Root) -> Leaf | Inner:
-        return next(iter(self.nodes([node])))[1]
 
     def _open(self, node: Root, stored: bytes) -> Leaf | Inner:
         plain, children = self._opener.open_tree(stored, node.reference)
@@ -187,6 +216,18 @@ def _below(root: Root, path: bytes) -> Span:
     _check_path(path)
     prefix = below_prefix(path)
     return Span((root,), prefix, prefix[:-1] + b"\x01" if prefix else None)
+
+
+def _inside(leaf: Leaf, span: Span) -> Iterable[Found]:
+    """The entries of a leaf whose keys are in the span."""
+    low, high = span.low, span.high
+    if leaf.first_key >= low and (high is None or leaf.last_key < high):
+        return leaf.entries
+    return [
+        (parent, entry)
+        for parent, entry in leaf.entries
+        if low <= (key := children_prefix(parent) + entry.name) and (high is None or key < high)
+    ]
 
 
 def _within(items: Sequence[Item], span: Span) -> Iterator[Item]:
