@@ -2,8 +2,9 @@
 
 Formats: `/proc/net/{tcp,tcp6,udp,udp6}` (addresses are 32-bit words in the byte order
 of the machine, ports big-endian), links in `/proc/PID/fd`. Process ids are left out:
-they change with every restart. So are UDP sockets of a process in the range of ports
-that the kernel hands out, since these belong to clients that wait for an answer.
+they change with every restart. So are the UDP sockets of processes in the range of
+ports that the kernel hands out: these are clients that wait for an answer. One there
+that no process holds is the kernel's own (WireGuard's, say) and is told.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _INODE = re.compile(r"socket:\[(\d+)\]")
 
 
 class Socket(msgspec.Struct, frozen=True):
-    """A bound socket as the kernel lists it; inode 0 belongs to the kernel itself."""
+    """A bound socket as the kernel lists it."""
 
     protocol: Literal["tcp", "udp"]
     address: str
@@ -94,16 +95,20 @@ def ports_of(
     users: Mapping[int, str],
     programs: Mapping[int, set[str]],
     left_out: tuple[int, int],
+    hidden: bool,
 ) -> list[Port]:
-    """One row per protocol, address, port and user, with every program that holds it."""
+    """One row per protocol, address, port and user, with every program that holds it.
+
+    `programs` are names by inode; `hidden` says that some holders could not be seen.
+    """
     rows: dict[tuple[str, int, str, str], set[str]] = {}
     for item in sockets:
         low, high = left_out
-        if item.protocol == "udp" and item.inode and low <= item.port <= high:
+        passing = item.protocol == "udp" and low <= item.port <= high
+        if passing and (hidden or item.inode in programs):
             continue
         key = (item.protocol, item.port, item.address, users.get(item.uid, str(item.uid)))
-        held = programs.get(item.inode, set()) if item.inode else {"kernel"}
-        rows.setdefault(key, set()).update(held)
+        rows.setdefault(key, set()).update(programs.get(item.inode, ()))
     return [
         Port("tcp" if protocol == "tcp" else "udp", address, port, user, sorted(names) or None)
         for (protocol, port, address, user), names in sorted(rows.items())
@@ -112,25 +117,35 @@ def ports_of(
 
 def collect(sources: Sources) -> Ports:
     """Read the kernel's tables, then look for the holders among the processes."""
-    sockets: list[Socket] = []
-    for table in TABLES:
-        path = f"/proc/net/{table}"
-        if table in ("tcp", "udp") or sources.exists(path):  # those of IPv6 may be switched off
-            sockets += parse_sockets("tcp" if table < "u" else "udp", sources.text(path))
+    seen = _sockets(sources)
     words = (sources.line("/proc/sys/net/ipv4/ip_local_port_range") or "32768 60999").split()
     left_out = (int(words[0]), int(words[1]))
-    programs, hidden = _holders(sources, {item.inode for item in sockets})
+    programs, hidden = _holders(sources, {item.inode for item in seen})
+    still_there = set(_sockets(sources))  # one that was closed meanwhile has no holder to find
     ports = ports_of(
-        sockets,
+        [item for item in seen if item in still_there],
         users=parse_users(sources.text("/etc/passwd")),
         programs=programs,
         left_out=left_out,
+        hidden=hidden,
     )
     gaps = {}
     if any(port.programs is None for port in ports):
-        why = "only root sees the programs of others" if hidden else "held from another namespace"
-        gaps["programs"] = why
+        gaps["programs"] = (
+            "only root sees the programs of others"
+            if hidden
+            else "no process here holds some of them: the kernel or another namespace does"
+        )
     return Ports(ports=ports, udp_left_out=left_out, gaps=gaps)
+
+
+def _sockets(sources: Sources) -> list[Socket]:
+    found: list[Socket] = []
+    for table in TABLES:
+        path = f"/proc/net/{table}"
+        if table in ("tcp", "udp") or sources.exists(path):  # those of IPv6 may be switched off
+            found += parse_sockets("tcp" if table < "u" else "udp", sources.text(path))
+    return found
 
 
 def _holders(sources: Sources, inodes: set[int]) -> tuple[dict[int, set[str]], bool]:
