@@ -1,0 +1,79 @@
+"""From what was typed to the machines and tenants it means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controller import clock
+from controller.cli.connection import Connection
+from controller.cli.emit import from_wire_ms
+from controller.fleet.selector import Candidate, select_machines
+from protocol.errors import InvalidError, NotFoundError
+from protocol.ids import MachineId, TenantId
+from protocol.v1.operator_pb2 import ListMachinesRequest, ListTenantsRequest, Machine, Tenant
+
+
+def tenant_named(connection: Connection, name: str) -> Tenant:
+    """A tenant by its name or id; without a name the only one there is."""
+    tenants = connection.tenants.ListTenants(ListTenantsRequest()).tenants
+    if name:
+        for tenant in tenants:
+            if name in {tenant.name, tenant.tenant_id}:
+                return tenant
+        raise NotFoundError(f"there is no tenant {name!r}; `stead tenant ls` lists them")
+    if len(tenants) == 1:
+        return tenants[0]
+    if not tenants:
+        raise NotFoundError("there is no tenant yet; `stead tenant add NAME` makes one")
+    raise InvalidError("there are several tenants: name one with --tenant")
+
+
+def machines_meant(connection: Connection, selector: str, tenant: str) -> list[Machine]:
+    """The machines that a selector means, at least one; all of one tenant."""
+    listed, names = known_machines(connection, tenant)
+    found = select_machines(selector, [_candidate(m, names) for m in listed], now=clock.now())
+    if not found:
+        raise NotFoundError(f"no active machine fits the selector {selector!r}")
+    if len({c.tenant for c in found}) > 1:
+        raise InvalidError("the selector means machines of several tenants: add --tenant")
+    by_id = {machine.machine_id: machine for machine in listed}
+    return [by_id[c.id] for c in found]
+
+
+def machine_meant(connection: Connection, name: str, tenant: str) -> Machine:
+    """The one machine of this name or id, active or not."""
+    listed, names = known_machines(connection, tenant)
+    found = [m for m in listed if name in {m.machine_id, m.name, f"{names[m.tenant_id]}/{m.name}"}]
+    if not found:
+        raise NotFoundError(f"there is no machine {name!r}; `stead machine ls` lists them")
+    if len(found) > 1:
+        raise InvalidError(f"several tenants have a machine {name!r}: add --tenant")
+    return found[0]
+
+
+def known_machines(connection: Connection, tenant: str) -> tuple[Sequence[Machine], dict[str, str]]:
+    """The machines that the operator may see, and the names of their tenants by id."""
+    tenants = connection.tenants.ListTenants(ListTenantsRequest()).tenants
+    names = {t.tenant_id: t.name for t in tenants}
+    only = tenant_named(connection, tenant).tenant_id if tenant else ""
+    listed = connection.machines.ListMachines(ListMachinesRequest(tenant_id=only)).machines
+    return listed, names
+
+
+def ids_of(machines: Sequence[Machine]) -> tuple[TenantId, tuple[MachineId, ...]]:
+    """The tenant and the ids, as an order wants them."""
+    return TenantId(machines[0].tenant_id), tuple(MachineId(m.machine_id) for m in machines)
+
+
+def _candidate(machine: Machine, tenant_names: dict[str, str]) -> Candidate:
+    return Candidate(
+        id=machine.machine_id,
+        tenant=machine.tenant_id,
+        tenant_name=tenant_names.get(machine.tenant_id, ""),
+        name=machine.name,
+        tags=frozenset(machine.tags),
+        system=machine.system,
+        linked=machine.linked,
+        last_seen_at=from_wire_ms(machine.last_seen_at_ms),
+        active=machine.state == "active",
+    )

@@ -1,0 +1,136 @@
+"""From the command line to the controller: one channel, as the operator of the profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from controller import clock
+from controller.cli.keyring import Keyring
+from controller.config import OperatorHome
+from controller.rpc.refusals import METADATA_KEY
+from protocol.codec import refusal_from_pb
+from protocol.errors import Code, SteadError, UnavailableError
+from protocol.identity import OperatorIdentity, identity_of
+from protocol.tls import CHANNEL_OPTIONS, client_credentials, explain_failure
+from protocol.v1.job_pb2_grpc import JobServiceStub
+from protocol.v1.operator_pb2_grpc import (
+    AuditServiceStub,
+    ControllerServiceStub,
+    MachineServiceStub,
+    OperatorServiceStub,
+    TenantServiceStub,
+    TokenServiceStub,
+)
+from protocol.v1.refusal_pb2 import Refusal
+from protocol.v1.vault_pb2_grpc import VaultServiceStub
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What a command needs of the controller and of the operator's profile."""
+
+    home: OperatorHome
+    address: str
+
+    @cached_property
+    def root(self) -> x509.Certificate:
+        """The installation's root."""
+        return x509.load_pem_x509_certificate(self.home.root.read_bytes())
+
+    @cached_property
+    def certificate(self) -> x509.Certificate:
+        """The operator's certificate."""
+        return x509.load_pem_x509_certificate(self.home.certificate.read_bytes())
+
+    @cached_property
+    def key(self) -> ec.EllipticCurvePrivateKey:
+        """The operator's key: it signs orders and never leaves this machine."""
+        key = load_pem_private_key(self.home.key.read_bytes(), password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return key
+
+    @cached_property
+    def operator(self) -> OperatorIdentity:
+        """Who the operator is, by the certificate."""
+        identity = identity_of(self.certificate)
+        assert isinstance(identity, OperatorIdentity)
+        return identity
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The tenants' keys of this profile."""
+        return Keyring(self.home.tenants)
+
+    @cached_property
+    def channel(self) -> grpc.Channel:
+        """The channel; made when it is first used."""
+        credentials = client_credentials(self.root, chain=[self.certificate], key=self.key)
+        return grpc.secure_channel(self.address, credentials, options=list(CHANNEL_OPTIONS))
+
+    @cached_property
+    def controllers(self) -> ControllerServiceStub:
+        """`ControllerService`."""
+        return ControllerServiceStub(self.channel)
+
+    @cached_property
+    def tenants(self) -> TenantServiceStub:
+        """`TenantService`."""
+        return TenantServiceStub(self.channel)
+
+    @cached_property
+    def operators(self) -> OperatorServiceStub:
+        """`OperatorService`."""
+        return OperatorServiceStub(self.channel)
+
+    @cached_property
+    def tokens(self) -> TokenServiceStub:
+        """`TokenService`."""
+        return TokenServiceStub(self.channel)
+
+    @cached_property
+    def machines(self) -> MachineServiceStub:
+        """`MachineService`."""
+        return MachineServiceStub(self.channel)
+
+    @cached_property
+    def jobs(self) -> JobServiceStub:
+        """`JobService`."""
+        return JobServiceStub(self.channel)
+
+    @cached_property
+    def vault(self) -> VaultServiceStub:
+        """`VaultService`."""
+        return VaultServiceStub(self.channel)
+
+    @cached_property
+    def audit(self) -> AuditServiceStub:
+        """`AuditService`."""
+        return AuditServiceStub(self.channel)
+
+    def explain(self, error: grpc.RpcError) -> SteadError:
+        """What a failed call means: the controller's own words where there are some."""
+        call = _call(error)
+        if call is None:
+            return UnavailableError(str(error))
+        for key, value in call.trailing_metadata() or ():
+            if key == METADATA_KEY and isinstance(value, bytes):
+                return refusal_from_pb(Refusal.FromString(value))
+        if call.code() is grpc.StatusCode.UNAVAILABLE:
+            return explain_failure(self.address, self.root, now=clock.now())
+        if call.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return SteadError(
+                "this controller does not know the call; is it an older release?",
+                code=Code.UNSUPPORTED,
+            )
+        return SteadError(f"the call failed: {call.details() or call.code().name}")
+
+
+def _call(error: object) -> grpc.Call | None:
+    """An error of a call is the call itself, which the type stubs do not know."""
+    return error if isinstance(error, grpc.Call) else None

@@ -1,0 +1,171 @@
+"""How results reach whoever typed the command: the one way out.
+
+Data goes to standard output and nothing else does: tables for people, JSON for
+scripts. What is said about the work, progress and notes, goes to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+F = TypeVar("F", bound=Callable[..., Any])
+Row = Mapping[str, Any]
+
+FORMATS = ("table", "json", "jsonl")
+GOOD = frozenset({"succeeded", "active", "ok", "linked", "running", "good", "up"})
+WARN = frozenset({"partial", "queued", "offered", "expired", "cancelled", "stale", "unlinked"})
+BAD = frozenset(
+    {"failed", "timed_out", "rejected", "indeterminate", "revoked", "unavailable", "damaged"}
+)
+
+
+def output_option(command: F) -> F:
+    """Add `--output table|json|jsonl` to a command."""
+    return click.option(
+        "--output",
+        "-o",
+        type=click.Choice(FORMATS),
+        default="table",
+        show_default=True,
+        help="Table for people, JSON for scripts.",
+    )(command)
+
+
+def emit(rows: Sequence[Row], output: str, *, columns: Sequence[str], empty: str = "") -> None:
+    """Print records. `columns` are those of the table; JSON has every field."""
+    if output == "json":
+        _write(msgspec.json.format(msgspec.json.encode([_plain(row) for row in rows]), indent=2))
+        return
+    if output == "jsonl":
+        for row in rows:
+            _write(msgspec.json.encode(_plain(row)))
+        return
+    if not rows:
+        note(empty or "nothing to show")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = any(isinstance(row.get(column), (int, float)) for row in rows)
+        table.add_column(
+            column.removesuffix("_at").replace("_", " "),
+            justify="right" if right else "left",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(_cell(column, row.get(column)) for column in columns))
+    console().print(table)
+
+
+def emit_one(record: Row, output: str, *, title: str = "") -> None:
+    """Print one record: a list of its fields, or a JSON object."""
+    if output != "table":
+        body = msgspec.json.encode(_plain(record))
+        _write(msgspec.json.format(body, indent=2) if output == "json" else body)
+        return
+    if title:
+        console().print(Text(title, style="bold"))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in record.items():
+        table.add_row(name.removesuffix("_at").replace("_", " "), _cell(name, value))
+    console().print(table)
+
+
+def note(message: str) -> None:
+    """Say something to the person, beside the data."""
+    Console(stderr=True, soft_wrap=True).print(Text(printable(message)))
+
+
+def console() -> Console:
+    """Standard output for people; wide when it is not a terminal."""
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def printable(text: str) -> str:
+    """Text from afar made harmless: no control characters reach the terminal.
+
+    >>> printable("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def render_bytes(count: float) -> str:
+    """A size for people.
+
+    >>> render_bytes(1536)
+    '1.5 KiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(count) < 1024 or unit == "TiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+def render_age(at: datetime | None, now: datetime) -> str:
+    """How long ago, for people.
+
+    >>> render_age(None, datetime.now(UTC))
+    'never'
+    """
+    if at is None:
+        return "never"
+    seconds = (now - at).total_seconds()
+    if seconds < 0:
+        return "just now"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def from_wire_ms(ms: int) -> datetime | None:
+    """A time from a message; 0 is none."""
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {name: _value(value) for name, value in row.items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return value
+
+
+def _cell(column: str, value: Any) -> Text:
+    if value is None:
+        return Text("–", style="dim")
+    if isinstance(value, datetime):
+        local = value.astimezone()
+        return Text(f"{local:%Y-%m-%d %H:%M:%S}")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, bytes):
+        return Text(value.hex()[:16])
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return Text(printable(", ".join(map(str, value))))
+    if isinstance(value, int) and column.endswith("_bytes"):
+        return Text(render_bytes(value))
+    text = printable(str(value))
+    style = "green" if text in GOOD else "yellow" if text in WARN else "red" if text in BAD else ""
+    return Text(text, style=style)
+
+
+def _write(line: bytes) -> None:
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()

@@ -1,0 +1,304 @@
+"""Sign an order, hand it in, and follow it to its end: what every acting command does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+import rich_click as click
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from controller import clock
+from controller.cli.choice import ids_of
+from controller.cli.connection import Connection
+from controller.cli.emit import emit, note, printable, render_bytes
+from protocol.action import Action, summary_of
+from protocol.codec import encode_envelope, encode_order
+from protocol.errors import InvalidError
+from protocol.ids import OrderId
+from protocol.order import Order, sign
+from protocol.v1.job_pb2 import (
+    GetJobRequest,
+    Job,
+    SubmitOrderRequest,
+    Task,
+    WatchJobRequest,
+)
+from protocol.v1.link_pb2 import OutputStream, TaskOutput
+from protocol.v1.operator_pb2 import Machine
+
+F = TypeVar("F", bound=Callable[..., Any])
+OVER = frozenset(
+    {
+        "succeeded",
+        "partial",
+        "failed",
+        "timed_out",
+        "expired",
+        "cancelled",
+        "rejected",
+        "indeterminate",
+    }
+)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Span(click.ParamType):  # type: ignore[type-arg]
+    """A length of time: 90s, 15m, 4h, 7d."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Parse it; click says what was wrong."""
+        if isinstance(value, timedelta):
+            return value
+        text = str(value)
+        if not text[:-1].isdigit() or text[-1] not in _UNITS or int(text[:-1]) == 0:
+            self.fail(f"{text!r} is not a time such as 90s, 15m, 4h or 7d", param, ctx)
+        return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How an order is to be carried out; the options that acting commands share."""
+
+    wait: bool
+    deliver_by: timedelta
+    timeout: timedelta
+    reason: str
+    yes: bool
+    dry_run: bool
+    tenant: str
+
+
+def acting(command: F) -> F:
+    """Add the options that every command that acts on machines takes."""
+    options = [
+        click.option("--tenant", default="", help="Only machines of this tenant."),
+        click.option("--wait/--no-wait", default=True, help="Wait for the end (default)."),
+        click.option(
+            "--deliver-by",
+            type=Span(),
+            default="24h",
+            show_default=True,
+            help="Do not start it later than this.",
+        ),
+        click.option(
+            "--timeout",
+            type=Span(),
+            default="1h",
+            show_default=True,
+            help="End the execution after this time.",
+        ),
+        click.option("--reason", default="", help="Why; kept in the audit log."),
+        click.option("--yes", "-y", is_flag=True, help="Do not ask before acting on several."),
+        click.option("--dry-run", is_flag=True, help="Show what would be ordered; order nothing."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def terms_of(options: Mapping[str, Any]) -> Terms:
+    """The terms among a command's options."""
+    return Terms(**{name: options[name] for name in Terms.__slots__})
+
+
+def order_and_follow(
+    connection: Connection,
+    machines: Sequence[Machine],
+    action: Action,
+    terms: Terms,
+    *,
+    output: str,
+    live: bool = False,
+    repeatable: bool = False,
+) -> Job | None:
+    """Order `action` and, unless told not to, follow it to its end.
+
+    `live` prints what the tasks print, as it comes. None when nothing was ordered, or
+    when nobody waits; exits 2 when the person says no.
+    """
+    if terms.dry_run:
+        note(f"would order: {summary_of(action)}")
+        rows = [{"machine": m.name, "id": m.machine_id, "linked": m.linked} for m in machines]
+        emit(rows, output, columns=("machine", "linked"))
+        return None
+    _confirm(machines, action, terms)
+    job = submit(connection, machines, action, terms, repeatable=repeatable)
+    if not terms.wait:
+        emit([{"job": job.job_id, "machines": len(job.tasks)}], output, columns=("job", "machines"))
+        return None
+    return follow(connection, job, live=live)
+
+
+def submit(
+    connection: Connection,
+    machines: Sequence[Machine],
+    action: Action,
+    terms: Terms,
+    *,
+    repeatable: bool = False,
+) -> Job:
+    """Sign an order and hand it in; it is durable when this returns."""
+    now = clock.now()
+    tenant, ids = ids_of(machines)
+    order = Order(
+        id=OrderId(clock.new_id("or")),
+        tenant=tenant,
+        machines=ids,
+        action=action,
+        issued_at=_whole_ms(now),
+        not_before=_whole_ms(now),
+        deliver_by=_whole_ms(now + terms.deliver_by),
+        timeout=terms.timeout,
+        reason=terms.reason,
+        repeatable=repeatable,
+    )
+    envelope = sign(encode_order(order), key=connection.key, certificate=connection.certificate)
+    request = SubmitOrderRequest(envelope=encode_envelope(envelope))
+    return connection.jobs.SubmitOrder(request).job
+
+
+def follow(connection: Connection, job: Job, *, live: bool) -> Job:
+    """Watch a job until every task is over; the job as it then is."""
+    names = {task.task_id: task.machine_name for task in job.tasks}
+    done: set[str] = set()
+    several = len(names) > 1
+    with _progress(enabled=not live and sys.stderr.isatty()) as progress:
+        line = progress.add_task(f"{job.summary}", total=len(names))
+        for event in _events(connection, job.job_id):
+            if isinstance(event, TaskOutput):
+                name = names.get(event.task_id, event.task_id)
+                if event.stream == OutputStream.OUTPUT_STREAM_PROGRESS:
+                    progress.update(line, description=f"{name}: {_progress_text(event.data)}")
+                elif live:
+                    _print_output(event, name if several else "")
+            elif event.state in OVER:
+                done.add(event.task_id)
+                progress.update(line, completed=len(done))
+    return connection.jobs.GetJob(GetJobRequest(job_id=job.job_id)).job
+
+
+def exit_code(job: Job) -> int:
+    """The exit code of cli.md that a finished job comes to."""
+    states = [task.state for task in job.tasks]
+    good = states.count("succeeded")
+    if good == len(states):
+        return 0
+    if good or "partial" in states:
+        return 3
+    if all(state == "expired" for state in states):
+        return 5
+    if all(state == "rejected" for state in states):
+        return 4
+    return 1
+
+
+def task_rows(job: Job) -> list[dict[str, Any]]:
+    """A job's tasks as records."""
+    return [
+        {
+            "machine": task.machine_name,
+            "state": task.state,
+            "exit_code": task.exit_code if task.state in {"succeeded", "failed"} else None,
+            "seconds": round((task.ended_at_ms - task.started_at_ms) / 1000, 2)
+            if task.started_at_ms and task.ended_at_ms
+            else None,
+            "code": task.code,
+            "message": task.message,
+            "task": task.task_id,
+            "job": job.job_id,
+        }
+        for task in job.tasks
+    ]
+
+
+def result_of(task: Task) -> dict[str, Any]:
+    """An action's result; empty when it has none."""
+    if not task.result:
+        return {}
+    found = msgspec.json.decode(task.result)
+    if not isinstance(found, dict):
+        raise InvalidError(f"the result of {task.machine_name} is not an object")
+    return found
+
+
+def say_failures(job: Job) -> None:
+    """Tell the person about every task that did not succeed."""
+    for task in job.tasks:
+        if task.state != "succeeded":
+            why = task.message or task.code or "no reason given"
+            note(f"{task.machine_name}: {task.state}: {why}")
+
+
+def _confirm(machines: Sequence[Machine], action: Action, terms: Terms) -> None:
+    if len(machines) < 2 or terms.yes:
+        return
+    names = ", ".join(machine.name for machine in machines[:10])
+    more = f" and {len(machines) - 10} more" if len(machines) > 10 else ""
+    question = f"{summary_of(action)} on {len(machines)} machines: {names}{more}?"
+    if not sys.stdin.isatty():
+        raise InvalidError(f"{question} Nobody is there to ask: add --yes")
+    click.confirm(printable(question), abort=True, err=True)
+
+
+def _events(connection: Connection, job: str) -> Iterator[Task | TaskOutput]:
+    for response in connection.jobs.WatchJob(WatchJobRequest(job_id=job)):
+        yield response.task if response.HasField("task") else response.output
+
+
+def _progress(*, enabled: bool) -> Progress:
+    from rich.console import Console
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not enabled,
+    )
+
+
+def _progress_text(data: bytes) -> str:
+    try:
+        found = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        return ""
+    if not isinstance(found, dict):
+        return ""
+    parts = []
+    for name, value in found.items():
+        sized = isinstance(value, int) and (name.endswith("bytes") or name == "rate")
+        parts.append(f"{name.replace('_', ' ')} {render_bytes(value) if sized else value}")
+    return printable(", ".join(parts))[:160]
+
+
+def _print_output(event: TaskOutput, name: str) -> None:
+    stream = sys.stderr if event.stream == OutputStream.OUTPUT_STREAM_STDERR else sys.stdout
+    if not name:
+        if stream.isatty():
+            stream.write(_for_terminal(event.data))
+        else:
+            stream.buffer.write(event.data)
+    else:
+        for line in _for_terminal(event.data).splitlines():
+            stream.write(f"{name}: {line}\n")
+    stream.flush()
+
+
+def _for_terminal(data: bytes) -> str:
+    text = data.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() or c in "\n\t\r" else repr(c)[1:-1] for c in text)
+
+
+def _whole_ms(at: datetime) -> datetime:
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)

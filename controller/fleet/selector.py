@@ -1,0 +1,155 @@
+"""SELECTOR: which machines a command means.
+
+    web-01                        a machine by its name or its id
+    all                           every machine
+    tag:web and os:debian         by tag, by operating system
+    not linked                    linked: those that hold a link now
+    stale>7d                      not heard of for so long (m, h, d)
+    (tag:a or tag:b) and not acme/web-01
+
+Pure: the expression and what is known of the machines come in. A name that no
+machine has is an error, never an empty answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from protocol.errors import InvalidError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a selector may ask of a machine."""
+
+    id: str
+    tenant: str
+    tenant_name: str
+    name: str
+    tags: frozenset[str]
+    system: str
+    linked: bool
+    last_seen_at: datetime | None
+    active: bool = True
+
+
+Test = Callable[[Candidate], bool]
+_WORD = re.compile(r"\s*(\(|\)|[^\s()]+)")
+_STALE = re.compile(r"stale>(\d{1,5})([mhd])\Z")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_DEPTH = 50
+
+
+def select_machines(
+    expression: str, candidates: Sequence[Candidate], *, now: datetime
+) -> list[Candidate]:
+    """The active machines that the expression means, by tenant and name.
+
+    Raises `InvalidError` for an expression that cannot be read and `NotFoundError`
+    for a name without a machine.
+    """
+    test = _Parser(_split(expression), candidates, now).parse()
+    found = [c for c in candidates if c.active and test(c)]
+    return sorted(found, key=lambda c: (c.tenant_name, c.name))
+
+
+def _split(expression: str) -> list[str]:
+    if len(expression) > 10_000:
+        raise InvalidError("the selector is longer than 10,000 characters")
+    return _WORD.findall(expression)
+
+
+class _Parser:
+    def __init__(
+        self, words: Sequence[str], candidates: Sequence[Candidate], now: datetime
+    ) -> None:
+        self._words: Iterator[str] = iter(words)
+        self._candidates = candidates
+        self._now = now
+        self._depth = 0
+        self._word: str | None = next(self._words, None)
+
+    def parse(self) -> Test:
+        if self._word is None:
+            raise InvalidError("the selector is empty; `all` means every machine")
+        test = self._either()
+        if (left := self._peek()) is not None:
+            raise InvalidError(f"the selector makes no sense from {left!r} on")
+        return test
+
+    def _peek(self) -> str | None:
+        return self._word
+
+    def _next(self) -> None:
+        self._word = next(self._words, None)
+
+    def _either(self) -> Test:
+        tests = [self._both()]
+        while self._word == "or":
+            self._next()
+            tests.append(self._both())
+        return tests[0] if len(tests) == 1 else lambda c: any(t(c) for t in tests)
+
+    def _both(self) -> Test:
+        tests = [self._single()]
+        while self._word == "and":
+            self._next()
+            tests.append(self._single())
+        return tests[0] if len(tests) == 1 else lambda c: all(t(c) for t in tests)
+
+    def _single(self) -> Test:
+        word = self._word
+        if word is None or word in {"and", "or", ")"}:
+            raise InvalidError(f"the selector lacks a machine before {word or 'its end'!r}")
+        self._depth += 1
+        if self._depth > _DEPTH:
+            raise InvalidError("the selector is nested too deeply")
+        self._next()
+        if word == "not":
+            inner = self._single()
+            test: Test = lambda c: not inner(c)  # noqa: E731 - reads as what it is
+        elif word == "(":
+            test = self._either()
+            if self._word != ")":
+                raise InvalidError("the selector lacks a closing parenthesis")
+            self._next()
+        else:
+            test = self._term(word)
+        self._depth -= 1
+        return test
+
+    def _term(self, word: str) -> Test:
+        if word == "all":
+            return lambda _: True
+        if word == "linked":
+            return lambda c: c.linked
+        key, colon, value = word.partition(":")
+        if colon and not value:
+            raise InvalidError(f"{word!r} lacks a value after the colon")
+        if colon and key == "tag":
+            return lambda c: value in c.tags
+        if colon and key == "os":
+            return lambda c: value.lower() in c.system.lower()
+        if found := _STALE.match(word):
+            limit = timedelta(**{_UNITS[found[2]]: int(found[1])})
+            return lambda c: c.last_seen_at is None or self._now - c.last_seen_at > limit
+        if colon or ">" in word:
+            raise InvalidError(f"{word!r} is nothing that a selector knows; see `--help`")
+        return self._named(word)
+
+    def _named(self, name: str) -> Test:
+        ids = {
+            c.id for c in self._candidates if name in {c.id, c.name, f"{c.tenant_name}/{c.name}"}
+        }
+        if not ids:
+            raise NotFoundError(f"there is no machine {name!r}; `stead machine ls` lists them")
+        tenants = {c.tenant for c in self._candidates if c.id in ids}
+        if len(tenants) > 1:
+            raise InvalidError(
+                f"several tenants have a machine {name!r}: write TENANT/{name}, or name the "
+                "tenant with --tenant"
+            )
+        return lambda c: c.id in ids
