@@ -94,7 +94,10 @@ def live(
     wait: Callable[[float], object] = time.sleep,
     processes: Callable[[], list[Usage]] | None = None,
 ) -> Live:
-    """Look twice, `interval` apart, since use of the processor is a difference."""
+    """Look twice, `interval` apart, since use of the processor is a difference.
+
+    Raises `UnavailableError` where there is no `/proc`.
+    """
     gaps: dict[str, str] = {}
     look = processes or running_processes
     began, before, stat_before = clock.monotonic(), look(), sources.text("/proc/stat")

@@ -71,10 +71,10 @@ class Sources:
             raise UnavailableError(f"cannot list {path}: {error.strerror}") from error
 
     def exists(self, path: str) -> bool:
-        """Whether a file that can be read, or a directory that can be listed, is there."""
+        """Whether a file or a directory is there; reading it may still be forbidden."""
         try:
             self.read(path, 0)
-        except IsADirectoryError:
+        except (IsADirectoryError, PermissionError):
             return True
         except OSError:
             return False
