@@ -100,7 +100,7 @@ class TreeReader:
 
         Nodes that lie wholly inside are named; of the leaves at the edges only the
         entries inside are written out. Made for grants, see `protocol.vault.grant`.
-        Raises `NotFoundError` when nothing has that path.
+        Raises `NotFoundError` when nothing is there.
         """
         if not path:
             return (Span((root,), b"", None),)
@@ -109,7 +109,7 @@ class TreeReader:
         covered = tuple(
             Span(tuple(self._cover(root, b"", span)), span.low, span.high) for span in spans
         )
-        if not covered[0].nodes:
+        if not any(span.nodes for span in covered):
             raise NotFoundError(f"{path[:200]!r} is not in this restore point")
         return tuple(span for span in covered if span.nodes)
 

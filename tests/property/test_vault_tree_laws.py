@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.errors import InvalidError, NotFoundError
+from protocol.vault.chunk import inspect
+from protocol.vault.diff import diff
+from protocol.vault.entry import Entry, Extent, Owner
+from protocol.vault.grant import Grant, decode_grant, encode_grant
+from protocol.vault.node import Root
+from protocol.vault.path import join, tree_key
+from tests.property.vault_trees import (
+    NAMES,
+    Found,
+    Held,
+    in_key_order,
+    key_of,
+    many_files,
+    reference,
+    trees,
+)
+
+OWNER = Owner(0, 0, "root", "root")
+
+
+@given(found=trees())
+def test_a_tree_gives_back_what_was_put_in(found: list[Found]) -> None:
+    held = Held()
+    root = held.build(found)
+    assert list(held.reader().entries(root)) == found
+    assert root.entries == len(found)
+    assert root.bytes == sum(entry.size for _, entry in found)
+
+
+@given(found=trees())
+def test_equal_entries_make_equal_trees(found: list[Found]) -> None:
+    first, second = Held(), Held()
+    assert first.build(found) == second.build(found)
+    assert first.chunks == second.chunks
+
+
+@given(old=trees(), new=trees())
+def test_a_diff_is_what_comparing_all_entries_finds(old: list[Found], new: list[Found]) -> None:
+    held = Held()
+    changes = list(diff(held.reader(), held.build(old), held.build(new)))
+    before, after = {key_of(one): one for one in old}, {key_of(one): one for one in new}
+    expected = [
+        (key, before.get(key, (b"", None))[1], after.get(key, (b"", None))[1])
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+    assert [
+        (key_of((change.parent, change.new or change.old)), change.old, change.new)
+        for change in changes
+    ] == expected
+
+
+@given(found=trees())
+def test_a_directory_lists_its_direct_children_sorted_by_name(found: list[Found]) -> None:
+    held = Held()
+    root = held.build(found)
+    for path in {parent for parent, _ in found} | {b"", b"absent"}:
+        listed = list(held.reader().list_directory(root, path))
+        assert listed == [one for one in found if one[0] == path and one[1].name]
+
+
+@given(found=trees())
+def test_a_grant_reads_a_path_and_all_below_it_and_nothing_else(found: list[Found]) -> None:
+    held = Held()
+    root = held.build(found)
+    for path in {join(*[parent, entry.name]) for parent, entry in found} - {b""}:
+        grant = decode_grant(encode_grant(Grant(held.reader().subtree(root, path))))
+        expected = [
+            one
+            for one in found
+            if (whole := join(one[0], one[1].name)) == path or whole.startswith(path + b"/")
+        ]
+        assert list(held.reader().read(*grant.spans)) == expected
+
+
+@given(names=st.lists(st.lists(NAMES, min_size=1, max_size=4), max_size=20))
+def test_keys_sort_like_a_walk_that_finishes_a_directory_before_it_descends(
+    names: list[list[bytes]],
+) -> None:
+    paths = {b"/".join(parts[:end]) for parts in names for end in range(1, len(parts) + 1)}
+
+    def walk(directory: bytes) -> list[bytes]:
+        children = sorted(
+            path.rpartition(b"/")[2] for path in paths if path.rpartition(b"/")[0] == directory
+        )
+        whole = [join(directory, name) for name in children]
+        return whole + [below for path in whole for below in walk(path)]
+
+    assert sorted(paths, key=tree_key) == walk(b"")
+
+
+@pytest.fixture(scope="module")
+def wide() -> tuple[Held, list[Found], Root]:
+    held, found = Held(), many_files(90_000)
+    return held, found, held.build(found)
+
+
+def test_a_big_tree_is_read_by_range(wide: tuple[Held, list[Found], Root]) -> None:
+    held, found, root = wide
+    assert root.level == 2
+    reader = held.reader()
+    assert list(reader.entries(root)) == found
+    held.fetched.clear()
+    parent, entry = found[50_000]
+    assert reader.get(root, join(parent, entry.name)) == entry
+    assert len(held.fetched) == 3
+    assert list(reader.list_directory(root, parent)) == [one for one in found if one[0] == parent]
+    with pytest.raises(NotFoundError):
+        reader.get(root, b"dir-0000/absent")
+    whole = reader.subtree(root, b"dir-1000")
+    assert list(reader.read(*whole)) == [one for one in found if one[0] == b"dir-1000"]
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1 << 32))
+def test_an_edit_rewrites_only_the_nodes_on_its_way_to_the_root(
+    wide: tuple[Held, list[Found], Root], seed: int
+) -> None:
+    held, found, root = wide
+    chance = random.Random(seed)
+    edited = list(found)
+    place = chance.randrange(len(found))
+    parent, entry = found[place]
+    action = chance.choice(["change", "remove", "add"])
+    if action == "change":
+        edited[place] = (parent, Entry(entry.name, entry.mode, entry.owner, chance.getrandbits(62)))
+    elif action == "remove":
+        del edited[place]
+    else:
+        edited.insert(place + 1, (parent, Entry(entry.name + b"+", 0o100644, OWNER, 1)))
+    known = set(held.chunks)
+    after = held.build(edited)
+    # At most two nodes a level: a node that splits, or two that become one.
+    assert len(held.chunks.keys() - known) <= 2 * (root.level + 1)
+    held.fetched.clear()
+    assert len(list(diff(held.reader(), root, after))) == 1
+    assert len(held.fetched) <= 5 * (root.level + 1)
+
+
+def test_a_million_extents_stay_out_of_the_leaf_and_come_back() -> None:
+    from protocol.vault.chunk import Sealer
+    from protocol.vault.content import ExtentWriter
+    from tests.property.vault_trees import SECRET
+
+    held = Held()
+    writer = ExtentWriter(Sealer(SECRET), held.put)
+    wanted = [Extent(reference(number), 0, 1 << 20) for number in range(50_000)]
+    for extent in wanted:
+        writer.add(extent)
+    extents, depth = writer.finish()
+    assert depth > 0
+    assert len(extents) < 1024
+    entry = Entry(b"disk", 0o100600, OWNER, 1, writer.size, extents, depth=depth)
+    root = held.build([(b"", entry)])
+    assert inspect(held.chunks[root.reference.id]).children == tuple(
+        one.reference.id for one in extents if one.reference
+    )
+    reader = held.reader()
+    back = reader.get(root, b"disk")
+    assert list(reader.extents(back.extents, back.depth)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("parent", "name"),
+    [
+        (b"", b".."),
+        (b"", b"."),
+        (b"", b"a/b"),
+        (b"", b"a\0b"),
+        (b"/etc", b"hosts"),
+        (b"etc/", b"hosts"),
+        (b"etc//x", b"hosts"),
+        (b"a/../b", b"hosts"),
+        (b"etc", b""),
+        (b"etc", b"n" * 5000),
+        (b"x/" * 40_000 + b"x", b"hosts"),
+    ],
+)
+def test_a_path_that_leads_elsewhere_is_refused(parent: bytes, name: bytes) -> None:
+    with pytest.raises(InvalidError):
+        Held().build([(parent, Entry(name, 0o100644, OWNER, 1))])
+
+
+def test_entries_out_of_order_are_refused() -> None:
+    found = in_key_order(many_files(3))
+    for wrong in ([found[1], found[0]], [found[0], found[0]]):
+        with pytest.raises(InvalidError):
+            Held().build(wrong)
