@@ -1,0 +1,185 @@
+"""The one place where a controller's parts are put together.
+
+`link_services` says what the link port serves; a new service gets a line there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection
+
+from controller import clock
+from controller.authority import operators
+from controller.authority.authority import (
+    ENDS_SOON,
+    Authority,
+    ServingCertificate,
+    load_authority,
+)
+from controller.authority.desk import Desk
+from controller.authority.trust import Trust
+from controller.config import ControllerHome, Settings
+from controller.db.database import Database
+from controller.fleet import machines
+from controller.fleet.presence import Presence
+from controller.jobs.desk import JobDesk
+from controller.rpc.enrollment import EnrollmentServicer
+from controller.rpc.interceptor import LiveCalls
+from controller.rpc.jobs import Jobs
+from controller.rpc.link import Link
+from controller.rpc.server import Add, Server
+from controller.rpc.tenants import TenantServicer
+from controller.rpc.tokens import TokenServicer
+from controller.store.local import LocalStore
+from controller.store.store import ObjectStore
+from protocol.errors import InvalidError
+from protocol.v1.enrollment_pb2_grpc import add_EnrollmentServiceServicer_to_server
+from protocol.v1.job_pb2_grpc import add_JobServiceServicer_to_server
+from protocol.v1.link_pb2_grpc import add_LinkServiceServicer_to_server
+from protocol.v1.operator_pb2_grpc import (
+    add_TenantServiceServicer_to_server,
+    add_TokenServiceServicer_to_server,
+)
+
+log = structlog.get_logger()
+
+GRACE = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What services are made of. Addresses are "host:port" as machines will reach them."""
+
+    home: ControllerHome
+    settings: Settings
+    db: Database
+    store: ObjectStore
+    authority: Authority
+    trust: Trust
+    calls: LiveCalls
+    presence: Presence
+    enrollments: Desk
+    jobs: JobDesk
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where machines reach this controller, as "host:port"."""
+
+    link: str
+    enrollment: str
+
+
+def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
+    """Every service of the link port."""
+    db = parts.db
+    return (
+        partial(add_LinkServiceServicer_to_server, Link(parts.jobs, parts.presence)),
+        partial(add_JobServiceServicer_to_server, Jobs(parts.jobs)),
+        partial(add_TenantServiceServicer_to_server, TenantServicer(db)),
+        partial(add_TokenServiceServicer_to_server, TokenServicer(db, addresses.enrollment)),
+    )
+
+
+def enrollment_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
+    """Every service of the enrollment port."""
+    servicer = EnrollmentServicer(parts.enrollments, addresses.link)
+    return (partial(add_EnrollmentServiceServicer_to_server, servicer),)
+
+
+class Controller:
+    """A running controller; `serve` makes one."""
+
+    def __init__(self, parts: Parts, server: Server, addresses: Addresses) -> None:
+        self.parts = parts
+        self.addresses = addresses
+        self._server = server
+        self._sweeping = asyncio.create_task(parts.jobs.sweep_forever())
+
+    @classmethod
+    async def serve(cls, home: Path, settings: Settings | None = None) -> Controller:
+        """Open what is below `home` and listen; `settings` take the place of the file's.
+
+        Raises PRECONDITION where nothing was initialised or a port is taken, LOCKED
+        when another controller has the database, and what the database says of itself.
+        """
+        place = ControllerHome(home / "controller")
+        settings = place.load_settings() if settings is None else settings
+        if not settings.names:
+            raise InvalidError(f"{place.settings}: names is empty; a controller needs one")
+        authority = load_authority(place, clock.now())
+        _warn_of_end(authority)
+        store = await asyncio.to_thread(
+            LocalStore.open, Path(settings.objects) if settings.objects else place.objects
+        )
+        db = await asyncio.to_thread(Database.open, place.database_url(settings))
+        try:
+            parts = await _assemble(place, settings, authority, db, store)
+            certificate = ServingCertificate(authority, settings.names)
+            server = Server(parts.trust, certificate, parts.calls)
+            addresses = _addresses(settings, server.bind(settings.listen, settings.enroll_listen))
+            await server.start(
+                link_services(parts, addresses), enrollment_services(parts, addresses)
+            )
+        except BaseException:
+            await db.close()
+            raise
+        log.info("controller_started", link=addresses.link, enrollment=addresses.enrollment)
+        return cls(parts, server, addresses)
+
+    async def stop(self, grace: timedelta = GRACE) -> None:
+        """Cut the streams, let short calls end, then close the database."""
+        await self._server.stop(grace)
+        self._sweeping.cancel()
+        await asyncio.gather(self._sweeping, return_exceptions=True)
+        await self.parts.enrollments.close()
+        await self.parts.db.close()
+        log.info("controller_stopped")
+
+
+async def _assemble(
+    home: ControllerHome, settings: Settings, authority: Authority, db: Database, store: ObjectStore
+) -> Parts:
+    def revoked(connection: Connection) -> tuple[list[str], list[str]]:
+        return machines.revoked_ids(connection), operators.revoked_names(connection)
+
+    trust = Trust(root=authority.root, issuing=(authority.issuing.certificate,))
+    trust.load(*await db.read(revoked))
+    calls = LiveCalls()
+    trust.on_revoked(calls.cut)
+    return Parts(
+        home=home,
+        settings=settings,
+        db=db,
+        store=store,
+        authority=authority,
+        trust=trust,
+        calls=calls,
+        presence=Presence(db),
+        enrollments=Desk(db, authority),
+        jobs=JobDesk(db, authority.root),
+        started_at=clock.now(),
+    )
+
+
+def _addresses(settings: Settings, ports: tuple[int, int]) -> Addresses:
+    name = settings.names[0]
+    host = f"[{name}]" if ":" in name else name
+    return Addresses(
+        link=settings.link_address or f"{host}:{ports[0]}",
+        enrollment=settings.enrollment_address or f"{host}:{ports[1]}",
+    )
+
+
+def _warn_of_end(authority: Authority) -> None:
+    ends_at = authority.issuing.certificate.not_valid_after_utc
+    if clock.now() >= ends_at - ENDS_SOON:
+        log.warning("issuing_authority_ends_soon", ends_at=ends_at.isoformat())

@@ -1,0 +1,120 @@
+"""The authority that a running controller works with: its root, its issuer, its own certificate."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from controller.authority.certificates import Issuer, certify_machine, certify_server
+from controller.authority.keys import new_key, new_serial
+from controller.config import ControllerHome
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.identity import MachineIdentity
+
+ENDS_SOON = timedelta(days=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Who may be let in, and by whom. The root's key is not here: the operator keeps it."""
+
+    root: x509.Certificate
+    issuing: Issuer
+
+    def certify(
+        self, public_key: ec.EllipticCurvePublicKey, identity: MachineIdentity, now: datetime
+    ) -> tuple[x509.Certificate, x509.Certificate]:
+        """A machine's certificate, then the issuing authority's."""
+        leaf = certify_machine(self.issuing, public_key, identity, serial=new_serial(), now=now)
+        return leaf, self.issuing.certificate
+
+
+def load_authority(home: ControllerHome, now: datetime) -> Authority:
+    """Read the authority's files and check that they belong together and are in their time."""
+    root = load_certificate(home.root)
+    certificate = load_certificate(home.issuing)
+    key = load_key(home.issuing_key)
+    if key.public_key() != certificate.public_key():
+        raise InvalidError(
+            f"{home.issuing_key} is not the key of {home.issuing}; restore both from one backup"
+        )
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise InvalidError(
+            f"{home.issuing} was not signed by {home.root}; restore both from one backup"
+        ) from error
+    if now >= certificate.not_valid_after_utc:
+        raise SteadError(
+            f"{home.issuing} ended at {certificate.not_valid_after_utc:%Y-%m-%d}; have the root "
+            "sign a new one, and check this machine's clock",
+            code=Code.EXPIRED,
+        )
+    return Authority(root, Issuer(certificate, key))
+
+
+def load_certificate(path: Path) -> x509.Certificate:
+    """Read a certificate in PEM; the error names the file."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidError(f"{path} cannot be read as a certificate: {error}") from error
+
+
+def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Read an unencrypted P-256 key in PEM; the error names the file, never its content."""
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except OSError as error:
+        raise InvalidError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError):
+        raise InvalidError(f"{path} is not an unencrypted private key in PEM") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise InvalidError(f"{path} is not a P-256 key")
+    return key
+
+
+class ServingCertificate:
+    """The controller's own certificate: its key is made here and never written to a disk.
+
+    `current` may be called from any thread; gRPC asks at every handshake.
+    """
+
+    def __init__(self, authority: Authority, names: Sequence[str]) -> None:
+        self._authority = authority
+        self._names = tuple(names)
+        self._door = threading.Lock()
+        self._made: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
+
+    def current(
+        self, now: datetime
+    ) -> tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, x509.Certificate]]:
+        """The key and the chain to show, made anew when two thirds of its time are over."""
+        with self._door:
+            if self._made is None or _is_old(self._made[1], now):
+                key = new_key()
+                leaf = certify_server(
+                    self._authority.issuing,
+                    key.public_key(),
+                    self._names,
+                    root=self._authority.root,
+                    serial=new_serial(),
+                    now=now,
+                )
+                self._made = key, leaf
+            key, leaf = self._made
+            return key, (leaf, self._authority.issuing.certificate)
+
+
+def _is_old(leaf: x509.Certificate, now: datetime) -> bool:
+    begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    # A clock that was set back makes the present certificate one of the future.
+    return now < begin or now >= begin + (end - begin) * 2 / 3

@@ -1,0 +1,139 @@
+"""Operators as the controller knows them: recorded, listed, revoked.
+
+The root makes operators, by signing their certificates; recording one here only lets
+it be listed and revoked. What these functions do they do in the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import Connection, insert, select, update
+
+from controller import clock
+from controller.audit.log import INSTALLATION, append
+from controller.db.schema import certificates, operators
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.identity import OperatorIdentity, Role, believe
+from protocol.ids import TenantId
+
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """An operator. `tenants` is None for every tenant; times are UTC."""
+
+    identity: OperatorIdentity
+    not_after: datetime
+    revoked_at: datetime | None
+
+
+def record(
+    connection: Connection,
+    certificate: x509.Certificate,
+    *,
+    root: x509.Certificate,
+    actor: str,
+    now: datetime,
+) -> Operator:
+    """Make an operator known by a certificate that the root signed.
+
+    A known operator's new certificate, as after a year, takes the place of the old one.
+    Raises `IdentityError` for a certificate that proves no operator, and ALREADY_EXISTS
+    for the name of somebody who was revoked: revocation is by name.
+    """
+    identity = believe(certificate, root=root, issuing=(), now=now)
+    key = certificate.public_key()
+    if not isinstance(identity, OperatorIdentity) or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise InvalidError("this is not an operator's certificate")
+    known = connection.execute(
+        select(operators.c.id, operators.c.revoked_at).where(operators.c.name == identity.name)
+    ).one_or_none()
+    if known is not None and known.revoked_at is not None:
+        raise SteadError(
+            f"{identity.name} was revoked; give the operator another name",
+            code=Code.ALREADY_EXISTS,
+        )
+    operator_id = clock.new_id("op") if known is None else known.id
+    values = {
+        "role": identity.role.value,
+        "scope": ALL if identity.tenants is None else ",".join(sorted(identity.tenants)),
+        "certificate": certificate.public_bytes(Encoding.DER),
+    }
+    if known is None:
+        connection.execute(
+            insert(operators),
+            {"id": operator_id, "name": identity.name, "created_at": now, **values},
+        )
+    else:
+        connection.execute(update(operators).where(operators.c.id == operator_id).values(**values))
+    _record_certificate(connection, operator_id, certificate, now)
+    append(
+        connection,
+        INSTALLATION,
+        actor,
+        "operator_added",
+        {"name": identity.name, "role": values["role"], "scope": values["scope"]},
+        now,
+    )
+    return Operator(identity, certificate.not_valid_after_utc, None)
+
+
+def listed(connection: Connection) -> list[Operator]:
+    """Every operator, by name."""
+    rows = connection.execute(select(operators).order_by(operators.c.name))
+    return [
+        Operator(
+            OperatorIdentity(row.name, Role(row.role), _scope(row.scope)),
+            x509.load_der_x509_certificate(row.certificate).not_valid_after_utc,
+            row.revoked_at,
+        )
+        for row in rows
+    ]
+
+
+def revoke(connection: Connection, name: str, *, actor: str, now: datetime) -> OperatorIdentity:
+    """Note that an operator is revoked, and return who it is.
+
+    Revoking again changes nothing. The caller tells `Trust` once this is durable.
+    """
+    row = connection.execute(select(operators).where(operators.c.name == name)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no operator {name[:80]!r}; see `stead operator ls`")
+    if row.revoked_at is None:
+        connection.execute(update(operators).where(operators.c.id == row.id).values(revoked_at=now))
+        append(connection, INSTALLATION, actor, "operator_revoked", {"name": name}, now)
+    return OperatorIdentity(row.name, Role(row.role), _scope(row.scope))
+
+
+def revoked_names(connection: Connection) -> list[str]:
+    """Names that are not believed, whatever the root signed for them."""
+    return list(
+        connection.scalars(select(operators.c.name).where(operators.c.revoked_at.is_not(None)))
+    )
+
+
+def _record_certificate(
+    connection: Connection, operator_id: str, certificate: x509.Certificate, now: datetime
+) -> None:
+    serial = f"{certificate.serial_number:x}"
+    if connection.scalar(select(certificates.c.serial).where(certificates.c.serial == serial)):
+        return
+    connection.execute(
+        insert(certificates),
+        {
+            "serial": serial,
+            "operator_id": operator_id,
+            "issued_at": now,
+            "not_after": certificate.not_valid_after_utc,
+        },
+    )
+
+
+def _scope(text: str) -> frozenset[TenantId] | None:
+    return None if text == ALL else frozenset(TenantId(part) for part in text.split(","))

@@ -1,0 +1,183 @@
+"""Machines as operators see them: listed, renamed, tagged, revoked, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from controller.audit.log import append
+from controller.authority.tokens import check_tags
+from controller.db.schema import certificates, machine_tags, machines, points
+from controller.fleet.names import check_machine_name
+from controller.fleet.scope import require_machine, require_tenant, visible
+from controller.fleet.summary import Summary, summaries
+from protocol.errors import Code, SteadError
+from protocol.identity import MachineIdentity, OperatorIdentity
+from protocol.ids import MachineId, TenantId
+
+REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine with what is known of it. Times are UTC; `sealing_*` is empty before a link."""
+
+    id: MachineId
+    tenant: TenantId
+    name: str
+    hostname: str
+    state: str
+    last_seen_at: datetime | None
+    enrolled_at: datetime
+    agent_version: str
+    tags: tuple[str, ...]
+    sealing_key: bytes
+    sealing_proof: bytes
+    summary: Summary
+    last_point_at: datetime | None
+
+
+def listed(
+    connection: Connection, operator: OperatorIdentity, tenant_id: str = ""
+) -> list[Machine]:
+    """Machines of one tenant, or of all that the operator may see, by tenant and name."""
+    condition = visible(machines.c.tenant_id, operator)
+    if tenant_id:
+        condition = machines.c.tenant_id == require_tenant(connection, operator, tenant_id)
+    rows = connection.execute(
+        select(machines).where(condition).order_by(machines.c.tenant_id, machines.c.name)
+    ).all()
+    tags: dict[str, list[str]] = {}
+    for row in connection.execute(
+        select(machine_tags.c.machine_id, machine_tags.c.tag)
+        .where(visible(machine_tags.c.tenant_id, operator))
+        .order_by(machine_tags.c.tag)
+    ):
+        tags.setdefault(row.machine_id, []).append(row.tag)
+    newest: Mapping[str, datetime] = dict(
+        connection.execute(
+            select(points.c.machine_id, func.max(points.c.received_at))
+            .where(visible(points.c.tenant_id, operator))
+            .group_by(points.c.machine_id)
+        )
+        .tuples()
+        .all()
+    )
+    known = summaries(connection, rows)
+    return [_machine(row, tags.get(row.id, ()), known[row.id], newest.get(row.id)) for row in rows]
+
+
+def rename(
+    connection: Connection,
+    operator: OperatorIdentity,
+    machine_id: str,
+    name: str,
+    *,
+    now: datetime,
+) -> None:
+    """Give a machine another name; INVALID, NOT_FOUND, or ALREADY_EXISTS in its tenant."""
+    check_machine_name(name)
+    row = require_machine(connection, operator, machine_id)
+    if row.name == name:
+        return
+    if connection.scalar(
+        select(machines.c.id).where(machines.c.tenant_id == row.tenant_id, machines.c.name == name)
+    ):
+        raise SteadError(
+            f"the tenant has a machine {name} already; see `stead machine ls`",
+            code=Code.ALREADY_EXISTS,
+        )
+    connection.execute(update(machines).where(machines.c.id == row.id).values(name=name))
+    body = {"machine": row.id, "before": row.name, "name": name}
+    append(connection, row.tenant_id, _actor(operator), "machine_renamed", body, now)
+
+
+def tag(
+    connection: Connection,
+    operator: OperatorIdentity,
+    machine_id: str,
+    *,
+    add: Sequence[str],
+    remove: Sequence[str],
+    now: datetime,
+) -> list[str]:
+    """Take tags away, add tags, and return all that the machine has then, sorted."""
+    row = require_machine(connection, operator, machine_id)
+    before = set(
+        connection.scalars(select(machine_tags.c.tag).where(machine_tags.c.machine_id == row.id))
+    )
+    after = (before - set(remove)) | set(add)
+    check_tags(sorted(after))
+    if after == before:
+        return sorted(after)
+    for gone in sorted(before - after):
+        connection.execute(
+            delete(machine_tags).where(
+                machine_tags.c.machine_id == row.id, machine_tags.c.tag == gone
+            )
+        )
+    for new in sorted(after - before):
+        connection.execute(
+            insert(machine_tags),
+            {"machine_id": row.id, "tag": new, "tenant_id": row.tenant_id},
+        )
+    body = {
+        "machine": row.id,
+        "added": sorted(after - before),
+        "removed": sorted(before - after),
+    }
+    append(connection, row.tenant_id, _actor(operator), "machine_tagged", body, now)
+    return sorted(after)
+
+
+def revoke(
+    connection: Connection, operator: OperatorIdentity, machine_id: str, *, now: datetime
+) -> MachineIdentity:
+    """Note that a machine is revoked, and return who it is.
+
+    Revoking again changes nothing. The caller tells `Trust` once this is durable.
+    """
+    row = require_machine(connection, operator, machine_id)
+    if row.state != REVOKED:
+        connection.execute(update(machines).where(machines.c.id == row.id).values(state=REVOKED))
+        connection.execute(
+            update(certificates)
+            .where(certificates.c.machine_id == row.id, certificates.c.revoked_at.is_(None))
+            .values(revoked_at=now)
+        )
+        body = {"machine": row.id, "name": row.name}
+        append(connection, row.tenant_id, _actor(operator), "machine_revoked", body, now)
+    return MachineIdentity(TenantId(row.tenant_id), MachineId(row.id))
+
+
+def revoked_ids(connection: Connection) -> list[str]:
+    """Machines that are not believed, whatever certificate they show."""
+    return list(connection.scalars(select(machines.c.id).where(machines.c.state == REVOKED)))
+
+
+def _machine(
+    row: Row[Any], tags: Sequence[str], summary: Summary, last_point_at: datetime | None
+) -> Machine:
+    return Machine(
+        id=MachineId(row.id),
+        tenant=TenantId(row.tenant_id),
+        name=row.name,
+        hostname=row.hostname,
+        state=row.state,
+        last_seen_at=row.last_seen_at,
+        enrolled_at=row.enrolled_at,
+        agent_version=row.agent_version,
+        tags=tuple(tags),
+        sealing_key=row.sealing_key or b"",
+        sealing_proof=row.sealing_proof or b"",
+        summary=summary,
+        last_point_at=last_point_at,
+    )
+
+
+def _actor(operator: OperatorIdentity) -> str:
+    return f"operator/{operator.name}"
