@@ -17,6 +17,7 @@ from agent.patching.errors import (
     DiskFullError,
     PackagesInterruptedError,
     PackagesLockedError,
+    PlanChangedError,
     RepositoryUnreachableError,
     RepositoryUntrustedError,
 )
@@ -86,6 +87,20 @@ def test_dry_run_shows_the_plan_that_an_order_names(machine: PrivateMachine) -> 
     shown = render_plan(plan)
     assert plan.digest() in shown
     assert "upgrade alpha:all 1.0 -> 2.0" in shown
+
+
+def test_a_planned_version_that_is_no_longer_on_offer_is_refused(machine: PrivateMachine) -> None:
+    offer_update(machine)
+    plan = machine.apt.plan(None)
+    (machine.main.folder / "alpha_2.0_all.deb").unlink()
+    machine.main.put("alpha", "2.1")
+    machine.main.publish()
+    machine.apt.refresh()
+    with pytest.raises(PlanChangedError, match=r"2\.0.*was not found"):
+        machine.apt.apply(plan)
+    with pytest.raises(PlanChangedError, match=r"1\.0 -> 2\.0: became .*1\.0 -> 2\.1"):
+        apply_plan(machine.apt, plan)
+    assert machine.version("alpha") == "1.0"
 
 
 def test_packages_that_came_as_dependencies_stay_marked_so(machine: PrivateMachine) -> None:
@@ -353,6 +368,41 @@ def test_a_program_that_hangs_is_ended_and_its_step_reported(
     assert result.failed[0].state == "half-configured"
 
 
+@pytest.mark.parametrize("program", ["dpkg-query", "apt-mark"])
+def test_a_program_that_fails_after_the_transaction_does_not_lose_its_result(
+    machine: PrivateMachine, program: str
+) -> None:
+    machine.main.put("alpha", "1.0")
+    machine.main.put("beta", "1.0", "Depends: alpha")
+    machine.main.publish()
+    machine.install("beta")
+    machine.main.put("alpha", "2.0")
+    machine.main.publish()
+    machine.apt.refresh()
+    changed = False
+
+    def fail_late(
+        *argv: str,
+        stdin: bytes = b"",
+        timeout: float = 60.0,
+        env: Mapping[str, str] | None = None,
+        on_output: Callable[[bytes], None] | None = None,
+    ) -> Finished:
+        nonlocal changed
+        if changed and argv[0] == program:
+            return Finished(argv, 2, b"", b"the database broke\n")
+        done = run(*argv, stdin=stdin, timeout=timeout, env=env, on_output=on_output)
+        changed = changed or (argv[0] == "apt-get" and "-s" not in argv)
+        return done
+
+    result = apply_plan(Apt(run=fail_late, root=machine.root), machine.apt.plan(None))
+    assert not result.succeeded
+    assert "the database broke" in result.problem
+    assert machine.version("alpha") == "2.0"
+    states = [failed.state for failed in result.failed]
+    assert states == (["unknown"] if program == "dpkg-query" else [])
+
+
 @pytest.fixture
 def cramped(online: PrivateMachine) -> Iterator[PrivateMachine]:
     """The machine with 16 KiB of room for archives."""
@@ -389,7 +439,6 @@ def test_this_machine_can_be_scanned_and_planned_as_it_is() -> None:
         pytest.skip("not run: needs a machine with dpkg")
     apt = Apt()
     scan, plan = apt.scan(), apt.plan(None)
-    upgraded = {(step.name, step.arch, step.new) for step in plan.steps if step.old}
-    offered = {(update.name, update.candidate) for update in scan.updates}
-    assert {(name, new) for name, _, new in upgraded} == offered
+    upgraded = {(s.name, s.new) for s in plan.steps if s.change is Change.UPGRADE}
+    assert upgraded == {(update.name, update.candidate) for update in scan.updates}
     assert all(step.sha256 and step.download_bytes for step in plan.steps)

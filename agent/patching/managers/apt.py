@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 from agent.host.process import Finished, ProgramError, Run, run
 from agent.patching.errors import (
+    DependenciesBrokenError,
     PackageHeldError,
     PackageNotInstalledError,
     PackagesInterruptedError,
@@ -24,7 +24,7 @@ from agent.patching.errors import (
 )
 from agent.patching.manager import Applied, RebootNeed
 from agent.patching.managers.apt_errors import REPAIR, classify
-from agent.patching.managers.apt_outcome import LogTail, build_applied
+from agent.patching.managers.apt_outcome import LogTail, build_applied, build_unseen
 from agent.patching.managers.apt_parse import (
     QUERY_FORMAT,
     Archive,
@@ -169,12 +169,15 @@ class Apt:
             problem = error
         else:
             problem = classify(tail.text()) if done.code != 0 else None
-        after = self._installed(native)
-        applied = build_applied(plan, before, after, native, problem, tail.text())
+        try:
+            after = self._installed(native)
+        except SteadError as error:
+            return build_unseen(plan, problem, error, tail.text())
         if problem is not None and before == after:
             raise problem
-        self._restore_marks(plan, automatic, after, native)
-        return applied
+        marks = self._restore_marks(plan, automatic, after, native)
+        said = "; ".join(filter(None, (str(problem or ""), marks)))
+        return build_applied(plan, before, after, native, said, tail.text())
 
     def reboot_needed(self) -> RebootNeed:
         """See `PackageManager`."""
@@ -269,7 +272,10 @@ class Apt:
         native: str,
     ) -> None:
         """Raise `PlanChangedError` unless the pinned request does the plan's steps exactly."""
-        simulation = parse_simulation(self._read("apt-get", "-q", "-s", *request))
+        try:
+            simulation = parse_simulation(self._read("apt-get", "-q", "-s", *request))
+        except (DependenciesBrokenError, RemovalRefusedError) as error:
+            raise PlanChangedError([str(error)]) from error
         archives = self._archives(
             [(step.package, step.new) for step in simulation.steps if step.new], native
         )
@@ -284,8 +290,11 @@ class Apt:
         automatic: set[str],
         after: Mapping[str, Installed],
         native: str,
-    ) -> None:
-        """Undo what naming every package did: apt takes it for a wish to keep each of them."""
+    ) -> str:
+        """Undo what naming every package did: apt takes it for a wish to keep each of them.
+
+        Returns what went wrong with that, empty for nothing.
+        """
         marks = []
         for step in plan.steps:
             package = qualify(step.name, step.arch, native)
@@ -293,14 +302,18 @@ class Apt:
             known = after.get(package)
             if known and known.present and (dependency or package in automatic):
                 marks.append(package)
-        if marks:
-            self._start("apt-mark", "-q", "auto", "--", *marks, timeout=QUERY_SECONDS).checked()
+        if not marks:
+            return ""
+        try:
+            self._read("apt-mark", "-q", "auto", "--", *marks)
+        except SteadError as error:
+            return f"not marked as automatically installed: {' '.join(marks)}: {error}"
+        return ""
 
     def _refreshed_at(self) -> datetime | None:
-        times = [path.stat().st_mtime for path in self.root.refresh_stamps if path.exists()]
-        lists = Path(self.root.refresh_stamps[-1])
-        if not lists.is_dir() or not any(lists.glob("*Release")):
+        if not any(self.root.lists.glob("*Release")):
             return None
+        times = [path.stat().st_mtime for path in self.root.refresh_stamps if path.exists()]
         return datetime.fromtimestamp(max(times), UTC)
 
 

@@ -26,6 +26,7 @@ _LOCK = re.compile(
     r"Could not get lock (\S+?)\.? (?:It is held by (process \d+(?: \([^)]*\))?)|- open)"
     r"|lock (?:was|is) locked by another process(?: with (pid \d+))?"
 )
+_DPKG_FAILED = re.compile(r"Sub-process \S*dpkg (?:returned an error code|received )")
 _INTERRUPTED = re.compile(r"dpkg was interrupted, you must manually run")
 _FULL = re.compile(r"No space left on device|don't have enough free space in|Disk quota exceeded")
 _UNTRUSTED = re.compile(
@@ -51,8 +52,12 @@ def classify(log: str) -> SteadError:
     """The error that best names why a program of apt's failed, by what it printed.
 
     Trust comes before reach, since apt reports a refused signature as a failed fetch
-    too; a full disk before both, since it makes every download fail.
+    too; a full disk before both, since it makes every download fail. Once dpkg ran,
+    what a package's script printed may look like anything, and only a full disk counts.
     """
+    if _DPKG_FAILED.search(log):
+        full = _line(_FULL, log)
+        return DiskFullError(full) if full else ManagerFailedError(f"dpkg failed: {_said(log)}")
     lock = _LOCK.search(log)
     if lock:
         holder = lock.group(2) or lock.group(3) or "another process"

@@ -39,7 +39,7 @@ def build_applied(
     before: Mapping[str, Installed],
     after: Mapping[str, Installed],
     native: str,
-    problem: SteadError | None,
+    problem: str,
     log: str,
 ) -> Applied:
     """Compare the plan with the packages before and after it; `log` is what apt printed."""
@@ -65,7 +65,24 @@ def build_applied(
         done=tuple(done),
         failed=tuple(failed),
         kept_conffiles=parse_kept_conffiles(log),
-        problem=str(problem) if problem else "",
+        problem=problem,
+        log_tail=log[-LOG_TAIL_CHARS:],
+    )
+
+
+def build_unseen(
+    plan: PatchPlan, problem: SteadError | None, blind: SteadError, log: str
+) -> Applied:
+    """A transaction that was started and whose outcome cannot be looked at."""
+    failed = (
+        FailedStep(step=step, state="unknown", installed="", reason=str(blind))
+        for step in plan.steps
+    )
+    return Applied(
+        done=(),
+        failed=tuple(failed),
+        kept_conffiles=parse_kept_conffiles(log),
+        problem=str(problem or blind),
         log_tail=log[-LOG_TAIL_CHARS:],
     )
 

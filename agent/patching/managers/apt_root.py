@@ -49,8 +49,13 @@ class Root:
     @property
     def refresh_stamps(self) -> tuple[Path, ...]:
         """Files and folders that a refresh touches: ours, apt's timer's, and the lists."""
-        state = self.path / "var/lib/apt"
-        return self.success_stamp, state / "periodic/update-stamp", state / "lists"
+        timer = self.path / "var/lib/apt/periodic/update-stamp"
+        return self.success_stamp, timer, self.lists
+
+    @property
+    def lists(self) -> Path:
+        """The folder of what the repositories said."""
+        return self.path / "var/lib/apt/lists"
 
     @property
     def success_stamp(self) -> Path:
