@@ -5,8 +5,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I. protocol/v1/*.proto
+PROTOC_OUT = --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1)
 
-.PHONY: setup demo test test-full lint format proto package bench lock clean
+.PHONY: setup demo test test-full lint format proto release-protocol package bench lock
 
 setup: $(READY)
 
@@ -31,10 +34,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint
 	$(BIN)/buf breaking --against protocol/released.binpb
-	$(BIN)/python -m packaging_checks
+	made=$$(mktemp -d) && trap 'rm -r "$$made"' EXIT && $(PROTOC) $(call PROTOC_OUT,$$made) && \
+	    diff -r --exclude='*.proto' --exclude=__init__.py --exclude=__pycache__ \
+	        "$$made/protocol/v1" protocol/v1
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -42,8 +47,15 @@ format: $(READY)
 
 # The generated code is committed; `make lint` fails when it is not current.
 proto: $(READY)
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
-	    --mypy_out=quiet:. --mypy_grpc_out=quiet:. protocol/v1/*.proto
+	$(PROTOC) $(call PROTOC_OUT,.)
+
+# What a peer of an older release may rely on: renewed when a release is made.
+release-protocol: $(READY)
+	$(BIN)/buf build --exclude-source-info --output protocol/released.binpb
+
+bench: $(READY)
+	packaging/linux/bench-tools.sh
+	$(BIN)/python -m bench.backup
 
 lock: $(READY)
 	set -e; for name in agent controller; do \
