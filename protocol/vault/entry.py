@@ -17,7 +17,7 @@ from protocol.errors import InvalidError
 from protocol.vault.chunk import Reference
 from protocol.vault.path import MAX_NAME_BYTES, MAX_PATH_BYTES, is_name
 
-INLINE_BYTES: Final = 1024
+INLINE_BYTES: Final = 256
 MAX_EXTENTS: Final = 2048
 MAX_DEPTH: Final = 4
 MAX_INTEGER: Final = (1 << 63) - 1
