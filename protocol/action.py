@@ -48,10 +48,9 @@ class PlanUpdates:
 
 @dataclass(frozen=True, slots=True)
 class ApplyUpdates:
-    """Carry out the transaction whose plan has this BLAKE3 digest."""
+    """Carry out the transaction of this plan (JSON), as long as it is still the same."""
 
-    packages: tuple[str, ...]
-    plan_digest: bytes
+    plan: bytes
 
 
 @dataclass(frozen=True, slots=True)

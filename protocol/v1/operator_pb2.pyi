@@ -1059,7 +1059,7 @@ Global___ListAuditRequest: _TypeAlias = ListAuditRequest  # noqa: Y015
 
 @_typing.final
 class AuditEntry(_message.Message):
-    """An entry. `protocol.audit` says how its hash is made."""
+    """An entry. docs/storage.md says how its hash is made."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

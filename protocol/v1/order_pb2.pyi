@@ -335,29 +335,23 @@ Global___PlanUpdates: _TypeAlias = PlanUpdates  # noqa: Y015
 
 @_typing.final
 class ApplyUpdates(_message.Message):
-    """Carries out exactly one transaction."""
+    """Carries out exactly one transaction, and only while the package manager would
+    still do just that.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PACKAGES_FIELD_NUMBER: _builtins.int
-    PLAN_DIGEST_FIELD_NUMBER: _builtins.int
-    plan_digest: _builtins.bytes
-    """BLAKE3 of the plan that the operator saw. A machine whose package manager now
-    works out something else refuses.
-    """
-    @_builtins.property
-    def packages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Package names as in the plan."""
-
+    PLAN_FIELD_NUMBER: _builtins.int
+    plan: _builtins.bytes
+    """The plan that the operator saw, as the machine's answer to PlanUpdates gave it."""
     def __init__(
         self,
         *,
-        packages: _abc.Iterable[_builtins.str] | None = ...,
-        plan_digest: _builtins.bytes = ...,
+        plan: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["packages", b"packages", "plan_digest", b"plan_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
