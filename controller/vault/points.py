@@ -1,0 +1,85 @@
+"""The restore points of a machine, as the database lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from controller.db.database import Database
+from controller.db.schema import machines, points
+from protocol.errors import InvalidError, NotFoundError
+from protocol.identity import Identity, MachineIdentity, OperatorIdentity
+from protocol.ids import MachineId, PointId, TenantId, check_id
+from protocol.vault.point import decode_envelope, point_hash
+
+DEFAULT_LIMIT = 1000
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoint:
+    """A committed restore point; `record` is the envelope that the machine signed."""
+
+    id: PointId
+    machine: MachineId
+    received_at: datetime
+    record: bytes
+
+    @property
+    def hash(self) -> bytes:
+        """What the machine's next restore point names as its previous one."""
+        return point_hash(decode_envelope(self.record).body)
+
+
+async def list_points(
+    db: Database, caller: Identity, machine: str, limit: int
+) -> list[StoredPoint]:
+    """A machine's restore points, newest first; `limit` 0 means 1,000.
+
+    A machine sees its own, and names none or itself; an operator names one in scope.
+    Ends earlier when the records fill 16 MiB. Raises `NotFoundError` otherwise.
+    """
+    match caller:
+        case MachineIdentity(machine=own):
+            if machine not in ("", own):
+                raise NotFoundError("a machine sees its own restore points only")
+            wanted = str(own)
+        case OperatorIdentity():
+            wanted = check_id("mc", machine)
+            tenant = await db.read(
+                lambda connection: connection.scalar(
+                    select(machines.c.tenant_id).where(machines.c.id == wanted)
+                )
+            )
+            if tenant is None or not caller.may_see(TenantId(tenant)):
+                raise NotFoundError(f"there is no machine {wanted}; run `stead machine list`")
+        case _:
+            raise InvalidError("restore points are listed for machines and operators")
+    count = min(limit or DEFAULT_LIMIT, DEFAULT_LIMIT)
+    return await db.read(lambda connection: of_machine(connection, wanted, count))
+
+
+def of_machine(connection: Connection, machine: str, limit: int) -> list[StoredPoint]:
+    """The newest restore points of a machine, at most `limit` and about 16 MiB of them."""
+    found: list[StoredPoint] = []
+    room = MAX_ANSWER_BYTES
+    rows = connection.execute(
+        select(points.c.id, points.c.machine_id, points.c.received_at, points.c.record)
+        .where(points.c.machine_id == machine)
+        .order_by(points.c.received_at.desc(), points.c.id.desc())
+        .limit(limit)
+    )
+    for row in rows:
+        room -= len(row.record)
+        if found and room < 0:
+            rows.close()
+            break
+        found.append(StoredPoint(*row))
+    return found
+
+
+def newest(connection: Connection, machine: str) -> StoredPoint | None:
+    """The restore point that was received last; None when there is none."""
+    return next(iter(of_machine(connection, machine, 1)), None)

@@ -1,0 +1,140 @@
+"""The vault as its callers see it: who may do what, and which part does it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from datetime import datetime, timedelta
+
+from controller import clock
+from controller.authority.trust import Trust
+from controller.db.database import Database
+from controller.store.store import ObjectStore
+from controller.vault import index, points
+from controller.vault.commit import Committed, Committer
+from controller.vault.errors import LimitError
+from controller.vault.points import StoredPoint
+from controller.vault.reader import Reader
+from controller.vault.sessions import FLOOR_BYTES, LEASE, Begun, Sessions
+from controller.vault.writer import ROOM_BYTES, Arrival, Writer
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.identity import Identity, MachineIdentity, OperatorIdentity
+from protocol.ids import TenantId, check_id
+from protocol.vault.chunk import ID_BYTES, ChunkId
+from protocol.vault.pack import PACK_BYTES
+
+MAX_ASKED = 4096
+MAX_SENT = 16 * 1024
+
+
+class Vault:
+    """Chunks and restore points of all tenants.
+
+    `store` and `db` belong to the caller; `close` waits for uploads that are under way.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        db: Database,
+        trust: Trust,
+        *,
+        now: Callable[[], datetime] = clock.now,
+        lease: timedelta = LEASE,
+        floor_bytes: int = FLOOR_BYTES,
+        room_bytes: int = ROOM_BYTES,
+        pack_bytes: int = PACK_BYTES,
+    ) -> None:
+        self._db = db
+        self._sessions = Sessions(store, db, now=now, lease=lease, floor_bytes=floor_bytes)
+        self._writer = Writer(store, db, now=now, room_bytes=room_bytes, pack_bytes=pack_bytes)
+        self._committer = Committer(store, db, trust, self._sessions, now=now)
+        self._reader = Reader(store, db, now=now)
+        self._now = now
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a session lives without being used."""
+        return self._sessions.lease
+
+    def time(self) -> datetime:
+        """The controller's clock, as sessions see it."""
+        return self._now()
+
+    async def begin(self, caller: MachineIdentity, point: str) -> Begun:
+        """See `Sessions.begin`."""
+        return await self._sessions.begin(caller, point)
+
+    async def has(
+        self, caller: MachineIdentity, session: str, asked: Sequence[bytes]
+    ) -> list[bool]:
+        """Which of the chunks are held, in the order of the question."""
+        wanted = check_ids(asked)
+        await self._sessions.use(caller, session)
+        found = await self._db.read(
+            lambda connection: index.held(connection, caller.tenant, wanted)
+        )
+        return [chunk in found for chunk in wanted]
+
+    def put(
+        self, caller: MachineIdentity, arrivals: AsyncIterator[Arrival]
+    ) -> AsyncGenerator[int, None]:
+        """See `Writer.put`; the first arrival names the session."""
+        session = ""
+
+        async def admit(arrival: Arrival) -> None:
+            nonlocal session
+            session = session or arrival.session
+            if arrival.session not in ("", session):
+                raise InvalidError("a stream belongs to one session")
+            if len(arrival.chunks) > MAX_SENT:
+                raise LimitError(f"send at most {MAX_SENT} chunks in a message")
+            await self._sessions.use(caller, session)
+
+        return self._writer.put(caller.tenant, arrivals, admit)
+
+    async def commit(
+        self, caller: MachineIdentity, session: str, fence: int, record: bytes
+    ) -> Committed:
+        """See `Committer.commit`."""
+        return await self._committer.commit(caller, session, fence, record)
+
+    def get(
+        self, caller: Identity, tenant: str, asked: Sequence[bytes]
+    ) -> AsyncGenerator[list[bytes], None]:
+        """See `Reader.get`. A machine reads its own tenant's chunks, whatever it names."""
+        return self._reader.get(_readable(caller, tenant), check_ids(asked))
+
+    async def list_points(self, caller: Identity, machine: str, limit: int) -> list[StoredPoint]:
+        """See `points.list_points`."""
+        return await points.list_points(self._db, caller, machine, limit)
+
+    async def close(self) -> None:
+        """Wait for what is under way and end the threads."""
+        await self._writer.close()
+        self._reader.close()
+
+
+def check_ids(asked: Sequence[bytes]) -> list[ChunkId]:
+    """The ids of a question; `LimitError` or `InvalidError` when it cannot be asked."""
+    if len(asked) > MAX_ASKED:
+        raise LimitError(f"ask for at most {MAX_ASKED} chunks at a time, not {len(asked)}")
+    if any(len(chunk) != ID_BYTES for chunk in asked):
+        raise InvalidError(f"a chunk's id has {ID_BYTES} bytes")
+    return [ChunkId(chunk) for chunk in asked]
+
+
+def _readable(caller: Identity, tenant: str) -> TenantId:
+    match caller:
+        case MachineIdentity(tenant=own):
+            if tenant not in ("", own):
+                raise SteadError(
+                    "a machine reads its own tenant's vault only", code=Code.WRONG_TENANT
+                )
+            return own
+        case OperatorIdentity():
+            wanted = TenantId(check_id("tn", tenant))
+            if not caller.may_see(wanted):
+                raise NotFoundError(f"there is no tenant {wanted}; run `stead tenant list`")
+            return wanted
+        case _:
+            raise InvalidError("chunks are read by machines and operators")
