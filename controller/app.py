@@ -37,8 +37,10 @@ from controller.rpc.link import Link
 from controller.rpc.server import Add, Server
 from controller.rpc.tenants import TenantServicer
 from controller.rpc.tokens import TokenServicer
+from controller.rpc.vault import VaultServicer
 from controller.store.local import LocalStore
 from controller.store.store import ObjectStore
+from controller.vault.vault import Vault
 from protocol.errors import InvalidError
 from protocol.v1.enrollment_pb2_grpc import add_EnrollmentServiceServicer_to_server
 from protocol.v1.job_pb2_grpc import add_JobServiceServicer_to_server
@@ -47,6 +49,7 @@ from protocol.v1.operator_pb2_grpc import (
     add_TenantServiceServicer_to_server,
     add_TokenServiceServicer_to_server,
 )
+from protocol.v1.vault_pb2_grpc import add_VaultServiceServicer_to_server
 
 log = structlog.get_logger()
 
@@ -67,6 +70,7 @@ class Parts:
     presence: Presence
     enrollments: Desk
     jobs: JobDesk
+    vault: Vault
     started_at: datetime
 
 
@@ -86,6 +90,7 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
         partial(add_JobServiceServicer_to_server, Jobs(parts.jobs)),
         partial(add_TenantServiceServicer_to_server, TenantServicer(db)),
         partial(add_TokenServiceServicer_to_server, TokenServicer(db, addresses.enrollment)),
+        partial(add_VaultServiceServicer_to_server, VaultServicer(parts.vault)),
     )
 
 
@@ -141,6 +146,7 @@ class Controller:
         self._sweeping.cancel()
         await asyncio.gather(self._sweeping, return_exceptions=True)
         await self.parts.enrollments.close()
+        await self.parts.vault.close()
         await self.parts.db.close()
         log.info("controller_stopped")
 
@@ -166,6 +172,7 @@ async def _assemble(
         presence=Presence(db),
         enrollments=Desk(db, authority),
         jobs=JobDesk(db, authority.root),
+        vault=Vault(store, db, trust),
         started_at=clock.now(),
     )
 
