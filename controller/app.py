@@ -30,22 +30,32 @@ from controller.db.database import Database
 from controller.fleet import machines
 from controller.fleet.presence import Presence
 from controller.jobs.desk import JobDesk
-from controller.rpc.enrollment import EnrollmentServicer
+from controller.rpc.audit import Audit
+from controller.rpc.controller import Status
+from controller.rpc.enrollment import Enrollment
 from controller.rpc.interceptor import LiveCalls
+from controller.rpc.inventory import Inventories
 from controller.rpc.jobs import Jobs
 from controller.rpc.link import Link
+from controller.rpc.machines import Machines
+from controller.rpc.operators import Operators
 from controller.rpc.server import Add, Server
-from controller.rpc.tenants import TenantServicer
-from controller.rpc.tokens import TokenServicer
+from controller.rpc.tenants import Tenants
+from controller.rpc.tokens import Tokens
 from controller.rpc.vault import VaultServicer
 from controller.store.local import LocalStore
 from controller.store.store import ObjectStore
 from controller.vault.vault import Vault
 from protocol.errors import InvalidError
 from protocol.v1.enrollment_pb2_grpc import add_EnrollmentServiceServicer_to_server
+from protocol.v1.inventory_pb2_grpc import add_InventoryServiceServicer_to_server
 from protocol.v1.job_pb2_grpc import add_JobServiceServicer_to_server
 from protocol.v1.link_pb2_grpc import add_LinkServiceServicer_to_server
 from protocol.v1.operator_pb2_grpc import (
+    add_AuditServiceServicer_to_server,
+    add_ControllerServiceServicer_to_server,
+    add_MachineServiceServicer_to_server,
+    add_OperatorServiceServicer_to_server,
     add_TenantServiceServicer_to_server,
     add_TokenServiceServicer_to_server,
 )
@@ -88,15 +98,23 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
     return (
         partial(add_LinkServiceServicer_to_server, Link(parts.jobs, parts.presence)),
         partial(add_JobServiceServicer_to_server, Jobs(parts.jobs)),
-        partial(add_TenantServiceServicer_to_server, TenantServicer(db)),
-        partial(add_TokenServiceServicer_to_server, TokenServicer(db, addresses.enrollment)),
         partial(add_VaultServiceServicer_to_server, VaultServicer(parts.vault)),
+        partial(add_InventoryServiceServicer_to_server, Inventories(db)),
+        partial(
+            add_ControllerServiceServicer_to_server,
+            Status(db, parts.store, parts.presence, parts.started_at),
+        ),
+        partial(add_TenantServiceServicer_to_server, Tenants(db)),
+        partial(add_OperatorServiceServicer_to_server, Operators(db, parts.trust)),
+        partial(add_TokenServiceServicer_to_server, Tokens(db, addresses.enrollment)),
+        partial(add_MachineServiceServicer_to_server, Machines(db, parts.trust, parts.presence)),
+        partial(add_AuditServiceServicer_to_server, Audit(db)),
     )
 
 
 def enrollment_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
     """Every service of the enrollment port."""
-    servicer = EnrollmentServicer(parts.enrollments, addresses.link)
+    servicer = Enrollment(parts.enrollments, addresses.link)
     return (partial(add_EnrollmentServiceServicer_to_server, servicer),)
 
 
@@ -145,8 +163,8 @@ class Controller:
         await self._server.stop(grace)
         self._sweeping.cancel()
         await asyncio.gather(self._sweeping, return_exceptions=True)
-        await self.parts.enrollments.close()
         await self.parts.vault.close()
+        await self.parts.enrollments.close()
         await self.parts.db.close()
         log.info("controller_stopped")
 

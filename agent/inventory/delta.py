@@ -1,7 +1,6 @@
 """What changed between two inventories, seen by the hashes of their sections.
 
-Pure. A manifest maps a section's name to the BLAKE3 hash of its body (32 bytes); the
-root is one hash over all of them, so that equal roots mean equal inventories.
+Pure. What a manifest and its root are is said in `protocol.inventory`.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from blake3 import blake3
+from protocol.inventory import HASH_BYTES, root_of
 
-from protocol.errors import InvalidError
-
-HASH_BYTES = 32
+__all__ = ["HASH_BYTES", "Changes", "changed", "root_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +28,6 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.altered or self.removed)
-
-
-def root_of(manifest: Mapping[str, bytes]) -> bytes:
-    """BLAKE3 (32 bytes) over each name in UTF-8, a NUL and the hash, sorted by name.
-
-    Raises `InvalidError` for a name with a NUL and for a hash of another length, since
-    with these two manifests could share a root.
-    """
-    hasher = blake3()
-    for name, digest in sorted(manifest.items()):
-        if "\0" in name or len(digest) != HASH_BYTES:
-            raise InvalidError(f"section {name[:80]!r} needs a plain name and {HASH_BYTES} bytes")
-        hasher.update(name.encode() + b"\0" + digest)
-    return hasher.digest()
 
 
 def changed(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> Changes:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 from controller import clock
 from controller.audit.log import INSTALLATION, append
 from controller.db.schema import certificates, operators
-from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.errors import Code, DeniedError, InvalidError, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity, Role, believe
 from protocol.ids import TenantId
 
@@ -84,10 +84,12 @@ def record(
     return Operator(identity, certificate.not_valid_after_utc, None)
 
 
-def listed(connection: Connection) -> list[Operator]:
-    """Every operator, by name."""
+def listed(connection: Connection, caller: OperatorIdentity) -> list[Operator]:
+    """Operators by name: those who act in the caller's tenants and nowhere else, and those
+    who act in all.
+    """
     rows = connection.execute(select(operators).order_by(operators.c.name))
-    return [
+    known = [
         Operator(
             OperatorIdentity(row.name, Role(row.role), _scope(row.scope)),
             x509.load_der_x509_certificate(row.certificate).not_valid_after_utc,
@@ -95,6 +97,19 @@ def listed(connection: Connection) -> list[Operator]:
         )
         for row in rows
     ]
+    return [operator for operator in known if _shown_to(caller, operator.identity)]
+
+
+def require_whole(operator: OperatorIdentity) -> OperatorIdentity:
+    """Return an operator whose scope is every tenant, raise DENIED otherwise.
+
+    What belongs to the installation as a whole is not for those who see a part of it.
+    """
+    if operator.tenants is not None:
+        raise DeniedError(
+            f"{operator.name} sees some tenants only; this takes an operator of all of them"
+        )
+    return operator
 
 
 def revoke(connection: Connection, name: str, *, actor: str, now: datetime) -> OperatorIdentity:
@@ -133,6 +148,10 @@ def _record_certificate(
             "not_after": certificate.not_valid_after_utc,
         },
     )
+
+
+def _shown_to(caller: OperatorIdentity, other: OperatorIdentity) -> bool:
+    return caller.tenants is None or other.tenants is None or other.tenants <= caller.tenants
 
 
 def _scope(text: str) -> frozenset[TenantId] | None:

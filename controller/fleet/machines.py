@@ -67,8 +67,11 @@ def listed(
         .tuples()
         .all()
     )
-    known = summaries(connection, rows)
-    return [_machine(row, tags.get(row.id, ()), known[row.id], newest.get(row.id)) for row in rows]
+    known = summaries(connection, operator, tenant_id)
+    return [
+        _machine(row, tags.get(row.id, ()), known.get(row.id, Summary()), newest.get(row.id))
+        for row in rows
+    ]
 
 
 def rename(

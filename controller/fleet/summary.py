@@ -6,18 +6,20 @@ that is expected counts as not known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
-import zstandard
-from sqlalchemy import Connection, Row, func, select, tuple_
+from sqlalchemy import Connection, func, select, true
 
-from controller.db.schema import inventories, sections
+from controller.db.schema import inventories, machines, sections
+from controller.fleet.history import unpack
+from controller.fleet.scope import visible
+from protocol.identity import OperatorIdentity
 
 SYSTEM = "system"
 UPDATES = "updates"
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +52,61 @@ class _UpdatesBody(msgspec.Struct):
     facts: _UpdatesFacts | None = None
 
 
-def summaries(connection: Connection, machines: Sequence[Row[Any]]) -> dict[str, Summary]:
-    """The summary of each of these rows of `machines`, by id."""
-    found = {row.id: Summary() for row in machines}
-    tenant_of = {row.id: row.tenant_id for row in machines}
-    newest = select(inventories.c.machine_id, func.max(inventories.c.at)).group_by(
-        inventories.c.machine_id
+def summaries(
+    connection: Connection, operator: OperatorIdentity, tenant: str = ""
+) -> dict[str, Summary]:
+    """Summaries by machine id, of one tenant or of all that the operator may see.
+
+    A machine without an inventory has none.
+    """
+    newest = (
+        select(func.max(inventories.c.at))
+        .where(inventories.c.machine_id == machines.c.id)
+        .scalar_subquery()
     )
-    wanted: dict[str, dict[str, str]] = {}
-    for row in connection.execute(
-        select(inventories.c.machine_id, inventories.c.manifest).where(
-            tuple_(inventories.c.machine_id, inventories.c.at).in_(newest)
-        )
-    ):
-        if row.machine_id in found:
-            wanted[row.machine_id] = msgspec.json.decode(row.manifest, type=dict[str, str])
-    bodies: dict[tuple[str, str], bytes] = {}
-    for machine, manifest in wanted.items():
-        found[machine] = Summary(
-            system=parse_system(
-                _body(connection, bodies, tenant_of[machine], manifest.get(SYSTEM))
-            ),
-            **_counts(_body(connection, bodies, tenant_of[machine], manifest.get(UPDATES))),
+    condition = machines.c.tenant_id == tenant if tenant else true()
+    rows = connection.execute(
+        select(inventories.c.tenant_id, inventories.c.machine_id, inventories.c.manifest)
+        .join(machines, machines.c.id == inventories.c.machine_id)
+        .where(inventories.c.at == newest, visible(machines.c.tenant_id, operator), condition)
+    ).all()
+    manifests = [msgspec.json.decode(row.manifest, type=dict[str, str]) for row in rows]
+    wanted: dict[str, set[bytes]] = {}
+    for row, manifest in zip(rows, manifests, strict=True):
+        for name in (SYSTEM, UPDATES):
+            if name in manifest:
+                wanted.setdefault(row.tenant_id, set()).add(bytes.fromhex(manifest[name]))
+    held = _bodies(connection, wanted)
+    found = {}
+    for row, manifest in zip(rows, manifests, strict=True):
+        counts = parse_updates(held.get((row.tenant_id, manifest.get(UPDATES, ""))))
+        found[row.machine_id] = Summary(
+            parse_system(held.get((row.tenant_id, manifest.get(SYSTEM, "")))),
+            *(counts or (None, None)),
         )
     return found
+
+
+def _bodies(
+    connection: Connection, wanted: Mapping[str, set[bytes]]
+) -> dict[tuple[str, str], bytes]:
+    """Bodies by tenant and hash in hexadecimal, each once however many machines share it."""
+    found = {}
+    for tenant, digests in wanted.items():
+        for batch in _batched(sorted(digests), _BATCH):
+            for row in connection.execute(
+                select(sections.c.hash, sections.c.body).where(
+                    sections.c.tenant_id == tenant, sections.c.hash.in_(batch)
+                )
+            ):
+                found[tenant, row.hash.hex()] = unpack(row.body)
+    return found
+
+
+def _batched(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    """The items in pieces of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def parse_system(body: bytes | None) -> str:
@@ -100,27 +133,3 @@ def parse_updates(body: bytes | None) -> tuple[int, int] | None:
     except msgspec.DecodeError:
         return None
     return None if facts is None else (len(facts.updates), facts.security_count)
-
-
-def _counts(body: bytes | None) -> dict[str, int]:
-    counted = parse_updates(body)
-    return {} if counted is None else {"updates": counted[0], "security_updates": counted[1]}
-
-
-def _body(
-    connection: Connection, seen: dict[tuple[str, str], bytes], tenant: str, digest: str | None
-) -> bytes | None:
-    """A section's body, read once however many machines share it."""
-    if digest is None:
-        return None
-    key = tenant, digest
-    if key not in seen:
-        packed = connection.scalar(
-            select(sections.c.body).where(
-                sections.c.tenant_id == tenant, sections.c.hash == bytes.fromhex(digest)
-            )
-        )
-        if packed is None:
-            return None
-        seen[key] = zstandard.decompress(packed)
-    return seen[key]

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, func, insert, select
 
 from controller.audit.log import INSTALLATION, append
+from controller.authority.operators import require_whole
 from controller.db.schema import machines, tenants
 from controller.fleet.scope import visible
 from protocol.errors import Code, InvalidError, SteadError
@@ -48,8 +49,7 @@ def add(
     check_name(name, what="tenant's name")
     if len(recovery_key) != RECOVERY_KEY_BYTES:
         raise InvalidError(f"a recovery key has {RECOVERY_KEY_BYTES} bytes")
-    if operator.tenants is not None:
-        raise SteadError("only an administrator of all tenants adds one", code=Code.DENIED)
+    require_whole(operator)
     row = connection.execute(
         select(tenants).where((tenants.c.id == tenant_id) | (tenants.c.name == name))
     ).first()

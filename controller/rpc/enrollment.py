@@ -9,7 +9,7 @@ from protocol.v1 import enrollment_pb2 as pb
 from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceServicer
 
 
-class EnrollmentServicer(EnrollmentServiceServicer):
+class Enrollment(EnrollmentServiceServicer):
     """See `protocol/v1/enrollment.proto`."""
 
     def __init__(self, desk: Desk, link_address: str) -> None:

@@ -11,7 +11,7 @@ from protocol.v1 import operator_pb2 as pb
 from protocol.v1.operator_pb2_grpc import TenantServiceServicer
 
 
-class TenantServicer(TenantServiceServicer):
+class Tenants(TenantServiceServicer):
     """See `protocol/v1/operator.proto`."""
 
     def __init__(self, db: Database) -> None:

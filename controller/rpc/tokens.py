@@ -13,7 +13,7 @@ from protocol.v1 import operator_pb2 as pb
 from protocol.v1.operator_pb2_grpc import TokenServiceServicer
 
 
-class TokenServicer(TokenServiceServicer):
+class Tokens(TokenServiceServicer):
     """See `protocol/v1/operator.proto`."""
 
     def __init__(self, db: Database, enrollment_address: str) -> None:

@@ -1,0 +1,44 @@
+"""`ControllerService`."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+from controller import clock
+from controller.db.database import Database
+from controller.fleet.census import take_census
+from controller.fleet.presence import Presence
+from controller.rpc.interceptor import Context, operator_calling
+from controller.store.store import ObjectStore
+from controller.version import VERSION
+from protocol.codec import to_ms
+from protocol.v1 import operator_pb2 as pb
+from protocol.v1.operator_pb2_grpc import ControllerServiceServicer
+
+
+class Status(ControllerServiceServicer):
+    """See `protocol/v1/operator.proto`."""
+
+    def __init__(
+        self, db: Database, store: ObjectStore, presence: Presence, started_at: datetime
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._presence = presence
+        self._started_at = started_at
+
+    async def Status(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = operator_calling()
+        census = await self._db.read(lambda c: take_census(c, operator))
+        free = await asyncio.to_thread(self._store.free_bytes)
+        return pb.StatusResponse(
+            version=VERSION,
+            controller_time_ms=to_ms(clock.now()),
+            started_at_ms=to_ms(self._started_at),
+            linked_machines=self._presence.count(census.machines),
+            machines=len(census.machines),
+            open_jobs=census.open_jobs,
+            free_bytes=free or 0,
+        )

@@ -1,0 +1,129 @@
+"""`MachineService`."""
+
+from __future__ import annotations
+
+from controller import clock
+from controller.authority.trust import Trust
+from controller.db.database import Database
+from controller.fleet import history, machines
+from controller.fleet.presence import Presence
+from controller.rpc.interceptor import Context, operator_calling
+from protocol.codec import from_ms, to_ms
+from protocol.v1 import operator_pb2 as pb
+from protocol.v1.operator_pb2_grpc import MachineServiceServicer
+
+
+class Machines(MachineServiceServicer):
+    """See `protocol/v1/operator.proto`."""
+
+    def __init__(self, db: Database, trust: Trust, presence: Presence) -> None:
+        self._db = db
+        self._trust = trust
+        self._presence = presence
+
+    async def ListMachines(
+        self, request: pb.ListMachinesRequest, context: Context
+    ) -> pb.ListMachinesResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = operator_calling()
+        found = await self._db.read(lambda c: machines.listed(c, operator, request.tenant_id))
+        return pb.ListMachinesResponse(
+            machines=[_to_pb(machine, self._presence.linked(machine.id)) for machine in found]
+        )
+
+    async def RenameMachine(
+        self, request: pb.RenameMachineRequest, context: Context
+    ) -> pb.RenameMachineResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = operator_calling()
+        await self._db.write(
+            lambda c: machines.rename(
+                c, operator, request.machine_id, request.name, now=clock.now()
+            )
+        )
+        return pb.RenameMachineResponse()
+
+    async def TagMachine(
+        self, request: pb.TagMachineRequest, context: Context
+    ) -> pb.TagMachineResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = operator_calling()
+        tags = await self._db.write(
+            lambda c: machines.tag(
+                c,
+                operator,
+                request.machine_id,
+                add=request.add,
+                remove=request.remove,
+                now=clock.now(),
+            )
+        )
+        return pb.TagMachineResponse(tags=tags)
+
+    async def RevokeMachine(
+        self, request: pb.RevokeMachineRequest, context: Context
+    ) -> pb.RevokeMachineResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = operator_calling()
+        revoked = await self._db.write(
+            lambda c: machines.revoke(c, operator, request.machine_id, now=clock.now())
+        )
+        self._trust.revoke(revoked)
+        return pb.RevokeMachineResponse()
+
+    async def GetInventory(
+        self, request: pb.GetInventoryRequest, context: Context
+    ) -> pb.GetInventoryResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = operator_calling()
+        at = from_ms(request.at_ms) if request.at_ms else None
+        found = await self._db.read(
+            lambda c: history.inventory_at(
+                c, operator, request.machine_id, at=at, names=request.sections
+            )
+        )
+        return pb.GetInventoryResponse(
+            collected_at_ms=to_ms(found.collected_at),
+            sections=[pb.Section(name=s.name, hash=s.hash, body=s.body) for s in found.sections],
+        )
+
+    async def ListInventories(
+        self, request: pb.ListInventoriesRequest, context: Context
+    ) -> pb.ListInventoriesResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = operator_calling()
+        found = await self._db.read(
+            lambda c: history.listed(c, operator, request.machine_id, request.limit)
+        )
+        return pb.ListInventoriesResponse(
+            entries=[
+                pb.InventoryEntry(
+                    collected_at_ms=to_ms(entry.collected_at),
+                    root=entry.root,
+                    changed=entry.changed,
+                )
+                for entry in found
+            ]
+        )
+
+
+def _to_pb(machine: machines.Machine, linked: bool) -> pb.Machine:
+    summary = machine.summary
+    return pb.Machine(
+        machine_id=machine.id,
+        tenant_id=machine.tenant,
+        name=machine.name,
+        hostname=machine.hostname,
+        state=machine.state,
+        linked=linked,
+        last_seen_at_ms=to_ms(machine.last_seen_at),
+        enrolled_at_ms=to_ms(machine.enrolled_at),
+        agent_version=machine.agent_version,
+        tags=machine.tags,
+        sealing_key=machine.sealing_key,
+        sealing_proof=machine.sealing_proof,
+        system=summary.system,
+        updates=-1 if summary.updates is None else summary.updates,
+        last_point_at_ms=to_ms(machine.last_point_at),
+        security_updates=-1 if summary.security_updates is None else summary.security_updates,
+    )
