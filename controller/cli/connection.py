@@ -8,14 +8,14 @@ from functools import cached_property
 import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from controller import clock
+from controller.authority.authority import load_certificate, load_key
 from controller.cli.keyring import Keyring
 from controller.config import OperatorHome
 from controller.rpc.refusals import METADATA_KEY
 from protocol.codec import refusal_from_pb
-from protocol.errors import Code, SteadError, UnavailableError
+from protocol.errors import Code, InvalidError, SteadError, UnavailableError
 from protocol.identity import OperatorIdentity, identity_of
 from protocol.tls import CHANNEL_OPTIONS, client_credentials, explain_failure
 from protocol.v1.job_pb2_grpc import JobServiceStub
@@ -41,25 +41,24 @@ class Connection:
     @cached_property
     def root(self) -> x509.Certificate:
         """The installation's root."""
-        return x509.load_pem_x509_certificate(self.home.root.read_bytes())
+        return load_certificate(self.home.root)
 
     @cached_property
     def certificate(self) -> x509.Certificate:
         """The operator's certificate."""
-        return x509.load_pem_x509_certificate(self.home.certificate.read_bytes())
+        return load_certificate(self.home.certificate)
 
     @cached_property
     def key(self) -> ec.EllipticCurvePrivateKey:
         """The operator's key: it signs orders and never leaves this machine."""
-        key = load_pem_private_key(self.home.key.read_bytes(), password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return key
+        return load_key(self.home.key)
 
     @cached_property
     def operator(self) -> OperatorIdentity:
         """Who the operator is, by the certificate."""
         identity = identity_of(self.certificate)
-        assert isinstance(identity, OperatorIdentity)
+        if not isinstance(identity, OperatorIdentity):
+            raise InvalidError(f"{self.home.certificate} is not an operator's certificate")
         return identity
 
     @cached_property

@@ -19,6 +19,7 @@ from rich.text import Text
 
 F = TypeVar("F", bound=Callable[..., Any])
 Row = Mapping[str, Any]
+NO_CELLS: Mapping[str, Callable[[Row], str]] = {}
 
 FORMATS = ("table", "json", "jsonl")
 GOOD = frozenset({"succeeded", "active", "ok", "linked", "running", "good", "up"})
@@ -40,8 +41,19 @@ def output_option(command: F) -> F:
     )(command)
 
 
-def emit(rows: Sequence[Row], output: str, *, columns: Sequence[str], empty: str = "") -> None:
-    """Print records. `columns` are those of the table; JSON has every field."""
+def emit(
+    rows: Sequence[Row],
+    output: str,
+    *,
+    columns: Sequence[str],
+    empty: str = "",
+    cells: Mapping[str, Callable[[Row], str]] = NO_CELLS,
+    title: str = "",
+) -> None:
+    """Print records. `columns` are those of the table; JSON has every field.
+
+    `cells` say a column of the table in words of their own.
+    """
     if output == "json":
         _write(msgspec.json.format(msgspec.json.encode([_plain(row) for row in rows]), indent=2))
         return
@@ -52,16 +64,26 @@ def emit(rows: Sequence[Row], output: str, *, columns: Sequence[str], empty: str
     if not rows:
         note(empty or "nothing to show")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    if title:
+        console().print(Text(printable(title), style="bold"))
+    table = Table(box=None, pad_edge=False, header_style="bold" if not title else "dim")
     for column in columns:
-        right = any(isinstance(row.get(column), (int, float)) for row in rows)
+        right = column not in cells and any(
+            isinstance(row.get(column), (int, float)) and not isinstance(row.get(column), bool)
+            for row in rows
+        )
         table.add_column(
             column.removesuffix("_at").replace("_", " "),
             justify="right" if right else "left",
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(_cell(column, row.get(column)) for column in columns))
+        table.add_row(
+            *(
+                cell_of(column, cells[column](row) if column in cells else row.get(column))
+                for column in columns
+            )
+        )
     console().print(table)
 
 
@@ -77,7 +99,7 @@ def emit_one(record: Row, output: str, *, title: str = "") -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in record.items():
-        table.add_row(name.removesuffix("_at").replace("_", " "), _cell(name, value))
+        table.add_row(name.removesuffix("_at").replace("_", " "), cell_of(name, value))
     console().print(table)
 
 
@@ -147,8 +169,9 @@ def _value(value: Any) -> Any:
     return value
 
 
-def _cell(column: str, value: Any) -> Text:
-    if value is None:
+def cell_of(column: str, value: Any) -> Text:
+    """A value as a table shows it; the column's name says what kind of value it is."""
+    if value is None or value == "":
         return Text("–", style="dim")
     if isinstance(value, datetime):
         local = value.astimezone()

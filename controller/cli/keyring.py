@@ -8,7 +8,7 @@ from pathlib import Path
 
 from protocol.errors import Code, SteadError
 from protocol.ids import TenantId, check_id
-from protocol.vault.keys import TenantKey, decode_tenant_key, encode_tenant_key
+from protocol.vault.keys import KEY_BYTES, TenantKey, decode_tenant_key, encode_tenant_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,10 @@ class Keyring:
                 "operator who has it can export it with `stead tenant key export`",
                 code=Code.PRECONDITION,
             ) from None
+
+    def has(self, tenant: TenantId) -> bool:
+        """Whether this profile has a tenant's key."""
+        return self._file(tenant).exists()
 
     def save(self, tenant: TenantId, key: TenantKey) -> Path:
         """Write a tenant's key durably; refuse to replace one."""
@@ -50,3 +54,8 @@ class Keyring:
 
     def _file(self, tenant: TenantId) -> Path:
         return self.path / f"{check_id('tn', tenant)}.key"
+
+
+def new_tenant_key() -> TenantKey:
+    """Draw the recovery key of a new tenant."""
+    return TenantKey(os.urandom(KEY_BYTES))

@@ -1,0 +1,143 @@
+"""`stead controller`: make an installation, run it, see how it is."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from controller import clock
+from controller.cli.app import App
+from controller.cli.emit import emit_one, from_wire_ms, note, output_option
+from controller.config import ENROLLMENT_PORT, LINK_PORT
+
+
+@click.group(epilog="Example: stead controller status")
+def command() -> None:
+    """Make and run the controller."""
+
+
+@command.command(epilog="Example: stead controller init --name stead.example.org --name 10.0.0.5")
+@click.option(
+    "--name",
+    "names",
+    metavar="HOST",
+    multiple=True,
+    default=("127.0.0.1",),
+    show_default=True,
+    help="DNS name or address by which machines reach it; the first is what they are told.",
+)
+@click.option(
+    "--listen",
+    metavar="ADDR:PORT",
+    default=f"0.0.0.0:{LINK_PORT}",
+    show_default=True,
+    help="Where enrolled machines and operators connect.",
+)
+@click.option(
+    "--enroll-listen",
+    metavar="ADDR:PORT",
+    default=f"0.0.0.0:{ENROLLMENT_PORT}",
+    show_default=True,
+    help="Where machines enroll.",
+)
+@click.option("--admin", default="admin", show_default=True, help="The first operator's name.")
+@click.pass_obj
+def init(app: App, names: tuple[str, ...], listen: str, enroll_listen: str, admin: str) -> None:
+    """Make an installation: root key, certificates, database, first administrator."""
+    from controller.authority.init import initialise
+
+    made = initialise(
+        app.home,
+        names=names,
+        now=clock.now(),
+        listen=listen,
+        enroll_listen=enroll_listen,
+        admin=admin,
+    )
+    emit_one(
+        {
+            "controller": str(made.controller.path),
+            "operator": str(made.operator.path),
+            "root key": str(made.root.key),
+            "root": made.pin.hex(),
+        },
+        "table",
+    )
+    note(
+        f"\nThe root key makes operators and is needed for nothing else. Move {made.root.path} "
+        "to a safe place, off this machine: whoever has it can order anything.\n\n"
+        "Next:\n"
+        "  stead controller serve\n"
+        "  stead tenant add NAME\n"
+        "  stead token new --tenant NAME"
+    )
+
+
+@command.command(epilog="Example: stead controller serve --listen 0.0.0.0:7443")
+@click.option("--listen", metavar="ADDR:PORT", help="Default: as in config.toml.")
+@click.option("--enroll-listen", metavar="ADDR:PORT", help="Default: as in config.toml.")
+@click.option("--database", metavar="URL", help="Default: stead.db beside config.toml.")
+@click.option("--objects", metavar="DIRECTORY", help="Default: objects beside config.toml.")
+@click.pass_obj
+def serve(
+    app: App,
+    listen: str | None,
+    enroll_listen: str | None,
+    database: str | None,
+    objects: str | None,
+) -> None:
+    """Run the controller until SIGTERM or Ctrl-C."""
+    import asyncio
+
+    from controller.cli.serving import serve_until_signalled, settings_with
+
+    settings = settings_with(
+        app.controller.load_settings(),
+        listen=listen,
+        enroll_listen=enroll_listen,
+        database=database,
+        objects=objects,
+    )
+    asyncio.run(serve_until_signalled(app.home, settings))
+
+
+@command.command(epilog="Example: stead controller status --output json")
+@output_option
+@click.pass_obj
+def status(app: App, output: str) -> None:
+    """Ask the controller how it is."""
+    from protocol.v1.operator_pb2 import StatusRequest
+
+    connection = app.connection
+    found = connection.controllers.Status(StatusRequest())
+    theirs = from_wire_ms(found.controller_time_ms)
+    emit_one(
+        {
+            "address": connection.address,
+            "version": found.version,
+            "started_at": from_wire_ms(found.started_at_ms),
+            "controller_time_at": theirs,
+            "clock_difference_s": None
+            if theirs is None
+            else round((theirs - clock.now()).total_seconds(), 1),
+            "machines": found.machines,
+            "linked_machines": found.linked_machines,
+            "open_jobs": found.open_jobs,
+            "free_bytes": found.free_bytes,
+            "operator": connection.operator.name,
+            "role": connection.operator.role.value,
+        },
+        output,
+    )
+
+
+@command.command("upgrade-db", epilog="Example: stead controller upgrade-db")
+@click.option("--database", metavar="URL", help="Default: as in config.toml.")
+@click.pass_obj
+def upgrade_db(app: App, database: str | None) -> None:
+    """Bring the database to this release's schema; the controller must be stopped."""
+    from controller.db.database import Database
+    from controller.db.schema import SCHEMA_VERSION
+
+    url = database or app.controller.database_url(app.controller.load_settings())
+    Database.open(url, migrate=True).close_now()
+    note(f"The database has schema {SCHEMA_VERSION}.")

@@ -1,0 +1,203 @@
+"""`stead machine`: the enrolled machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import rich_click as click
+
+from controller import clock
+from controller.cli.app import App
+from controller.cli.choice import known_machines, machine_meant, machines_meant
+from controller.cli.emit import (
+    Row,
+    emit,
+    emit_one,
+    from_wire_ms,
+    note,
+    output_option,
+    render_age,
+)
+from controller.cli.options import tenant_option, yes_option
+from controller.fleet.selector import Candidate, select_machines
+from protocol.errors import InvalidError
+from protocol.v1.operator_pb2 import (
+    Machine,
+    RenameMachineRequest,
+    RevokeMachineRequest,
+    TagMachineRequest,
+)
+
+COLUMNS = ("name", "tenant", "state", "last_seen_at", "system", "updates", "last_point_at", "tags")
+
+
+@click.group(epilog="Example: stead machine ls")
+def command() -> None:
+    """Machines: list, name, tag, revoke."""
+
+
+@command.command(epilog="Example: stead machine ls 'tag:web and not linked'")
+@click.argument("selector", default="")
+@tenant_option
+@output_option
+@click.pass_obj
+def ls(app: App, selector: str, tenant: str, output: str) -> None:
+    """List machines, all of them or those that a selector means."""
+    connection = app.connection
+    listed, names = known_machines(connection, tenant)
+    now = clock.now()
+    rows = [machine_row(machine, names) for machine in listed]
+    if selector:
+        meant = {c.id for c in select_machines(selector, [_candidate(r) for r in rows], now=now)}
+        rows = [row for row in rows if row["id"] in meant]
+    emit(
+        rows,
+        output,
+        columns=COLUMNS,
+        cells={
+            "state": render_state,
+            "last_seen_at": lambda row: render_age(row["last_seen_at"], now),
+            "updates": lambda row: render_updates(row["updates"], row["security_updates"]),
+            "last_point_at": lambda row: render_age(row["last_point_at"], now),
+        },
+        empty="there is no such machine"
+        if selector
+        else "no machine is enrolled yet; make a "
+        "token with `stead token new`, and use it on the machine: stead-agent enroll --token -",
+    )
+
+
+@command.command(epilog="Example: stead machine show web-01")
+@click.argument("machine")
+@tenant_option
+@output_option
+@click.pass_obj
+def show(app: App, machine: str, tenant: str, output: str) -> None:
+    """Show one machine."""
+    found = machine_meant(app.connection, machine, tenant)
+    _, names = known_machines(app.connection, "")
+    emit_one(machine_row(found, names), output)
+
+
+@command.command(
+    epilog="Example: stead machine tag web-01 +web -old",
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("selector")
+@click.argument("tags", nargs=-1, required=True, metavar="+TAG|-TAG...")
+@tenant_option
+@click.option("--yes", is_flag=True, help="Do not ask before changing several machines.")
+@click.pass_obj
+def tag(app: App, selector: str, tags: tuple[str, ...], tenant: str, yes: bool) -> None:
+    """Add tags (+web, or web) and take tags away (-web)."""
+    add, remove = parse_tags(tags)
+    machines = machines_meant(app.connection, selector, tenant)
+    if len(machines) > 1 and not yes:
+        click.confirm(f"Change the tags of {len(machines)} machines?", abort=True, err=True)
+    rows = []
+    for machine in machines:
+        request = TagMachineRequest(machine_id=machine.machine_id, add=add, remove=remove)
+        now = app.connection.machines.TagMachine(request).tags
+        rows.append({"machine": machine.name, "tags": list(now)})
+    emit(rows, "table", columns=("machine", "tags"))
+
+
+@command.command(epilog="Example: stead machine rename web-01 www-01")
+@click.argument("machine")
+@click.argument("name")
+@tenant_option
+@click.pass_obj
+def rename(app: App, machine: str, name: str, tenant: str) -> None:
+    """Give a machine another name."""
+    found = machine_meant(app.connection, machine, tenant)
+    request = RenameMachineRequest(machine_id=found.machine_id, name=name)
+    app.connection.machines.RenameMachine(request)
+    note(f"{found.name} is {name} now.")
+
+
+@command.command(epilog="Example: stead machine revoke web-01")
+@click.argument("machine")
+@tenant_option
+@yes_option
+@click.pass_obj
+def revoke(app: App, machine: str, tenant: str, yes: bool) -> None:
+    """End a machine's access at once. Its backups and its history stay."""
+    found = machine_meant(app.connection, machine, tenant)
+    if not yes:
+        click.confirm(f"Revoke {found.name} ({found.machine_id})?", abort=True, err=True)
+    app.connection.machines.RevokeMachine(RevokeMachineRequest(machine_id=found.machine_id))
+    note(f"{found.name} is revoked. To let it in again, enroll it with a new token.")
+
+
+def parse_tags(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What to add and what to take away.
+
+    >>> parse_tags(["+web", "prod", "-old"])
+    (['web', 'prod'], ['old'])
+    """
+    add = [word.removeprefix("+") for word in words if not word.startswith("-")]
+    remove = [word[1:] for word in words if word.startswith("-")]
+    if not all(add) or not all(remove) or any(word.startswith("-") for word in remove):
+        raise InvalidError("a tag is written +web, web or -web; see `stead machine tag --help`")
+    if both := set(add) & set(remove):
+        raise InvalidError(f"{sorted(both)[0]!r} cannot be added and taken away at once")
+    return add, remove
+
+
+def machine_row(machine: Machine, names: dict[str, str]) -> dict[str, Any]:
+    """A machine as a record."""
+    return {
+        "name": machine.name,
+        "tenant": names.get(machine.tenant_id, machine.tenant_id),
+        "id": machine.machine_id,
+        "hostname": machine.hostname,
+        "state": machine.state,
+        "linked": machine.linked,
+        "last_seen_at": from_wire_ms(machine.last_seen_at_ms),
+        "enrolled_at": from_wire_ms(machine.enrolled_at_ms),
+        "agent_version": machine.agent_version,
+        "system": machine.system,
+        "updates": _known(machine.updates),
+        "security_updates": _known(machine.security_updates),
+        "last_point_at": from_wire_ms(machine.last_point_at_ms),
+        "tags": list(machine.tags),
+    }
+
+
+def render_state(row: Row) -> str:
+    """What matters of a machine's state: whether it may come, and whether it is there."""
+    if row["state"] != "active":
+        return str(row["state"])
+    return "linked" if row["linked"] else "unlinked"
+
+
+def render_updates(updates: int | None, security: int | None) -> str:
+    """Updates on offer, for people.
+
+    >>> render_updates(12, 3), render_updates(None, None)
+    ('12 (3 security)', 'not scanned')
+    """
+    if updates is None:
+        return "not scanned"
+    return f"{updates} ({security} security)" if security else str(updates)
+
+
+def _known(count: int) -> int | None:
+    return None if count < 0 else count
+
+
+def _candidate(row: Row) -> Candidate:
+    seen: datetime | None = row["last_seen_at"]
+    # A listing shows revoked machines as well; only orders are for active ones.
+    return Candidate(
+        id=row["id"],
+        tenant=row["tenant"],
+        tenant_name=row["tenant"],
+        name=row["name"],
+        tags=frozenset(row["tags"]),
+        system=row["system"],
+        linked=row["linked"],
+        last_seen_at=seen,
+    )

@@ -1,0 +1,170 @@
+"""The program `stead`: finds the command, and turns what went wrong into a line and a code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import rich_click as click
+from click.exceptions import Exit, NoArgsIsHelpError
+
+from controller.cli.app import App
+from controller.cli.exits import DONE, FAILED, INTERRUPTED, WRONG_USE, exit_code_of
+from controller.config import default_home
+from protocol.errors import SteadError
+
+COMMANDS: Mapping[str, str] = {
+    "controller": "Make and run the controller.",
+    "tenant": "Tenants and their keys.",
+    "operator": "People who may give orders.",
+    "token": "Tokens that let machines in.",
+    "machine": "Machines: list, name, tag, revoke.",
+    "inventory": "What is in the machines, and what changed.",
+    "snapshot": "The help desk's picture of a machine.",
+    "run": "Run a program on machines.",
+    "job": "Orders on their way.",
+    "patch": "Updates: scan, plan, apply.",
+    "backup": "Backups: make, browse, restore.",
+    "vault": "Check and rebuild the vault, on the controller.",
+    "audit": "Read and verify the audit log.",
+}
+"""The commands in the order of `--help`; each has a module of its name in `commands`."""
+
+
+class Program(click.RichGroup):
+    """Imports a command's module when that command is called, so that help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Every command, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """A command as listings show it."""
+        about = COMMANDS.get(cmd_name)
+        return None if about is None else click.RichCommand(name=cmd_name, help=about)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was called, imported."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        if listed is None or listed.name is None:
+            return name, listed, rest
+        module = importlib.import_module(f"controller.cli.commands.{listed.name}")
+        command: click.Command = module.command
+        return name, command, rest
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
+    if value and not ctx.resilient_parsing:
+        from controller.version import VERSION
+
+        click.echo(f"stead {VERSION}")
+        ctx.exit()
+
+
+@click.command(
+    cls=Program,
+    epilog="Example: stead machine ls",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of all state. Default: $STEAD_HOME, or the platform's usual place.",
+)
+@click.option(
+    "--controller",
+    "address",
+    metavar="HOST:PORT",
+    default="",
+    help="Where the controller is. Default: what the operator's profile says.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Print the version.",
+)
+@click.pass_context
+def program(ctx: click.Context, home: Path | None, address: str) -> None:
+    """Look after computers: inventory, updates, backups, remote actions.
+
+    SELECTOR is a machine's name, `all`, or an expression such as
+    `tag:web and os:debian and not stale>7d`.
+    """
+    ctx.obj = App((home or default_home()).expanduser(), address)
+
+
+def main() -> NoReturn:
+    """Run the program and exit."""
+    # gRPC's own words about connections would stand between ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the program; the exit code."""
+    program._main_shell_completion({}, "stead")  # noqa: SLF001 - what click's own main does first
+    root: click.Context | None = None
+    try:
+        root = program.make_context("stead", list(arguments))
+        with root:
+            code = program.invoke(root)
+            sys.stdout.flush()
+            return code if isinstance(code, int) else DONE
+    except Exit as done:
+        return done.exit_code
+    except NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return WRONG_USE
+    except click.ClickException as error:
+        return _usage(error)
+    except click.Abort:
+        return _say("nothing was done", WRONG_USE)
+    except KeyboardInterrupt:
+        return _say("interrupted", INTERRUPTED)
+    except SteadError as error:
+        return _say(str(error), exit_code_of(error))
+    except BrokenPipeError:
+        return _hush()
+    except Exception as error:
+        explained = _explained(error, root)
+        if explained is None:
+            raise
+        return _say(str(explained), exit_code_of(explained))
+
+
+def _explained(error: Exception, root: click.Context | None) -> SteadError | None:
+    """What a failed call means; None for an error of another kind."""
+    # Who has not imported gRPC has made no call.
+    grpc = sys.modules.get("grpc")
+    if grpc is None or root is None or not isinstance(error, grpc.RpcError):
+        return None
+    app: App = root.obj
+    return app.connection.explain(error)
+
+
+def _usage(error: click.ClickException) -> int:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context is not None else "stead"
+    said = error.format_message().rstrip(".")
+    return _say(f"{said}; see `{path} --help`", WRONG_USE)
+
+
+def _say(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    click.echo(f"error: {''.join(c if c.isprintable() else '?' for c in line)}", err=True)
+    return code
+
+
+def _hush() -> int:
+    """Nobody reads on: let Python's last flush go nowhere instead of failing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return FAILED

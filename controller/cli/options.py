@@ -1,0 +1,44 @@
+"""Options that many commands take, and the types that they parse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import rich_click as click
+
+from controller import clock
+from controller.cli.moment import parse_moment
+from protocol.errors import InvalidError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Moment(click.ParamType):  # type: ignore[type-arg]
+    """A point in time; see `controller.cli.moment`."""
+
+    name = "when"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Parse it; click says what was wrong."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            return parse_moment(str(value), now=clock.now())
+        except InvalidError as error:
+            self.fail(str(error), param, ctx)
+
+
+def tenant_option(command: F) -> F:
+    """Add `--tenant` to a command."""
+    return click.option(
+        "--tenant", metavar="NAME", default="", help="Only this tenant; needed when names clash."
+    )(command)
+
+
+def yes_option(command: F) -> F:
+    """Add `--yes` to a command that asks."""
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(command)
