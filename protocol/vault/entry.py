@@ -22,6 +22,7 @@ MAX_EXTENTS: Final = 2048
 MAX_DEPTH: Final = 4
 MAX_INTEGER: Final = (1 << 63) - 1
 MAX_DEVICE: Final = MAX_INTEGER
+MAX_OWNER: Final = (1 << 32) - 1
 MAX_XATTR_BYTES: Final = 64 * 1024
 MAX_XATTRS: Final = 1024
 
@@ -125,6 +126,16 @@ def check_entry(entry: Entry, *, is_root: bool = False) -> None:
         raise InvalidError(f"the entry {entry.name[:200]!r} {problem}")
 
 
+def check_owner(owner: Owner) -> None:
+    """Raise `InvalidError` when an owner cannot be written down."""
+    if not (0 <= owner.uid <= MAX_OWNER and 0 <= owner.gid <= MAX_OWNER):
+        raise InvalidError(f"the owner {owner.uid}:{owner.gid} does not fit 32 bits")
+    try:
+        (owner.user + owner.group).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidError(f"the owner {owner.uid}:{owner.gid} has no name in UTF-8") from error
+
+
 def _problem(entry: Entry, *, is_root: bool) -> str | None:
     kind = entry.mode >> 12
     if (not is_name(entry.name)) if not is_root else entry.name:
@@ -167,7 +178,7 @@ def _rare_problem(entry: Entry) -> str | None:
         if listed != sorted(set(listed)) or len(listed) > MAX_XATTRS:  # type: ignore[type-var]
             return "has streams or extensions that are not sorted, or too many"
     for stream in entry.streams:
-        if not content_fits(stream.extents, stream.depth, stream.size):
+        if stream.size > MAX_INTEGER or not content_fits(stream.extents, stream.depth, stream.size):
             return "has a stream whose extents do not add up to its size"
     return None
 

@@ -14,7 +14,16 @@ from msgspec import Meta
 
 from protocol.errors import InvalidError
 from protocol.vault.chunk import REFERENCE_BYTES, ChunkId, Reference
-from protocol.vault.entry import MAX_INTEGER, Entry, Extent, Kind, Owner, Stream, check_entry
+from protocol.vault.entry import (
+    MAX_INTEGER,
+    Entry,
+    Extent,
+    Kind,
+    Owner,
+    Stream,
+    check_entry,
+    check_owner,
+)
 from protocol.vault.node import Index, Natural, ReferenceTable, read_references, unflatten
 from protocol.vault.path import MAX_NAME_BYTES, children_prefix, is_path
 
@@ -81,41 +90,47 @@ class LeafWriter:
         return len(self.rows) + REFERENCE_BYTES * len(self.table.ids) + self._names
 
     def add(self, parent: bytes, entry: Entry) -> None:
-        """Append an entry that `check_entry` accepts; order is the caller's affair."""
+        """Append an entry that `check_entry` accepts; order is the caller's affair.
+
+        An entry that is refused with `InvalidError` leaves no trace.
+        """
+        marks = len(self.rows), len(self.table.ids), len(self.owners)
+        try:
+            self._append(entry)
+        except (InvalidError, UnicodeError, OverflowError, TypeError) as error:
+            del self.rows[marks[0] :]
+            self.table.forget(marks[1])
+            for owner in list(self.owners)[marks[2] :]:
+                del self.owners[owner]
+            raise InvalidError(f"{entry.name[:200]!r} cannot be kept: {error}") from error
         if parent != self._parent:
             self._end_run()
             self._parent = parent
             self._names += len(parent)
+        self.entries += 1
+        if entry.mode >> 12 == Kind.FILE:
+            self.files += 1
+            self.bytes += entry.size
+
+    def _append(self, entry: Entry) -> None:
         owner = self.owners.get(entry.owner)
         if owner is None:
+            check_owner(entry.owner)
             owner = self.owners[entry.owner] = len(self.owners)
-        mode, size = entry.mode, entry.size
-        content: list[int] | bytes | int | None = None
+        mode = entry.mode
+        content: list[int] | bytes | int | None
         if mode >> 12 == Kind.FILE:
-            self.files += 1
-            self.bytes += size
             content = entry.inline
             if content is None and entry.extents:
                 content = self.table.flatten(entry.extents)
         else:
             content = entry.target or entry.rdev or None
+        more = None if entry.is_plain else self._more(entry)
+        row = (entry.name, mode, owner, entry.mtime_ns, entry.size, content, more)
         before = len(self.rows)
-        row = (
-            entry.name,
-            mode,
-            owner,
-            entry.mtime_ns,
-            size,
-            content,
-            None if entry.is_plain else self._more(entry),
-        )
-        try:
-            _encode_into(row, self.rows, -1)
-        except (UnicodeError, OverflowError, TypeError) as error:
-            raise InvalidError(f"the entry {entry.name[:200]!r} cannot be kept: {error}") from error
+        _encode_into(row, self.rows, -1)
         if len(self.rows) - before > MAX_ENTRY_BYTES:
-            raise InvalidError(f"the entry {entry.name[:200]!r} has more than 4 MiB of attributes")
-        self.entries += 1
+            raise InvalidError("it has more than 4 MiB of attributes")
 
     def _more(self, entry: Entry) -> tuple[object, ...]:
         streams = [
@@ -142,11 +157,8 @@ class LeafWriter:
         """The plain leaf and the children for its header."""
         self._end_run()
         plain = bytearray(b"\x96\x00\x00")
-        try:
-            for part in (bytes(self.table.tails), list(self.owners), self.runs):
-                _encode_into(part, plain, -1)
-        except (UnicodeError, OverflowError) as error:
-            raise InvalidError(f"the owner of an entry cannot be kept: {error}") from error
+        for part in (bytes(self.table.tails), list(self.owners), self.runs):
+            _encode_into(part, plain, -1)
         plain += b"\xdd" + self.entries.to_bytes(4, "big")
         plain += self.rows
         return bytes(plain), list(self.table.ids)

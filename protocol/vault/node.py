@@ -17,6 +17,7 @@ from msgspec import Meta
 from protocol.errors import InvalidError
 from protocol.vault.chunk import (
     FINGERPRINT_BYTES,
+    ID_BYTES,
     MAX_PLAIN_BYTES,
     REFERENCE_BYTES,
     ChunkId,
@@ -100,11 +101,22 @@ class ReferenceTable:
         identity, key, length, fingerprint = reference
         number = self.ids.get(identity)
         if number is None:
-            if len(key) != len(identity) or len(fingerprint) != FINGERPRINT_BYTES:
+            if (
+                len(identity) != ID_BYTES
+                or len(key) != ID_BYTES
+                or len(fingerprint) != FINGERPRINT_BYTES
+                or not 0 <= length <= MAX_PLAIN_BYTES
+            ):
                 raise InvalidError("a reference holds parts of the wrong length")
             number = self.ids[identity] = len(self.ids)
             self.tails += _TAIL.pack(key, length, fingerprint)
         return number
+
+    def forget(self, count: int) -> None:
+        """Keep the first `count` references only."""
+        for identity in list(self.ids)[count:]:
+            del self.ids[identity]
+        del self.tails[count * _TAIL.size :]
 
     def flatten(self, extents: Iterable[Extent]) -> list[int]:
         """Extents as (number or -1, offset, length), end to end."""

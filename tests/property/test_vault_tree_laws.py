@@ -25,6 +25,7 @@ from tests.property.vault_trees import (
 )
 
 OWNER = Owner(0, 0, "root", "root")
+ROOT = Entry(b"", 0o40755, OWNER, 1)
 
 
 @given(found=trees())
@@ -54,8 +55,8 @@ def test_a_diff_is_what_comparing_all_entries_finds(old: list[Found], new: list[
         if before.get(key) != after.get(key)
     ]
     assert [
-        (key_of((change.parent, change.new or change.old)), change.old, change.new)
-        for change in changes
+        (tree_key(join(one.parent, (one.new or one.old or ROOT).name)), one.old, one.new)
+        for one in changes
     ] == expected
 
 

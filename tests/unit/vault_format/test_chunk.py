@@ -9,6 +9,7 @@ from protocol.vault.chunk import (
     MAX_CHILDREN,
     MAX_PLAIN_BYTES,
     ChunkDamagedError,
+    ChunkId,
     Kind,
     Opener,
     Sealer,
@@ -93,7 +94,7 @@ def test_a_reference_that_lies_is_refused() -> None:
         reference._replace(key=b"short"),
         reference._replace(length=reference.length + 1),
         reference._replace(length=0),
-        reference._replace(id=bytes(32)),
+        reference._replace(id=ChunkId(bytes(32))),
     ):
         with pytest.raises(ChunkDamagedError):
             OPENER.open(stored, wrong)

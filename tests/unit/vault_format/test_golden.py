@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
-from protocol.vault.chunk import Kind, Opener, chunk_id, decode_reference
+from protocol.vault.chunk import ChunkId, Kind, Opener, chunk_id, decode_reference
 from protocol.vault.grant import decode_grant, open_grant
 from protocol.vault.keys import decode_tenant_key, decode_vault_secret, parse_paper_key
 from protocol.vault.leaf import decode_leaf
@@ -47,14 +48,12 @@ def test_chunks_are_opened() -> None:
 
 def test_trees_are_read() -> None:
     recorded = vector("tree")
-    children = [bytes.fromhex(child) for child in recorded["leaf_children"]]
-    leaf = decode_leaf(bytes.fromhex(recorded["leaf_plain"]), children)  # type: ignore[arg-type]
+    children = [ChunkId(bytes.fromhex(child)) for child in recorded["leaf_children"]]
+    leaf = decode_leaf(bytes.fromhex(recorded["leaf_plain"]), children)
     assert leaf.entries == golden.every_kind()
     for name, found in (("every_kind", golden.every_kind()), ("many", golden.many())):
         held = {chunk_id(node): node for node in map(bytes.fromhex, recorded[name]["nodes"])}
-        reader = TreeReader(
-            Opener(golden.SECRET), lambda ids, held=held: [held[one] for one in ids]
-        )  # type: ignore[misc]
+        reader = TreeReader(Opener(golden.SECRET), partial(map, held.__getitem__))
         root = decode_root(bytes.fromhex(recorded[name]["root"]))
         assert list(reader.entries(root)) == found
 

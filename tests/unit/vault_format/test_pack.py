@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from protocol.errors import InvalidError
-from protocol.vault.chunk import Kind, Sealer
+from protocol.vault.chunk import ChunkId, Kind, Sealer
 from protocol.vault.keys import TenantKey
 from protocol.vault.pack import (
     MAX_PACK_BYTES,
@@ -21,7 +21,7 @@ from protocol.vault.pack import (
 SEALER = Sealer(TenantKey(bytes(32)).secret)
 
 
-def filled(count: int = 5) -> tuple[PackBuilder, list[tuple[bytes, bytes]]]:
+def filled(count: int = 5) -> tuple[PackBuilder, list[tuple[ChunkId, bytes]]]:
     builder, chunks = PackBuilder(Kind.DATA), []
     for number in range(count):
         reference, stored = SEALER.seal(Kind.DATA, bytes([number]) * (number * 100 + 50))
@@ -84,9 +84,9 @@ def test_a_pack_has_a_greatest_size() -> None:
     builder = PackBuilder(Kind.DATA)
     stored = b"StCk\x01\x00" + bytes(16 << 20)
     for _ in range(3):
-        builder.add(bytes(32), stored)  # type: ignore[arg-type]
+        builder.add(ChunkId(bytes(32)), stored)
     with pytest.raises(InvalidError):
-        builder.add(bytes(32), stored)  # type: ignore[arg-type]
+        builder.add(ChunkId(bytes(32)), stored)
     assert builder.finished_bytes < MAX_PACK_BYTES
 
 
