@@ -144,6 +144,7 @@ class Controller:
             LocalStore.open, Path(settings.objects) if settings.objects else place.objects
         )
         db = await asyncio.to_thread(Database.open, place.database_url(settings))
+        parts = None
         try:
             parts = await _assemble(place, settings, authority, db, store)
             certificate = ServingCertificate(authority, settings.names)
@@ -153,6 +154,8 @@ class Controller:
                 link_services(parts, addresses), enrollment_services(parts, addresses)
             )
         except BaseException:
+            if parts is not None:
+                await parts.vault.close()
             await db.close()
             raise
         log.info("controller_started", link=addresses.link, enrollment=addresses.enrollment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -58,18 +58,15 @@ def listed(
         .order_by(machine_tags.c.tag)
     ):
         tags.setdefault(row.machine_id, []).append(row.tag)
-    newest: Mapping[str, datetime] = dict(
-        connection.execute(
-            select(points.c.machine_id, func.max(points.c.received_at))
-            .where(visible(points.c.tenant_id, operator))
-            .group_by(points.c.machine_id)
-        )
-        .tuples()
-        .all()
+    newest = connection.execute(
+        select(points.c.machine_id, func.max(points.c.received_at).label("at"))
+        .where(visible(points.c.tenant_id, operator))
+        .group_by(points.c.machine_id)
     )
+    last_points: dict[str, datetime] = {row.machine_id: row.at for row in newest}
     known = summaries(connection, operator, tenant_id)
     return [
-        _machine(row, tags.get(row.id, ()), known.get(row.id, Summary()), newest.get(row.id))
+        _machine(row, tags.get(row.id, ()), known.get(row.id, Summary()), last_points.get(row.id))
         for row in rows
     ]
 

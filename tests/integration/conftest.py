@@ -18,12 +18,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller import clock
 from controller.app import Controller
-from controller.authority.authority import load_certificate, load_key
+from controller.audit.chain import Entry, Verified, verify
+from controller.audit.log import entries
+from controller.authority.authority import ServingCertificate, load_certificate, load_key
 from controller.authority.certificates import Issuer, certify_operator
 from controller.authority.init import Initialised, initialise
 from controller.authority.keys import new_key, new_serial
+from protocol.action import Action, CollectInventory
+from protocol.codec import encode_envelope, encode_order
 from protocol.identity import OperatorIdentity, Role, pin_of
-from protocol.ids import MachineId, TenantId, TokenId
+from protocol.ids import MachineId, OrderId, TenantId, TokenId
+from protocol.order import Order, sign
 from protocol.tls import CHANNEL_OPTIONS, client_credentials
 from protocol.token import Token, hash_secret, seal_bundle
 from protocol.v1 import enrollment_pb2, operator_pb2
@@ -114,8 +119,42 @@ class Installation:
         )
         return key, certificate
 
+    def signed_order(
+        self,
+        key: ec.EllipticCurvePrivateKey,
+        certificate: x509.Certificate,
+        tenant: TenantId,
+        *machines: MachineId,
+        action: Action = CollectInventory(),  # noqa: B008 - frozen
+    ) -> bytes:
+        """An order as an operator's command line signs it: an envelope, encoded."""
+        now = clock.now()
+        order = Order(
+            id=OrderId(clock.new_id("or")),
+            tenant=tenant,
+            machines=machines,
+            action=action,
+            issued_at=now,
+            not_before=now,
+            deliver_by=now + timedelta(hours=1),
+            timeout=timedelta(minutes=1),
+        )
+        return encode_envelope(sign(encode_order(order), key=key, certificate=certificate))
+
     def machine_channel(self, machine: Enrolled) -> grpc.aio.Channel:
         return self.channel(machine.key, *machine.chain)
+
+    @property
+    def serving(self) -> ServingCertificate:
+        """The controller's own certificate."""
+        return self.controller._server._certificate
+
+    async def audit(self, tenant: str = "") -> list[Entry]:
+        """A tenant's whole audit log, or the installation's, checked for being whole."""
+        db = self.controller.parts.db
+        found = await db.read(lambda c: entries(c, tenant, limit=100_000))
+        assert isinstance(verify(found, tenant), Verified)
+        return found
 
     async def add_tenant(self, name: str = "acme") -> TenantId:
         """A tenant by its id."""
