@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+import grpc
 import msgspec
 import rich_click as click
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -16,9 +17,10 @@ from controller import clock
 from controller.cli.choice import ids_of
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, printable, render_bytes
+from controller.cli.exits import DONE, FAILED, IN_PART, NOT_IN_TIME, REFUSED
 from protocol.action import Action, summary_of
 from protocol.codec import encode_envelope, encode_order
-from protocol.errors import InvalidError
+from protocol.errors import Code, InvalidError
 from protocol.ids import OrderId
 from protocol.order import Order, sign
 from protocol.v1.job_pb2 import (
@@ -44,6 +46,9 @@ OVER = frozenset(
         "indeterminate",
     }
 )
+PATIENCE = timedelta(minutes=2)
+"""How long a watcher waits for a controller that went away."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -119,19 +124,21 @@ def order_and_follow(
     output: str,
     live: bool = False,
     repeatable: bool = False,
+    order_id: OrderId | None = None,
 ) -> Job | None:
     """Order `action` and, unless told not to, follow it to its end.
 
-    `live` prints what the tasks print, as it comes. None when nothing was ordered, or
-    when nobody waits; exits 2 when the person says no.
+    `live` prints what the tasks print, as it comes; `order_id` is for actions that are
+    sealed to their order. None when nothing was ordered, or when nobody waits; exits 2
+    when the person says no.
     """
     if terms.dry_run:
         note(f"would order: {summary_of(action)}")
         rows = [{"machine": m.name, "id": m.machine_id, "linked": m.linked} for m in machines]
         emit(rows, output, columns=("machine", "linked"))
         return None
-    _confirm(machines, action, terms)
-    job = submit(connection, machines, action, terms, repeatable=repeatable)
+    confirm(machines, summary_of(action), terms)
+    job = submit(connection, machines, action, terms, repeatable=repeatable, order_id=order_id)
     if not terms.wait:
         emit([{"job": job.job_id, "machines": len(job.tasks)}], output, columns=("job", "machines"))
         return None
@@ -145,12 +152,13 @@ def submit(
     terms: Terms,
     *,
     repeatable: bool = False,
+    order_id: OrderId | None = None,
 ) -> Job:
     """Sign an order and hand it in; it is durable when this returns."""
     now = clock.now()
     tenant, ids = ids_of(machines)
     order = Order(
-        id=OrderId(clock.new_id("or")),
+        id=order_id or new_order_id(),
         tenant=tenant,
         machines=ids,
         action=action,
@@ -166,8 +174,27 @@ def submit(
     return connection.jobs.SubmitOrder(request).job
 
 
+def new_order_id() -> OrderId:
+    """Draw the id of an order that is to be signed."""
+    return OrderId(clock.new_id("or"))
+
+
 def follow(connection: Connection, job: Job, *, live: bool) -> Job:
-    """Watch a job until every task is over; the job as it then is."""
+    """Watch a job until every task is over; the job as it then is.
+
+    Outlives a controller that restarts. Ctrl-C ends the watching and nothing else.
+    """
+    try:
+        return _watch(connection, job, live=live)
+    except KeyboardInterrupt:
+        note(
+            f"The job goes on. Watch it with `stead job watch {job.job_id}`; what is not "
+            f"delivered yet is cancelled with `stead job cancel {job.job_id}`."
+        )
+        raise
+
+
+def _watch(connection: Connection, job: Job, *, live: bool) -> Job:
     names = {task.task_id: task.machine_name for task in job.tasks}
     done: set[str] = set()
     several = len(names) > 1
@@ -191,14 +218,14 @@ def exit_code(job: Job) -> int:
     states = [task.state for task in job.tasks]
     good = states.count("succeeded")
     if good == len(states):
-        return 0
+        return DONE
     if good or "partial" in states:
-        return 3
+        return IN_PART
     if all(state == "expired" for state in states):
-        return 5
+        return NOT_IN_TIME
     if all(state == "rejected" for state in states):
-        return 4
-    return 1
+        return REFUSED
+    return FAILED
 
 
 def task_rows(job: Job) -> list[dict[str, Any]]:
@@ -238,20 +265,55 @@ def say_failures(job: Job) -> None:
             note(f"{task.machine_name}: {task.state}: {why}")
 
 
-def _confirm(machines: Sequence[Machine], action: Action, terms: Terms) -> None:
+def finish(job: Job | None, output: str) -> int:
+    """Say how a job ended, as a listing of its tasks; the exit code."""
+    if job is None:
+        return DONE
+    emit(
+        task_rows(job),
+        output,
+        columns=("machine", "state", "seconds", "message"),
+    )
+    return exit_code(job)
+
+
+def confirm(machines: Sequence[Machine], doing: str, terms: Terms) -> None:
+    """Ask before acting on several machines; INVALID when there is nobody to ask."""
     if len(machines) < 2 or terms.yes:
         return
     names = ", ".join(machine.name for machine in machines[:10])
     more = f" and {len(machines) - 10} more" if len(machines) > 10 else ""
-    question = f"{summary_of(action)} on {len(machines)} machines: {names}{more}?"
+    question = f"{doing} on {len(machines)} machines: {names}{more}?"
     if not sys.stdin.isatty():
         raise InvalidError(f"{question} Nobody is there to ask: add --yes")
     click.confirm(printable(question), abort=True, err=True)
 
 
 def _events(connection: Connection, job: str) -> Iterator[Task | TaskOutput]:
-    for response in connection.jobs.WatchJob(WatchJobRequest(job_id=job)):
-        yield response.task if response.HasField("task") else response.output
+    """What happens to a job, once each, across interruptions of the call."""
+    seen: dict[str, int] = {}
+    while True:
+        try:
+            for response in connection.jobs.WatchJob(WatchJobRequest(job_id=job)):
+                if response.HasField("task"):
+                    yield response.task
+                elif response.output.sequence >= seen.get(response.output.task_id, 0):
+                    seen[response.output.task_id] = response.output.sequence + 1
+                    yield response.output
+        except grpc.RpcError as error:
+            if connection.explain(error).code is not Code.UNAVAILABLE:
+                raise
+            _wait_until_reachable(connection, error)
+        else:
+            return
+
+
+def _wait_until_reachable(connection: Connection, error: grpc.RpcError) -> None:
+    note("The controller went away; the job goes on. Waiting for it to come back.")
+    try:
+        grpc.channel_ready_future(connection.channel).result(timeout=PATIENCE.total_seconds())
+    except grpc.FutureTimeoutError:
+        raise error from None
 
 
 def _progress(*, enabled: bool) -> Progress:

@@ -1,0 +1,186 @@
+"""`stead job`: orders on their way, and what became of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rich_click as click
+from rich.text import Text
+
+from controller.cli.app import App
+from controller.cli.choice import tenant_named
+from controller.cli.emit import (
+    console,
+    emit,
+    emit_one,
+    from_wire_ms,
+    note,
+    output_option,
+    printable,
+)
+from controller.cli.options import tenant_option
+from controller.cli.ordering import (
+    OVER,
+    exit_code,
+    finish,
+    follow,
+    result_of,
+    say_failures,
+    task_rows,
+)
+from protocol.errors import NotFoundError
+from protocol.v1.job_pb2 import CancelJobRequest, GetJobRequest, Job, ListJobsRequest
+from protocol.v1.link_pb2 import OutputStream, TaskOutput
+
+LATEST = "latest"
+
+
+@click.group(epilog="Example: stead job ls")
+def command() -> None:
+    """Orders on their way."""
+
+
+@command.command(epilog="Example: stead job ls --limit 10")
+@tenant_option
+@click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True)
+@output_option
+@click.pass_obj
+def ls(app: App, tenant: str, limit: int, output: str) -> None:
+    """List jobs, newest first."""
+    connection = app.connection
+    only = tenant_named(connection, tenant).tenant_id if tenant else ""
+    jobs = connection.jobs.ListJobs(ListJobsRequest(tenant_id=only, limit=limit)).jobs
+    emit(
+        [job_row(job) for job in jobs],
+        output,
+        columns=("submitted_at", "summary", "machines", "states", "operator", "job"),
+        cells={
+            "states": lambda row: render_states(row["states"]),
+            "summary": lambda row: _short(row["summary"]),
+        },
+        empty="there is no job yet",
+    )
+
+
+@command.command(epilog="Example: stead job show latest")
+@click.argument("job")
+@output_option
+@click.pass_obj
+def show(app: App, job: str, output: str) -> None:
+    """Show a job with its tasks and what they printed. JOB is an id, or `latest`."""
+    found = app.connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job), with_output=True))
+    if output != "table":
+        emit_one({**job_row(found.job), "tasks": _whole_tasks(found.job, found.output)}, output)
+        return
+    row = job_row(found.job)
+    row["states"] = render_states(row["states"])
+    emit_one(row, output)
+    console().print()
+    emit(
+        task_rows(found.job),
+        output,
+        columns=("machine", "state", "exit_code", "seconds", "message"),
+    )
+    for task in found.job.tasks:
+        _print_output(task.machine_name, text_of(found.output, task.task_id))
+
+
+@command.command(epilog="Example: stead job watch latest")
+@click.argument("job")
+@output_option
+@click.pass_obj
+def watch(app: App, job: str, output: str) -> int:
+    """Follow a job to its end, with what its programs print."""
+    connection = app.connection
+    found = connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job))).job
+    live = output == "table" and found.action == "run_program"
+    done = follow(connection, found, live=live)
+    if not live:
+        return finish(done, output)
+    say_failures(done)
+    return exit_code(done)
+
+
+@command.command(epilog="Example: stead job cancel latest")
+@click.argument("job")
+@output_option
+@click.pass_obj
+def cancel(app: App, job: str, output: str) -> None:
+    """Cancel what no machine has got yet; what runs already goes on."""
+    connection = app.connection
+    done = connection.jobs.CancelJob(CancelJobRequest(job_id=_meant(app, job))).job
+    emit(task_rows(done), output, columns=("machine", "state", "message"))
+    left = sum(task.state not in OVER for task in done.tasks)
+    if left:
+        note(f"{left} of {len(done.tasks)} tasks were delivered before and go on.")
+
+
+def job_row(job: Job) -> dict[str, Any]:
+    """A job as a record, without its tasks."""
+    return {
+        "job": job.job_id,
+        "action": job.action,
+        "summary": job.summary,
+        "operator": job.operator,
+        "submitted_at": from_wire_ms(job.submitted_at_ms),
+        "deliver_by_at": from_wire_ms(job.deliver_by_ms),
+        "reason": job.reason,
+        "machines": len(job.tasks),
+        "states": dict(Counter(task.state for task in job.tasks)),
+    }
+
+
+def render_states(states: Mapping[str, int]) -> str:
+    """How many tasks are where.
+
+    >>> render_states({"succeeded": 3, "failed": 1}), render_states({"queued": 1})
+    ('3 succeeded, 1 failed', 'queued')
+    """
+    if len(states) == 1 and sum(states.values()) == 1:
+        return next(iter(states))
+    ordered = sorted(states.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{count} {state}" for state, count in ordered)
+
+
+def text_of(output: Sequence[TaskOutput], task: str) -> str:
+    """What a task's program printed, both streams in the order in which it came."""
+    pieces = [
+        piece.data
+        for piece in output
+        if piece.task_id == task and piece.stream != OutputStream.OUTPUT_STREAM_PROGRESS
+    ]
+    return b"".join(pieces).decode(errors="backslashreplace")
+
+
+def _whole_tasks(job: Job, output: Sequence[TaskOutput]) -> list[dict[str, Any]]:
+    rows = task_rows(job)
+    for row, task in zip(rows, job.tasks, strict=True):
+        row["machine_id"] = task.machine_id
+        row["result"] = result_of(task)
+        row["output"] = text_of(output, task.task_id)
+        row["output_truncated"] = task.output_truncated
+    return rows
+
+
+def _print_output(machine: str, text: str) -> None:
+    if not text:
+        return
+    target = console()
+    target.print(Text(f"\n{printable(machine)} printed:", style="bold"))
+    safe = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+    target.out(safe.rstrip("\n"), highlight=False)
+
+
+def _meant(app: App, job: str) -> str:
+    if job != LATEST:
+        return job
+    jobs = app.connection.jobs.ListJobs(ListJobsRequest(limit=1)).jobs
+    if not jobs:
+        raise NotFoundError("there is no job yet")
+    return jobs[0].job_id
+
+
+def _short(summary: str) -> str:
+    return summary if len(summary) <= 60 else summary[:59] + "…"

@@ -1,0 +1,117 @@
+"""`stead run`: run a program on machines and see what it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import rich_click as click
+
+from controller.cli.app import App
+from controller.cli.choice import machines_meant
+from controller.cli.connection import Connection
+from controller.cli.emit import emit, note, output_option
+from controller.cli.exits import DONE
+from controller.cli.ordering import (
+    acting,
+    exit_code,
+    order_and_follow,
+    say_failures,
+    task_rows,
+    terms_of,
+)
+from protocol.action import RunProgram
+from protocol.codec import MAX_ORDER_BYTES
+from protocol.errors import InvalidError
+from protocol.v1.job_pb2 import GetJobRequest
+from protocol.v1.link_pb2 import OutputStream, TaskOutput
+
+LARGEST_INPUT = MAX_ORDER_BYTES - 64 * 1024
+
+
+@click.command(
+    epilog="Example: stead run tag:web --reason 'ticket 4711' -- systemctl restart nginx"
+)
+@click.argument("selector")
+@click.argument("argv", nargs=-1, required=True, metavar="-- PROGRAM [ARGUMENT]...")
+@click.option("--stdin", "stdin", type=click.File("rb"), help="A file for the program to read.")
+@click.option("--env", "environment", metavar="NAME=VALUE", multiple=True, help="Several times.")
+@click.option("--directory", metavar="PATH", default="", help="Where to run it. Default: /")
+@acting
+@output_option
+@click.pass_obj
+def command(
+    app: App,
+    /,
+    selector: str,
+    argv: tuple[str, ...],
+    stdin: Any,
+    environment: tuple[str, ...],
+    directory: str,
+    output: str,
+    **options: Any,
+) -> int:
+    """Run a program on machines, without a shell. Exits 0 when it succeeded everywhere."""
+    terms = terms_of(options)
+    action = RunProgram(
+        argv=argv,
+        stdin=_read_input(stdin),
+        environment=parse_environment(environment),
+        directory=directory,
+    )
+    connection = app.connection
+    machines = machines_meant(connection, selector, terms.tenant)
+    live = output == "table"
+    job = order_and_follow(connection, machines, action, terms, output=output, live=live)
+    if job is None:
+        return DONE
+    if live:
+        say_failures(job)
+    else:
+        _print_whole(connection, job.job_id, output)
+    return exit_code(job)
+
+
+def parse_environment(pairs: Sequence[str]) -> dict[str, str]:
+    """Variables from NAME=VALUE.
+
+    >>> parse_environment(["LANG=C", "A=b=c"])
+    {'LANG': 'C', 'A': 'b=c'}
+    """
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InvalidError(f"{pair[:80]!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def printed(output: Sequence[TaskOutput], task: str, stream: OutputStream.ValueType) -> str:
+    """What a task printed to a stream, as text; bytes that are none are escaped."""
+    pieces = [piece.data for piece in output if piece.task_id == task and piece.stream == stream]
+    return b"".join(pieces).decode(errors="backslashreplace")
+
+
+def _print_whole(connection: Connection, job: str, output: str) -> None:
+    found = connection.jobs.GetJob(GetJobRequest(job_id=job, with_output=True))
+    rows = [
+        {
+            **row,
+            "stdout": printed(found.output, row["task"], OutputStream.OUTPUT_STREAM_STDOUT),
+            "stderr": printed(found.output, row["task"], OutputStream.OUTPUT_STREAM_STDERR),
+        }
+        for row in task_rows(found.job)
+    ]
+    emit(rows, output, columns=())
+
+
+def _read_input(file: Any) -> bytes:
+    if file is None:
+        return b""
+    data: bytes = file.read(LARGEST_INPUT + 1)
+    if len(data) > LARGEST_INPUT:
+        raise InvalidError(f"an order carries at most {LARGEST_INPUT} bytes of standard input")
+    if not data:
+        note("the file for standard input is empty")
+    return data
