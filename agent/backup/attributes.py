@@ -1,0 +1,48 @@
+"""Read what a file system knows of a thing beside its content: attributes and link targets."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from protocol.vault.entry import MAX_XATTR_BYTES
+
+Xattrs = tuple[tuple[bytes, bytes], ...]
+_NONE = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EACCES, errno.EPERM})
+
+
+def xattrs_of(fd: int) -> Xattrs:
+    """The extended attributes of an open file, sorted by name; ACLs are among them."""
+    try:
+        names = os.listxattr(fd)
+    except OSError as error:
+        if error.errno in _NONE:
+            return ()
+        raise
+    return _values(fd, names, follow=True) if names else ()
+
+
+def xattrs_at(directory_fd: int, name: bytes) -> Xattrs:
+    """The same of something that is not opened, such as a symbolic link or a pipe."""
+    path = b"/proc/self/fd/%d/%s" % (directory_fd, name)
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+        return _values(path, names, follow=False) if names else ()
+    except OSError as error:
+        if error.errno in _NONE or error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return ()
+        raise
+
+
+def _values(where: int | bytes, names: list[str], *, follow: bool) -> Xattrs:
+    found: list[tuple[bytes, bytes]] = []
+    for name in names:
+        try:
+            value = os.getxattr(where, name, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno in _NONE:
+                continue
+            raise
+        if len(value) <= MAX_XATTR_BYTES:
+            found.append((os.fsencode(name), value))
+    return tuple(sorted(found))

@@ -1,0 +1,104 @@
+"""Cut one big file on its own, keep its holes, and collect where its content came to lie."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from agent.backup.read import data_ranges
+from agent.backup.sealing import Sealing, Ticket
+from protocol.vault.chunk import Reference, Sealer
+from protocol.vault.content import ExtentWriter
+from protocol.vault.cut import Cutter
+from protocol.vault.entry import Extent
+
+PIECE_BYTES = 8 * 1024 * 1024
+_AWAITED = 64
+
+
+class BigFile:
+    """A file's extents, some of them still being sealed. `size` is what was read."""
+
+    def __init__(
+        self, sealing: Sealing, sealer: Sealer, put: Callable[[Reference, bytes], None]
+    ) -> None:
+        self.size = 0
+        self._sealing = sealing
+        self._writer = ExtentWriter(sealer, put)
+        self._parts: deque[tuple[Ticket | None, int]] = deque()
+        self._result: tuple[tuple[Extent, ...], int] | None = None
+
+    def read(
+        self,
+        fd: int,
+        stat: os.stat_result,
+        cutter: Cutter,
+        known: Mapping[bytes, Reference],
+        tick: Callable[[int], None],
+    ) -> None:
+        """Read and cut the whole file; `tick` is told the bytes of each step."""
+        for start, end, is_data in data_ranges(fd, stat):
+            if is_data:
+                os.posix_fadvise(fd, start, 0, os.POSIX_FADV_SEQUENTIAL)
+                self._data(fd, start, end, cutter, known, tick)
+            else:
+                self._parts.append((None, end - start))
+                self.size += end - start
+                tick(end - start)
+
+    def _data(
+        self,
+        fd: int,
+        start: int,
+        end: int,
+        cutter: Cutter,
+        known: Mapping[bytes, Reference],
+        tick: Callable[[int], None],
+    ) -> None:
+        place = start
+        while end < 0 or place < end:
+            wanted = PIECE_BYTES if end < 0 else min(PIECE_BYTES, end - place)
+            buffer = os.pread(fd, wanted, place)
+            if not buffer:
+                break
+            # A short answer is not the end yet: the next read says whether it was.
+            final = place + len(buffer) == end or (
+                len(buffer) < PIECE_BYTES and not os.pread(fd, 1, place + len(buffer))
+            )
+            view = memoryview(buffer)
+            cut = 0
+            for stop in cutter.cut(buffer, final=final):
+                ticket = self._sealing.submit(view[cut:stop], known)
+                self._parts.append((ticket, stop - cut))
+                cut = stop
+            place += cut
+            self.size += cut
+            tick(cut)
+            while len(self._parts) > _AWAITED:
+                self._fold(wait=True)
+            if final:
+                break
+
+    def _fold(self, *, wait: bool) -> bool:
+        """Move the first part to the extents; False when it is not sealed yet."""
+        ticket, length = self._parts[0]
+        reference: Reference | None = None
+        if ticket is not None:
+            reference = ticket.reference
+            if reference is None:
+                if not wait:
+                    return False
+                reference = self._sealing.wait(ticket)
+        self._parts.popleft()
+        self._writer.add(Extent(reference, 0, length))
+        return True
+
+    def result(self, *, wait: bool) -> tuple[tuple[Extent, ...], int] | None:
+        """`extents` and `depth` for the entry, or None when something is not sealed yet."""
+        while self._parts:
+            if not self._fold(wait=wait):
+                return None
+        if self._result is None:
+            self._result = self._writer.finish()
+        return self._result

@@ -1,0 +1,84 @@
+"""What a backup remembers between two runs, file by file.
+
+All of it may be deleted at any time: the next backup then reads everything and sends
+only what the vault does not hold.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from agent.host import clock
+from protocol.errors import Code, SteadError
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A backup that was begun and is not known to be committed."""
+
+    point: str
+    rules: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A folder of the agent's cache."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        """The state of the restore point that was acknowledged last."""
+        return self.path / "state"
+
+    @property
+    def next_state(self) -> Path:
+        """The state of the restore point that is being made."""
+        return self.path / "state.next"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other backups of this machine out; LOCKED when one is under way."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SteadError(
+                    "another backup of this machine is under way; wait for it", code=Code.LOCKED
+                ) from None
+            yield
+        finally:
+            os.close(lock)
+
+    def take_up(self, rules: bytes) -> Run:
+        """The run that was interrupted, when it had the same rules, or a new one."""
+        try:
+            run = msgspec.msgpack.decode((self.path / "run").read_bytes(), type=Run)
+        except (OSError, ValueError):
+            return self.start(rules)
+        return run if run.rules == rules else self.start(rules)
+
+    def start(self, rules: bytes) -> Run:
+        """Note a new run, so that another process can take it up."""
+        run = Run(clock.new_id("rp"), rules)
+        temporary = self.path / "run.new"
+        temporary.write_bytes(msgspec.msgpack.encode(run))
+        temporary.replace(self.path / "run")
+        return run
+
+    def committed(self, *, adopt: bool) -> None:
+        """The run's restore point exists: its state counts from now on, if it is sound."""
+        if adopt:
+            self.next_state.replace(self.state)
+        else:
+            self.state.unlink(missing_ok=True)
+            self.next_state.unlink(missing_ok=True)
+        (self.path / "run").unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""Read one file so that what is kept belongs to one moment, or say that it does not.
+
+Opening never follows a link, never waits for a pipe, and leaves the access time alone
+where the system allows it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from agent.backup.attributes import Xattrs, xattrs_of
+from protocol.errors import Code, SteadError
+from protocol.vault.cut import SMALL_FILE_BYTES
+
+OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOATIME: Final = getattr(os, "O_NOATIME", 0)
+_TRIES: Final = 3
+_BLOCK: Final = 512
+_FILE: Final = 8
+
+
+class ChangedTypeError(SteadError):
+    """What was a file when it was listed is something else now."""
+
+    code = Code.PRECONDITION
+
+
+class Content(NamedTuple):
+    """A small file: its bytes, its attributes, and what it was when they were read.
+
+    `data` is None when it is no small file any more. `changed`: it never held still.
+    """
+
+    data: bytes | None
+    xattrs: Xattrs
+    stat: os.stat_result
+    changed: bool
+
+
+def open_file(directory_fd: int, name: bytes) -> int:
+    """Open a file for reading. Raises `OSError`."""
+    try:
+        return os.open(name, OPEN_FILE | _NOATIME, dir_fd=directory_fd)
+    except PermissionError:
+        return os.open(name, OPEN_FILE, dir_fd=directory_fd)
+
+
+def is_small(stat: os.stat_result) -> bool:
+    """Whether a file is read at once: short, and not full of holes."""
+    size = stat.st_size
+    return size < SMALL_FILE_BYTES and stat.st_blocks * _BLOCK > size - 4096
+
+
+def read_small(directory_fd: int, name: bytes, stat: os.stat_result) -> Content:
+    """Read a file that `is_small`. Raises `OSError` and `ChangedTypeError`."""
+    fd = open_file(directory_fd, name)
+    try:
+        for attempt in range(_TRIES):
+            size = stat.st_size
+            if attempt:
+                os.lseek(fd, 0, os.SEEK_SET)
+            data = os.read(fd, size + 1)
+            xattrs = xattrs_of(fd)
+            after = os.fstat(fd)
+            if (
+                after.st_ctime_ns == stat.st_ctime_ns
+                and after.st_mtime_ns == stat.st_mtime_ns
+                and after.st_ino == stat.st_ino
+                and len(data) == after.st_size == size
+            ):
+                return Content(data, xattrs, after, changed=False)
+            if after.st_mode >> 12 != _FILE:
+                raise ChangedTypeError("changed its type during the backup")
+            stat = after
+            if not is_small(stat):
+                return Content(None, (), stat, changed=False)
+        return Content(data, xattrs, stat, changed=True)
+    finally:
+        os.close(fd)
+
+
+def data_ranges(fd: int, stat: os.stat_result) -> Iterator[tuple[int, int, bool]]:
+    """The file as (start, end, whether there is data), end to end; `end` may be -1.
+
+    -1 stands for "until nothing more comes": the last piece of data of a file without
+    holes, which may have grown.
+    """
+    size = stat.st_size
+    if stat.st_blocks * _BLOCK >= size:
+        yield 0, -1, True
+        return
+    place = 0
+    while place < size:
+        try:
+            data = os.lseek(fd, place, os.SEEK_DATA)
+        except OSError:
+            data = size
+        data = min(data, size)
+        if data > place:
+            yield place, data, False
+        if data < size:
+            hole = min(os.lseek(fd, data, os.SEEK_HOLE), size)
+            yield data, hole, True
+            data = hole
+        place = data

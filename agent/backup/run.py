@@ -1,0 +1,347 @@
+"""Make one restore point: walk, read, seal, send, sign, commit.
+
+Nothing counts before the controller has acknowledged the commit. A run that was
+interrupted is taken up under the same id, and what the vault holds is not sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from agent.backup.assemble import Assembly
+from agent.backup.merge import merge
+from agent.backup.owners import Owners
+from agent.backup.place import Memory, Run
+from agent.backup.plant import Planter
+from agent.backup.sample import Sample
+from agent.backup.scan import Counts, Scan
+from agent.backup.sealing import Sealing
+from agent.backup.select import normalise, rules_hash
+from agent.backup.skipped import SkippedList
+from agent.backup.state import Header, Previous, StateWriter, find_previous
+from agent.backup.stream import SmallStream
+from agent.backup.upload import PATIENCE_S, Upload, begin_patiently, patiently
+from agent.backup.vault import Session, Vault
+from agent.backup.walk import Walk, read_pseudo_devices
+from agent.host import clock
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.ids import MachineId, TenantId
+from protocol.vault.chunk import ChunkId, Opener, Sealer
+from protocol.vault.cut import BIG, Cutter
+from protocol.vault.entry import Entry, Extent
+from protocol.vault.keys import VaultSecret
+from protocol.vault.node import Root
+from protocol.vault.point import RestorePoint, Skipped, Totals, seal_root, sign_point
+from protocol.vault.reader import TreeReader
+
+DETECTOR = "walk"
+RACY_NS = 2_000_000_000
+_PROGRESS_S = 0.3
+_LISTED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """The machine that backs up, and what it seals and signs with."""
+
+    tenant: TenantId
+    machine: MachineId
+    secret: VaultSecret
+    key: EllipticCurvePrivateKey
+    chain: Sequence[x509.Certificate]
+    release: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What became of a backup. `unsound` are files whose held content was not theirs."""
+
+    point: str
+    received_at: datetime
+    root: Root
+    counts: Counts
+    skipped: SkippedList
+    unsound: tuple[bytes, ...]
+    new_chunks: int
+    new_bytes: int
+    reused_leaves: int
+    lost_links: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing that was asked for is missing."""
+        return not self.skipped.missing and not self.unsound
+
+
+class Backup:
+    """One backup of normalised or raw absolute `paths`. Call `run` once.
+
+    `top` is the directory that counts as "/". `progress` is told a few times a second.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[bytes],
+        *,
+        who: Who,
+        vault: Vault,
+        memory: Memory,
+        seed: random.Random,
+        progress: Callable[[Mapping[str, Any]], None],
+        patience_s: float = PATIENCE_S,
+        top: bytes = b"/",
+    ) -> None:
+        self._paths = normalise(paths)
+        if not self._paths:
+            raise InvalidError("there is nothing to back up; name at least one path")
+        self._who = who
+        self._vault = vault
+        self._memory = memory
+        self._seed = seed
+        self._progress = progress
+        self._patience_s = patience_s
+        self._top = top
+        scope = blake3(who.secret.convergence, key=who.secret.fingerprint_key).digest()
+        self._rules = rules_hash(self._paths, scope)
+        self._begun = clock.monotonic()
+        self._seconds: dict[str, float] = {}
+        self._next_word = 0.0
+
+    def run(self) -> BackupReport:
+        """Make the restore point.
+
+        Raises NOT_FOUND when none of the paths exists, LOCKED, `UnavailableError` when
+        the controller stayed away, and what the controller refused with.
+        """
+        with self._memory.locked():
+            run = self._memory.take_up(self._rules)
+            run, session = self._begin(run)
+            try:
+                return self._attempt(run, session, use_state=True)
+            except SteadError as error:
+                if error.code is not Code.CHUNK_MISSING:
+                    raise
+            # What the previous point held is gone: read everything, send what is missing.
+            session = begin_patiently(
+                self._vault, run.point, self._seed, patience_s=self._patience_s
+            )
+            return self._attempt(run, session, use_state=False)
+
+    def _begin(self, run: Run) -> tuple[Run, Session]:
+        try:
+            return run, self._open(run)
+        except SteadError as error:
+            if error.code not in (Code.ALREADY_EXISTS, Code.SESSION_LOST):
+                raise
+        # Committed in a run that did not live to hear of it, or overtaken by another.
+        run = self._memory.start(self._rules)
+        return run, self._open(run)
+
+    def _open(self, run: Run) -> Session:
+        return begin_patiently(self._vault, run.point, self._seed, patience_s=self._patience_s)
+
+    def _attempt(self, run: Run, session: Session, *, use_state: bool) -> BackupReport:
+        started_at = clock.now()
+        skipped = SkippedList()
+        names = _names_hash()
+        previous = self._previous(session) if use_state else Previous(None)
+        whole = previous.header is not None and previous.header.names == names
+        walk = Walk(
+            self._paths,
+            skipped,
+            own=frozenset([bytes(self._memory.path.resolve()).lstrip(b"/")]),
+            pseudo=read_pseudo_devices(),
+            start=self._top,
+        )
+        secret = self._who.secret
+        header = Header(run.point, self._rules, names)
+        upload = Upload(self._vault, session, run.point, self._seed, patience_s=self._patience_s)
+        self._lap("begin")
+        with StateWriter(self._memory.next_state, header) as state, upload:
+            with Sealing(secret, upload.give) as sealing:
+                stream = SmallStream(secret.gear_seed, sealing)
+                planter = Planter(secret, upload.give, state.add)
+                scan = Scan(
+                    assembly=Assembly(planter, stream),
+                    stream=stream,
+                    sealing=sealing,
+                    sealer=Sealer(secret),
+                    cutter=Cutter(secret.gear_seed, *BIG),
+                    give=upload.give,
+                    old_extents=self._old_extents,
+                    owners=Owners(),
+                    skipped=skipped,
+                    sample=Sample(self._seed),
+                    seed=self._seed,
+                    safe_ns=int(started_at.timestamp() * 1_000_000_000) - RACY_NS,
+                    tick=lambda: self._tick("read", scan.counts, upload),
+                )
+                try:
+                    scan.take(merge(walk, previous, whole_leaves=whole))
+                finally:
+                    previous.close()
+                if not walk.found_paths:
+                    raise NotFoundError(
+                        "none of the paths to back up exists: "
+                        + ", ".join(str(one["path"]) for one in skipped.as_json()[:10])
+                    )
+                root = planter.finish()
+            self._lap("read")
+            self._next_word = 0.0
+            self._tick("send", scan.counts, upload)
+            session = upload.finish()
+            self._lap("send")
+            unsound = tuple(scan.sample.mismatches(self._vault, Opener(secret)))
+            self._lap("sample")
+            state.finish()
+        totals = self._totals(root, walk, scan.counts, skipped, upload)
+        record = self._record(run, session, started_at, root, totals, skipped)
+        received_at = self._commit(session, record)
+        self._memory.committed(adopt=not unsound)
+        self._lap("commit")
+        return BackupReport(
+            run.point,
+            received_at,
+            root,
+            scan.counts,
+            skipped,
+            unsound,
+            upload.new_chunks,
+            upload.new_bytes,
+            planter.reused_leaves,
+            upload.lost_links,
+            self._seconds,
+        )
+
+    def _previous(self, session: Session) -> Previous:
+        """The state of the machine's newest restore point, as the controller names it."""
+        memory = self._memory
+        waiting = Previous(memory.next_state)
+        waiting.close()
+        if waiting.header is not None and waiting.header.point == session.parent_point:
+            # Its commit was acknowledged to a run that did not live to hear of it.
+            memory.next_state.replace(memory.state)
+        return find_previous([memory.state], session.parent_point, self._rules)
+
+    def _old_extents(self, entry: Entry) -> Iterator[Extent]:
+        def fetch(ids: Sequence[ChunkId]) -> Iterator[bytes]:
+            return self._vault.get(ids)
+
+        return TreeReader(Opener(self._who.secret), fetch).extents(entry.extents, entry.depth)
+
+    def _totals(
+        self, root: Root, walk: Walk, counts: Counts, skipped: SkippedList, upload: Upload
+    ) -> Totals:
+        return Totals(
+            entries=root.entries,
+            files=root.files,
+            directories=walk.directories,
+            bytes=root.bytes,
+            skipped=skipped.count,
+            read_files=counts.read_files,
+            read_bytes=counts.read_bytes,
+            new_chunks=upload.new_chunks,
+            new_bytes=upload.new_bytes,
+        )
+
+    def _record(
+        self,
+        run: Run,
+        session: Session,
+        started_at: datetime,
+        root: Root,
+        totals: Totals,
+        skipped: SkippedList,
+    ) -> bytes:
+        who = self._who
+        sealed = seal_root(
+            root,
+            who.secret.recovery_public,
+            kind="tenant",
+            tenant=who.tenant,
+            machine=who.machine,
+            point=run.point,
+        )
+        point = RestorePoint(
+            id=run.point,
+            tenant=who.tenant,
+            machine=who.machine,
+            started_at=started_at,
+            paths=tuple(b"/" + path for path in self._paths),
+            rules=self._rules,
+            detector=DETECTOR,
+            scope="tenant",
+            root=root.reference.id,
+            sealed_roots=(sealed,),
+            totals=totals,
+            skipped=tuple(Skipped(one.path, one.reason) for one in skipped.kept[:_LISTED]),
+            previous=session.parent_hash or None,
+            agent=who.release,
+        )
+        return sign_point(point, who.key, who.chain)
+
+    def _commit(self, session: Session, record: bytes) -> datetime:
+        """Commit; asked again when the answer was lost, and once more in a new session."""
+        try:
+            return self._ask_commit(session, record)
+        except SteadError as error:
+            if error.code is not Code.SESSION_LOST:
+                raise
+        # The lease ran out: the chunks are still held, so a new session can commit them.
+        point = "rp_" + session.id.partition("_")[2]
+        again = begin_patiently(self._vault, point, self._seed, patience_s=self._patience_s)
+        return self._ask_commit(again, record)
+
+    def _ask_commit(self, session: Session, record: bytes) -> datetime:
+        received: list[datetime] = []
+
+        def ask() -> Session:
+            received.append(self._vault.commit(session, record))
+            return session
+
+        patiently(ask, self._seed, patience_s=self._patience_s)
+        return received[0]
+
+    def _lap(self, phase: str) -> None:
+        now = clock.monotonic()
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._begun
+        self._begun = now
+
+    def _tick(self, phase: str, counts: Counts, upload: Upload) -> None:
+        now = clock.monotonic()
+        if now < self._next_word:
+            return
+        self._next_word = now + _PROGRESS_S
+        elapsed = max(now - self._begun, 0.001)
+        self._progress(
+            {
+                "phase": phase,
+                "files": counts.files,
+                "bytes": counts.bytes,
+                "new_bytes": upload.new_bytes,
+                "sent_bytes": upload.new_bytes,
+                "rate": int(counts.bytes / elapsed),
+            }
+        )
+
+
+def _names_hash() -> bytes:
+    """Changes when the names of owners do, as far as they are in files."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in (Path("/etc/passwd"), Path("/etc/group")):
+        try:
+            digest.update(path.read_bytes())
+        except OSError as error:
+            digest.update(str(error.errno).encode())
+    return digest.digest()

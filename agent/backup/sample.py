@@ -1,0 +1,99 @@
+"""Read a few files again that look unchanged, and compare them with what the vault holds.
+
+This tests the change detection, the chunks and the keys at once. A mismatch means that
+something changed a file without changing its time stamps, or that a chunk is damaged.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import NamedTuple
+
+from agent.backup.merge import Same, Segment
+from agent.backup.read import ChangedTypeError, is_small, read_small
+from agent.backup.vault import Vault
+from agent.backup.walk import Row
+from protocol.vault.chunk import ChunkDamagedError, Opener
+from protocol.vault.entry import Entry, Kind
+from protocol.vault.path import join
+
+SIZE = 8
+
+
+class _Taken(NamedTuple):
+    path: bytes
+    entry: Entry
+    data: bytes
+
+
+class Sample:
+    """At most `SIZE` files, each leaf that was taken over equally likely to give one."""
+
+    def __init__(self, seed: random.Random) -> None:
+        self._seed = seed
+        self._taken: list[_Taken] = []
+        self._offered = 0
+
+    def offer(self, piece: Same) -> None:
+        """Perhaps read one of the files of this leaf."""
+        self._offered += 1
+        place = len(self._taken) if len(self._taken) < SIZE else self._seed.randrange(self._offered)
+        if place >= SIZE:
+            return
+        segment = self._seed.choice(piece.segments)
+        row = self._seed.choice(segment.rows)
+        taken = self._read(piece, segment, row)
+        if taken is not None:
+            self._taken[place : place + 1] = [taken]
+
+    def _read(self, piece: Same, segment: Segment, row: Row) -> _Taken | None:
+        name, stat, _ = row
+        if stat.st_mode >> 12 != Kind.FILE or not is_small(stat):
+            return None
+        try:
+            content = read_small(segment.fd, name, stat)
+        except (OSError, ChangedTypeError):
+            # It changed a moment ago: the next backup will see it.
+            return None
+        if content.data is None or content.changed or not _same_time(content.stat, stat):
+            return None
+        for parent, entry, _mark in piece.block.entries():
+            if parent == segment.parent and entry.name == name:
+                return _Taken(join(parent, name), entry, content.data)
+        return None
+
+    def mismatches(self, vault: Vault, opener: Opener) -> list[bytes]:
+        """The paths whose content is not what the restore point would give back.
+
+        Raises what the vault raises.
+        """
+        wanted = {
+            extent.reference.id: extent.reference
+            for taken in self._taken
+            for extent in taken.entry.extents
+            if extent.reference is not None and not taken.entry.depth
+        }
+        plain = {}
+        for identity, stored in zip(wanted, vault.get(list(wanted)), strict=True):
+            try:
+                plain[identity] = opener.open(stored, wanted[identity])
+            except ChunkDamagedError:
+                plain[identity] = b""
+        wrong: list[bytes] = []
+        for path, entry, data in self._taken:
+            held = entry.inline
+            if held is None:
+                held = b"".join(
+                    bytes(extent.length)
+                    if extent.reference is None
+                    else plain[extent.reference.id][extent.offset : extent.offset + extent.length]
+                    for extent in entry.extents
+                )
+            if held != data:
+                wrong.append(path)
+        return wrong
+
+
+def _same_time(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_mtime_ns, one.st_ctime_ns) == (other.st_mtime_ns, other.st_ctime_ns)

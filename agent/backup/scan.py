@@ -1,0 +1,309 @@
+"""Look at every row of a walk: take over what is unchanged, read what is not.
+
+All file work is done here, on one thread: short system calls on several threads fight
+for the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from agent.backup.assemble import Assembly, Draft
+from agent.backup.attributes import xattrs_at, xattrs_of
+from agent.backup.big import BigFile
+from agent.backup.merge import Known, Mixed, Same, Segment
+from agent.backup.owners import Owners
+from agent.backup.read import ChangedTypeError, is_small, open_file, read_small
+from agent.backup.sample import Sample
+from agent.backup.sealing import Sealing
+from agent.backup.skipped import SkippedList, reason_of
+from agent.backup.state import NO_MARK
+from agent.backup.stream import SmallStream
+from agent.backup.walk import MARK_BYTES, OPEN_DIRECTORY, Row, line_of
+from protocol.vault.chunk import Reference, Sealer
+from protocol.vault.cut import SMALL_FILE_BYTES, Cutter
+from protocol.vault.entry import INLINE_BYTES, Entry, Extent, Kind
+from protocol.vault.path import join
+
+_KNOWN_EXTENTS = 65_536
+_RETRY_BYTES = 64 * 1024 * 1024
+_FILE, _DIRECTORY, _SYMLINK = int(Kind.FILE), int(Kind.DIRECTORY), int(Kind.SYMLINK)
+_DEVICES = (int(Kind.CHARACTER_DEVICE), int(Kind.BLOCK_DEVICE))
+_ODD = frozenset({int(Kind.FIFO), int(Kind.SOCKET), *_DEVICES})
+_size = attrgetter("st_size")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a scan has done so far."""
+
+    entries: int = 0
+    files: int = 0
+    bytes: int = 0
+    read_files: int = 0
+    read_bytes: int = 0
+    reused_files: int = 0
+    changed_while_read: int = 0
+
+
+@dataclass(slots=True)
+class _Group:
+    """A file with several names: its first one, and how many are still to come."""
+
+    path: bytes
+    draft: Draft
+    left: int
+
+
+@dataclass(slots=True)
+class Scan:
+    """Where everything goes. `safe_ns`: time stamps before it can be trusted next time."""
+
+    assembly: Assembly
+    stream: SmallStream
+    sealing: Sealing
+    sealer: Sealer
+    cutter: Cutter
+    give: Callable[[Reference, bytes], None]
+    old_extents: Callable[[Entry], Iterable[Extent]]
+    owners: Owners
+    skipped: SkippedList
+    sample: Sample
+    seed: random.Random
+    safe_ns: int
+    tick: Callable[[], None]
+    counts: Counts = field(default_factory=Counts)
+    _groups: dict[tuple[int, int], _Group] = field(default_factory=dict)
+
+    def take(self, pieces: Iterable[Same | Mixed]) -> None:
+        """Look at everything; what was read is given to the assembly in key order."""
+        for piece in pieces:
+            if isinstance(piece, Same):
+                self._same(piece)
+            else:
+                for segment in piece.segments:
+                    self._rows(segment, piece.known)
+            self.assembly.drain()
+            self.tick()
+        self.stream.flush()
+        self.assembly.drain(down_to=0)
+
+    def _same(self, piece: Same) -> None:
+        self.assembly.add(piece.block)
+        node = piece.block.node()
+        counts = self.counts
+        counts.entries += node.entries
+        counts.files += node.files
+        counts.reused_files += node.files
+        counts.bytes += node.bytes
+        self.sample.offer(piece)
+
+    def _rows(self, segment: Segment, known: Known) -> None:
+        parent, fd, rows = segment
+        add, counts = self.assembly.add, self.counts
+        safe, owner_of = self.safe_ns, self.owners.of
+        for row in rows:
+            name, stat, line = row
+            mode = stat.st_mode
+            kind = mode >> 12
+            if kind != _DIRECTORY and stat.st_nlink > 1:
+                draft = self._linked(parent, fd, row, known)
+            else:
+                draft = self._old(parent, row, known) if known else None
+                if draft is None:
+                    draft = self._new(parent, fd, row, known)
+            if draft is None:
+                continue
+            if draft.line is line and (stat.st_ctime_ns >= safe or stat.st_mtime_ns >= safe):
+                draft.line = name + b"\0" + NO_MARK
+            draft.owner = owner_of(stat.st_uid, stat.st_gid)
+            counts.entries += 1
+            if kind == _FILE:
+                counts.files += 1
+            add(draft)
+            if not counts.entries & 1023:
+                self.assembly.drain()
+                self.tick()
+
+    def _old(self, parent: bytes, row: Row, known: Known) -> Draft | None:
+        """The entry of the previous tree, when nothing has changed since."""
+        name, stat, line = row
+        found = known.get((parent, name))
+        if found is None or found[1] != line[-MARK_BYTES:]:
+            return None
+        entry = found[0]
+        owner = self.owners.of(stat.st_uid, stat.st_gid)
+        if entry.owner != owner or entry.link_group is not None:
+            entry = _edited(entry, owner=owner, link_group=None)
+        draft = Draft(parent, line, name, entry.mode, owner, entry.mtime_ns)
+        draft.entry = entry
+        if entry.mode >> 12 == _FILE:
+            self.counts.reused_files += 1
+            self.counts.bytes += entry.size
+        return draft
+
+    def _linked(self, parent: bytes, fd: int, row: Row, known: Known) -> Draft | None:
+        """One of several names of the same file: its content is read once."""
+        name, stat, line = row
+        identity = (stat.st_dev, stat.st_ino)
+        group = self._groups.get(identity)
+        if group is not None and group.draft.mode == stat.st_mode:
+            draft = Draft(parent, line, name, stat.st_mode, group.draft.owner, stat.st_mtime_ns)
+            first = group.draft
+            draft.first, draft.xattrs, draft.link_group = first, first.xattrs, group.path
+            draft.mtime_ns = first.mtime_ns
+            if stat.st_mode >> 12 != _FILE:
+                assert first.entry is not None
+                draft.first = None
+                draft.entry = _edited(first.entry, name=name)
+            if first.line[-MARK_BYTES:] != line[-MARK_BYTES:]:
+                draft.line = name + b"\0" + NO_MARK
+            group.left -= 1
+            if not group.left:
+                del self._groups[identity]
+            return draft
+        path = join(parent, name)
+        draft_of_first = self._old(parent, row, known) or self._new(parent, fd, row, known)
+        if draft_of_first is None:
+            return None
+        draft_of_first.link_group = path
+        if draft_of_first.entry is not None:
+            draft_of_first.entry = _edited(draft_of_first.entry, link_group=path)
+            draft_of_first.xattrs = draft_of_first.entry.xattrs
+        self._groups[identity] = _Group(path, draft_of_first, stat.st_nlink - 1)
+        return draft_of_first
+
+    def _new(self, parent: bytes, fd: int, row: Row, known: Known) -> Draft | None:
+        """Read something that is new or changed; None when it could not be read."""
+        name, stat, line = row
+        kind = stat.st_mode >> 12
+        owner = self.owners.of(stat.st_uid, stat.st_gid)
+        draft = Draft(parent, line, name, stat.st_mode, owner, stat.st_mtime_ns)
+        try:
+            if kind == _FILE:
+                self._file(draft, fd, stat, known)
+            elif kind == _DIRECTORY:
+                self._directory(draft, fd)
+            else:
+                self._odd(draft, fd, stat)
+        except FileNotFoundError:
+            self.skipped.add(join(parent, name), "vanished during the backup", by_rule=True)
+            return None
+        except OSError as error:
+            self.skipped.add(join(parent, name), reason_of(error))
+            return None
+        except ChangedTypeError as error:
+            self.skipped.add(join(parent, name), str(error))
+            return None
+        return draft
+
+    def _file(self, draft: Draft, fd: int, stat: os.stat_result, known: Known) -> None:
+        counts = self.counts
+        if is_small(stat):
+            data, xattrs, after, changed = read_small(fd, draft.name, stat)
+            if data is not None:
+                size = draft.size = len(data)
+                if size <= INLINE_BYTES:
+                    draft.inline = data
+                else:
+                    draft.start = self.stream.add(data)
+                if xattrs:
+                    draft.xattrs = xattrs
+                if after is not stat and after.st_ctime_ns != stat.st_ctime_ns:
+                    self._restat(draft, after)
+                if changed:
+                    self._mark_changed(draft)
+                counts.bytes += size
+                counts.read_files += 1
+                counts.read_bytes += size
+                return
+            stat = after
+        self._big(draft, fd, stat, known)
+
+    def _big(self, draft: Draft, fd: int, stat: os.stat_result, known: Known) -> None:
+        old = known.get((draft.parent, draft.name))
+        fingerprints: dict[bytes, Reference] = {}
+        if old is not None and old[0].size >= SMALL_FILE_BYTES:
+            for number, extent in enumerate(self.old_extents(old[0])):
+                if number >= _KNOWN_EXTENTS:
+                    break
+                if extent.reference is not None:
+                    fingerprints[extent.reference.fingerprint] = extent.reference
+        file = open_file(fd, draft.name)
+        try:
+            for last_try in (stat.st_size > _RETRY_BYTES, True):
+                stat = os.fstat(file)
+                if stat.st_mode >> 12 != _FILE:
+                    raise ChangedTypeError("changed its type during the backup")
+                big = draft.big = BigFile(self.sealing, self.sealer, self.give)
+                big.read(file, stat, self.cutter, fingerprints, self._read_some)
+                draft.xattrs = xattrs_of(file)
+                after = os.fstat(file)
+                if line_of(b"", after) == line_of(b"", stat):
+                    break
+                if last_try:
+                    self._mark_changed(draft)
+                    break
+            self._restat(draft, after)
+            draft.size = big.size
+            self.counts.read_files += 1
+        finally:
+            os.close(file)
+
+    def _read_some(self, size: int) -> None:
+        self.counts.bytes += size
+        self.counts.read_bytes += size
+        self.assembly.drain()
+        self.tick()
+
+    def _restat(self, draft: Draft, stat: os.stat_result) -> None:
+        """What was read is not quite what was listed: keep what belongs to the content."""
+        draft.mode, draft.mtime_ns = stat.st_mode, stat.st_mtime_ns
+        fresh = stat.st_ctime_ns >= self.safe_ns or stat.st_mtime_ns >= self.safe_ns
+        line = draft.name + b"\0" + NO_MARK if fresh else line_of(draft.name, stat)
+        if line != draft.line:
+            draft.line = line
+
+    def _mark_changed(self, draft: Draft) -> None:
+        draft.changed = True
+        draft.line = draft.name + b"\0" + NO_MARK
+        self.counts.changed_while_read += 1
+
+    def _directory(self, draft: Draft, fd: int) -> None:
+        try:
+            if not draft.name:
+                xattrs = xattrs_of(fd)
+            else:
+                directory = os.open(draft.name, OPEN_DIRECTORY, dir_fd=fd)
+                try:
+                    xattrs = xattrs_of(directory)
+                finally:
+                    os.close(directory)
+        except PermissionError:
+            # What is in it is reported by the walk; it is still there itself.
+            xattrs = ()
+        draft.entry = Entry(draft.name, draft.mode, draft.owner, draft.mtime_ns, xattrs=xattrs)
+
+    def _odd(self, draft: Draft, fd: int, stat: os.stat_result) -> None:
+        kind = stat.st_mode >> 12
+        if kind not in _ODD and kind != _SYMLINK:
+            raise ChangedTypeError("is of a type that is not known")
+        target = os.readlink(draft.name, dir_fd=fd) if kind == _SYMLINK else b""
+        draft.entry = Entry(
+            draft.name,
+            draft.mode,
+            draft.owner,
+            draft.mtime_ns,
+            target=target,
+            rdev=stat.st_rdev if kind in _DEVICES else 0,
+            xattrs=xattrs_at(fd, draft.name),
+        )
+
+
+def _edited(entry: Entry, **changes: object) -> Entry:
+    fields = {name: getattr(entry, name) for name in entry.__struct_fields__}
+    return Entry(**{**fields, **changes})

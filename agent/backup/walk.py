@@ -1,0 +1,292 @@
+"""Walk file systems in the order of a tree's keys, without following any link.
+
+All children of a directory come first, sorted by name, then what lies below the first
+of its directories, and so on. Directories are opened relative to their parents, so a
+link planted during the walk is never followed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from struct import Struct
+from typing import Final, NamedTuple
+
+from agent.backup.select import Selection, select
+from agent.backup.skipped import SkippedList, reason_of
+from protocol.vault.path import MAX_PATH_BYTES, children_prefix, join
+
+OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+SLICE: Final = 4096
+_OPEN_LEVELS: Final = 64
+_DIRECTORY: Final = 4
+_SYMLINK: Final = 10
+
+# fmt: off
+PSEUDO: Final = frozenset({
+    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
+    "devtmpfs", "efivarfs", "fusectl", "hugetlbfs", "mqueue", "nfsd", "nsfs", "proc", "pstore",
+    "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs",
+})
+# fmt: on
+
+Row = tuple[bytes, os.stat_result, bytes]
+"""Name, what `lstat` said, and its line: name, NUL, and what stays the same while a file does."""
+
+MARK_BYTES: Final = 56
+
+_mark = Struct("<QQqqqIIII").pack
+_fields = attrgetter(
+    "st_ino",
+    "st_dev",
+    "st_size",
+    "st_mtime_ns",
+    "st_ctime_ns",
+    "st_mode",
+    "st_uid",
+    "st_gid",
+    "st_nlink",
+)
+_ATIME_FREE: Final = getattr(os, "O_NOATIME", 0)
+
+
+class Listing(NamedTuple):
+    """Children of one directory, sorted. `fd` is the consumer's to close."""
+
+    parent: bytes
+    prefix: bytes
+    fd: int
+    rows: list[Row]
+
+
+def line_of(name: bytes, stat: os.stat_result) -> bytes:
+    """Name, NUL, and 56 bytes: inode, device, size, mtime, ctime, mode, owner, group, links."""
+    return name + b"\0" + _mark(*_fields(stat))
+
+
+def pseudo_devices(mountinfo: bytes) -> frozenset[int]:
+    """Numbers of the devices that are no storage, from the text of /proc/self/mountinfo."""
+    found = set()
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(b" - ")
+        fields, kind = head.split(), tail.split()
+        if len(fields) > 2 and kind and kind[0].decode(errors="replace") in PSEUDO:
+            major, _, minor = fields[2].partition(b":")
+            found.add(os.makedev(int(major), int(minor)))
+    return frozenset(found)
+
+
+def read_pseudo_devices() -> frozenset[int]:
+    """The same of this system; none where there is no such list."""
+    try:
+        return pseudo_devices(Path("/proc/self/mountinfo").read_bytes())
+    except OSError:
+        return frozenset()
+
+
+class _Level:
+    """A directory on the way down: its descriptor and the directories left to visit."""
+
+    __slots__ = ("device", "fd", "identity", "left", "path")
+
+    def __init__(self, path: bytes, fd: int, stat: os.stat_result) -> None:
+        self.path = path
+        self.fd = fd
+        self.device = stat.st_dev
+        self.identity = (stat.st_dev, stat.st_ino)
+        self.left: list[tuple[bytes, Selection | None]] = []
+
+
+class Walk:
+    """One walk over normalised paths (see `select`); iterate it once.
+
+    `own` are paths, without a first slash, whose content is left out. What cannot be
+    visited is added to `skipped`. `start` is the directory that counts as the top.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[bytes],
+        skipped: SkippedList,
+        *,
+        own: frozenset[bytes] = frozenset(),
+        pseudo: frozenset[int] = frozenset(),
+        start: bytes = b"/",
+    ) -> None:
+        self._selection = select(paths)
+        self._skipped = skipped
+        self._own = own
+        self._pseudo = pseudo
+        self._start = start
+        self.found_paths = 0
+        self.directories = 0
+
+    def __iter__(self) -> Iterator[Listing]:
+        fd = os.open(self._start, OPEN_DIRECTORY)
+        stat = os.fstat(fd)
+        yield Listing(b"", b"\0", os.dup(fd), [(b"", stat, line_of(b"", stat))])
+        levels = [_Level(b"", fd, stat)]
+        try:
+            yield from self._enter(levels[0], self._selection)
+            while levels:
+                level = levels[-1]
+                if not level.left:
+                    self._leave(levels)
+                    continue
+                name, selection = level.left.pop()
+                below = self._open(level, name)
+                if below is None:
+                    continue
+                levels.append(below)
+                if len(levels) > _OPEN_LEVELS:
+                    far = levels[-_OPEN_LEVELS]
+                    os.close(far.fd)
+                    far.fd = -1
+                yield from self._enter(below, selection)
+        finally:
+            for level in levels:
+                if level.fd >= 0:
+                    os.close(level.fd)
+
+    def _leave(self, levels: list[_Level]) -> None:
+        """Go up one level; a parent that was closed meanwhile is found again by `..`."""
+        done = levels.pop()
+        if levels and levels[-1].fd < 0:
+            parent = levels[-1]
+            try:
+                parent.fd = os.open(b"..", OPEN_DIRECTORY, dir_fd=done.fd)
+                stat = os.fstat(parent.fd)
+                moved = (stat.st_dev, stat.st_ino) != parent.identity
+            except OSError:
+                moved = True
+            if moved:
+                for name, _ in parent.left:
+                    self._skipped.add(join(parent.path, name), "moved while it was read")
+                parent.left.clear()
+                if parent.fd < 0:
+                    parent.fd = os.dup(done.fd)
+        os.close(done.fd)
+
+    def _open(self, level: _Level, name: bytes) -> _Level | None:
+        path = join(level.path, name)
+        if path in self._own:
+            self._skipped.add(path, "the agent's own cache", by_rule=True)
+            return None
+        if len(path) > MAX_PATH_BYTES - 4096:
+            self._skipped.add(path, "its path is too long")
+            return None
+        try:
+            fd = os.open(name, OPEN_DIRECTORY | _ATIME_FREE, dir_fd=level.fd)
+        except OSError as error:
+            if not isinstance(error, PermissionError):
+                gone = isinstance(error, FileNotFoundError)
+                self._skipped.add(
+                    path, "vanished during the backup" if gone else reason_of(error), by_rule=gone
+                )
+                return None
+            try:
+                fd = os.open(name, OPEN_DIRECTORY, dir_fd=level.fd)
+            except OSError as denied:
+                self._skipped.add(path, reason_of(denied))
+                return None
+        stat = os.fstat(fd)
+        if stat.st_dev in self._pseudo and stat.st_dev != level.device:
+            os.close(fd)
+            self._skipped.add(path, "pseudo file system", by_rule=True)
+            return None
+        return _Level(path, fd, stat)
+
+    def _enter(self, level: _Level, selection: Selection | None) -> Iterator[Listing]:
+        """The children of a directory, and note which directories to visit afterwards."""
+        if selection is None or selection.whole:
+            if selection is not None:
+                self.found_paths += 1
+            yield from self._all(level)
+        else:
+            yield from self._chosen(level, selection)
+        self.directories += len(level.left)
+        level.left.reverse()
+
+    def _all(self, level: _Level) -> Iterator[Listing]:
+        prefix = children_prefix(level.path)
+        try:
+            with os.scandir(level.fd) as scan:
+                found = list(islice(scan, SLICE + 1))
+                if len(found) > SLICE:
+                    names = [entry.name for entry in found]
+                    found.clear()
+                    names += [entry.name for entry in scan]
+                    yield from self._many(level, prefix, names)
+                    return
+        except OSError as error:
+            self._skipped.add(level.path, reason_of(error))
+            return
+        rows: list[Row] = []
+        for entry in found:
+            try:
+                stat = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                self._vanished(level.path, os.fsencode(entry.name), error)
+                continue
+            name = entry.name.encode("utf-8", "surrogateescape")
+            rows.append((name, stat, name + b"\0" + _mark(*_fields(stat))))
+        rows.sort()
+        level.left += [(name, None) for name, stat, _ in rows if stat.st_mode >> 12 == _DIRECTORY]
+        if rows:
+            yield Listing(level.path, prefix, os.dup(level.fd), rows)
+
+    def _many(self, level: _Level, prefix: bytes, found: list[str]) -> Iterator[Listing]:
+        """A directory too large to keep what is known of all of its children at once."""
+        names = sorted(map(os.fsencode, found))
+        found.clear()
+        for start in range(0, len(names), SLICE):
+            rows: list[Row] = []
+            for name in names[start : start + SLICE]:
+                try:
+                    stat = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
+                except OSError as error:
+                    self._vanished(level.path, name, error)
+                    continue
+                rows.append((name, stat, line_of(name, stat)))
+                if stat.st_mode >> 12 == _DIRECTORY:
+                    level.left.append((name, None))
+            if rows:
+                yield Listing(level.path, prefix, os.dup(level.fd), rows)
+
+    def _vanished(self, parent: bytes, name: bytes, error: OSError) -> None:
+        gone = isinstance(error, FileNotFoundError)
+        reason = "vanished during the backup" if gone else reason_of(error)
+        self._skipped.add(join(parent, name), reason, by_rule=gone)
+
+    def _chosen(self, level: _Level, selection: Selection) -> Iterator[Listing]:
+        """Only the children that lead to what is wanted."""
+        rows: list[Row] = []
+        for name in sorted(selection.children):
+            wanted = selection.children[name]
+            path = join(level.path, name)
+            try:
+                stat = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
+            except OSError as error:
+                self._lost(path, wanted, reason_of(error))
+                continue
+            kind = stat.st_mode >> 12
+            if kind == _DIRECTORY:
+                level.left.append((name, wanted))
+            elif wanted.whole:
+                self.found_paths += 1
+            else:
+                link = "leads through a symbolic link; name the real path"
+                self._lost(path, wanted, link if kind == _SYMLINK else "is not a directory")
+            rows.append((name, stat, line_of(name, stat)))
+        if rows:
+            yield Listing(level.path, children_prefix(level.path), os.dup(level.fd), rows)
+
+    def _lost(self, path: bytes, wanted: Selection, reason: str) -> None:
+        """Report every path of the backup set that lies at or below a lost place."""
+        if wanted.whole:
+            self._skipped.add(path, reason)
+        for name, child in wanted.children.items():
+            self._lost(join(path, name), child, reason)
