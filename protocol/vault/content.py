@@ -11,7 +11,7 @@ from typing import Final
 
 from protocol.errors import InvalidError
 from protocol.vault.chunk import Kind, Reference, Sealer
-from protocol.vault.entry import MAX_DEPTH, Extent
+from protocol.vault.entry import MAX_DEPTH, Extent, content_fits
 from protocol.vault.node import encode_extents
 
 Put = Callable[[Reference, bytes], None]
@@ -98,6 +98,6 @@ def flat_extents(
         if extent.reference is None:
             raise InvalidError("a list of extents is missing")
         below, listed = read_list(extent.reference)
-        if below != depth - 1 or sum(one.length for one in listed) != extent.length:
+        if below != depth - 1 or not content_fits(listed, below, extent.length):
             raise InvalidError("a list of extents is not the one that was noted")
         yield from flat_extents(listed, below, read_list)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from protocol.vault.chunk import ChunkDamagedError
 from protocol.vault.entry import Entry
 from protocol.vault.leaf import Leaf
 from protocol.vault.node import Root
@@ -27,6 +28,7 @@ class _Side:
 
     reader: TreeReader
     left: list[Root | Found]
+    last: bytes = b""
 
     def open(self) -> None:
         """Replace the node at the top by what is in it."""
@@ -46,9 +48,13 @@ class _Side:
         return children_prefix(found[0]) + found[1].name
 
     def take(self) -> Found:
-        """Remove the entry at the top."""
+        """Remove the entry at the top, which has to be behind the one before it."""
+        key = self.key()
         found = self.left.pop()
         assert not isinstance(found, Root)
+        if key is None or key <= self.last:
+            raise ChunkDamagedError(None, "a tree is not sorted")
+        self.last = key
         return found
 
     def top(self) -> Root | Found | None:

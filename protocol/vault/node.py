@@ -163,8 +163,8 @@ def decode_inner(plain: bytes, children: Sequence[ChunkId]) -> tuple[int, list[I
     for reference, (key, *totals) in zip(
         read_references(node.tails, children), node.items, strict=True
     ):
-        if key <= last:
-            raise InvalidError("an inner node is not sorted")
+        if key <= last or not totals[0]:
+            raise InvalidError("an inner node is not sorted, or names an empty node")
         items.append(Item(key, Root(reference, node.level - 1, *totals)))
         last = key
     return node.level, items
