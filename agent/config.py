@@ -24,6 +24,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deny: tuple[str, ...] = ()
 
 
+def render_settings(settings: Settings) -> bytes:
+    """`Settings` as TOML, whose basic strings are those of JSON."""
+
+    def quoted(text: str) -> str:
+        return msgspec.json.encode(text).decode()
+
+    deny = ", ".join(quoted(name) for name in settings.deny)
+    return (
+        f"link_address = {quoted(settings.link_address)}\n"
+        f"enrollment_address = {quoted(settings.enrollment_address)}\n"
+        "# Actions that this machine never executes, whoever orders them.\n"
+        f"deny = [{deny}]\n"
+    ).encode()
+
+
 def default_home() -> Path:
     """The directory of both programs' state for whoever runs this."""
     if home := os.environ.get("STEAD_HOME"):
@@ -73,6 +88,36 @@ class AgentHome:
     def journal(self) -> Path:
         """The journal of orders and outcomes."""
         return self.path / "journal.db"
+
+    @property
+    def enrolling(self) -> Path:
+        """What a new enrollment has so far; see `agent.link.enroll`."""
+        return self.path / "enrolling"
+
+    @property
+    def output(self) -> Path:
+        """What running tasks printed, until the controller has it."""
+        return self.path / "output"
+
+    @property
+    def backup_set(self) -> Path:
+        """The machine's backup set with the standing order behind it."""
+        return self.path / "backup.set"
+
+    @property
+    def backup_runs(self) -> Path:
+        """Which run of the backup set was the last."""
+        return self.path / "backup.runs"
+
+    @property
+    def status(self) -> Path:
+        """How the running agent is; written by it alone."""
+        return self.path / "status.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running agent, which is named in it."""
+        return self.path / "agent.lock"
 
     @property
     def cache(self) -> Path:

@@ -24,6 +24,9 @@ ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "LANG": "C.UTF-8",
 }
+TASK_VARIABLE = "STEAD_TASK"
+"""Tells in a program's environment for which task it was started."""
+
 OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -77,6 +80,8 @@ def run(
 ) -> Finished:
     """See `Run`."""
     full = {**ENVIRONMENT, **(env or {})}
+    if task := os.environ.get(TASK_VARIABLE):
+        full[TASK_VARIABLE] = task
     try:
         process = subprocess.Popen(
             argv,
@@ -155,28 +160,113 @@ def end_group(pid: int) -> None:
         return
 
 
+class Child(asyncio.SubprocessProtocol):
+    """A program in a process group of its own, whose output is passed on as it comes."""
+
+    def __init__(self, on_output: Callable[[int, bytes], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._on_output = on_output
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._open = {1, 2}
+        self.exited: asyncio.Future[int] = loop.create_future()
+        """The exit code; negative when a signal ended it."""
+        self.drained: asyncio.Future[None] = loop.create_future()
+        """Everything that was printed has been passed on."""
+
+    @property
+    def pid(self) -> int:
+        """The program's process id, also its group's."""
+        assert self._transport is not None
+        return self._transport.get_pid()
+
+    def give(self, content: bytes, *, end: bool) -> None:
+        """Write to the program's standard input, and close it at the end."""
+        assert self._transport is not None
+        pipe = self._transport.get_pipe_transport(0)
+        assert isinstance(pipe, asyncio.WriteTransport)
+        if pipe.is_closing():
+            return
+        pipe.write(content)
+        if end:
+            pipe.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """See asyncio."""
+        self._on_output(fd, data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002
+        """See asyncio."""
+        self._open.discard(fd)
+        if not self._open and not self.drained.done():
+            self.drained.set_result(None)
+
+    def process_exited(self) -> None:
+        """See asyncio."""
+        assert self._transport is not None
+        code = self._transport.get_returncode()
+        if not self.exited.done():
+            self.exited.set_result(code if code is not None else -signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of the pipes, also of those that somebody else still holds open."""
+        assert self._transport is not None
+        self._transport.close()
+
+
 @asynccontextmanager
 async def started(
     argv: Sequence[str],
     *,
+    on_output: Callable[[int, bytes], None],
     env: Mapping[str, str] | None = None,
-    cwd: Path = Path("/"),
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start a program whose streams the caller reads; its whole group ends with the block."""
+    cwd: str = "/",
+    task: str = "",
+) -> AsyncIterator[Child]:
+    """Start a program whose output (1 or 2, bytes) goes to `on_output`.
+
+    Its whole group ends with the block; with `task`, so does what left the group and
+    still carries the task's mark. Raises `ProgramError` when it cannot be started.
+    """
+    mark = {TASK_VARIABLE: task} if task else {}
     try:
-        process = await asyncio.create_subprocess_exec(
+        _, child = await asyncio.get_running_loop().subprocess_exec(
+            lambda: Child(on_output),
             *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**ENVIRONMENT, **(env or {})},
+            env={**ENVIRONMENT, **(env or {}), **mark},
             cwd=cwd,
             start_new_session=True,
         )
-    except OSError as error:
-        raise ProgramError(f"cannot start {argv[0]}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ProgramError(f"cannot start {argv[0][:200]} in {cwd[:200]}: {reason}") from error
     try:
-        yield process
+        yield child
     finally:
-        end_group(process.pid)
-        await process.wait()
+        end_group(child.pid)
+        await child.exited
+        child.close()
+
+
+def end_marked(task: str) -> int:
+    """Kill what a task started and what still runs, wherever it went; returns how many.
+
+    Programs that a task starts carry its id in their environment, so that an agent
+    that was killed finds its children again. Only Linux shows the environment.
+    """
+    mark = f"{TASK_VARIABLE}={task}".encode()
+    ended = 0
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        number = int(entry.parent.name)
+        try:
+            if number == os.getpid() or mark not in entry.read_bytes().split(b"\0"):
+                continue
+            os.kill(number, signal.SIGKILL)
+        except OSError:
+            continue  # it ended by itself, or it is somebody else's and so not ours
+        ended += 1
+    return ended

@@ -1,0 +1,43 @@
+"""Which module executes which action. They are imported when they are needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from agent.actions.action import ActionResult, Workplace
+from protocol.action import Action, RunBackup, name_of
+from protocol.errors import Code, SteadError
+
+MODULES = {
+    "collect_inventory": "agent.actions.inventory",
+    "take_snapshot": "agent.actions.snapshot",
+    "scan_updates": "agent.actions.updates",
+    "plan_updates": "agent.actions.updates",
+    "apply_updates": "agent.actions.updates",
+    "run_backup": "agent.actions.backup",
+    "restore_files": "agent.actions.restore",
+}
+"""Programs and backup sets are not here: they need no worker."""
+
+
+def execute(action: Action, place: Workplace) -> ActionResult:
+    """Execute an action in this process; raises `SteadError` when it could not be."""
+    module = MODULES.get(name_of(action))
+    if module is None:
+        raise SteadError(f"{name_of(action)} is not executed by a worker", code=Code.UNKNOWN_ACTION)
+    if action == RunBackup():
+        action = RunBackup(_set_paths(place))
+    result = import_module(module).execute(action, place)
+    assert isinstance(result, ActionResult)
+    return result
+
+
+def _set_paths(place: Workplace) -> tuple[bytes, ...]:
+    """The paths of the backup set, as its standing order has them."""
+    from agent.link.identity import load_identity
+    from agent.tasks.standing import verified_set
+    from agent.tasks.verify import Believed
+
+    known = load_identity(place.home)
+    believed = Believed(known.root, known.identity, known.settings.deny)
+    return verified_set(place.home, believed).paths

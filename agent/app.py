@@ -1,0 +1,155 @@
+"""Wire the agent together and run it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from agent.config import AgentHome
+from agent.host import clock, log
+from agent.host.lock import locked
+from agent.host.sd_notify import notify, watchdog_interval
+from agent.version import VERSION
+
+if TYPE_CHECKING:
+    from agent.link.identity import Credentials
+    from protocol.v1 import link_pb2
+
+STOP_PATIENCE = timedelta(seconds=20)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How soon the agent does things by itself; tests have less patience."""
+
+    first_inventory: timedelta = timedelta(seconds=2)
+    look_for_backups: timedelta = timedelta(minutes=1)
+
+
+def run_agent(home: AgentHome, pace: Pace | None = None) -> None:
+    """Be the agent until SIGTERM or SIGINT.
+
+    Raises LOCKED when one runs in this home, PRECONDITION when the machine is not enrolled.
+    """
+    # gRPC reads these when it is imported. It has no business around the fork of a child.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    home.load_settings()
+    with locked(home.lock):
+        from agent.link.enroll import finish
+
+        finish(home)
+        asyncio.run(_main(home, pace or Pace()))
+
+
+async def _main(home: AgentHome, pace: Pace) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    agent = Agent(home, pace)
+    await agent.run(stop)
+
+
+class Agent:
+    """The running agent. Everything that it is made of is made here."""
+
+    def __init__(self, home: AgentHome, pace: Pace) -> None:
+        from agent.link.identity import load_identity
+        from agent.link.outbox import Outbox
+        from agent.link.stay import Link
+        from agent.presence import Presence
+        from agent.routine import Routine
+        from agent.tasks.execute import Executor, Turns
+        from agent.tasks.intake import Intake
+        from agent.tasks.journal import Journal, JournalError
+        from agent.tasks.verify import Believed
+
+        self._home = home
+        credentials = load_identity(home)
+        journal: Journal | JournalError
+        try:
+            journal = Journal(home.journal)
+        except JournalError as error:
+            log.warning("journal_unusable", reason=str(error))
+            journal = error
+
+        def believed() -> Believed:
+            return Believed(credentials.root, credentials.identity, home.load_settings().deny)
+
+        outbox, turns = Outbox(), Turns()
+        self._intake = Intake(home, believed, journal, outbox, turns)
+        self._presence = Presence(home, self._intake, credentials.identity)
+        self._link = Link(home, outbox, self._presence, hello=_hello(home))
+        self._routine = Routine(
+            home, believed, Executor(home, credentials.identity), turns, self._intake
+        )
+        self._pace = pace
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set."""
+        log.info("agent_started", version=VERSION, process=os.getpid())
+        self._intake.settle()
+        work = [
+            asyncio.create_task(self._link.run()),
+            asyncio.create_task(self._routine.report_inventory(self._pace.first_inventory)),
+            asyncio.create_task(self._routine.run_backups(self._pace.look_for_backups)),
+            asyncio.create_task(self._routine.prune()),
+            asyncio.create_task(_watchdog()),
+        ]
+        notify("READY=1")
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait({stopped, *work}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                task.result()
+        finally:
+            notify("STOPPING=1")
+            await self._intake.stop(STOP_PATIENCE)
+            stopped.cancel()
+            for task in work:
+                task.cancel()
+            await asyncio.gather(stopped, *work, return_exceptions=True)
+            self._presence.gone()
+            log.info("agent_stopped")
+
+
+def _hello(home: AgentHome) -> Callable[[Credentials], link_pb2.Hello]:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    from agent.link.report import last_root
+    from protocol.codec import REVISION, to_ms
+    from protocol.sealing import sealing_proof
+    from protocol.v1 import link_pb2
+    from protocol.vault.keys import decode_vault_secret
+
+    def hello(credentials: Credentials) -> link_pb2.Hello:
+        key = X25519PrivateKey.from_private_bytes(home.sealing_key.read_bytes())
+        public = key.public_key().public_bytes_raw()
+        secret = decode_vault_secret(home.vault_secret.read_bytes())
+        return link_pb2.Hello(
+            agent_version=VERSION,
+            revision=REVISION,
+            agent_time_ms=to_ms(clock.now()),
+            inventory_root=last_root(home),
+            sealing_key=public,
+            sealing_proof=sealing_proof(secret, credentials.identity.machine, public),
+            hostname=socket.gethostname(),
+        )
+
+    return hello
+
+
+async def _watchdog() -> None:
+    """Tell systemd that the event loop turns; when it does not, systemd starts the agent anew."""
+    interval = watchdog_interval()
+    while True:
+        await asyncio.sleep(interval.total_seconds() if interval else 3600.0)
+        if interval:
+            notify("WATCHDOG=1")

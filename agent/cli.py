@@ -1,0 +1,197 @@
+"""The command `stead-agent`: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from agent.config import AgentHome, default_home
+from agent.version import VERSION
+from protocol.errors import Code, SteadError
+
+REFUSED = frozenset({Code.DENIED, Code.REVOKED, Code.UNAUTHENTICATED, Code.BAD_SIGNATURE})
+WRONG_USE = frozenset({Code.INVALID})
+
+
+def exit_code(error: SteadError) -> int:
+    """1 failed, 2 wrong use, 4 refused, 6 the controller cannot be reached."""
+    if error.code is Code.UNAVAILABLE:
+        return 6
+    if error.code in REFUSED:
+        return 4
+    return 2 if error.code in WRONG_USE else 1
+
+
+output_option = click.option(
+    "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of all state; the agent's part is in its `agent` folder. [env: STEAD_HOME]",
+)
+@click.pass_context
+def cli(context: click.Context, home: Path | None) -> None:
+    """The Stead agent: looks after this machine on behalf of the operators it trusts."""
+    context.obj = AgentHome((home or default_home()).absolute() / "agent")
+
+
+@cli.command(epilog="Example: stead-agent enroll --token - < token")
+@click.option("--token", required=True, help="The token, or - to read it from standard input.")
+@click.option("--force", is_flag=True, help="Make an enrolled machine a new one, with a new key.")
+@click.pass_obj
+def enroll(home: AgentHome, token: str, *, force: bool) -> None:
+    """Turn a token from `stead token new` into this machine's identity.
+
+    A token on the command line is seen by every user of the machine: prefer `-`.
+    """
+    from agent.host import clock
+    from agent.host.files import make_private_directory
+    from agent.host.lock import locked
+    from agent.link.enroll import enroll as enroll_machine
+    from agent.link.identity import load_identity
+
+    text = sys.stdin.readline() if token == "-" else token  # noqa: S105
+    make_private_directory(home.path)
+    with locked(home.lock):
+        enroll_machine(text, home, version=VERSION, now=clock.now(), force=force)
+    identity = load_identity(home).identity
+    click.echo(f"enrolled as {identity.machine} of tenant {identity.tenant}")
+
+
+@cli.command()
+@click.pass_obj
+def run(home: AgentHome) -> None:
+    """Be the agent, until SIGTERM or Ctrl-C. Usually the service manager starts this."""
+    from agent.app import run_agent
+
+    run_agent(home)
+
+
+@cli.command()
+@output_option
+@click.pass_obj
+def status(home: AgentHome, output: str) -> None:
+    """Show who this machine is, and how its link is.
+
+    Exit code 0 when the link is up, 6 when it is not, 1 when no agent runs.
+    """
+    from agent.diagnosis.status import describe
+
+    told = describe(home)
+    _show(told.fields, output)
+    raise SystemExit(told.exit_code)
+
+
+@cli.command()
+@output_option
+@click.pass_obj
+def doctor(home: AgentHome, output: str) -> None:
+    """Look for what keeps this machine from working, and say what to do.
+
+    Exit code 0 when every check passed, 1 when one did not.
+    """
+    from agent.diagnosis.doctor import examine
+
+    findings = examine(home)
+    if output == "json":
+        click.echo(msgspec.json.encode(findings).decode())
+    else:
+        for finding in findings:
+            click.echo(f"{'ok  ' if finding.good else 'FAIL'}  {finding.check:<12}  {finding.said}")
+            if finding.next_step:
+                click.echo(f"{'':6}{'':14}-> {finding.next_step}")
+    raise SystemExit(0 if all(finding.good for finding in findings) else 1)
+
+
+@cli.group()
+def backup() -> None:
+    """What this machine's own administrator may ask for."""
+
+
+@backup.command("run")
+@click.pass_obj
+def backup_run(home: AgentHome) -> None:
+    """Make a restore point of the backup set now.
+
+    Exit code 3 when files had to be skipped.
+    """
+    from agent.diagnosis.own_backup import run_backup
+
+    result, code = run_backup(home, on_progress=lambda said: click.echo(said, err=True))
+    click.echo(result)
+    raise SystemExit(code)
+
+
+@backup.command("ls")
+@output_option
+@click.pass_obj
+def backup_ls(home: AgentHome, output: str) -> None:
+    """List this machine's restore points, newest first."""
+    from agent.diagnosis.own_backup import list_points
+
+    points = list_points(home)
+    if output == "json":
+        click.echo(msgspec.json.encode(points).decode())
+        return
+    for point in points:
+        click.echo(f"{point['received_at']:%Y-%m-%d %H:%M:%S}Z  {point['point']}")
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(VERSION)
+
+
+@cli.command(hidden=True)
+def work() -> None:
+    """Execute one action for the agent; see `agent.tasks.worker`."""
+    from agent.tasks.worker import work as do_work
+
+    do_work()
+
+
+def _show(fields: dict[str, Any], output: str) -> None:
+    if output == "json":
+        click.echo(msgspec.json.encode(fields).decode())
+        return
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        if value not in (None, "", [], ()):
+            click.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}Z"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def main() -> None:
+    """Run the command; an expected failure is one line and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except SteadError as error:
+        click.echo(f"stead-agent: {error}", err=True)
+        raise SystemExit(exit_code(error)) from None
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except (click.Abort, KeyboardInterrupt):
+        raise SystemExit(130) from None
+    except OSError as error:
+        click.echo(f"stead-agent: {error.filename or ''}: {error.strerror or error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

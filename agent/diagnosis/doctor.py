@@ -1,0 +1,150 @@
+"""Look for what keeps this machine from working: one check after another, each with a next step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import msgspec
+
+from agent.config import AgentHome
+from agent.host import clock
+from agent.link.identity import Credentials, load_identity
+from agent.link.renew import is_expired
+from agent.tasks.journal import find_damage
+from agent.tasks.verify import Believed, check_deny_list
+from protocol.errors import Code, SteadError
+from protocol.identity import pin_of
+from protocol.tls import find_root, split_address
+
+LEAST_FREE_BYTES = 64 * 1024 * 1024
+CONNECT_S = 5.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a check found."""
+
+    check: str
+    good: bool
+    said: str
+    next_step: str = ""
+
+
+def examine(home: AgentHome) -> list[Finding]:
+    """Run every check that can be run."""
+    try:
+        known = load_identity(home)
+    except SteadError as error:
+        return [Finding("identity", good=False, said=str(error), next_step="stead-agent enroll")]
+    identity = known.identity
+    findings = [Finding("identity", good=True, said=f"{identity.machine} of {identity.tenant}")]
+    checks: list[Callable[[], Finding]] = [
+        lambda: _certificate(known),
+        lambda: _clock(known),
+        lambda: _settings(known),
+        lambda: _journal(home),
+        lambda: _permissions(home),
+        lambda: _space(home),
+    ]
+    findings += [check() for check in checks]
+    findings += _network("link", known.settings.link_address, known)
+    findings += _network("enrollment", known.settings.enrollment_address, known)
+    return findings
+
+
+def _certificate(known: Credentials) -> Finding:
+    until = f"good until {known.leaf.not_valid_after_utc:%Y-%m-%d %H:%M}Z"
+    if is_expired(known.leaf, clock.now()):
+        step = "start the agent: it renews the certificate by itself, within 400 days"
+        return Finding("certificate", good=False, said=f"it was {until}", next_step=step)
+    return Finding("certificate", good=True, said=until)
+
+
+def _clock(known: Credentials) -> Finding:
+    now, made = clock.now(), known.leaf.not_valid_before_utc
+    said = f"it says {now:%Y-%m-%d %H:%M:%S}Z"
+    if now < made - timedelta(minutes=5):
+        return Finding(
+            "clock",
+            good=False,
+            said=f"{said}, before this machine's certificate was made ({made:%Y-%m-%d %H:%M}Z)",
+            next_step="set the clock, and let it be kept by NTP",
+        )
+    return Finding("clock", good=True, said=said)
+
+
+def _settings(known: Credentials) -> Finding:
+    try:
+        check_deny_list(Believed(known.root, known.identity, known.settings.deny))
+    except SteadError as error:
+        return Finding("settings", good=False, said=str(error), next_step="correct agent.toml")
+    denied = ", ".join(known.settings.deny)
+    return Finding("settings", good=True, said=f"deny {denied}" if denied else "deny nothing")
+
+
+def _journal(home: AgentHome) -> Finding:
+    damage = find_damage(home.journal)
+    if damage is None:
+        return Finding("journal", good=True, said="whole")
+    return Finding(
+        "journal",
+        good=False,
+        said=f"{damage}; nothing is executed, since nobody can tell what was",
+        next_step="keep a copy, then `stead-agent enroll --force` with a new token",
+    )
+
+
+def _permissions(home: AgentHome) -> Finding:
+    open_to_others = [
+        path.name
+        for path in (home.path, home.key, home.sealing_key, home.vault_secret)
+        if os.name == "posix" and path.stat().st_mode & 0o077
+    ]
+    if open_to_others:
+        return Finding(
+            "permissions",
+            good=False,
+            said=f"others may read {', '.join(open_to_others)}",
+            next_step=f"chmod -R go-rwx {home.path}",
+        )
+    return Finding("permissions", good=True, said="only the owner can read the keys")
+
+
+def _space(home: AgentHome) -> Finding:
+    free = shutil.disk_usage(home.path).free
+    said = f"{free // (1024 * 1024)} MiB free in {home.path}"
+    if free < LEAST_FREE_BYTES:
+        return Finding("space", good=False, said=said, next_step="free some space")
+    return Finding("space", good=True, said=said)
+
+
+def _network(name: str, address: str, known: Credentials) -> Iterator[Finding]:
+    host, port = split_address(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        said = f"{host} is not known: {error.strerror or error}"
+        yield Finding(f"{name} DNS", good=False, said=said, next_step="look at the resolver")
+        return
+    yield Finding(f"{name} DNS", good=True, said=f"{host} is {found[0][4][0]}")
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_S).close()
+    except OSError as error:
+        yield Finding(
+            f"{name} TCP",
+            good=False,
+            said=f"cannot connect to {address}: {error.strerror or error}",
+            next_step="is the controller running, and is no firewall in between?",
+        )
+        return
+    yield Finding(f"{name} TCP", good=True, said=f"connected to {address}")
+    try:
+        find_root(address, pin_of(known.root), timeout=CONNECT_S)
+    except SteadError as error:
+        step = "is something in between that opens TLS?" if error.code is Code.WRONG_PIN else ""
+        yield Finding(f"{name} TLS", good=False, said=str(error), next_step=step)
+        return
+    yield Finding(f"{name} TLS", good=True, said="it is this installation's controller")

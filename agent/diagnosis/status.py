@@ -1,0 +1,54 @@
+"""Say who this machine is and how its agent is doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from agent.config import AgentHome
+from agent.host import clock
+from agent.host.lock import holder_of
+from agent.link.identity import load_identity
+from agent.link.stay import LinkState
+from agent.presence import load_status
+from agent.tasks.journal import find_damage
+from agent.tasks.standing import load_set, next_run
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What there is to say, and the exit code that says it to scripts."""
+
+    fields: dict[str, Any]
+    exit_code: int
+
+
+def describe(home: AgentHome) -> Told:
+    """Read everything; raises PRECONDITION when the machine is not enrolled."""
+    known = load_identity(home)
+    process = holder_of(home.lock)
+    last = load_status(home) if process is not None else None
+    damage = find_damage(home.journal)
+    kept = load_set(home)
+    fields: dict[str, Any] = {
+        "machine": known.identity.machine,
+        "tenant": known.identity.tenant,
+        "controller": known.settings.link_address,
+        "certificate_until": known.leaf.not_valid_after_utc,
+        "agent_process": process,
+        "link": last.link if last else "none",
+        "link_since": last.since if last else None,
+        "link_reason": last.reason if last else "no agent is running; start it",
+        "link_code": last.code if last else "",
+        "next_attempt_at": last.again_at if last else None,
+        "last_heartbeat_at": last.last_heartbeat_at if last else None,
+        "clock_ahead_s": last.clock_ahead_s if last else None,
+        "running_tasks": list(last.running) if last else [],
+        "journal": str(damage) if damage else (last.journal if last else "ok"),
+        "backup_schedule": kept.schedule or "on order" if kept else "no backup set",
+        "next_backup_at": next_run(home, known.identity.machine, now=clock.now()),
+        "denied": list(known.settings.deny),
+    }
+    if last is None:
+        return Told(fields, 1)
+    return Told(fields, 0 if last.link is LinkState.CONNECTED else 6)

@@ -1,0 +1,51 @@
+"""One agent per home: a lock that ends with the process that holds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from protocol.errors import Code, SteadError
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock for the block; LOCKED names the process that has it."""
+    import fcntl
+
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(number, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise SteadError(
+                f"an agent is running in {path.parent} already, as process {holder}; stop it "
+                "first, or choose another --home",
+                code=Code.LOCKED,
+            ) from None
+        os.ftruncate(number, 0)
+        os.pwrite(number, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(number)
+
+
+def holder_of(path: Path) -> int | None:
+    """The process that holds the lock; None when nobody does."""
+    import fcntl
+
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        said = os.pread(number, 32, 0).strip()
+        return int(said) if said.isdigit() else None
+    finally:
+        os.close(number)
+    return None

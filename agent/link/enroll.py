@@ -1,0 +1,196 @@
+"""Turn a token into this machine's identity.
+
+A new identity is put together in a directory of its own, the key first, so that a
+second attempt after a cut shows the same key and is answered for the same machine.
+`agent.toml` comes last there: with it the set is whole, and from then on moving it
+into place is only finished, never begun again. So a cut at any moment leaves the
+machine as it was, or enrolled.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Sequence
+from datetime import datetime
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from agent.config import AgentHome, Settings, render_settings
+from agent.host.files import make_private_directory, sync_directory, write_atomically
+from agent.link.refusal import error_of_call
+from agent.tasks.journal import new_journal
+from protocol.errors import Code, SteadError
+from protocol.identity import IdentityError, MachineIdentity, believe
+from protocol.tls import (
+    CHANNEL_OPTIONS,
+    chain_pem,
+    client_credentials,
+    explain_failure,
+    find_root,
+    private_pem,
+)
+from protocol.token import Token, decode_token, open_bundle
+from protocol.v1 import enrollment_pb2
+from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
+from protocol.vault.keys import decode_vault_secret
+
+ANSWER_S = 30.0
+_PARTS = ("key", "chain", "root", "sealing_key", "vault_secret", "journal", "settings")
+"""The files of an identity, in the order in which they are moved into place."""
+
+
+def enroll(text: str, home: AgentHome, *, version: str, now: datetime, force: bool = False) -> None:
+    """Enroll this machine with a token.
+
+    Raises TOKEN_INVALID, TOKEN_USED, TOKEN_EXPIRED, WRONG_PIN, CLOCK_SKEW, UNAVAILABLE, and
+    ALREADY_EXISTS for a machine that is enrolled when `force` does not make it a new one.
+    """
+    finish(home)
+    if home.settings.exists() and not force:
+        raise SteadError(
+            f"this machine is enrolled already, in {home.path}; use --force to make it a new "
+            "machine with a new key",
+            code=Code.ALREADY_EXISTS,
+        )
+    token = decode_token(text)
+    make_private_directory(home.path)
+    make_private_directory(home.enrolling)
+    sync_directory(home.path)
+    new = AgentHome(home.enrolling)
+    key = _key(new)
+    root = find_root(token.address, token.pin)
+    answer = _ask(token, key, root, version, now)
+    chain = _believed(answer, key, root, now)
+    secret = open_bundle(token.opening, token.id, answer.sealed_bundle)
+    decode_vault_secret(secret)
+    write_atomically(new.chain, chain_pem(chain))
+    write_atomically(new.root, chain_pem([root]))
+    write_atomically(new.sealing_key, X25519PrivateKey.generate().private_bytes_raw())
+    write_atomically(new.vault_secret, secret)
+    write_atomically(new.journal, new_journal())
+    deny = home.load_settings().deny if home.settings.exists() else ()
+    settings = Settings(answer.link_address, token.address, deny)
+    write_atomically(new.settings, render_settings(settings))
+    finish(home)
+
+
+def finish(home: AgentHome) -> None:
+    """Move a new identity into place when it is whole; otherwise do nothing."""
+    new = AgentHome(home.enrolling)
+    if not new.settings.exists():
+        return
+    if new.key.exists():
+        # What the machine was before ends here, with what it was told to do.
+        for path in (home.backup_set, home.backup_runs, home.status):
+            path.unlink(missing_ok=True)
+        for directory in (home.cache, home.output):
+            shutil.rmtree(directory, ignore_errors=True)
+    for part in _PARTS:
+        source, target = getattr(new, part), getattr(home, part)
+        if source.exists():
+            source.replace(target)
+            sync_directory(home.path)
+    shutil.rmtree(home.enrolling, ignore_errors=True)
+
+
+def _key(new: AgentHome) -> ec.EllipticCurvePrivateKey:
+    """The key of an attempt before this one, or a new one."""
+    if new.key.exists():
+        kept = load_pem_private_key(new.key.read_bytes(), password=None)
+        assert isinstance(kept, ec.EllipticCurvePrivateKey)
+        return kept
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_atomically(new.key, private_pem(key))
+    return key
+
+
+def _ask(
+    token: Token,
+    key: ec.EllipticCurvePrivateKey,
+    root: x509.Certificate,
+    version: str,
+    now: datetime,
+) -> enrollment_pb2.EnrollResponse:
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    message = enrollment_pb2.EnrollRequest(
+        token_id=token.id,
+        token_secret=token.secret,
+        signing_request=request.sign(key, SHA256()).public_bytes(Encoding.DER),
+        hostname=socket.gethostname(),
+        agent_version=version,
+    )
+    with grpc.secure_channel(
+        token.address, client_credentials(root), options=CHANNEL_OPTIONS
+    ) as channel:
+        try:
+            return EnrollmentServiceStub(channel).Enroll(message, timeout=ANSWER_S)
+        except grpc.RpcError as error:
+            failure = error_of_call(error)
+    if failure.code is Code.UNAVAILABLE:
+        failure = explain_failure(token.address, root, now=now)
+    raise failure
+
+
+def _believed(
+    answer: enrollment_pb2.EnrollResponse,
+    key: ec.EllipticCurvePrivateKey,
+    root: x509.Certificate,
+    now: datetime,
+) -> Sequence[x509.Certificate]:
+    try:
+        chain = [x509.load_der_x509_certificate(der) for der in answer.certificate_chain]
+    except ValueError as error:
+        raise _nonsense("a certificate that cannot be read") from error
+    return check_chain(chain, key, root, now, expected=(answer.tenant_id, answer.machine_id))
+
+
+def check_chain(
+    chain: Sequence[x509.Certificate],
+    key: ec.EllipticCurvePrivateKey,
+    root: x509.Certificate,
+    now: datetime,
+    *,
+    expected: tuple[str, str],
+) -> Sequence[x509.Certificate]:
+    """Return a chain (leaf first) that makes this key the expected tenant's machine.
+
+    A certificate that was made a moment ago and is not good now means that this
+    machine's clock is wrong: CLOCK_SKEW.
+    """
+    if not chain or chain[0].public_key() != key.public_key():
+        raise _nonsense("a certificate for another key")
+    try:
+        identity = believe(chain[0], root=root, issuing=chain[1:], now=now)
+    except IdentityError as error:
+        if error.code is not Code.EXPIRED:
+            raise _nonsense(str(error)) from error
+        leaf = chain[0]
+        raise SteadError(
+            f"the clock here says {now:%Y-%m-%d %H:%M}Z and the controller made a certificate "
+            f"that is good from {leaf.not_valid_before_utc:%Y-%m-%d %H:%M}Z to "
+            f"{leaf.not_valid_after_utc:%Y-%m-%d %H:%M}Z; set the clock and try again",
+            code=Code.CLOCK_SKEW,
+        ) from error
+    if not isinstance(identity, MachineIdentity) or (
+        (identity.tenant, identity.machine) != expected
+    ):
+        raise _nonsense("a certificate for somebody else")
+    return chain
+
+
+def _nonsense(what: str) -> SteadError:
+    return SteadError(
+        f"the controller answered with {what}; look at its log, then try again",
+        code=Code.UNAUTHENTICATED,
+    )
+
+
+def is_enrolled(home: AgentHome) -> bool:
+    """True when there is an identity, be it one that only has to be moved into place."""
+    return home.settings.exists() or AgentHome(home.enrolling).settings.exists()

@@ -1,0 +1,70 @@
+"""Who this machine is: its certificate, its key, and whom it trusts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from agent.config import AgentHome, Settings
+from protocol.errors import Code, SteadError
+from protocol.identity import MachineIdentity, identity_of
+from protocol.tls import CHANNEL_OPTIONS, client_credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A machine's identity with what proves it. `chain` is leaf first."""
+
+    settings: Settings
+    root: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    key: ec.EllipticCurvePrivateKey
+    identity: MachineIdentity
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        """The machine's own certificate."""
+        return self.chain[0]
+
+    def for_channel(self) -> grpc.ChannelCredentials:
+        """What a channel to the controller shows and trusts."""
+        return client_credentials(self.root, chain=self.chain, key=self.key)
+
+
+def load_identity(home: AgentHome) -> Credentials:
+    """Read who this machine is.
+
+    Raises PRECONDITION when it is not enrolled or its files are not whole.
+    """
+    settings = home.load_settings()
+    try:
+        root = x509.load_pem_x509_certificate(home.root.read_bytes())
+        chain = tuple(x509.load_pem_x509_certificates(home.chain.read_bytes()))
+        key = load_pem_private_key(home.key.read_bytes(), password=None)
+        identity = identity_of(chain[0])
+    except (OSError, ValueError, SteadError) as error:
+        raise _broken(home, str(error)) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(identity, MachineIdentity):
+        raise _broken(home, "the key or the certificate is not a machine's")
+    if key.public_key() != chain[0].public_key():
+        raise _broken(home, "the certificate is for another key")
+    return Credentials(settings, root, chain, key, identity)
+
+
+def _broken(home: AgentHome, why: str) -> SteadError:
+    return SteadError(
+        f"the identity in {home.path} cannot be used: {why}; put the files back, or run "
+        "`stead-agent enroll --force` with a new token",
+        code=Code.PRECONDITION,
+    )
+
+
+def open_channel(credentials: Credentials) -> grpc.Channel:
+    """A channel to the controller as this machine, for calls that block."""
+    return grpc.secure_channel(
+        credentials.settings.link_address, credentials.for_channel(), options=CHANNEL_OPTIONS
+    )

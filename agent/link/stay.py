@@ -1,0 +1,181 @@
+"""Stay connected: renew, connect, talk, find out why it ended, wait, begin again.
+
+A machine that is not wanted (revoked, unknown) parks: it asks again every few minutes
+and says so, since the controller may change its mind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+import grpc
+
+from agent.config import AgentHome
+from agent.host import clock, log
+from agent.link import backoff
+from agent.link.identity import Credentials, load_identity
+from agent.link.outbox import Outbox
+from agent.link.renew import check_clock, is_expired, renew, renewal_time
+from agent.link.stream import Drained, Listener, Stream
+from protocol.errors import Code, SteadError
+from protocol.tls import CHANNEL_OPTIONS, explain_failure
+from protocol.v1 import link_pb2
+
+PARKING = frozenset(
+    {
+        Code.REVOKED,
+        Code.UNKNOWN_MACHINE,
+        Code.UPGRADE_REQUIRED,
+        Code.UNAUTHENTICATED,
+        Code.DENIED,
+        Code.EXPIRED,
+        Code.PRECONDITION,
+    }
+)
+RENEWAL_RETRY_S = 600.0
+
+
+class LinkState(StrEnum):
+    """How the link is."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    WAITING = "waiting"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """How the link is, and why; `again_at` is when the next attempt will be made."""
+
+    state: LinkState
+    since: datetime
+    reason: str = ""
+    code: str = ""
+    again_at: datetime | None = None
+
+
+class Told(Listener, Protocol):
+    """A listener who also wants to know how the link is."""
+
+    def link_changed(self, report: LinkReport) -> None:
+        """The link is in another state."""
+
+
+class Link:
+    """Keeps one connection as long as it runs. `hello` makes the first message."""
+
+    def __init__(
+        self,
+        home: AgentHome,
+        outbox: Outbox,
+        told: Told,
+        *,
+        hello: Callable[[Credentials], link_pb2.Hello],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._home = home
+        self._outbox = outbox
+        self._told = told
+        self._hello = hello
+        self._chance = chance
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        while True:
+            self._tell(LinkState.CONNECTING)
+            began = clock.monotonic()
+            try:
+                drained = await self._once()
+            except SteadError as error:
+                lasted = timedelta(seconds=clock.monotonic() - began)
+                await self._after(error, lasted)
+                continue
+            if drained is None:
+                continue
+            self._failures = 0
+            wait = backoff.wait_when_drained(drained.within, chance=self._chance())
+            await self._pause(LinkState.WAITING, wait, "the controller drains", "")
+
+    async def _once(self) -> Drained | None:
+        """One connection; None when it was ended for a new certificate's sake."""
+        credentials = load_identity(self._home)
+        check_clock(credentials.leaf, clock.now())
+        if is_expired(credentials.leaf, clock.now()):
+            await asyncio.to_thread(renew, credentials, self._home, now=clock.now())
+            log.info("certificate_renewed", after="it had expired")
+            credentials = load_identity(self._home)
+        address = credentials.settings.link_address
+        # Not from gRPC's pool of connections: that one would go on with the old certificate.
+        options = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.secure_channel(
+            address, credentials.for_channel(), options=options
+        ) as channel:
+            renewing = asyncio.create_task(self._renewed(credentials))
+            talking = asyncio.create_task(
+                Stream(channel, self._outbox, self._told).converse(self._hello(credentials))
+            )
+            try:
+                await asyncio.wait({renewing, talking}, return_when=asyncio.FIRST_COMPLETED)
+                return talking.result() if talking.done() else None
+            except SteadError as error:
+                if error.code is Code.UNAVAILABLE:
+                    raise await asyncio.to_thread(_explained, error, credentials) from error
+                raise
+            finally:
+                renewing.cancel()
+                talking.cancel()
+                await asyncio.gather(renewing, talking, return_exceptions=True)
+
+    async def _renewed(self, credentials: Credentials) -> None:
+        """Return when there is a new certificate."""
+        due = renewal_time(credentials.leaf, chance=self._chance())
+        while True:
+            await asyncio.sleep(min(max((due - clock.now()).total_seconds(), 0.0), 3600.0))
+            if clock.now() < due:
+                continue
+            try:
+                await asyncio.to_thread(renew, credentials, self._home, now=clock.now())
+            except SteadError as error:
+                log.warning("certificate_not_renewed", code=error.code, reason=str(error))
+                await asyncio.sleep(RENEWAL_RETRY_S)
+                continue
+            log.info("certificate_renewed")
+            return
+
+    async def _after(self, error: SteadError, lasted: timedelta) -> None:
+        if error.code in PARKING:
+            wait = backoff.wait_when_parked(chance=self._chance())
+            log.warning("link_parked", code=error.code, reason=str(error), wait_s=wait.seconds)
+            await self._pause(LinkState.PARKED, wait, str(error), error.code)
+            return
+        self._failures = backoff.failures_after(self._failures, lasted)
+        wait = backoff.wait_after(self._failures, chance=self._chance())
+        log.warning("link_lost", code=error.code, reason=str(error), failures=self._failures)
+        await self._pause(LinkState.WAITING, wait, str(error), error.code)
+
+    async def _pause(self, state: LinkState, wait: timedelta, reason: str, code: str) -> None:
+        self._tell(state, reason, code, clock.now() + wait)
+        await asyncio.sleep(wait.total_seconds())
+
+    def _tell(
+        self, state: LinkState, reason: str = "", code: str = "", again_at: datetime | None = None
+    ) -> None:
+        self._told.link_changed(LinkReport(state, clock.now(), reason, code, again_at))
+
+
+def _explained(error: SteadError, credentials: Credentials) -> SteadError:
+    """An outage with its reason: the certificate and the clock here are looked at first."""
+    now = clock.now()
+    if is_expired(credentials.leaf, now):
+        return SteadError("this machine's certificate has just ended", code=Code.UNAVAILABLE)
+    found = explain_failure(credentials.settings.link_address, credentials.root, now=now)
+    # When all is well by now, the first word was the better one.
+    return error if found.code is Code.UNAVAILABLE and "but the connection" in str(found) else found

@@ -1,0 +1,188 @@
+"""One connection: Hello and Welcome, then messages both ways until it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import grpc
+
+from agent.host import clock, log
+from agent.link.outbox import Outbox
+from agent.link.refusal import error_of_call, refusal_of
+from protocol.codec import from_ms, refusal_from_pb, refuse_unknown, to_ms
+from protocol.errors import Code, SteadError, UnavailableError
+from protocol.ids import TaskId
+from protocol.v1 import link_pb2
+from protocol.v1.link_pb2_grpc import LinkServiceStub
+
+WELCOME_S = 30.0
+SILENCE = 3
+"""After so many heartbeats without an answer the connection counts as lost."""
+
+SHORTEST_HEARTBEAT_S = 1
+LONGEST_HEARTBEAT_S = 300
+
+
+class Listener(Protocol):
+    """Who is told what the controller says."""
+
+    def connected(self, controller_time: datetime) -> None:
+        """Welcome has come."""
+
+    def alive(self, controller_time: datetime) -> None:
+        """A heartbeat was acknowledged."""
+
+    def offered(self, task: TaskId, envelope: bytes) -> None:
+        """A task is on offer."""
+
+    def acknowledged(self, task: TaskId) -> None:
+        """An outcome is durable at the controller."""
+
+    def running(self) -> Sequence[TaskId]:
+        """The tasks whose leases a heartbeat renews."""
+
+    def inventory_root(self) -> bytes:
+        """The hash over all sections that were last reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The controller goes away and asks to be left alone for a moment."""
+
+    within: timedelta
+
+
+class Stream:
+    """One connection on a channel."""
+
+    def __init__(self, channel: grpc.aio.Channel, outbox: Outbox, listener: Listener) -> None:
+        self._call: Any = LinkServiceStub(channel).Connect()
+        self._outbox = outbox
+        self._listener = listener
+        self._heard_at = clock.monotonic()
+        self._interval_s = float(LONGEST_HEARTBEAT_S)
+
+    async def converse(self, hello: link_pb2.Hello) -> Drained:
+        """Talk until the controller drains; every other end raises `SteadError`.
+
+        UNAVAILABLE for a connection that was lost, the controller's own code for a refusal.
+        """
+        work: set[asyncio.Task[Any]] = set()
+        try:
+            await self._greet(hello)
+            self._outbox.begin_anew()
+            receiving = asyncio.create_task(self._receive())
+            work = {
+                receiving,
+                asyncio.create_task(self._send()),
+                asyncio.create_task(self._beat()),
+            }
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            if receiving not in done and receiving.done() is False:
+                # A write fails with less to say than the read that follows it.
+                await asyncio.wait({receiving}, timeout=1.0)
+            first = receiving if receiving.done() else done.pop()
+            return _drained(first.result())
+        except grpc.RpcError as error:
+            raise error_of_call(error) from error
+        except asyncio.InvalidStateError as error:
+            raise await self._why_over() from error
+        finally:
+            for task in work:
+                task.cancel()
+            self._call.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _greet(self, hello: link_pb2.Hello) -> None:
+        try:
+            async with asyncio.timeout(WELCOME_S):
+                await self._call.write(link_pb2.ConnectRequest(hello=hello))
+                answer = await self._read()
+        except TimeoutError:
+            raise UnavailableError(
+                f"the controller did not answer Hello within {WELCOME_S:g} s"
+            ) from None
+        if answer.WhichOneof("message") != "welcome":
+            raise _misunderstood("something else than Welcome came first")
+        welcome = answer.welcome
+        self._interval_s = float(
+            min(max(welcome.heartbeat_interval_s, SHORTEST_HEARTBEAT_S), LONGEST_HEARTBEAT_S)
+        )
+        self._heard_at = clock.monotonic()
+        self._listener.connected(from_ms(welcome.controller_time_ms))
+
+    async def _read(self) -> link_pb2.ConnectResponse:
+        answer = await self._call.read()
+        if answer is grpc.aio.EOF:
+            raise await self._why_over()
+        assert isinstance(answer, link_pb2.ConnectResponse)
+        try:
+            refuse_unknown(answer)
+        except SteadError as error:
+            raise _misunderstood(str(error)) from error
+        self._heard_at = clock.monotonic()
+        return answer
+
+    async def _why_over(self) -> SteadError:
+        trailing = await self._call.trailing_metadata()
+        pairs = [(str(key), value) for key, value in trailing or ()]
+        code = await self._call.code()
+        if code is grpc.StatusCode.OK:
+            return UnavailableError("the controller ended the link")
+        return refusal_of(code, await self._call.details(), pairs)
+
+    async def _receive(self) -> Drained:
+        while True:
+            answer = await self._read()
+            match answer.WhichOneof("message"):
+                case "task_offer":
+                    offer = answer.task_offer
+                    self._listener.offered(TaskId(offer.task_id), offer.envelope)
+                    await self._outbox.room()
+                case "outcome_acknowledged":
+                    self._listener.acknowledged(TaskId(answer.outcome_acknowledged.task_id))
+                case "heartbeat_acknowledged":
+                    at = answer.heartbeat_acknowledged.controller_time_ms
+                    self._listener.alive(from_ms(at))
+                case "refusal":
+                    refused = refusal_from_pb(answer.refusal)
+                    log.warning("message_refused", code=refused.code, reason=str(refused))
+                case "drain":
+                    return Drained(timedelta(seconds=answer.drain.reconnect_within_s))
+                case other:
+                    raise _misunderstood(f"{other or 'a message of an unknown kind'} came")
+
+    async def _send(self) -> None:
+        while True:
+            await self._call.write(await self._outbox.next())
+
+    async def _beat(self) -> None:
+        while True:
+            self._outbox.heartbeat(
+                link_pb2.Heartbeat(
+                    agent_time_ms=to_ms(clock.now()),
+                    inventory_root=self._listener.inventory_root(),
+                    running_task_ids=self._listener.running(),
+                )
+            )
+            await asyncio.sleep(self._interval_s)
+            if clock.monotonic() - self._heard_at > SILENCE * self._interval_s:
+                raise UnavailableError("the controller has fallen silent")
+            self._outbox.tell_again()
+
+
+def _drained(result: object) -> Drained:
+    assert isinstance(result, Drained)
+    return result
+
+
+def _misunderstood(what: str) -> SteadError:
+    return SteadError(
+        f"{what}; the link was ended, since this release does not know what that means: "
+        "upgrade the agent",
+        code=Code.UNKNOWN_FIELD,
+    )

@@ -1,0 +1,128 @@
+"""What the agent knows of its link: told to the tasks, and kept in a file for people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from agent.config import AgentHome
+from agent.host import clock, log
+from agent.host.files import read_if_there
+from agent.host.sd_notify import notify
+from agent.link.report import last_root
+from agent.link.stay import LinkReport, LinkState
+from agent.tasks.intake import Intake
+from agent.tasks.verify import believable_time
+from agent.version import VERSION
+from protocol.errors import InvalidError
+from protocol.identity import MachineIdentity
+from protocol.ids import TaskId
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The file `status.json`. `clock_ahead_s` is this clock's lead over the controller's."""
+
+    version: str
+    process: int
+    tenant: str
+    machine: str
+    link: LinkState
+    since: datetime
+    reason: str = ""
+    code: str = ""
+    again_at: datetime | None = None
+    last_heartbeat_at: datetime | None = None
+    clock_ahead_s: float | None = None
+    running: tuple[str, ...] = ()
+    journal: str = "ok"
+
+
+def load_status(home: AgentHome) -> Status | None:
+    """What the agent last wrote; None when none has run. Raises `InvalidError`."""
+    data = read_if_there(home.status)
+    try:
+        return None if data is None else msgspec.json.decode(data, type=Status)
+    except msgspec.DecodeError as error:
+        raise InvalidError(f"{home.status} cannot be read: {error}") from error
+
+
+class Presence:
+    """Listens to the link; see `agent.link.stay.Told`."""
+
+    def __init__(self, home: AgentHome, intake: Intake, identity: MachineIdentity) -> None:
+        self._home = home
+        self._intake = intake
+        self._identity = identity
+        self._link = LinkReport(LinkState.CONNECTING, clock.now())
+        self._last_heartbeat_at: datetime | None = None
+        self._ahead_s: float | None = None
+
+    def link_changed(self, report: LinkReport) -> None:
+        """The link is in another state."""
+        self._link = report
+        self._write()
+
+    def connected(self, controller_time: datetime) -> None:
+        """Welcome has come."""
+        log.info("link_connected")
+        self._link = LinkReport(LinkState.CONNECTED, clock.now())
+        self.alive(controller_time)
+
+    def alive(self, controller_time: datetime) -> None:
+        """A heartbeat was acknowledged."""
+        now = clock.now()
+        self._last_heartbeat_at = now
+        self._ahead_s = round((now - controller_time).total_seconds(), 1)
+        believed = believable_time(now, controller_time)
+        if believed is not None:
+            self._intake.saw(believed)
+        self._write()
+
+    def offered(self, task: TaskId, envelope: bytes) -> None:
+        """A task is on offer."""
+        self._intake.offered(task, envelope)
+
+    def acknowledged(self, task: TaskId) -> None:
+        """An outcome is durable at the controller."""
+        self._intake.acknowledged(task)
+
+    def running(self) -> Sequence[TaskId]:
+        """The tasks whose leases a heartbeat renews."""
+        return self._intake.running()
+
+    def inventory_root(self) -> bytes:
+        """The hash over all sections that were last reported."""
+        return last_root(self._home)
+
+    def gone(self) -> None:
+        """The agent ends."""
+        self._home.status.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        problem = self._intake.problem
+        status = Status(
+            version=VERSION,
+            process=os.getpid(),
+            tenant=self._identity.tenant,
+            machine=self._identity.machine,
+            link=self._link.state,
+            since=self._link.since,
+            reason=self._link.reason,
+            code=self._link.code,
+            again_at=self._link.again_at,
+            last_heartbeat_at=self._last_heartbeat_at,
+            clock_ahead_s=self._ahead_s,
+            running=tuple(self._intake.running()),
+            journal="ok" if problem is None else str(problem),
+        )
+        # Not made durable: it is of no use after a crash.
+        aside = self._home.status.with_suffix(".new")
+        try:
+            aside.write_bytes(msgspec.json.encode(status))
+            aside.replace(self._home.status)
+        except OSError as error:
+            log.warning("status_not_written", reason=error.strerror)
+        notify(f"STATUS={status.link} {status.reason}".strip())

@@ -1,0 +1,108 @@
+"""What the agent does by itself: report inventory, run the backup set, tidy the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from agent.config import AgentHome
+from agent.host import clock, log
+from agent.host.files import make_private_directory
+from agent.tasks.execute import Executor, Turns
+from agent.tasks.intake import Intake
+from agent.tasks.output import Spool
+from agent.tasks.standing import LastRun, due_backup, note_run
+from agent.tasks.verify import Believed
+from protocol.action import Action, CollectInventory, name_of
+from protocol.errors import Code, SteadError
+from protocol.ids import TaskId
+from protocol.outcome import Outcome, OutcomeState
+
+INVENTORY_EVERY = timedelta(days=1)
+INVENTORY_LIMIT = timedelta(minutes=5)
+RETRY = timedelta(minutes=15)
+BACKUP_LIMIT = timedelta(days=2)
+PRUNE_EVERY = timedelta(days=1)
+DONE = frozenset({OutcomeState.SUCCEEDED, OutcomeState.PARTIAL})
+
+
+class Routine:
+    """Work that needs no order of its own, done by the same workers as ordered work."""
+
+    def __init__(
+        self,
+        home: AgentHome,
+        believed: Callable[[], Believed],
+        executor: Executor,
+        turns: Turns,
+        intake: Intake,
+    ) -> None:
+        self._home = home
+        self._believed = believed
+        self._executor = executor
+        self._turns = turns
+        self._intake = intake
+
+    async def report_inventory(self, first: timedelta) -> None:
+        """Report everything at the start and once a day."""
+        await asyncio.sleep(first.total_seconds())
+        while True:
+            outcome = await self._do(CollectInventory(), INVENTORY_LIMIT)
+            wait = INVENTORY_EVERY if outcome.state in DONE else RETRY
+            await asyncio.sleep(wait.total_seconds())
+
+    async def run_backups(self, look: timedelta) -> None:
+        """Run the backup set when it is due; one that failed is tried again after a while."""
+        while True:
+            await asyncio.sleep(look.total_seconds())
+            now = clock.now()
+            try:
+                action = due_backup(self._home, self._believed(), now=now)
+            except SteadError as error:
+                log.warning("backup_set_refused", code=error.code, reason=str(error))
+                await asyncio.sleep(RETRY.total_seconds())
+                continue
+            if action is None:
+                continue
+            outcome = await self._do(action, BACKUP_LIMIT)
+            if outcome.state in DONE:
+                self._note(LastRun(now, outcome.state, outcome.message))
+            else:
+                await asyncio.sleep(RETRY.total_seconds())
+
+    def _note(self, run: LastRun) -> None:
+        try:
+            note_run(self._home, run)
+        except SteadError as error:
+            log.warning("backup_run_not_noted", reason=str(error))
+
+    async def prune(self) -> None:
+        """Tidy the journal, now and once a day."""
+        while True:
+            try:
+                gone = self._intake.prune()
+            except SteadError as error:
+                log.warning("journal_not_pruned", reason=str(error))
+            else:
+                log.info("journal_pruned", orders=gone)
+            await asyncio.sleep(PRUNE_EVERY.total_seconds())
+
+    async def _do(self, action: Action, limit: timedelta) -> Outcome:
+        directory = self._home.cache / "routine"
+        task = TaskId(clock.new_id("ts"))
+        async with self._turns.turn(action):
+            try:
+                make_private_directory(directory)
+                spool = Spool(directory, task)
+            except (OSError, SteadError) as error:
+                log.warning("routine_not_begun", action=name_of(action), reason=str(error))
+                return Outcome(task, OutcomeState.FAILED, Code.STORE_FULL, str(error))
+            try:
+                outcome = await self._executor.execute(task, action, limit=limit, spool=spool)
+            finally:
+                spool.remove()
+        fields = {"action": name_of(action), "state": outcome.state, "reason": outcome.message}
+        tell = log.info if outcome.state in DONE else log.warning
+        tell("routine_done", **fields)
+        return outcome

@@ -1,0 +1,183 @@
+"""Execute one task: one child process group, ended when its time is up.
+
+A program is started as it is; every other action runs in a worker. What they print
+goes to the spool as it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import msgspec
+
+from agent.actions.action import ActionResult
+from agent.actions.program import checked_program, outcome_of_program
+from agent.config import AgentHome
+from agent.host.process import Child, ProgramError, end_marked, started
+from agent.tasks.output import Printed, Spool
+from agent.tasks.worker import Answer, encode_request, worker_argv
+from protocol.action import (
+    Action,
+    ApplyUpdates,
+    PlanUpdates,
+    RunBackup,
+    RunProgram,
+    ScanUpdates,
+)
+from protocol.errors import Code, SteadError
+from protocol.identity import MachineIdentity
+from protocol.ids import TaskId
+from protocol.outcome import Outcome, OutcomeState
+
+AT_ONCE = 4
+DRAIN_S = 2.0
+EXCLUSIVE: Mapping[type[Action], str] = {
+    ScanUpdates: "packages",
+    PlanUpdates: "packages",
+    ApplyUpdates: "packages",
+    RunBackup: "backup",
+}
+"""Kinds of work of which a machine does one at a time."""
+
+
+@dataclass(slots=True)
+class Turns:
+    """Who may work now: a few tasks at once, and one of each exclusive kind."""
+
+    _any: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _kinds: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def turn(self, action: Action) -> AsyncIterator[None]:
+        """Wait until this action may run, and keep others out as long as it does."""
+        async with AsyncExitStack() as stack:
+            kind = EXCLUSIVE.get(type(action))
+            if kind is not None:
+                # First, so that a second backup in line does not take one of the few places.
+                await stack.enter_async_context(self._kinds.setdefault(kind, asyncio.Lock()))
+            await stack.enter_async_context(self._any)
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Executes tasks as this machine."""
+
+    home: AgentHome
+    identity: MachineIdentity
+
+    async def execute(
+        self, task: TaskId, action: Action, *, limit: timedelta, spool: Spool
+    ) -> Outcome:
+        """Run an action to its end, and say how it ended; times are the caller's to add.
+
+        The answer to whatever goes wrong is an outcome.
+        """
+        try:
+            if isinstance(action, RunProgram):
+                return await self._program(task, action, limit, spool)
+            return await self._worker(task, action, limit, spool)
+        except SteadError as error:
+            return Outcome(task, OutcomeState.FAILED, code=error.code, message=str(error))
+
+    async def _program(
+        self, task: TaskId, action: RunProgram, limit: timedelta, spool: Spool
+    ) -> Outcome:
+        program = checked_program(action)
+
+        def keep(fd: int, data: bytes) -> None:
+            spool.append(Printed(fd), data)
+
+        async with started(
+            program.argv,
+            on_output=keep,
+            env=program.environment,
+            cwd=program.directory,
+            task=task,
+        ) as child:
+            child.give(program.stdin, end=True)
+            code = await _ended(child, limit)
+            if code is None:
+                end_marked(task)
+                return _late(task, limit)
+        return outcome_of_program(task, code)
+
+    async def _worker(
+        self, task: TaskId, action: Action, limit: timedelta, spool: Spool
+    ) -> Outcome:
+        answers = _Answers(spool)
+        request = encode_request(
+            self.home, self.identity.tenant, self.identity.machine, task, action
+        )
+
+        def keep(fd: int, data: bytes) -> None:
+            if fd == Printed.STDOUT:
+                answers.feed(data)
+            else:
+                spool.append(Printed.STDERR, data)
+
+        async with started(worker_argv(), on_output=keep, task=task) as child:
+            child.give(request, end=False)
+            code = await _ended(child, limit)
+            if code is None:
+                end_marked(task)
+                return _late(task, limit)
+        result = answers.result
+        if result is None:
+            raise ProgramError(
+                f"the worker ended with {code} and without a result; its last words are in "
+                "the task's output",
+                code=Code.INTERNAL,
+            )
+        return Outcome(
+            task, result.state, code=result.code, message=result.message, result=result.result
+        )
+
+
+async def _ended(child: Child, limit: timedelta) -> int | None:
+    """The exit code, once what was printed has been read; None when the time is up first."""
+    done, _ = await asyncio.wait({child.exited}, timeout=limit.total_seconds())
+    if not done:
+        return None
+    # Something that it left running may hold its output open: it is not waited for.
+    await asyncio.wait({child.drained}, timeout=DRAIN_S)
+    return child.exited.result()
+
+
+def _late(task: TaskId, limit: timedelta) -> Outcome:
+    return Outcome(
+        task,
+        OutcomeState.TIMED_OUT,
+        code=Code.TIMED_OUT,
+        message=f"ended after {limit.total_seconds():g} s, the order's time for execution",
+    )
+
+
+class _Answers:
+    """Reads the lines that a worker prints."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._rest = bytearray()
+        self._spool = spool
+        self.result: ActionResult | None = None
+
+    def feed(self, data: bytes) -> None:
+        self._rest += data
+        if b"\n" not in data:
+            return
+        *lines, rest = self._rest.split(b"\n")
+        self._rest = bytearray(rest)
+        for line in lines:
+            try:
+                answer = msgspec.json.decode(line, type=Answer)
+            except msgspec.DecodeError:
+                self._spool.append(Printed.STDERR, bytes(line) + b"\n")
+                continue
+            if answer.progress is not None:
+                self._spool.append(Printed.PROGRESS, msgspec.json.encode(answer.progress))
+            if answer.result is not None:
+                self.result = answer.result

@@ -1,0 +1,355 @@
+"""Take tasks in, and see each through to its one outcome.
+
+The order of steps is what makes execution at most once: verified, accepted in the
+journal, started in the journal, executed, ended in the journal, told, acknowledged.
+Each is durable before the next begins. What a killed agent left is settled first when
+the next one starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from agent.config import AgentHome
+from agent.host import clock, log
+from agent.host.files import make_private_directory
+from agent.host.process import end_marked
+from agent.tasks.execute import Executor, Turns
+from agent.tasks.journal import Entry, Journal, JournalError, State
+from agent.tasks.output import Spool
+from agent.tasks.standing import set_backup
+from agent.tasks.verify import Believed, Verified, verify, verify_standing
+from protocol.action import SetBackup, name_of
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.ids import OrderId, TaskId, check_id
+from protocol.order import Envelope, Order
+from protocol.outcome import Outcome, OutcomeState, rejected
+
+JOURNAL_RETRY_S = 5.0
+
+
+class Telling(Protocol):
+    """Whoever tells the controller; see `agent.link.outbox`."""
+
+    def started(self, task: TaskId, at: datetime, spool: Spool) -> None:
+        """Execution begins."""
+
+    def printed(self) -> None:
+        """There may be more output."""
+
+    def ended(self, task: TaskId, outcome: Callable[[], Outcome]) -> None:
+        """An outcome is durable."""
+
+    def rejected(self, outcome: Outcome) -> None:
+        """A task was never taken in."""
+
+    def acknowledged(self, task: TaskId) -> Spool | None:
+        """Forget a task."""
+
+
+class Intake:
+    """See the module.
+
+    `believed` is asked for every order, so that what the machine's administrator denies
+    counts at once. `journal` is an error when the journal cannot be relied on.
+    """
+
+    def __init__(
+        self,
+        home: AgentHome,
+        believed: Callable[[], Believed],
+        journal: Journal | JournalError,
+        telling: Telling,
+        turns: Turns,
+    ) -> None:
+        self._home = home
+        self._believed = believed
+        self._journal = journal
+        self._telling = telling
+        self._turns = turns
+        self._executor = Executor(home, believed().identity)
+        self._running: dict[TaskId, asyncio.Task[None]] = {}
+        self._stopping = False
+        make_private_directory(home.output)
+
+    @property
+    def problem(self) -> JournalError | None:
+        """Why nothing is executed; None when all is well."""
+        if isinstance(self._journal, JournalError):
+            return self._journal
+        try:
+            self._journal.check()
+        except JournalError as error:
+            return error
+        return None
+
+    @property
+    def latest_seen(self) -> datetime:
+        """The latest time that was believed."""
+        assert isinstance(self._journal, Journal)
+        return self._journal.latest_seen
+
+    def running(self) -> Sequence[TaskId]:
+        """Tasks that were taken in and have not ended, waiting ones included."""
+        return tuple(self._running)
+
+    def saw(self, at: datetime) -> None:
+        """Remember a time that was believed."""
+        if self.problem is None:
+            assert isinstance(self._journal, Journal)
+            try:
+                self._journal.saw(at)
+            except JournalError as error:
+                log.warning("journal_not_written", reason=str(error))
+
+    def settle(self) -> None:
+        """Go on where an earlier agent stopped: every order that it took gets its outcome."""
+        if isinstance(self._journal, JournalError):
+            return
+        wanted = set()
+        for entry in self._journal.entries():
+            wanted.add(entry.task)
+            match entry.state:
+                case State.ACKNOWLEDGED:
+                    wanted.discard(entry.task)
+                case State.ENDED:
+                    self._tell_output(entry)
+                    self._tell_end(entry)
+                case State.ACCEPTED | State.STARTED:
+                    self._resume(self._journal, entry)
+        for path in self._home.output.iterdir():
+            if path.name not in wanted:
+                path.unlink()
+
+    def _resume(self, journal: Journal, entry: Entry) -> None:
+        ended = end_marked(entry.task)
+        if ended:
+            log.warning("leftover_programs_ended", task=entry.task, count=ended)
+        if entry.state is State.ACCEPTED or entry.repeatable:
+            try:
+                verified = verify_standing(journal.envelope_of(entry), self._believed())
+            except SteadError as error:
+                self._keep_end(entry.order, rejected(entry.task, error, clock.now()))
+            else:
+                self._begin(verified.order, verified.envelope, entry.task)
+            return
+        self._tell_output(entry)
+        self._keep_end(
+            entry.order,
+            Outcome(
+                entry.task,
+                OutcomeState.INDETERMINATE,
+                code=Code.INTERNAL,
+                message="the agent was stopped while this was executed; how far it came is not "
+                "known, and it is not repeated by itself",
+                started_at=entry.started_at,
+                ended_at=clock.now(),
+            ),
+        )
+
+    def _tell_output(self, entry: Entry) -> None:
+        """Tell what an earlier agent had kept of a task's output."""
+        if entry.started_at is None:
+            return
+        try:
+            spool = Spool(self._home.output, entry.task)
+        except SteadError as error:
+            log.warning("output_not_told", task=entry.task, reason=str(error))
+            return
+        self._telling.started(entry.task, entry.started_at, spool)
+
+    def offered(self, task: TaskId, envelope: bytes) -> None:
+        """Decide what becomes of a task on offer. Whatever goes wrong is its outcome."""
+        now = clock.now()
+        try:
+            check_id("ts", task)
+        except InvalidError:
+            log.warning("offer_ignored", reason="its task id is none")
+            return
+        problem = self.problem
+        if problem is not None:
+            # Whether it was executed before is not known, so "rejected" could be untrue.
+            state = OutcomeState.INDETERMINATE
+            unknown = Outcome(task, state, problem.code, str(problem), ended_at=now)
+            self._telling.rejected(unknown)
+            return
+        assert isinstance(self._journal, Journal)
+        known = self._journal.of_task(task)
+        if known is not None:
+            self._offered_again(known)
+            return
+        if self._stopping:
+            return
+        try:
+            verified = self._verified(self._journal, envelope, now)
+            self._journal.accept(verified.order, task, verified.envelope)
+        except SteadError as error:
+            self._reject(task, error, now)
+            return
+        log.info(
+            "order_accepted",
+            task=task,
+            order=verified.order.id,
+            action=name_of(verified.order.action),
+            operator=verified.signer,
+        )
+        self._begin(verified.order, verified.envelope, task)
+
+    def _verified(self, journal: Journal, envelope: bytes, now: datetime) -> Verified:
+        def executed_as(order: OrderId) -> TaskId | None:
+            entry = journal.of_order(order)
+            return None if entry is None else entry.task
+
+        verified = verify(
+            envelope,
+            self._believed(),
+            now=now,
+            latest_seen=journal.latest_seen,
+            executed_as=executed_as,
+        )
+        # What an operator signed is later than when it was signed, whatever the clock says.
+        journal.saw(verified.order.issued_at)
+        return verified
+
+    def _reject(self, task: TaskId, error: SteadError, now: datetime) -> None:
+        if self.problem is not None:
+            # It may stand in the journal or not: the next start decides, and tells.
+            log.warning("journal_failed", task=task, reason=str(error))
+            return
+        log.warning("order_rejected", task=task, code=error.code, reason=str(error))
+        self._telling.rejected(rejected(task, error, now))
+
+    def _offered_again(self, entry: Entry) -> None:
+        if entry.state in (State.ENDED, State.ACKNOWLEDGED):
+            self._tell_end(entry)
+
+    def _tell_end(self, entry: Entry) -> None:
+        assert isinstance(self._journal, Journal)
+        journal = self._journal
+        self._telling.ended(entry.task, lambda: journal.outcome_of(entry))
+
+    def acknowledged(self, task: TaskId) -> None:
+        """The controller has a task's outcome."""
+        if self.problem is not None:
+            return
+        assert isinstance(self._journal, Journal)
+        entry = self._journal.of_task(task)
+        if entry is None or entry.state not in (State.ENDED, State.ACKNOWLEDGED):
+            return
+        spool = self._telling.acknowledged(task)
+        if spool is not None:
+            spool.remove()
+        if entry.state is State.ENDED:
+            try:
+                self._journal.acknowledge(entry.order)
+            except JournalError as error:
+                log.warning("journal_not_written", reason=str(error))
+
+    def _begin(self, order: Order, envelope: Envelope, task: TaskId) -> None:
+        work = asyncio.create_task(self._guarded(order, envelope, task), name=task)
+        self._running[task] = work
+        work.add_done_callback(lambda _: self._running.pop(task, None))
+
+    async def _guarded(self, order: Order, envelope: Envelope, task: TaskId) -> None:
+        try:
+            await self._see_through(order, envelope, task)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not cost the outcome
+            log.warning("task_failed_unexpectedly", task=task, error=repr(error))
+            outcome = Outcome(
+                task,
+                OutcomeState.INDETERMINATE,
+                code=Code.INTERNAL,
+                message=f"the agent failed while it executed this: {error!r}",
+                ended_at=clock.now(),
+            )
+            await self._ended(order.id, outcome)
+
+    async def _see_through(self, order: Order, envelope: Envelope, task: TaskId) -> None:
+        assert isinstance(self._journal, Journal)
+        wait = (order.not_before - clock.now()).total_seconds()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        async with self._turns.turn(order.action):
+            now = clock.now()
+            if max(now, self._journal.latest_seen) > order.deliver_by:
+                late = SteadError(
+                    f"its turn came after {order.deliver_by:%Y-%m-%d %H:%M:%S}Z, its last time "
+                    "for a start",
+                    code=Code.EXPIRED,
+                )
+                await self._ended(order.id, rejected(task, late, now))
+                return
+            try:
+                self._journal.start(order.id, now)
+            except JournalError as error:
+                log.warning("order_not_started", task=task, reason=str(error))
+                if self.problem is None:
+                    await self._ended(order.id, rejected(task, error, now))
+                return
+            outcome = await self._executed(order, envelope, task, now)
+        await self._ended(order.id, outcome)
+
+    async def _executed(
+        self, order: Order, envelope: Envelope, task: TaskId, now: datetime
+    ) -> Outcome:
+        try:
+            spool = Spool(self._home.output, task)
+        except SteadError as error:
+            return rejected(task, error, now)
+        self._telling.started(task, now, spool)
+        if isinstance(order.action, SetBackup):
+            try:
+                outcome = set_backup(self._home, task, order.action, envelope, now=now)
+            except SteadError as error:
+                outcome = Outcome(task, OutcomeState.FAILED, error.code, str(error))
+        else:
+            spool.on_append = self._telling.printed
+            outcome = await self._executor.execute(
+                task, order.action, limit=order.timeout, spool=spool
+            )
+        return dataclasses.replace(
+            outcome, started_at=now, ended_at=clock.now(), output_truncated=spool.truncated
+        )
+
+    async def _ended(self, order: OrderId, outcome: Outcome) -> None:
+        while not self._keep_end(order, outcome):
+            if self.problem is not None:
+                return  # the next start finds an order that was begun, and says so
+            await asyncio.sleep(JOURNAL_RETRY_S)
+
+    def _keep_end(self, order: OrderId, outcome: Outcome) -> bool:
+        assert isinstance(self._journal, Journal)
+        try:
+            self._journal.end(order, outcome)
+        except JournalError as error:
+            log.warning("outcome_not_kept", task=outcome.task, reason=str(error))
+            return False
+        log.info("task_ended", task=outcome.task, state=outcome.state, code=outcome.code)
+        entry = self._journal.of_order(order)
+        assert entry is not None
+        self._tell_end(entry)
+        return True
+
+    async def stop(self, patience: timedelta) -> None:
+        """Take no more tasks, and give those that run a moment to end.
+
+        What does not end is killed and settled at the next start.
+        """
+        self._stopping = True
+        work = set(self._running.values())
+        if work:
+            await asyncio.wait(work, timeout=patience.total_seconds())
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+
+    def prune(self) -> int:
+        """Forget orders that can matter no more; returns how many."""
+        if self.problem is not None:
+            return 0
+        assert isinstance(self._journal, Journal)
+        return self._journal.prune(clock.now())

@@ -1,0 +1,384 @@
+"""The journal of orders: what makes a machine execute each at most once.
+
+An append-only file. A record is a line: CRC-32 of the text in 8 hexadecimal digits, a
+blank, JSON. A record is durable before what it announces begins, so an order that was
+begun is known after any crash. A last line that was cut short announces nothing that
+began and is dropped; any other damage means that nobody can tell what was executed,
+and the journal then refuses everything.
+
+What is kept in memory of an order is where its records lie, not the records.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from agent.host.files import sync_directory, write_atomically
+from protocol.codec import decode_envelope, encode_envelope, from_ms, to_ms
+from protocol.errors import Code, SteadError
+from protocol.ids import OrderId, TaskId
+from protocol.order import Envelope, Order
+from protocol.outcome import Outcome
+
+KEPT = timedelta(days=30)
+"""How long after its last time for delivery an order is remembered."""
+
+SEEN_STEP = timedelta(minutes=10)
+"""The latest time that was believed is kept this exactly."""
+
+_CRC_DIGITS = 8
+
+
+class JournalError(SteadError):
+    """The journal cannot be read or written, so nothing may be executed."""
+
+    code = Code.DATABASE_DAMAGED
+
+
+class State(StrEnum):
+    """How far an order has come."""
+
+    ACCEPTED = "accepted"
+    STARTED = "started"
+    ENDED = "ended"
+    ACKNOWLEDGED = "acknowledged"
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind"):
+    """One line."""
+
+
+class Opened(Record, frozen=True, tag="journal"):
+    """The first line."""
+
+    revision: int = 1
+
+
+class Accepted(Record, frozen=True, tag="accepted"):
+    """An order will be executed. The envelope is dropped when it has been."""
+
+    order: str
+    task: str
+    deliver_by_ms: int
+    repeatable: bool = False
+    envelope: bytes = b""
+
+
+class Started(Record, frozen=True, tag="started"):
+    """Execution is about to begin."""
+
+    order: str
+    at_ms: int
+
+
+class Ended(Record, frozen=True, tag="ended"):
+    """How it ended."""
+
+    order: str
+    outcome: Outcome
+
+
+class Acknowledged(Record, frozen=True, tag="acknowledged"):
+    """The controller has the outcome."""
+
+    order: str
+
+
+class Seen(Record, frozen=True, tag="seen"):
+    """The latest time that was believed."""
+
+    at_ms: int
+
+
+Line = Opened | Accepted | Started | Ended | Acknowledged | Seen
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known of one order. Places are offset and length in the file."""
+
+    order: OrderId
+    task: TaskId
+    deliver_by: datetime
+    repeatable: bool
+    state: State
+    accepted_place: tuple[int, int]
+    started_at: datetime | None = None
+    outcome_place: tuple[int, int] | None = None
+
+
+def encode_line(record: Line) -> bytes:
+    """A record as it stands in the file."""
+    text = msgspec.json.encode(record)
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def decode_line(line: bytes) -> Line:
+    """Read a record; `ValueError` when it is damaged."""
+    text = line[_CRC_DIGITS + 1 : -1]
+    if line[-1:] != b"\n" or line[: _CRC_DIGITS + 1] != b"%08x " % zlib.crc32(text):
+        raise ValueError("its checksum does not fit")
+    return msgspec.json.decode(text, type=Line)  # type: ignore[no-any-return]
+
+
+def new_journal() -> bytes:
+    """The content of a journal in which nothing has happened."""
+    return encode_line(Opened())
+
+
+class Journal:
+    """See the module. One process at a time; not safe for threads."""
+
+    def __init__(self, path: Path, *, step: Callable[[str], None] = lambda _: None) -> None:
+        """Read the journal; `JournalError` when it is missing or damaged.
+
+        `step` is told the name of every step just after it, for tests that stop there.
+        """
+        self._path = path
+        self._step = step
+        self._entries: dict[OrderId, Entry] = {}
+        self._tasks: dict[TaskId, OrderId] = {}
+        self._broken: str | None = None
+        self.latest_seen = from_ms(0)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except OSError as error:
+            raise JournalError(
+                f"the journal {path} cannot be opened ({error.strerror}), so nobody can tell "
+                "which orders were executed; nothing will be. Put it back, or run "
+                "`stead-agent enroll --force` to begin as a new machine"
+            ) from error
+        try:
+            self._size = self._read()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+    def _read(self) -> int:
+        offset = 0
+        with self._path.open("rb") as file:
+            for line in file:
+                try:
+                    record = decode_line(line)
+                except (ValueError, msgspec.DecodeError) as error:
+                    rest = file.read(1)
+                    # A line cut short by a crash is the last one, without its end, or with
+                    # blocks that were never written.
+                    if not rest and offset and (line[-1:] != b"\n" or b"\0" in line):
+                        os.ftruncate(self._file, offset)
+                        os.fsync(self._file)
+                        return offset
+                    raise self._damaged(offset, str(error)) from error
+                if not isinstance(record, Opened) and not offset:
+                    raise self._damaged(offset, "it does not begin as a journal does")
+                self._apply(record, (offset, len(line)))
+                offset += len(line)
+        if not offset:
+            raise self._damaged(offset, "it is empty")
+        return offset
+
+    def _damaged(self, offset: int, why: str) -> JournalError:
+        return JournalError(
+            f"the journal {self._path} is damaged at byte {offset} ({why}), so nobody can tell "
+            "which orders were executed; nothing will be. Keep a copy, then run "
+            "`stead-agent enroll --force` to begin as a new machine"
+        )
+
+    def _apply(self, record: Line, place: tuple[int, int]) -> None:
+        match record:
+            case Accepted():
+                entry = Entry(
+                    OrderId(record.order),
+                    TaskId(record.task),
+                    from_ms(record.deliver_by_ms),
+                    record.repeatable,
+                    State.ACCEPTED,
+                    place,
+                )
+                self._entries[entry.order] = entry
+                self._tasks[entry.task] = entry.order
+            case Started():
+                entry = self._of(record.order, place)
+                entry.state, entry.started_at = State.STARTED, from_ms(record.at_ms)
+            case Ended():
+                entry = self._of(record.order, place)
+                entry.state, entry.outcome_place = State.ENDED, place
+            case Acknowledged():
+                self._of(record.order, place).state = State.ACKNOWLEDGED
+            case Seen():
+                self.latest_seen = max(self.latest_seen, from_ms(record.at_ms))
+            case Opened():
+                if record.revision != 1:
+                    raise self._damaged(place[0], "it was written by a later release")
+
+    def _of(self, order: str, place: tuple[int, int]) -> Entry:
+        entry = self._entries.get(OrderId(order))
+        if entry is None:
+            raise self._damaged(place[0], "it speaks of an order that it does not have")
+        return entry
+
+    def _append(self, record: Line, *, durable: bool = True) -> None:
+        """Write one record. When that fails the journal is as before, or refuses from then on."""
+        self.check()
+        line = encode_line(record)
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            self._step("written")
+        except OSError as error:
+            self._take_back(error)
+            raise JournalError(
+                f"the journal {self._path} cannot be written ({error.strerror}); free some "
+                "space, the order was not executed",
+                code=Code.STORE_FULL,
+            ) from error
+        if durable:
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                # What of it is on the disk is not known, not even after a second fsync.
+                self._broken = f"fsync of {self._path} failed: {error.strerror}"
+                raise JournalError(f"{self._broken}; look at the disk, then restart") from error
+            self._step("synced")
+        self._apply(record, (self._size, len(line)))
+        self._size += len(line)
+
+    def _take_back(self, cause: OSError) -> None:
+        try:
+            os.ftruncate(self._file, self._size)
+            os.fsync(self._file)
+        except OSError:
+            self._broken = f"writing {self._path} failed half way: {cause.strerror}"
+
+    def check(self) -> None:
+        """Raise `JournalError` when the journal can no longer be relied on."""
+        if self._broken:
+            raise JournalError(f"{self._broken}; look at the disk, then restart the agent")
+
+    def of_task(self, task: TaskId) -> Entry | None:
+        """The entry behind a task."""
+        order = self._tasks.get(task)
+        return None if order is None else self._entries[order]
+
+    def of_order(self, order: OrderId) -> Entry | None:
+        """The entry of an order."""
+        return self._entries.get(order)
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, oldest first."""
+        return iter(list(self._entries.values()))
+
+    def accept(self, order: Order, task: TaskId, envelope: Envelope) -> None:
+        """Promise to execute an order; durable on return."""
+        self._append(
+            Accepted(
+                order.id,
+                task,
+                to_ms(order.deliver_by),
+                order.repeatable,
+                encode_envelope(envelope),
+            )
+        )
+
+    def start(self, order: OrderId, at: datetime) -> None:
+        """Say that execution begins now; durable on return."""
+        self._append(Started(order, to_ms(at)))
+
+    def end(self, order: OrderId, outcome: Outcome) -> None:
+        """Keep the outcome; durable on return."""
+        self._append(Ended(order, outcome))
+
+    def acknowledge(self, order: OrderId) -> None:
+        """Note that the controller has the outcome. When that is lost, it is only told again."""
+        self._append(Acknowledged(order), durable=False)
+
+    def saw(self, at: datetime) -> None:
+        """Remember a time that was believed, so that a clock set back revives no order."""
+        if at >= self.latest_seen + SEEN_STEP:
+            self._append(Seen(to_ms(at)))
+
+    def outcome_of(self, entry: Entry) -> Outcome:
+        """The stored outcome of an order that has ended."""
+        assert entry.outcome_place is not None
+        record = self._at(entry.outcome_place)
+        assert isinstance(record, Ended)
+        return record.outcome
+
+    def envelope_of(self, entry: Entry) -> Envelope:
+        """The envelope of an order that has not ended."""
+        record = self._at(entry.accepted_place)
+        assert isinstance(record, Accepted)
+        return decode_envelope(record.envelope)
+
+    def _at(self, place: tuple[int, int]) -> Line:
+        offset, length = place
+        try:
+            return decode_line(os.pread(self._file, length, offset))
+        except (ValueError, msgspec.DecodeError) as error:
+            raise self._damaged(offset, str(error)) from error
+
+    def prune(self, now: datetime) -> int:
+        """Forget what can matter no more, by writing the file anew; returns how many orders.
+
+        An order goes when its outcome is acknowledged and its last time for delivery is
+        `KEPT` ago: offered again, it is refused as expired.
+        """
+        self.check()
+        gone = [
+            entry.order
+            for entry in self._entries.values()
+            if entry.state is State.ACKNOWLEDGED and now > entry.deliver_by + KEPT
+        ]
+        kept = [entry for entry in self._entries.values() if entry.order not in set(gone)]
+        write_atomically(self._path, b"".join(self._lines(kept)))
+        self._step("replaced")
+        os.close(self._file)
+        self._entries, self._tasks = {}, {}
+        self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        self._size = self._read()
+        sync_directory(self._path.parent)
+        return len(gone)
+
+    def _lines(self, kept: list[Entry]) -> Iterator[bytes]:
+        yield new_journal()
+        yield encode_line(Seen(to_ms(self.latest_seen)))
+        for entry in kept:
+            accepted = self._at(entry.accepted_place)
+            if entry.outcome_place is not None:
+                accepted = msgspec.structs.replace(accepted, envelope=b"")
+            yield encode_line(accepted)
+            if entry.started_at is not None:
+                yield encode_line(Started(entry.order, to_ms(entry.started_at)))
+            if entry.outcome_place is not None:
+                yield encode_line(self._at(entry.outcome_place))
+            if entry.state is State.ACKNOWLEDGED:
+                yield encode_line(Acknowledged(entry.order))
+
+
+def find_damage(path: Path) -> JournalError | None:
+    """Look through a journal that a running agent may be writing, and change nothing."""
+    offset = 0
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                decode_line(line)
+                offset += len(line)
+    except (ValueError, msgspec.DecodeError) as error:
+        if path.stat().st_size > offset + len(line) or not offset or line[-1:] == b"\n":
+            return JournalError(f"{path} is damaged at byte {offset}: {error}")
+    except OSError as error:
+        return JournalError(f"{path} cannot be read: {error.strerror}")
+    return None if offset else JournalError(f"{path} is empty")

@@ -1,0 +1,137 @@
+"""The backup set: a standing order, kept with its signatures and run by the agent itself.
+
+Before each run the order is verified again, so that whoever can write the file cannot
+have other paths backed up, and a machine whose settings have come to deny it stops.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from agent.config import AgentHome
+from agent.host.files import read_if_there, write_atomically
+from agent.tasks.schedule import begin_of, is_due, period_of, slot_of
+from agent.tasks.verify import Believed, verify_standing
+from protocol.action import RunBackup, SetBackup
+from protocol.codec import decode_envelope, encode_envelope
+from protocol.errors import Code, DeniedError, InvalidError, NotFoundError, SteadError
+from protocol.ids import MachineId, TaskId
+from protocol.order import Envelope
+from protocol.outcome import Outcome, OutcomeState
+
+
+class KeptSet(msgspec.Struct, frozen=True):
+    """The file `backup.set`. The paths are here for others to read; the envelope counts."""
+
+    paths: tuple[bytes, ...]
+    schedule: str
+    set_at: datetime
+    envelope: bytes
+
+
+class LastRun(msgspec.Struct, frozen=True):
+    """The file `backup.runs`: when the set was last run, and how that ended."""
+
+    at: datetime
+    state: str
+    reason: str = ""
+
+
+def load_set(home: AgentHome) -> KeptSet | None:
+    """The backup set; None when there is none. Raises `InvalidError` when it is damaged."""
+    data = read_if_there(home.backup_set)
+    if data is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(data, type=KeptSet)
+    except msgspec.DecodeError as error:
+        raise InvalidError(
+            f"the backup set in {home.backup_set} is damaged: {error}; order it again with "
+            "`stead backup set`"
+        ) from error
+
+
+def set_backup(
+    home: AgentHome, task: TaskId, action: SetBackup, envelope: Envelope, *, now: datetime
+) -> Outcome:
+    """Replace the backup set by a verified order's."""
+    period_of(action.schedule)
+    wrong = [path for path in action.paths if not path.startswith(b"/") or b"\0" in path]
+    if wrong:
+        shown = wrong[0][:200].decode(errors="backslashreplace")
+        raise InvalidError(f"{shown!r} is not an absolute path")
+    kept = KeptSet(action.paths, action.schedule, now, encode_envelope(envelope))
+    write_atomically(home.backup_set, msgspec.msgpack.encode(kept))
+    result = {
+        "paths": [path.decode(errors="backslashreplace") for path in action.paths],
+        "schedule": action.schedule,
+    }
+    return Outcome(task, OutcomeState.SUCCEEDED, result=msgspec.json.encode(result))
+
+
+def verified_set(home: AgentHome, believed: Believed) -> SetBackup:
+    """The backup set as an operator signed it.
+
+    Raises NOT_FOUND when there is none, and `SteadError` when it may not be run.
+    """
+    kept = load_set(home)
+    if kept is None:
+        raise NotFoundError("this machine has no backup set; order one with `stead backup set`")
+    action = verify_standing(decode_envelope(kept.envelope), believed).order.action
+    if not isinstance(action, SetBackup):
+        raise SteadError("the order behind the backup set is another one", code=Code.BAD_SIGNATURE)
+    if "run_backup" in believed.deny:
+        raise DeniedError("this machine's own settings do not allow run_backup")
+    if not action.paths:
+        raise NotFoundError("this machine's backup set is empty; order another one")
+    return action
+
+
+def due_backup(home: AgentHome, believed: Believed, *, now: datetime) -> RunBackup | None:
+    """The backup that is to be made now, if one is.
+
+    Raises `SteadError` when there is a set that may not be run.
+    """
+    kept = load_set(home)
+    if kept is None or not kept.paths:
+        return None
+    action = verified_set(home, believed)
+    period = period_of(action.schedule)
+    if period is None:
+        return None
+    if not is_due(now, last_begun(home, kept), believed.identity.machine, period):
+        return None
+    return RunBackup(action.paths)
+
+
+def last_begun(home: AgentHome, kept: KeptSet) -> datetime:
+    """When the set was last run, or when it was set if that was later."""
+    run = last_run(home)
+    return kept.set_at if run is None else max(run.at, kept.set_at)
+
+
+def last_run(home: AgentHome) -> LastRun | None:
+    """The last run by itself; None when there was none."""
+    data = read_if_there(home.backup_runs)
+    try:
+        return None if data is None else msgspec.json.decode(data, type=LastRun)
+    except msgspec.DecodeError:
+        return None  # a run too many does no harm
+
+
+def note_run(home: AgentHome, run: LastRun) -> None:
+    """Keep when the set was last run."""
+    write_atomically(home.backup_runs, msgspec.json.encode(run))
+
+
+def next_run(home: AgentHome, machine: MachineId, *, now: datetime) -> datetime | None:
+    """When the set will be run by itself; None when it will not be."""
+    kept = load_set(home)
+    period = None if kept is None else period_of(kept.schedule)
+    if kept is None or period is None:
+        return None
+    if is_due(now, last_begun(home, kept), machine, period):
+        return now
+    return begin_of(slot_of(now, machine, period) + 1, machine, period)

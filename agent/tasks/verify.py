@@ -1,0 +1,144 @@
+"""Decide what becomes of an offered task: the only way in for an order.
+
+Pure. The controller that brings an order is not trusted: whatever it says, an order
+counts when an operator of this installation signed these very bytes for this machine,
+now, and this machine's own administrator has not ruled its action out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from protocol.action import NAMES, name_of
+from protocol.codec import decode_envelope, decode_order
+from protocol.errors import Code, InvalidError
+from protocol.identity import MachineIdentity, OperatorIdentity
+from protocol.ids import OrderId, TaskId
+from protocol.order import (
+    CLOCK_TOLERANCE,
+    Envelope,
+    Order,
+    OrderRejectedError,
+    check_acceptable,
+    signer_of,
+)
+
+MAX_ENVELOPE_BYTES = 2 * 1024 * 1024
+MAX_SIGNATURES = 8
+_KNOWN_ACTIONS = frozenset(NAMES.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """An order that this machine is to execute, and who signed it."""
+
+    order: Order
+    envelope: Envelope
+    signer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """What a machine judges orders by. `deny` are names of actions."""
+
+    root: x509.Certificate
+    identity: MachineIdentity
+    deny: Collection[str] = ()
+
+
+def verify(
+    data: bytes,
+    believed: Believed,
+    *,
+    now: datetime,
+    latest_seen: datetime,
+    executed_as: Callable[[OrderId], TaskId | None],
+) -> Verified:
+    """Return the order in a serialized envelope, or raise `SteadError` with the reason.
+
+    `executed_as` is the journal's word: the task as which an order came before.
+    """
+    if len(data) > MAX_ENVELOPE_BYTES:
+        raise InvalidError(f"an envelope has at most {MAX_ENVELOPE_BYTES} bytes")
+    envelope = decode_envelope(data)
+    # A clock that was set back must not bring an operator's old certificate to life either.
+    order, signer = _signed(envelope, believed.root, max(now, latest_seen))
+    check_acceptable(
+        order,
+        signer,
+        tenant=believed.identity.tenant,
+        machine=believed.identity.machine,
+        now=now,
+        latest_seen=latest_seen,
+    )
+    before = executed_as(order.id)
+    if before is not None:
+        raise OrderRejectedError(
+            f"the order came before, as task {before}, and is not executed twice",
+            code=Code.REPLAYED,
+        )
+    check_denied(order, believed)
+    return Verified(order, envelope, signer.name)
+
+
+def verify_standing(envelope: Envelope, believed: Believed) -> Verified:
+    """Check again an order that goes on after it was accepted, before it acts once more.
+
+    It was accepted in time, so times are not looked at again: the signer is believed
+    as of when the order was signed.
+    """
+    read = decode_order(envelope.order)
+    order, signer = _signed(envelope, believed.root, read.issued_at)
+    check_acceptable(
+        order,
+        signer,
+        tenant=believed.identity.tenant,
+        machine=believed.identity.machine,
+        now=order.issued_at,
+        latest_seen=order.issued_at,
+    )
+    check_denied(order, believed)
+    return Verified(order, envelope, signer.name)
+
+
+def _signed(
+    envelope: Envelope, root: x509.Certificate, at: datetime
+) -> tuple[Order, OperatorIdentity]:
+    if len(envelope.signatures) > MAX_SIGNATURES:
+        raise InvalidError(f"an order has at most {MAX_SIGNATURES} signatures")
+    signer = signer_of(envelope, root=root, now=at)
+    return decode_order(envelope.order), signer
+
+
+def check_denied(order: Order, believed: Believed) -> None:
+    """Raise DENIED when this machine's own settings rule the action out."""
+    check_deny_list(believed)
+    name = name_of(order.action)
+    if name in believed.deny:
+        raise OrderRejectedError(
+            f"this machine's own settings do not allow {name}; its administrator can change "
+            "`deny` in agent.toml"
+        )
+
+
+def check_deny_list(believed: Believed) -> None:
+    """Raise DENIED when `deny` names what is no action: a misspelt ceiling is no missing one."""
+    unknown = sorted(set(believed.deny) - _KNOWN_ACTIONS)
+    if unknown:
+        raise OrderRejectedError(
+            f"this machine's settings deny {unknown[0][:80]!r}, which is no action; correct "
+            f"`deny` in agent.toml, which knows: {', '.join(sorted(_KNOWN_ACTIONS))}"
+        )
+
+
+def believable_time(own: datetime, theirs: datetime) -> datetime | None:
+    """The time to remember as seen: this machine's clock, when the controller's agrees.
+
+    A clock that ran ahead for a while must not make every later order look expired,
+    and a controller alone must not be able to say what time it is.
+    """
+    return own if abs(own - theirs) <= CLOCK_TOLERANCE else None

@@ -1,0 +1,124 @@
+"""The worker: one action in a short-lived process of its own.
+
+The agent starts `stead-agent work`, writes a request on a line of the worker's
+standard input and keeps that open. The worker answers with JSON lines on its standard
+output, progress first and the result last. When its standard input ends, the agent is
+gone, and the worker ends itself with everything it started.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from agent.actions.action import ActionResult, Workplace
+from agent.config import AgentHome
+from agent.host.process import end_group, end_marked
+from protocol.action import ACTIONS, Action, name_of
+from protocol.errors import Code, SteadError
+from protocol.ids import MachineId, TaskId, TenantId
+from protocol.outcome import OutcomeState
+
+MAX_RESULT_BYTES = 8 * 1024 * 1024
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a worker is to do. `fields` is the action's record."""
+
+    home: str
+    tenant: str
+    machine: str
+    task: str
+    action: str
+    fields: msgspec.Raw
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line that a worker prints: progress, or the result."""
+
+    progress: dict[str, Any] | None = None
+    result: ActionResult | None = None
+
+
+def worker_argv() -> tuple[str, ...]:
+    """How this very program is started again as a worker."""
+    if getattr(sys, "frozen", False):
+        return (sys.executable, "work")
+    return (sys.executable, "-m", "agent.cli", "work")
+
+
+def encode_request(
+    home: AgentHome, tenant: TenantId, machine: MachineId, task: TaskId, action: Action
+) -> bytes:
+    """The line that tells a worker what to do."""
+    fields = msgspec.Raw(msgspec.json.encode(action))
+    request = Request(str(home.path), tenant, machine, task, name_of(action), fields)
+    return msgspec.json.encode(request) + b"\n"
+
+
+def work() -> None:
+    """Be a worker."""
+    # What a library prints by itself must not be taken for an answer.
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
+    action = msgspec.json.decode(request.fields, type=ACTIONS[request.action])
+    threading.Thread(target=_end_with_agent, args=(request.task,), daemon=True).start()
+
+    def progress(said: Mapping[str, Any]) -> None:
+        _say(answers, Answer(progress=dict(said)))
+
+    _say(answers, Answer(result=_execute(request, action, progress)))
+
+
+def _say(answers: IO[bytes], answer: Answer) -> None:
+    answers.write(msgspec.json.encode(answer) + b"\n")
+
+
+def _execute(request: Request, action: Action, progress: Any) -> ActionResult:
+    from agent.actions.registry import execute
+
+    try:
+        place = _workplace(request, progress)
+        result = execute(action, place)
+    except SteadError as error:
+        state = OutcomeState.TIMED_OUT if error.code is Code.TIMED_OUT else OutcomeState.FAILED
+        return ActionResult(state, code=error.code, message=str(error))
+    if len(result.result) > MAX_RESULT_BYTES:
+        return ActionResult(
+            OutcomeState.FAILED,
+            code=Code.LIMIT,
+            message=f"the result has more than {MAX_RESULT_BYTES} bytes; ask for less at once",
+        )
+    return result
+
+
+def _workplace(request: Request, progress: Any) -> Workplace:
+    home = AgentHome(Path(request.home))
+
+    def channel() -> Any:
+        from agent.link.identity import load_identity, open_channel
+
+        return open_channel(load_identity(home))
+
+    return Workplace(
+        home=home,
+        tenant=TenantId(request.tenant),
+        machine=MachineId(request.machine),
+        task=TaskId(request.task),
+        channel=channel,
+        progress=progress,
+    )
+
+
+def _end_with_agent(task: str) -> None:
+    sys.stdin.buffer.read()
+    end_marked(task)
+    end_group(os.getpid())
+    os._exit(1)

@@ -1,0 +1,181 @@
+"""A real agent and a real controller: enrollment, link, orders, inventory."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from protocol.action import Action, CollectInventory, RunProgram, SetBackup, TakeSnapshot
+from protocol.order import Order
+from tests.integration.agent_process import AgentProcess, ended_job, printed, token_text
+from tests.integration.conftest import Installation
+from tests.integration.test_link import enveloped, order_for, submit
+
+
+@pytest.fixture
+async def agent(installation: Installation, tmp_path: Path) -> AsyncIterator[AgentProcess]:
+    """An enrolled agent that runs and is connected."""
+    running = AgentProcess(tmp_path / "machine")
+    tenant = await installation.add_tenant()
+    await running.enroll(await token_text(installation, tenant))
+    await running.start()
+    await running.until_status(link="connected")
+    yield running
+    if running.alive:
+        await running.stop()
+
+
+def order_to(agent: AgentProcess, action: Action, **changes: object) -> Order:
+    identity = agent.identity
+    order = order_for(identity.tenant, action=action)
+    return replace(order, machines=(identity.machine,), **changes)  # type: ignore[arg-type]
+
+
+async def test_a_program_runs_and_its_output_exit_code_and_times_come_back(
+    installation: Installation, agent: AgentProcess
+) -> None:
+    action = RunProgram(
+        ("sh", "-c", "echo out; echo err >&2; cat; echo $GREETING; pwd; exit 3"),
+        stdin=b"given\n",
+        environment={"GREETING": "hello"},
+        directory="/usr",
+    )
+    job = await submit(installation, enveloped(installation, order_to(agent, action)))
+    answer = await ended_job(installation, job.job_id)
+    [task] = answer.job.tasks
+    assert (task.state, task.exit_code) == ("failed", 3)
+    assert printed(answer) == b"out\ngiven\nhello\n/usr\n"
+    assert printed(answer, stream=2) == b"err\n"
+    assert 0 < task.started_at_ms <= task.ended_at_ms
+
+
+async def test_a_program_that_is_not_there_is_a_failure_with_the_reason(
+    installation: Installation, agent: AgentProcess
+) -> None:
+    order = order_to(agent, RunProgram(("no-such-program",)))
+    job = await submit(installation, enveloped(installation, order))
+    [task] = (await ended_job(installation, job.job_id)).job.tasks
+    assert task.state == "failed"
+    assert "cannot start no-such-program" in task.message
+
+
+async def test_a_program_that_takes_too_long_is_ended_with_its_children(
+    installation: Installation, agent: AgentProcess, tmp_path: Path
+) -> None:
+    marker = tmp_path / "alive"
+    script = f"(while :; do date +%N > {marker}; sleep 0.05; done) & echo begun; wait"
+    order = order_to(agent, RunProgram(("sh", "-c", script)), timeout=timedelta(seconds=1))
+    job = await submit(installation, enveloped(installation, order))
+    answer = await ended_job(installation, job.job_id)
+    assert answer.job.tasks[0].state == "timed_out"
+    assert printed(answer) == b"begun\n"
+    marker.unlink()
+    # A second job ends long after the child would have written again.
+    later = order_to(agent, RunProgram(("sleep", "0.3")))
+    job = await submit(installation, enveloped(installation, later))
+    await ended_job(installation, job.job_id)
+    assert not marker.exists()
+
+
+async def test_inventory_is_reported_on_order_and_its_root_is_told(
+    installation: Installation, agent: AgentProcess
+) -> None:
+    order = order_to(agent, CollectInventory())
+    job = await submit(installation, enveloped(installation, order))
+    [task] = (await ended_job(installation, job.job_id)).job.tasks
+    assert task.state in {"succeeded", "partial"}, task.message
+    result = json.loads(task.result)
+    assert len(result["root"]) == 64
+    assert result["seconds"] < 10
+
+
+async def test_a_snapshot_has_live_figures(installation: Installation, agent: AgentProcess) -> None:
+    job = await submit(installation, enveloped(installation, order_to(agent, TakeSnapshot())))
+    [task] = (await ended_job(installation, job.job_id)).job.tasks
+    assert task.state in {"succeeded", "partial"}, task.message
+    assert json.loads(task.result)["live"]["memory"]["total_bytes"] > 0
+
+
+async def test_a_backup_set_is_kept_with_its_signed_order(
+    installation: Installation, agent: AgentProcess
+) -> None:
+    order = order_to(agent, SetBackup((b"/etc",), "daily"))
+    job = await submit(installation, enveloped(installation, order))
+    [task] = (await ended_job(installation, job.job_id)).job.tasks
+    assert task.state == "succeeded", task.message
+    code, out, _ = await agent.command("status", "--output", "json")
+    assert code == 0
+    assert json.loads(out)["backup_schedule"] == "daily"
+
+
+async def test_what_the_machines_administrator_denies_is_rejected(
+    installation: Installation, agent: AgentProcess, tmp_path: Path
+) -> None:
+    settings = agent.home.settings
+    settings.write_text(settings.read_text().replace("deny = []", 'deny = ["run_program"]'))
+    made = tmp_path / "made"
+    order = order_to(agent, RunProgram(("touch", str(made))))
+    job = await submit(installation, enveloped(installation, order))
+    [task] = (await ended_job(installation, job.job_id)).job.tasks
+    assert (task.state, task.code) == ("rejected", "denied")
+    assert not made.exists()
+
+
+async def test_an_order_given_while_the_agent_was_away_is_executed_once_when_it_returns(
+    installation: Installation, agent: AgentProcess, tmp_path: Path
+) -> None:
+    await agent.stop()
+    effects = tmp_path / "effects"
+    order = order_to(agent, RunProgram(("sh", "-c", f"echo once >> {effects}")))
+    job = await submit(installation, enveloped(installation, order))
+    await agent.start()
+    [task] = (await ended_job(installation, job.job_id)).job.tasks
+    assert task.state == "succeeded"
+    assert effects.read_text() == "once\n"
+
+
+async def test_a_task_that_ran_when_the_agent_was_killed_is_indeterminate_and_ended(
+    installation: Installation, agent: AgentProcess, tmp_path: Path
+) -> None:
+    marker = tmp_path / "alive"
+    script = f"echo begun; while :; do echo x >> {marker}; sleep 0.05; done"
+    job = await submit(
+        installation, enveloped(installation, order_to(agent, RunProgram(("sh", "-c", script))))
+    )
+    await agent.until_status(link="connected")
+    while not marker.exists():
+        await agent.until_status(link="connected")
+    await agent.stop(signal.SIGKILL)
+    await agent.start()
+    [task] = (await ended_job(installation, job.job_id)).job.tasks
+    assert task.state == "indeterminate"
+    size = marker.stat().st_size
+    order = order_to(agent, RunProgram(("sleep", "0.3")))
+    job = await submit(installation, enveloped(installation, order))
+    await ended_job(installation, job.job_id)
+    assert marker.stat().st_size == size
+
+
+async def test_output_beyond_its_bound_is_cut_and_said_so_and_the_program_goes_on(
+    installation: Installation, agent: AgentProcess
+) -> None:
+    script = "head -c 20000000 /dev/zero; echo last words >&2; exit 0"
+    order = order_to(agent, RunProgram(("sh", "-c", script)))
+    job = await submit(installation, enveloped(installation, order))
+    answer = await ended_job(installation, job.job_id)
+    assert answer.job.tasks[0].state == "succeeded"
+    assert answer.job.tasks[0].output_truncated
+
+
+async def test_a_second_agent_in_the_same_home_names_the_first(agent: AgentProcess) -> None:
+    said = await agent.until_status(link="connected")
+    code, _, err = await agent.command("run")
+    assert code == 1
+    assert f"process {said['process']}" in err
+    assert "Traceback" not in err
