@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from controller.audit.log import entries
+from controller.vault.sessions import Begun
+from protocol.errors import Code, SteadError
+from protocol.vault.chunk import ChunkId
+from tests.unit.controller_vault.world import (
+    Member,
+    World,
+    a_point,
+    an_id,
+    data_chunk,
+    tree_chunk,
+)
+
+
+async def begin(world: World, machine: Member, content: bytes = b"root") -> tuple[Begun, ChunkId]:
+    begun = await world.vault.begin(machine.identity, an_id("rp"))
+    root, stored = tree_chunk(content, [])
+    await world.send(machine, begun, [[stored]])
+    return begun, root
+
+
+async def commit(world: World, machine: Member, begun: Begun, record: bytes) -> Any:
+    return await world.vault.commit(machine.identity, begun.session.id, begun.session.fence, record)
+
+
+async def refused(world: World, machine: Member, begun: Begun, record: bytes) -> Code:
+    with pytest.raises(SteadError) as error:
+        await commit(world, machine, begun, record)
+    assert not await world.vault.list_points(machine.identity, "", 0)
+    return error.value.code
+
+
+async def test_the_same_bytes_get_the_same_answer_and_others_are_refused(world: World) -> None:
+    machine = await world.machine()
+    begun, root = await begin(world, machine)
+    record = await world.point(machine, root, begun)
+    first = await commit(world, machine, begun, record)
+    await world.restart()
+    world.clock.advance(days=30)
+    assert await commit(world, machine, begun, record) == first
+    # ECDSA draws a number: the same restore point signed again is other bytes.
+    with pytest.raises(SteadError) as error:
+        await commit(world, machine, begun, await world.point(machine, root, begun))
+    assert error.value.code is Code.ALREADY_EXISTS
+    assert len(await world.vault.list_points(machine.identity, "", 0)) == 1
+
+
+async def test_a_record_that_only_the_store_has_is_committed_by_sending_it_again(
+    world: World,
+) -> None:
+    machine = await world.machine()
+    begun, root = await begin(world, machine)
+    record = await world.point(machine, root, begun)
+    point = begun.session.id.replace("vs_", "rp_")
+    key = f"{machine.identity.tenant}/points/{machine.identity.machine}/{point}"
+    world.store.put(key, [record])
+    assert await refused(world, machine, begun, await world.point(machine, root, begun)) is (
+        Code.ALREADY_EXISTS
+    )
+    await commit(world, machine, begun, record)
+
+
+async def test_only_the_machine_itself_signs(world: World) -> None:
+    machine = await world.machine()
+    neighbour = await world.machine(machine.identity.tenant)
+    begun, root = await begin(world, machine)
+    point = a_point(machine, root, begun)
+    assert await refused(world, machine, begun, neighbour.sign(point)) is Code.BAD_SIGNATURE
+    record = bytearray(machine.sign(point))
+    record[-1] ^= 1
+    assert await refused(world, machine, begun, bytes(record)) is Code.BAD_SIGNATURE
+    assert await refused(world, machine, begun, b"\x00") is Code.INVALID
+
+
+async def test_the_record_is_of_the_sessions_point_machine_and_tenant(world: World) -> None:
+    machine = await world.machine()
+    begun, root = await begin(world, machine)
+    for other in ({"id": an_id("rp")}, {"machine": an_id("mc")}, {"tenant": an_id("tn")}):
+        record = machine.sign(a_point(machine, root, begun, **other))
+        assert await refused(world, machine, begun, record) is Code.INVALID
+
+
+async def test_the_record_follows_the_machines_newest(world: World) -> None:
+    machine = await world.machine()
+    begun, root = await begin(world, machine)
+    record = machine.sign(a_point(machine, root, begun, previous=bytes(32)))
+    assert await refused(world, machine, begun, record) is Code.PRECONDITION
+    await commit(world, machine, begun, await world.point(machine, root, begun))
+    second, root = await begin(world, machine, b"second")
+    assert second.parent_hash is not None
+    with pytest.raises(SteadError) as error:
+        await commit(world, machine, second, machine.sign(a_point(machine, root, begun)))
+    assert error.value.code is Code.INVALID
+    await commit(world, machine, second, await world.point(machine, root, second))
+
+
+async def test_the_root_is_held_and_is_a_tree(world: World) -> None:
+    machine = await world.machine()
+    begun, _ = await begin(world, machine)
+    missing, _ = tree_chunk(b"never sent", [])
+    record = await world.point(machine, missing, begun)
+    assert await refused(world, machine, begun, record) is Code.CHUNK_MISSING
+    data, stored = data_chunk(b"content")
+    await world.send(machine, begun, [[stored]])
+    record = await world.point(machine, data, begun)
+    assert await refused(world, machine, begun, record) is Code.INVALID
+
+
+async def test_a_root_of_another_tenant_is_missing(world: World) -> None:
+    machine, stranger = await world.machine(), await world.machine()
+    _, root = await begin(world, stranger)
+    begun = await world.vault.begin(machine.identity, an_id("rp"))
+    record = await world.point(machine, root, begun)
+    assert await refused(world, machine, begun, record) is Code.CHUNK_MISSING
+
+
+async def test_points_stay_in_the_order_of_their_chain_when_the_clock_steps_back(
+    world: World,
+) -> None:
+    machine = await world.machine()
+    made = []
+    for number in range(3):
+        begun, root = await begin(world, machine, b"%d" % number)
+        done = await commit(world, machine, begun, await world.point(machine, root, begun))
+        made.append(done)
+        world.clock.at -= timedelta(minutes=1)
+    listed = await world.vault.list_points(machine.identity, "", 0)
+    assert [point.id for point in listed] == [done.point for done in reversed(made)]
+    assert [p.id for p in await world.vault.list_points(machine.identity, "", 2)] == [
+        made[2].point,
+        made[1].point,
+    ]
+
+
+async def test_a_commit_is_in_the_audit_log(world: World) -> None:
+    machine = await world.machine()
+    begun, root = await begin(world, machine)
+    await commit(world, machine, begun, await world.point(machine, root, begun))
+    [entry] = await world.db.read(lambda c: entries(c, machine.identity.tenant))
+    assert (entry.event, entry.actor) == (
+        "restore_point_committed",
+        f"machine/{machine.identity.machine}",
+    )
+    assert root.hex() in entry.body
