@@ -59,9 +59,11 @@ def summaries(
 
     A machine without an inventory has none.
     """
+    other = inventories.alias()
     newest = (
-        select(func.max(inventories.c.at))
-        .where(inventories.c.machine_id == machines.c.id)
+        select(func.max(other.c.at))
+        .where(other.c.machine_id == machines.c.id)
+        .correlate(machines)
         .scalar_subquery()
     )
     condition = machines.c.tenant_id == tenant if tenant else true()

@@ -66,6 +66,8 @@ class Installation:
         self.root_issuer = Issuer(self.root, load_key(made.root.key))
         self.admin_key = load_key(made.operator.key)
         self.admin_certificate = load_certificate(made.operator.certificate)
+        if self.admin_certificate.not_valid_after_utc <= clock.now():
+            self.admin_key, self.admin_certificate = self.operator("admin", Role.ADMIN)
         self._channels: list[grpc.aio.Channel] = []
 
     @property
@@ -229,12 +231,12 @@ class Installation:
         self._channels.clear()
 
 
-async def install(home: Path) -> Installation:
-    """Make an installation below `home` and start its controller."""
+async def install(home: Path, *, age: timedelta = timedelta()) -> Installation:
+    """Make an installation below `home`, as if so long ago, and start its controller."""
     made = initialise(
         home,
         names=["127.0.0.1", "localhost"],
-        now=clock.now(),
+        now=clock.now() - age,
         listen="127.0.0.1:0",
         enroll_listen="127.0.0.1:0",
     )
