@@ -41,7 +41,14 @@ from protocol.vault.cut import BIG, Cutter
 from protocol.vault.entry import Entry, Extent
 from protocol.vault.keys import VaultSecret
 from protocol.vault.node import Root
-from protocol.vault.point import RestorePoint, Skipped, Totals, seal_root, sign_point
+from protocol.vault.point import (
+    Contents,
+    RestorePoint,
+    Skipped,
+    Totals,
+    seal_contents,
+    sign_point,
+)
 from protocol.vault.reader import TreeReader
 
 DETECTOR = "walk"
@@ -265,8 +272,9 @@ class Backup:
         skipped: SkippedList,
     ) -> bytes:
         who = self._who
-        sealed = seal_root(
-            root,
+        listed = tuple(Skipped(one.path, one.reason) for one in skipped.kept[:_LISTED])
+        sealed = seal_contents(
+            Contents(root, tuple(b"/" + path for path in self._paths), listed),
             who.secret.recovery_public,
             kind="tenant",
             tenant=who.tenant,
@@ -278,14 +286,12 @@ class Backup:
             tenant=who.tenant,
             machine=who.machine,
             started_at=started_at,
-            paths=tuple(b"/" + path for path in self._paths),
             rules=self._rules,
             detector=DETECTOR,
             scope="tenant",
             root=root.reference.id,
-            sealed_roots=(sealed,),
+            sealed=(sealed,),
             totals=totals,
-            skipped=tuple(Skipped(one.path, one.reason) for one in skipped.kept[:_LISTED]),
             previous=session.parent_hash or None,
             agent=who.release,
         )

@@ -1,5 +1,8 @@
 """The record of a restore point: made and signed by the machine, checked by everybody.
 
+What the controller must check is in the clear: ids, times, hashes, counts. What names
+files, the root, the paths and what was skipped, is sealed to those who may read it.
+
 The signature covers the encoded body as it is, so a reader of any release verifies
 first and decodes then. Whether the certificates are trusted is `protocol.identity`'s
 affair; when the point was received is noted outside, by the controller.
@@ -8,6 +11,7 @@ affair; when the point was received is noted outside, by the controller.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -45,8 +49,8 @@ class PointSignatureError(SteadError):
     code = Code.BAD_SIGNATURE
 
 
-class SealedRoot(msgspec.Struct, frozen=True):
-    """The root sealed to one recipient: `kind` is "tenant" or "machine".
+class SealedContents(msgspec.Struct, frozen=True):
+    """The contents sealed to one recipient: `kind` is "tenant" or "machine".
 
     `key` is `key_id` of the recipient's public key.
     """
@@ -77,13 +81,29 @@ class Skipped(msgspec.Struct, frozen=True):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What only a recipient reads. `paths` are absolute raw bytes; `skipped` may be cut
+    short, the point's `totals.skipped` is the whole count.
+    """
+
+    root: Root
+    paths: tuple[bytes, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+class _Sealed(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    root: bytes
+    paths: tuple[bytes, ...]
+    skipped: tuple[tuple[bytes, str], ...]
+
+
 class RestorePoint(msgspec.Struct, frozen=True, kw_only=True):
     """One backup of one machine at one time.
 
-    `paths` are absolute raw bytes. `rules`, `root` and `previous` are 32-byte hashes: of
-    the selection rules, of the root node (its chunk id), and of the body of the machine's
-    previous restore point. `scope` is the scope of deduplication, "tenant" or "machine".
-    `skipped` may be cut short; `totals.skipped` is the whole count.
+    `rules`, `root` and `previous` are 32-byte hashes: of the selection rules, of the root
+    node (its chunk id), and of the body of the machine's previous restore point. `scope`
+    is the scope of deduplication, "tenant" or "machine".
     """
 
     format: Annotated[int, Meta(ge=1, le=FORMAT)] = FORMAT
@@ -91,14 +111,12 @@ class RestorePoint(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     machine: str
     started_at: Annotated[datetime, Meta(tz=True)]
-    paths: tuple[bytes, ...]
     rules: Hash
     detector: str
     scope: str
     root: Hash
-    sealed_roots: tuple[SealedRoot, ...]
+    sealed: tuple[SealedContents, ...]
     totals: Totals
-    skipped: tuple[Skipped, ...] = ()
     previous: Hash | None = None
     agent: str
 
@@ -197,26 +215,48 @@ def key_id(recipient: PublicKey | bytes) -> bytes:
     return blake3(encoded, derive_key_context="stead vault v1 key id").digest()[:16]
 
 
-def seal_root(
-    root: Root, recipient: PublicKey | bytes, *, kind: str, tenant: str, machine: str, point: str
-) -> SealedRoot:
-    """Seal the root of a restore point to a recipient; `kind` is "tenant" or "machine"."""
-    sealed = seal_to(recipient, encode_root(root), binding("root", tenant, machine, point))
-    return SealedRoot(kind, key_id(recipient), sealed)
+def seal_contents(
+    contents: Contents,
+    recipient: PublicKey | bytes,
+    *,
+    kind: str,
+    tenant: str,
+    machine: str,
+    point: str,
+) -> SealedContents:
+    """Seal the contents of a restore point to a recipient; `kind` is "tenant" or "machine"."""
+    plain = msgspec.msgpack.encode(
+        _Sealed(
+            encode_root(contents.root),
+            contents.paths,
+            tuple((one.path, one.reason) for one in contents.skipped),
+        )
+    )
+    sealed = seal_to(recipient, plain, binding("contents", tenant, machine, point))
+    return SealedContents(kind, key_id(recipient), sealed)
 
 
-def open_root(recipient: PrivateKey, point: RestorePoint) -> Root:
-    """The root of a restore point that was sealed to this key.
+def open_contents(recipient: PrivateKey, point: RestorePoint) -> Contents:
+    """The contents of a restore point that was sealed to this key.
 
     Raises `InvalidError` when it was not, `SealedError` when it cannot be opened, and
     `InvalidError` when the root inside is not the one that the point names.
     """
     wanted = key_id(recipient.public_key())
-    for sealed in point.sealed_roots:
+    for sealed in point.sealed:
         if sealed.key == wanted:
-            context = binding("root", point.tenant, point.machine, point.id)
-            root = decode_root(open_sealed(recipient, sealed.sealed, context))
-            if root.reference.id != point.root:
+            context = binding("contents", point.tenant, point.machine, point.id)
+            contents = _contents(open_sealed(recipient, sealed.sealed, context))
+            if contents.root.reference.id != point.root:
                 raise InvalidError(f"restore point {point.id} names another root than it seals")
-            return root
+            return contents
     raise InvalidError(f"restore point {point.id} is not sealed to this key; use the recovery key")
+
+
+def _contents(plain: bytes) -> Contents:
+    try:
+        found = msgspec.msgpack.decode(plain, type=_Sealed)
+    except (ValueError, RecursionError) as error:
+        raise InvalidError(f"a restore point's contents cannot be read: {error}") from error
+    skipped = tuple(Skipped(path, reason) for path, reason in found.skipped)
+    return Contents(decode_root(found.root), found.paths, skipped)

@@ -28,7 +28,7 @@ from protocol.vault.keys import (
 from protocol.vault.leaf import LeafWriter
 from protocol.vault.node import Root, encode_extents, encode_root
 from protocol.vault.pack import PackBuilder
-from protocol.vault.point import encode_point, point_hash, seal_root, sign_point
+from protocol.vault.point import encode_point, point_hash, seal_contents, sign_point
 from protocol.vault.reader import Span
 from protocol.vault.tree import TreeBuilder
 from tests.unit.vault_format.points import (
@@ -36,6 +36,7 @@ from tests.unit.vault_format.points import (
     POINT,
     TENANT,
     certificate,
+    contents,
     machine_key,
     restore_point,
 )
@@ -221,8 +222,8 @@ def point() -> Json:
     recovery, key = SECRET.recovery_public, machine_key()
     names = {"tenant": TENANT, "machine": MACHINE}
     sealed = [
-        seal_root(root, recovery, kind="tenant", point=POINT, **names),
-        seal_root(root, key.public_key(), kind="machine", point=POINT, **names),
+        seal_contents(contents(root), recovery, kind="tenant", point=POINT, **names),
+        seal_contents(contents(root), key.public_key(), kind="machine", point=POINT, **names),
     ]
     made = restore_point(root, *sealed)
     body = encode_point(made)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 from protocol.vault.node import Root
-from protocol.vault.point import RestorePoint, SealedRoot, Skipped, Totals
+from protocol.vault.point import Contents, RestorePoint, SealedContents, Skipped, Totals
 
 TENANT = "tn_00000000000000000000000001"
 MACHINE = "mc_00000000000000000000000002"
@@ -40,20 +40,23 @@ def certificate(key: EllipticCurvePrivateKey) -> x509.Certificate:
     )
 
 
-def restore_point(root: Root, *sealed: SealedRoot) -> RestorePoint:
+def contents(root: Root) -> Contents:
+    skipped = (Skipped(b"/etc/shadow-", "permission denied"),)
+    return Contents(root, (b"/etc", b"/home/\xff"), skipped)
+
+
+def restore_point(root: Root, *sealed: SealedContents) -> RestorePoint:
     return RestorePoint(
         id=POINT,
         tenant=TENANT,
         machine=MACHINE,
         started_at=STARTED,
-        paths=(b"/etc", b"/home/\xff"),
         rules=bytes([1]) * 32,
         detector="walk",
         scope="tenant",
         root=root.reference.id,
-        sealed_roots=sealed,
+        sealed=sealed,
         totals=Totals(entries=root.entries, files=root.files, bytes=root.bytes, skipped=1),
-        skipped=(Skipped(b"/etc/shadow-", "permission denied"),),
         previous=bytes([2]) * 32,
         agent="0.1.0",
     )

@@ -14,10 +14,16 @@ from protocol.vault.keys import decode_tenant_key, decode_vault_secret, parse_pa
 from protocol.vault.leaf import decode_leaf
 from protocol.vault.node import decode_root
 from protocol.vault.pack import pack_id, read_index, scan
-from protocol.vault.point import decode_envelope, encode_point, open_root, point_hash, verify_point
+from protocol.vault.point import (
+    decode_envelope,
+    encode_point,
+    open_contents,
+    point_hash,
+    verify_point,
+)
 from protocol.vault.reader import TreeReader
 from tests.unit.vault_format import golden
-from tests.unit.vault_format.points import MACHINE, TENANT, machine_key
+from tests.unit.vault_format.points import MACHINE, TENANT, contents, machine_key
 
 
 def vector(name: str) -> Any:
@@ -72,8 +78,9 @@ def test_restore_points_are_verified_and_opened() -> None:
     assert encode_point(point) == body
     assert point_hash(body).hex() == recorded["hash"]
     root = decode_root(bytes.fromhex(vector("tree")["every_kind"]["root"]))
-    assert open_root(golden.KEY.recovery_private, point) == root
-    assert open_root(machine_key(), point) == root
+    inside = contents(root)
+    assert open_contents(golden.KEY.recovery_private, point) == inside
+    assert open_contents(machine_key(), point) == inside
 
 
 def test_grants_are_opened() -> None:

@@ -10,6 +10,7 @@ from protocol.vault.grant import Grant, open_grant, seal_grant
 from protocol.vault.keys import TenantKey
 from protocol.vault.node import Root, decode_root, encode_root
 from protocol.vault.point import (
+    Contents,
     Envelope,
     PointSignatureError,
     RestorePoint,
@@ -18,9 +19,9 @@ from protocol.vault.point import (
     decode_point,
     encode_point,
     key_id,
-    open_root,
+    open_contents,
     point_hash,
-    seal_root,
+    seal_contents,
     sign_point,
     verify_point,
 )
@@ -31,6 +32,7 @@ from tests.unit.vault_format.points import (
     POINT,
     TENANT,
     certificate,
+    contents,
     machine_key,
     restore_point,
 )
@@ -38,6 +40,7 @@ from tests.unit.vault_format.points import (
 KEY = TenantKey(bytes(range(32)))
 OTHER = TenantKey(bytes(32))
 ROOT = Root(Reference(ChunkId(b"i" * 32), b"k" * 32, 1000, b"f" * 16), 2, 30, 20, 10**12)
+INSIDE = contents(ROOT)
 
 
 def sealed_point() -> RestorePoint:
@@ -45,8 +48,8 @@ def sealed_point() -> RestorePoint:
     machine = machine_key().public_key()
     return restore_point(
         ROOT,
-        seal_root(ROOT, recovery, kind="tenant", tenant=TENANT, machine=MACHINE, point=POINT),
-        seal_root(ROOT, machine, kind="machine", tenant=TENANT, machine=MACHINE, point=POINT),
+        seal_contents(INSIDE, recovery, kind="tenant", tenant=TENANT, machine=MACHINE, point=POINT),
+        seal_contents(INSIDE, machine, kind="machine", tenant=TENANT, machine=MACHINE, point=POINT),
     )
 
 
@@ -58,38 +61,36 @@ def signed() -> bytes:
 def test_a_point_comes_back_as_it_was_signed() -> None:
     envelope = decode_envelope(signed())
     point = verify_point(envelope)
-    assert open_root(KEY.recovery_private, point) == ROOT
-    assert open_root(machine_key(), point) == ROOT
+    assert open_contents(KEY.recovery_private, point) == INSIDE
+    assert open_contents(machine_key(), point) == INSIDE
     assert encode_point(point) == envelope.body
     assert decode_point(envelope.body) == point
     assert len(point_hash(envelope.body)) == 32
     assert decode_root(encode_root(ROOT)) == ROOT
 
 
-def test_nobody_else_opens_the_root() -> None:
+def test_nobody_else_opens_the_contents() -> None:
     point = verify_point(decode_envelope(signed()))
     with pytest.raises(InvalidError, match="not sealed to this key"):
-        open_root(OTHER.recovery_private, point)
+        open_contents(OTHER.recovery_private, point)
     relabelled = msgspec.structs.replace(
-        point.sealed_roots[0], key=key_id(OTHER.recovery_private.public_key())
+        point.sealed[0], key=key_id(OTHER.recovery_private.public_key())
     )
     with pytest.raises(SealedError):
-        open_root(
-            OTHER.recovery_private, msgspec.structs.replace(point, sealed_roots=(relabelled,))
-        )
+        open_contents(OTHER.recovery_private, msgspec.structs.replace(point, sealed=(relabelled,)))
 
 
 @pytest.mark.parametrize("field", ["id", "tenant", "machine"])
-def test_a_sealed_root_cannot_be_moved_to_another_point(field: str) -> None:
+def test_sealed_contents_cannot_be_moved_to_another_point(field: str) -> None:
     point = sealed_point()
     moved = msgspec.structs.replace(point, **{field: getattr(point, field)[:-1] + "9"})
     with pytest.raises(SealedError):
-        open_root(KEY.recovery_private, moved)
+        open_contents(KEY.recovery_private, moved)
 
 
 def test_a_point_that_names_another_root_than_it_seals_is_refused() -> None:
     with pytest.raises(InvalidError, match="another root"):
-        open_root(KEY.recovery_private, msgspec.structs.replace(sealed_point(), root=bytes(32)))
+        open_contents(KEY.recovery_private, msgspec.structs.replace(sealed_point(), root=bytes(32)))
 
 
 def test_every_altered_byte_of_a_body_is_found() -> None:
@@ -137,8 +138,22 @@ def test_a_point_with_impossible_fields_is_refused(field: str, value: object) ->
 
 def test_a_point_has_a_greatest_size() -> None:
     skipped = tuple(Skipped(b"/x" * 500, "gone") for _ in range(4000))
+    sealed = seal_contents(
+        Contents(ROOT, (b"/",), skipped),
+        KEY.secret.recovery_public,
+        kind="tenant",
+        tenant=TENANT,
+        machine=MACHINE,
+        point=POINT,
+    )
     with pytest.raises(InvalidError, match="fewer skipped"):
-        encode_point(msgspec.structs.replace(sealed_point(), skipped=skipped))
+        encode_point(msgspec.structs.replace(sealed_point(), sealed=(sealed,)))
+
+
+def test_the_controller_reads_no_path_in_a_restore_point() -> None:
+    body = encode_point(sealed_point())
+    for path in (b"/etc", b"shadow", b"/home"):
+        assert path not in body
 
 
 def test_what_is_sealed_opens_only_for_its_key_and_purpose() -> None:
