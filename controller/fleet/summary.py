@@ -46,6 +46,7 @@ class _SystemBody(msgspec.Struct):
 class _UpdatesFacts(msgspec.Struct):
     updates: list[msgspec.Raw]
     security_count: int
+    held: list[msgspec.Raw] = []
 
 
 class _UpdatesBody(msgspec.Struct):
@@ -134,4 +135,6 @@ def parse_updates(body: bytes | None) -> tuple[int, int] | None:
         facts = msgspec.json.decode(body, type=_UpdatesBody).facts
     except msgspec.DecodeError:
         return None
-    return None if facts is None else (len(facts.updates), facts.security_count)
+    if facts is None or not 0 <= facts.security_count <= len(facts.updates) + len(facts.held):
+        return None
+    return len(facts.updates), facts.security_count

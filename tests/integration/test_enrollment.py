@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -210,17 +210,20 @@ def test_a_truncated_token_is_told_from_a_wrong_one() -> None:
             decode_token(line[:length])
 
 
-@pytest.mark.parametrize("kind", ["garbage", "rsa", "p384", "unsigned", "empty"])
+BAD_REQUESTS: dict[str, Callable[[], bytes]] = {
+    "garbage": lambda: b"\x30\x80garbage",
+    "rsa": lambda: signing_request(rsa.generate_private_key(65537, 2048)),
+    "p384": lambda: signing_request(ec.generate_private_key(ec.SECP384R1())),
+    "unsigned": lambda: signing_request(new_key())[:-4] + bytes(4),
+    "empty": lambda: b"",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_REQUESTS)
 async def test_a_key_that_is_not_ours_to_certify_spends_no_token(
     installation: Installation, token: Token, kind: str
 ) -> None:
-    request = {
-        "garbage": lambda: b"\x30\x80garbage",
-        "rsa": lambda: signing_request(rsa.generate_private_key(65537, 2048)),
-        "p384": lambda: signing_request(ec.generate_private_key(ec.SECP384R1())),
-        "unsigned": lambda: signing_request(new_key())[:-4] + bytes(4),
-        "empty": lambda: b"",
-    }[kind]()
+    request = BAD_REQUESTS[kind]()
     stub = EnrollmentServiceStub(installation.enrollment_channel())
     refusal = await refused(
         stub.Enroll(
