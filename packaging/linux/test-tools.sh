@@ -8,10 +8,12 @@ TOOLS='
 acl:getfacl
 apt-utils:apt-ftparchive
 attr:setfattr
+binutils:objcopy
 dpkg:dpkg-deb
 e2fsprogs:mkfs.ext4
 faketime
 gnupg:gpg
+patchelf
 rsync
 strace
 util-linux:mount
