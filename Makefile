@@ -57,6 +57,10 @@ bench: $(READY)
 	packaging/linux/bench-tools.sh
 	$(BIN)/python -m bench.backup
 
+# The agent with all it needs, as a folder and as a Debian package, in dist/.
+package: $(READY)
+	$(BIN)/python packaging/build.py
+
 lock: $(READY)
 	set -e; for name in agent controller; do \
 	    $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
