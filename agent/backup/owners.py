@@ -13,8 +13,6 @@ class Owners:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], Owner] = {}
-        self._users: dict[str, int | None] = {}
-        self._groups: dict[str, int | None] = {}
 
     def of(self, uid: int, gid: int) -> Owner:
         """The owner with its names."""

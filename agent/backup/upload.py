@@ -12,7 +12,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from agent.backup.vault import Answer, Batch, LinkLostError, Session, Vault
 from agent.host import clock
@@ -33,6 +33,9 @@ _SHUT = 2.0
 _FRUITLESS = 8
 
 
+Answered = TypeVar("Answered")
+
+
 class _Item(NamedTuple):
     id: ChunkId
     stored: bytes
@@ -46,8 +49,8 @@ def begin_patiently(
 
 
 def patiently(
-    ask: Callable[[], Session], seed: random.Random, *, patience_s: float = PATIENCE_S
-) -> Session:
+    ask: Callable[[], Answered], seed: random.Random, *, patience_s: float = PATIENCE_S
+) -> Answered:
     """Repeat a question while the link is lost, with full jitter; `UnavailableError` at last."""
     give_up = clock.monotonic() + patience_s
     longest = _FIRST_WAIT_S

@@ -1,0 +1,131 @@
+"""Write a part of a restore point into a directory of this machine."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from agent.actions.action import ActionResult, Workplace
+from agent.actions.backup import load_vault_secret
+from agent.backup.placer import Done, TargetFullError
+from agent.backup.restore import Restore
+from agent.backup.send import GrpcVault
+from agent.backup.skipped import reason_of
+from agent.host import clock
+from protocol.action import RestoreFiles
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.outcome import OutcomeState
+from protocol.vault.grant import Grant, open_grant
+from protocol.vault.keys import VaultSecret
+
+_SHOWN = 200
+_PATIENCE_S = 600.0
+
+
+def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
+    """Restore what the order's grants name. PARTIAL when some of it could not be.
+
+    The subtree at `path` arrives in `target` under its own last name. Each sealed
+    reference is a grant, bound to this tenant, machine and order. Raises `SealedError` when one was meant for another machine, PRECONDITION when
+    this machine has no keys, and `InvalidError` for a target that cannot be used.
+    """
+    gc.set_threshold(200_000, 50, 100)
+    target = _target(action.target)
+    strip = action.path.strip(b"/").rpartition(b"/")[0]
+    began = clock.monotonic()
+    total = Done()
+    fetched = 0
+    full: TargetFullError | None = None
+    with place.channel() as channel:
+        vault = GrpcVault(channel)
+        for grant, secret in _grants(action, place):
+            restore = Restore(
+                grant.spans,
+                strip=strip,
+                target=target,
+                overwrite=action.overwrite,
+                vault=vault,
+                secret=secret,
+                seed=random.Random(os.urandom(16)),  # noqa: S311 - spreads retries
+                progress=place.progress,
+                patience_s=_PATIENCE_S,
+            )
+            try:
+                restore.run()
+            except TargetFullError as error:
+                full = error
+            _add(total, restore.done)
+            fetched += restore.fetched_bytes
+            if full is not None:
+                break
+    return _result(total, fetched, clock.monotonic() - began, full)
+
+
+def _target(path: bytes) -> bytes:
+    if not path.startswith(b"/") or b"\0" in path:
+        raise InvalidError("the directory to restore into has to be an absolute path")
+    try:
+        Path(os.fsdecode(path)).mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidError(f"{path[:200]!r} cannot be restored into: {reason_of(error)}") from error
+    return path
+
+
+def _grants(action: RestoreFiles, place: Workplace) -> Iterator[tuple[Grant, VaultSecret]]:
+    own = load_vault_secret(place.home)
+    try:
+        key = X25519PrivateKey.from_private_bytes(place.home.sealing_key.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SteadError(
+            f"this machine has no key for restores: {place.home.sealing_key}: {error}; enroll "
+            "it again with `stead-agent enroll --force`",
+            code=Code.PRECONDITION,
+        ) from error
+    if not action.sealed_references:
+        raise InvalidError("the order carries no reference; sign it again")
+    # What a grant is bound to: the order, where the workplace knows it.
+    bound_to = getattr(place, "order", action.point_id)
+    for sealed in action.sealed_references:
+        grant = open_grant(key, sealed, tenant=place.tenant, machine=place.machine, order=bound_to)
+        other = grant.convergence
+        yield grant, VaultSecret(other, own.recovery_public) if other else own
+
+
+def _add(total: Done, done: Done) -> None:
+    total.files += done.files
+    total.bytes += done.bytes
+    total.others += done.others
+    for into, listed in ((total.failed, done.failed), (total.warnings, done.warnings)):
+        into.kept += listed.kept[: max(0, _SHOWN - len(into.kept))]
+        into.count += listed.count
+        into.missing += listed.missing
+
+
+def _result(done: Done, fetched: int, seconds: float, full: TargetFullError | None) -> ActionResult:
+    encoded = msgspec.json.encode(
+        {
+            "files": done.files,
+            "bytes": done.bytes,
+            "others": done.others,
+            "fetched_bytes": fetched,
+            "seconds": round(seconds, 3),
+            "left": done.failed.count,
+            "failed": done.failed.as_json()[:_SHOWN],
+            "warned": done.warnings.count,
+            "warnings": done.warnings.as_json()[:_SHOWN],
+        }
+    )
+    said = f"{done.files} files, {done.bytes} bytes restored"
+    if full is not None:
+        return ActionResult(OutcomeState.FAILED, encoded, full.code, str(full))
+    if done.failed.count:
+        return ActionResult(
+            OutcomeState.PARTIAL, encoded, message=f"{said}; {done.failed.count} things were not"
+        )
+    return ActionResult(OutcomeState.SUCCEEDED, encoded, message=said)

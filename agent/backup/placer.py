@@ -1,0 +1,331 @@
+"""Put files, directories and links in their places, with everything that is known of them.
+
+Nothing is ever written outside the target: directories are opened beneath it without
+following links, and names are made with O_EXCL. All of this is on one thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.backup.beneath import Beneath
+from agent.backup.skipped import SkippedList, reason_of
+from protocol.errors import Code, SteadError
+from protocol.vault.chunk import Buffer
+from protocol.vault.entry import Entry, Kind, Owner
+from protocol.vault.path import join
+
+CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_IN_THE_WAY = "something is there already; it was left as it is"
+
+
+class TargetFullError(SteadError):
+    """There is no room left where files are restored to."""
+
+    code = Code.STORE_FULL
+
+
+@dataclass(slots=True)
+class Done:
+    """What was restored. `warnings` are things that are there, but not quite as they were."""
+
+    files: int = 0
+    bytes: int = 0
+    others: int = 0
+    failed: SkippedList = field(default_factory=SkippedList)
+    warnings: SkippedList = field(default_factory=SkippedList)
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """A file that is being written. `name` is a temporary one while `final` is not None."""
+
+    parent: bytes
+    entry: Entry
+    fd: int
+    name: bytes
+    final: bytes | None
+    has_holes: bool = False
+
+
+class Placer:
+    """Restores below `target`. Use as a context; `finish` gives directories their attributes."""
+
+    def __init__(self, target: bytes, *, overwrite: bool) -> None:
+        self.done = Done()
+        self._beneath = Beneath(target)
+        self._overwrite = overwrite
+        self._is_root = os.geteuid() == 0
+        self._parent: bytes | None = None
+        self._fd = -1
+        self._refused: OSError | None = None
+        self._directories: list[tuple[bytes, Entry]] = []
+        self._links: dict[bytes, tuple[bytes, bytes]] = {}
+
+    def __enter__(self) -> Placer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._beneath.close()
+
+    def fail(self, parent: bytes, name: bytes, reason: str) -> None:
+        """Note something that is not restored."""
+        self.done.failed.add(join(parent, name), reason)
+
+    def place(self, parent: bytes, entry: Entry) -> bool:
+        """Make anything but a file's content; True when it is a file still to be written."""
+        try:
+            fd = self._enter(parent)
+            if entry.link_group is not None and self._link(parent, fd, entry):
+                return False
+            if entry.mode >> 12 == Kind.FILE:
+                return True
+            if entry.mode >> 12 == Kind.DIRECTORY:
+                self._directory(parent, fd, entry)
+            else:
+                self._other(parent, fd, entry)
+        except OSError as error:
+            self._failed(parent, entry.name, error)
+        return False
+
+    def create(self, parent: bytes, entry: Entry) -> OpenFile | None:
+        """Begin a file; None, and noted, when it cannot be."""
+        try:
+            fd = self._enter(parent)
+            try:
+                file = os.open(entry.name, CREATE, 0o600, dir_fd=fd)
+            except FileExistsError:
+                if not self._overwrite:
+                    self.fail(parent, entry.name, _IN_THE_WAY)
+                    return None
+                name = _temporary_name()
+                file = os.open(name, CREATE, 0o600, dir_fd=fd)
+                return OpenFile(parent, entry, file, name, entry.name)
+        except OSError as error:
+            self._failed(parent, entry.name, error)
+            return None
+        return OpenFile(parent, entry, file, entry.name, None)
+
+    def write(self, file: OpenFile, pieces: Sequence[Buffer | int]) -> bool:
+        """Append pieces; a number is a hole of so many bytes. False, and noted, on failure."""
+        try:
+            for piece in pieces:
+                if isinstance(piece, int):
+                    os.lseek(file.fd, piece, os.SEEK_CUR)
+                    file.has_holes = True
+                    continue
+                written = os.write(file.fd, piece)
+                while written < len(piece):
+                    written += os.write(file.fd, memoryview(piece)[written:])
+        except OSError as error:
+            self.abandon(file, reason_of(error), error)
+            return False
+        return True
+
+    def close(self, file: OpenFile) -> None:
+        """Give a file its attributes and its name."""
+        entry, fd = file.entry, file.fd
+        try:
+            if file.has_holes:
+                os.ftruncate(fd, entry.size)
+            self._attributes(file.parent, entry, fd)
+            os.close(fd)
+            file.fd = -1
+            if file.final is not None:
+                directory = self._enter(file.parent)
+                os.rename(file.name, file.final, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            self.abandon(file, reason_of(error), error)
+            return
+        self.done.files += 1
+        self.done.bytes += entry.size
+        if entry.changed_while_read:
+            self.done.warnings.add(
+                join(file.parent, entry.name), "had been changing while it was backed up"
+            )
+        if entry.link_group is not None:
+            self._links[entry.link_group] = (file.parent, entry.name)
+
+    def abandon(self, file: OpenFile, reason: str, error: OSError | None = None) -> None:
+        """Remove a file that cannot be completed. Raises `TargetFullError` when that is why."""
+        if file.fd >= 0:
+            os.close(file.fd)
+            file.fd = -1
+        try:
+            os.unlink(file.name, dir_fd=self._enter(file.parent))
+        except OSError as left:
+            reason += f"; what was written of it could not be removed: {reason_of(left)}"
+        if error is not None:
+            self._failed(file.parent, file.entry.name, error)
+        else:
+            self.fail(file.parent, file.entry.name, reason)
+
+    def finish(self) -> None:
+        """Give directories their attributes, the deepest first: nothing is made in them now."""
+        for parent, entry in reversed(self._directories):
+            path = join(parent, entry.name)
+            try:
+                fd = self._beneath.open(path)
+                try:
+                    self._attributes(parent, entry, fd)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                self.done.warnings.add(path, f"attributes: {reason_of(error)}")
+        self._directories.clear()
+
+    def _enter(self, parent: bytes) -> int:
+        if parent != self._parent:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+            self._parent, self._refused = parent, None
+            try:
+                self._fd = self._beneath.open(parent)
+            except OSError as error:
+                self._refused = error
+        if self._refused is not None:
+            raise OSError(
+                self._refused.errno, f"its folder cannot be used: {reason_of(self._refused)}"
+            )
+        return self._fd
+
+    def _failed(self, parent: bytes, name: bytes, error: OSError) -> None:
+        self.fail(parent, name, reason_of(error))
+        if error.errno in _FULL:
+            raise TargetFullError(
+                f"the place to restore to is full: {self.done.files} files of "
+                f"{self.done.bytes} bytes were written; make room and restore again"
+            ) from error
+
+    def _directory(self, parent: bytes, fd: int, entry: Entry) -> None:
+        try:
+            os.mkdir(entry.name, 0o700, dir_fd=fd)
+        except FileExistsError:
+            found = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
+            if found.st_mode >> 12 != Kind.DIRECTORY:
+                self.fail(parent, entry.name, _IN_THE_WAY)
+                return
+            if not self._overwrite:
+                return
+        self._directories.append((parent, entry))
+        self.done.others += 1
+
+    def _other(self, parent: bytes, fd: int, entry: Entry) -> None:
+        """A symbolic link, pipe, socket or device."""
+        name = entry.name
+        try:
+            self._make(name, fd, entry)
+        except FileExistsError:
+            if not self._overwrite:
+                self.fail(parent, name, _IN_THE_WAY)
+                return
+            name = _temporary_name()
+            self._make(name, fd, entry)
+        try:
+            self._attributes_at(parent, entry, fd, name)
+            if name != entry.name:
+                os.rename(name, entry.name, src_dir_fd=fd, dst_dir_fd=fd)
+        except OSError:
+            os.unlink(name, dir_fd=fd)
+            raise
+        self.done.others += 1
+        if entry.link_group is not None:
+            self._links[entry.link_group] = (parent, entry.name)
+
+    def _make(self, name: bytes, fd: int, entry: Entry) -> None:
+        if entry.mode >> 12 == Kind.SYMLINK:
+            os.symlink(entry.target, name, dir_fd=fd)
+        else:
+            os.mknod(name, entry.mode & 0o170000 | 0o600, entry.rdev, dir_fd=fd)
+
+    def _link(self, parent: bytes, fd: int, entry: Entry) -> bool:
+        """Make one more name of a file that was restored under another; False when none was."""
+        assert entry.link_group is not None
+        first = self._links.get(entry.link_group)
+        if first is None:
+            return False
+        folder = self._beneath.open(first[0])
+        try:
+            name = entry.name
+            try:
+                os.link(first[1], name, src_dir_fd=folder, dst_dir_fd=fd, follow_symlinks=False)
+            except FileExistsError:
+                if not self._overwrite:
+                    self.fail(parent, name, _IN_THE_WAY)
+                    return True
+                name = _temporary_name()
+                os.link(first[1], name, src_dir_fd=folder, dst_dir_fd=fd, follow_symlinks=False)
+                os.rename(name, entry.name, src_dir_fd=fd, dst_dir_fd=fd)
+                try:
+                    # Renaming one link onto another of the same file does nothing at all.
+                    os.unlink(name, dir_fd=fd)
+                except FileNotFoundError:
+                    name = entry.name
+        except OSError as error:
+            if error.errno in (errno.EMLINK, errno.EXDEV, errno.EPERM):
+                # The content is at hand as well: better a copy than nothing.
+                self.done.warnings.add(join(parent, entry.name), f"copied: {reason_of(error)}")
+                return False
+            raise
+        finally:
+            os.close(folder)
+        if entry.mode >> 12 == Kind.FILE:
+            self.done.files += 1
+        else:
+            self.done.others += 1
+        return True
+
+    def _attributes(self, parent: bytes, entry: Entry, fd: int) -> None:
+        owner = entry.owner
+        try:
+            os.chown(fd, owner.uid, owner.gid)
+        except PermissionError as error:
+            self._warn_owner(parent, entry.name, owner, error)
+        os.chmod(fd, entry.mode & 0o7777)
+        for name, value in entry.xattrs:
+            try:
+                os.setxattr(fd, name, value)
+            except OSError as error:
+                self._warn_xattr(parent, entry.name, name, error)
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def _attributes_at(self, parent: bytes, entry: Entry, fd: int, name: bytes) -> None:
+        owner = entry.owner
+        try:
+            os.chown(name, owner.uid, owner.gid, dir_fd=fd, follow_symlinks=False)
+        except PermissionError as error:
+            self._warn_owner(parent, entry.name, owner, error)
+        if entry.mode >> 12 != Kind.SYMLINK:
+            # Ours alone until now, and made a moment ago: no link can be in its place.
+            os.chmod(name, entry.mode & 0o7777, dir_fd=fd)
+        for key, value in entry.xattrs:
+            path = b"/proc/self/fd/%d/%s" % (fd, name)
+            try:
+                os.setxattr(path, key, value, follow_symlinks=False)
+            except OSError as error:
+                self._warn_xattr(parent, entry.name, key, error)
+        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=fd, follow_symlinks=False)
+
+    def _warn_owner(self, parent: bytes, name: bytes, owner: Owner, error: OSError) -> None:
+        if self._is_root or owner.uid != os.geteuid() or owner.gid != os.getegid():
+            self.done.warnings.add(
+                join(parent, name), f"owner {owner.uid}:{owner.gid}: {reason_of(error)}"
+            )
+
+    def _warn_xattr(self, parent: bytes, name: bytes, key: bytes, error: OSError) -> None:
+        shown = key.decode(errors="backslashreplace")
+        self.done.warnings.add(join(parent, name), f"attribute {shown}: {reason_of(error)}")
+
+
+def _temporary_name() -> bytes:
+    return b".stead-restore-" + secrets.token_hex(8).encode()

@@ -1,0 +1,230 @@
+"""Write a part of a restore point into a directory.
+
+Entries come in key order, which is nearly the order in which their content was cut, so
+a window of them needs few chunks. While one window is written, the chunks of the next
+are on their way; opening them happens in a burst before the writing goes on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.backup.fetch import Fetcher, Plain, Stored
+from agent.backup.placer import Done, OpenFile, Placer
+from agent.backup.upload import PATIENCE_S
+from agent.backup.vault import Vault
+from agent.host import clock
+from protocol.errors import SteadError
+from protocol.vault.chunk import Buffer, ChunkId, Opener, Reference
+from protocol.vault.entry import Entry, Extent, Kind
+from protocol.vault.keys import VaultSecret
+from protocol.vault.node import Root
+from protocol.vault.reader import Span, TreeReader
+
+WINDOW_BYTES = 16 * 1024 * 1024
+WINDOW_ITEMS = 8_192
+_PROGRESS_S = 0.3
+_FILE = int(Kind.FILE)
+
+
+@dataclass(slots=True)
+class _Item:
+    """An entry, or a part of a big file: `first` opens it, `last` closes it."""
+
+    parent: bytes
+    entry: Entry
+    extents: Sequence[Extent]
+    first: bool = True
+    last: bool = True
+
+
+@dataclass(slots=True)
+class _Window:
+    items: list[_Item] = field(default_factory=list)
+    wanted: dict[ChunkId, Reference] = field(default_factory=dict)
+    size: int = 0
+    calls: list[Future[Stored]] = field(default_factory=list)
+
+
+class Restore:
+    """Restores `spans` into `target`; what lies above `strip` is left out of the paths.
+
+    `secret` is the one that the spans were made with. Call `run` once.
+    """
+
+    def __init__(
+        self,
+        spans: Sequence[Span],
+        *,
+        strip: bytes,
+        target: bytes,
+        overwrite: bool,
+        vault: Vault,
+        secret: VaultSecret,
+        seed: random.Random,
+        progress: Callable[[Mapping[str, Any]], None],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._spans = spans
+        self._strip = strip
+        self._secret = secret
+        self._progress = progress
+        self._begun = clock.monotonic()
+        self._next_word = 0.0
+        self._placer = Placer(target, overwrite=overwrite)
+        self._fetcher = Fetcher(vault, secret, seed, patience_s=patience_s)
+        self._open: OpenFile | None = None
+        roots = [node for span in spans for node in span.nodes if isinstance(node, Root)]
+        self._total_bytes = sum(node.bytes for node in roots)
+        self.fetched_bytes = 0
+
+    def run(self) -> Done:
+        """Restore; what could not be is in the answer.
+
+        Raises `TargetFullError`, `UnavailableError` when the controller stayed away, and
+        what is wrong with a node of the tree, after the entries before it were restored.
+        """
+        with self._placer as placer, self._fetcher as fetcher:
+            try:
+                previous: _Window | None = None
+                for window in self._windows():
+                    fresh = [one for key, one in window.wanted.items() if not fetcher.has(key)]
+                    if previous is not None:
+                        fresh = [one for one in fresh if one.id not in previous.wanted]
+                    window.calls = fetcher.start(fresh)
+                    if previous is not None:
+                        self._write(previous)
+                    previous = window
+                if previous is not None:
+                    self._write(previous)
+            finally:
+                if self._open is not None:
+                    placer.abandon(self._open, "the restore ended before it")
+                    self._open = None
+                placer.finish()
+                self.fetched_bytes = fetcher.fetched_bytes
+        return placer.done
+
+    def _windows(self) -> Iterator[_Window]:
+        window = _Window()
+        for item in self._items():
+            window.items.append(item)
+            for extent in item.extents:
+                reference = extent.reference
+                if reference is not None and reference.id not in window.wanted:
+                    window.wanted[reference.id] = reference
+                    window.size += reference.length
+            if window.size >= WINDOW_BYTES or len(window.items) >= WINDOW_ITEMS:
+                yield window
+                window = _Window()
+        if window.items:
+            yield window
+
+    def _items(self) -> Iterator[_Item]:
+        reader = TreeReader(Opener(self._secret), self._fetcher.nodes)
+        strip, prefix = self._strip, len(self._strip) + 1 if self._strip else 0
+        for parent, entry in reader.read(*self._spans):
+            if not entry.name:
+                # The top itself: the target is somebody else's, and stays as it is.
+                continue
+            below = parent[prefix:] if parent.startswith(strip) else parent
+            extents = entry.extents
+            if not extents or (not entry.depth and len(extents) == 1):
+                yield _Item(below, entry, extents)
+            else:
+                yield from self._parts(below, entry, reader)
+
+    def _parts(self, parent: bytes, entry: Entry, reader: TreeReader) -> Iterator[_Item]:
+        part: list[Extent] = []
+        size = 0
+        first = True
+        try:
+            for extent in reader.extents(entry.extents, entry.depth):
+                part.append(extent)
+                size += extent.length if extent.reference is not None else 0
+                if size >= WINDOW_BYTES // 2 or len(part) >= WINDOW_ITEMS:
+                    yield _Item(parent, entry, part, first, last=False)
+                    part, size, first = [], 0, False
+        except SteadError as error:
+            # What was written of it is removed when the next entry begins.
+            if first:
+                self._placer.fail(parent, entry.name, str(error))
+            return
+        yield _Item(parent, entry, part, first, last=True)
+
+    def _write(self, window: _Window) -> None:
+        plain = self._fetcher.plain(window.wanted, window.calls)
+        placer = self._placer
+        for item in window.items:
+            entry = item.entry
+            if item.first:
+                if self._open is not None:
+                    placer.abandon(self._open, "a part of its list of extents is missing")
+                    self._open = None
+                if not placer.place(item.parent, entry):
+                    continue
+                self._open = placer.create(item.parent, entry)
+            file = self._open
+            if file is None:
+                continue
+            pieces = self._pieces(item, plain)
+            if isinstance(pieces, str):
+                placer.abandon(file, pieces)
+                self._open = None
+            elif not placer.write(file, pieces):
+                self._open = None
+            elif item.last:
+                self._open = None
+                placer.close(file)
+        self._fetcher.keep(plain)
+        self._tick()
+
+    @property
+    def done(self) -> Done:
+        """What was restored so far; whole once `run` has ended, in whatever way."""
+        return self._placer.done
+
+    @staticmethod
+    def _pieces(item: _Item, plain: Plain) -> list[Buffer | int] | str:
+        """What to write, or the reason why it cannot be."""
+        inline = item.entry.inline
+        if inline is not None:
+            return [inline] if inline else []
+        pieces: list[Buffer | int] = []
+        for reference, offset, length in _fields(item.extents):
+            if reference is None:
+                pieces.append(length)
+                continue
+            content = plain[reference.id]
+            if isinstance(content, SteadError):
+                return str(content)
+            pieces.append(memoryview(content)[offset : offset + length])
+        return pieces
+
+    def _tick(self) -> None:
+        now = clock.monotonic()
+        if now < self._next_word:
+            return
+        self._next_word = now + _PROGRESS_S
+        done = self._placer.done
+        elapsed = max(now - self._begun, 0.001)
+        rate = done.bytes / elapsed
+        said: dict[str, Any] = {
+            "phase": "restore",
+            "files": done.files,
+            "bytes": done.bytes,
+            "new_bytes": done.bytes,
+            "sent_bytes": self._fetcher.fetched_bytes,
+            "rate": int(rate),
+        }
+        if rate and self._total_bytes > done.bytes:
+            said["eta"] = round((self._total_bytes - done.bytes) / rate, 1)
+        self._progress(said)
+
+
+def _fields(extents: Sequence[Extent]) -> Iterator[tuple[Reference | None, int, int]]:
+    return ((extent.reference, extent.offset, extent.length) for extent in extents)
