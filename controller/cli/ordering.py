@@ -82,10 +82,10 @@ class Terms:
     tenant: str
 
 
-def acting(command: F) -> F:
-    """Add the options that every command that acts on machines takes."""
+def acting_within(timeout: str) -> Callable[[F], F]:
+    """Add the options that every command that acts on machines takes; see `acting`."""
     options = [
-        click.option("--tenant", default="", help="Only machines of this tenant."),
+        click.option("--tenant", metavar="NAME", default="", help="Only machines of this tenant."),
         click.option("--wait/--no-wait", default=True, help="Wait for the end (default)."),
         click.option(
             "--deliver-by",
@@ -97,7 +97,7 @@ def acting(command: F) -> F:
         click.option(
             "--timeout",
             type=Span(),
-            default="1h",
+            default=timeout,
             show_default=True,
             help="End the execution after this time.",
         ),
@@ -105,9 +105,18 @@ def acting(command: F) -> F:
         click.option("--yes", "-y", is_flag=True, help="Do not ask before acting on several."),
         click.option("--dry-run", is_flag=True, help="Show what would be ordered; order nothing."),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def acting(command: F) -> F:
+    """Add the options that every command that acts on machines takes."""
+    return acting_within("1h")(command)
 
 
 def terms_of(options: Mapping[str, Any]) -> Terms:
@@ -124,13 +133,11 @@ def order_and_follow(
     output: str,
     live: bool = False,
     repeatable: bool = False,
-    order_id: OrderId | None = None,
 ) -> Job | None:
     """Order `action` and, unless told not to, follow it to its end.
 
-    `live` prints what the tasks print, as it comes; `order_id` is for actions that are
-    sealed to their order. None when nothing was ordered, or when nobody waits; exits 2
-    when the person says no.
+    `live` prints what the tasks print, as it comes. None when nothing was ordered, or
+    when nobody waits; exits 2 when the person says no.
     """
     if terms.dry_run:
         note(f"would order: {summary_of(action)}")
@@ -138,7 +145,7 @@ def order_and_follow(
         emit(rows, output, columns=("machine", "linked"))
         return None
     confirm(machines, summary_of(action), terms)
-    job = submit(connection, machines, action, terms, repeatable=repeatable, order_id=order_id)
+    job = submit(connection, machines, action, terms, repeatable=repeatable)
     if not terms.wait:
         emit([{"job": job.job_id, "machines": len(job.tasks)}], output, columns=("job", "machines"))
         return None
@@ -152,13 +159,12 @@ def submit(
     terms: Terms,
     *,
     repeatable: bool = False,
-    order_id: OrderId | None = None,
 ) -> Job:
     """Sign an order and hand it in; it is durable when this returns."""
     now = clock.now()
     tenant, ids = ids_of(machines)
     order = Order(
-        id=order_id or new_order_id(),
+        id=OrderId(clock.new_id("or")),
         tenant=tenant,
         machines=ids,
         action=action,
@@ -172,11 +178,6 @@ def submit(
     envelope = sign(encode_order(order), key=connection.key, certificate=connection.certificate)
     request = SubmitOrderRequest(envelope=encode_envelope(envelope))
     return connection.jobs.SubmitOrder(request).job
-
-
-def new_order_id() -> OrderId:
-    """Draw the id of an order that is to be signed."""
-    return OrderId(clock.new_id("or"))
 
 
 def follow(connection: Connection, job: Job, *, live: bool) -> Job:

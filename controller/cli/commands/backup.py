@@ -1,0 +1,309 @@
+"""`stead backup`: what is backed up, the restore points, and getting files back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import rich_click as click
+
+from controller.cli.app import App
+from controller.cli.choice import machine_meant, machines_meant
+from controller.cli.emit import Row, emit, note, output_option, render_bytes
+from controller.cli.entries import entry_row, entry_rows, render_name, text_of
+from controller.cli.exits import DONE, IN_PART
+from controller.cli.options import tenant_option
+from controller.cli.ordering import (
+    acting,
+    acting_within,
+    exit_code,
+    finish,
+    order_and_follow,
+    result_of,
+    say_failures,
+    task_rows,
+    terms_of,
+)
+from controller.cli.points import (
+    Listed,
+    Opened,
+    content,
+    is_directory,
+    list_points,
+    open_point,
+    point_meant,
+    tree_path,
+)
+from protocol.action import RestoreFiles, RunBackup, SetBackup
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.ids import MachineId
+from protocol.sealing import check_sealing_proof
+from protocol.v1.job_pb2 import Job
+from protocol.v1.operator_pb2 import Machine
+from protocol.vault.entry import Kind
+from protocol.vault.grant import Grant, seal_grant
+
+SHOWN = 10
+SCHEDULES = ("hourly", "daily", "weekly")
+
+
+@click.group(epilog="Example: stead backup run all")
+def command() -> None:
+    """Backups: make, browse, restore."""
+
+
+@command.command("set", epilog="Example: stead backup set all --path /etc --schedule daily")
+@click.argument("selector")
+@click.option("--path", "paths", multiple=True, required=True, help="Absolute; several times.")
+@click.option("--schedule", type=click.Choice(SCHEDULES), help="Default: only when ordered.")
+@acting
+@output_option
+@click.pass_obj
+def set_(
+    app: App,
+    /,
+    selector: str,
+    paths: tuple[str, ...],
+    schedule: str | None,
+    output: str,
+    **options: Any,
+) -> int:
+    """Say what machines back up and how often; takes the place of what was said before."""
+    terms = terms_of(options)
+    action = SetBackup(machine_paths(paths), schedule or "")
+    connection = app.connection
+    machines = machines_meant(connection, selector, terms.tenant)
+    job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
+    return finish(job, output)
+
+
+@command.command(epilog="Example: stead backup run web-01 --path /srv")
+@click.argument("selector")
+@click.option("--path", "paths", multiple=True, help="Instead of the machine's backup set.")
+@acting_within("24h")
+@output_option
+@click.pass_obj
+def run(app: App, /, selector: str, paths: tuple[str, ...], output: str, **options: Any) -> int:
+    """Make a restore point now. Exits 3 when something could not be read."""
+    terms = terms_of(options)
+    action = RunBackup(machine_paths(paths))
+    connection = app.connection
+    machines = machines_meant(connection, selector, terms.tenant)
+    job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
+    if job is None:
+        return DONE
+    say_failures(job)
+    rows = result_rows(job)
+    columns = ("machine", "state", "point", "files", "bytes", "sent_bytes", "seconds")
+    emit(rows, output, columns=columns, cells=SIZES)
+    for row in rows:
+        _say_left_out(row)
+    return exit_code(job)
+
+
+@command.command(epilog="Example: stead backup ls web-01")
+@click.argument("machine")
+@tenant_option
+@output_option
+@click.pass_obj
+def ls(app: App, machine: str, tenant: str, output: str) -> int:
+    """List a machine's restore points, newest first, each verified."""
+    connection = app.connection
+    found = machine_meant(connection, machine, tenant)
+    listed = list_points(connection, found)
+    emit(
+        [point_row(point) for point in listed],
+        output,
+        columns=("received_at", "point", "state", "files", "bytes", "new_bytes", "skipped"),
+        cells=SIZES,
+        empty=f"{found.name} has no restore point yet; `stead backup run {found.name}` makes one",
+    )
+    for point in listed:
+        if point.problem:
+            note(f"{point.id} is not to be believed: {point.problem}")
+    return IN_PART if any(point.problem for point in listed) else DONE
+
+
+@command.command(epilog="Example: stead backup browse web-01 latest /etc")
+@click.argument("machine")
+@click.argument("point", metavar="POINT|latest")
+@click.argument("path", default="/")
+@click.option("--recursive", "-R", is_flag=True, help="Everything below, at any depth.")
+@tenant_option
+@output_option
+@click.pass_obj
+def browse(
+    app: App, machine: str, point: str, path: str, recursive: bool, tenant: str, output: str
+) -> None:
+    """List what lies in a restore point, like `ls -l`."""
+    opened = _open(app, machine, point, tenant)
+    wanted = tree_path(path)
+    entry = opened.reader.get(opened.root, wanted)
+    if not is_directory(entry):
+        rows = [entry_row(wanted.rpartition(b"/")[0], entry)]
+    elif recursive:
+        rows = entry_rows(opened.reader.below(opened.root, wanted))
+    else:
+        rows = entry_rows(opened.reader.list_directory(opened.root, wanted))
+    emit(
+        rows,
+        output,
+        columns=("mode", "owner", "group", "size_bytes", "modified_at", "name"),
+        cells={"name": lambda row: render_name(row, whole=recursive)},
+        empty=f"{path} is empty",
+    )
+
+
+@command.command(epilog="Example: stead backup cat web-01 latest /etc/hosts")
+@click.argument("machine")
+@click.argument("point", metavar="POINT|latest")
+@click.argument("path")
+@tenant_option
+@click.pass_obj
+def cat(app: App, machine: str, point: str, path: str, tenant: str) -> None:
+    """Write one file of a restore point to standard output, read here, not on the machine."""
+    opened = _open(app, machine, point, tenant)
+    entry = opened.reader.get(opened.root, tree_path(path))
+    if entry.kind is not Kind.FILE:
+        raise InvalidError(f"{path} is no file but a {entry.kind.name.lower()}")
+    for piece in content(opened, entry):
+        sys.stdout.buffer.write(piece)
+
+
+@command.command(epilog="Example: stead backup restore web-01 latest /etc/hosts --to /tmp/back")
+@click.argument("machine")
+@click.argument("point", metavar="POINT|latest")
+@click.argument("path")
+@click.option("--to", "target", required=True, metavar="DIRECTORY", help="On the machine.")
+@click.option("--onto", metavar="MACHINE", default="", help="Restore onto this machine instead.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@acting_within("24h")
+@output_option
+@click.pass_obj
+def restore(
+    app: App,
+    /,
+    machine: str,
+    point: str,
+    path: str,
+    target: str,
+    onto: str,
+    overwrite: bool,
+    output: str,
+    **options: Any,
+) -> int:
+    """Write a file or a folder from a restore point into a directory of a machine.
+
+    The order carries the right to read this path and nothing else, sealed to the
+    machine that restores.
+    """
+    terms = terms_of(options)
+    connection = app.connection
+    source = machine_meant(connection, machine, terms.tenant)
+    target_machine = machine_meant(connection, onto, terms.tenant) if onto else source
+    (directory,) = machine_paths((target,))
+    opened = open_point(connection, point_meant(connection, source, point))
+    wanted = tree_path(path)
+    opened.reader.get(opened.root, wanted)
+    action = RestoreFiles(
+        point_id=opened.point.id,
+        path=wanted,
+        sealed_references=(_sealed(opened, wanted, target_machine),),
+        target=directory,
+        overwrite=overwrite,
+    )
+    job = order_and_follow(connection, [target_machine], action, terms, output=output)
+    if job is None:
+        return DONE
+    say_failures(job)
+    rows = result_rows(job)
+    emit(rows, output, columns=("machine", "state", "seconds", "files", "bytes"), cells=SIZES)
+    for row in rows:
+        _say_left_out(row)
+    return exit_code(job)
+
+
+def machine_paths(paths: Sequence[str]) -> tuple[bytes, ...]:
+    """Absolute paths in the machine's own bytes; INVALID for others.
+
+    >>> machine_paths(["/etc"])
+    (b'/etc',)
+    """
+    for path in paths:
+        if not path.startswith("/") or "\0" in path:
+            raise InvalidError(f"{path[:200]!r} is not an absolute path")
+    return tuple(path.encode(errors="surrogateescape") for path in paths)
+
+
+def point_row(listed: Listed) -> dict[str, Any]:
+    """A restore point as a record; figures are null when it is not to be believed."""
+    point = listed.point
+    totals = point.totals if point is not None else None
+    return {
+        "point": listed.id,
+        "received_at": listed.received_at,
+        "started_at": point.started_at if point is not None else None,
+        "state": "ok" if point is not None else "damaged",
+        "problem": listed.problem,
+        "paths": None if listed.paths is None else list(map(text_of, listed.paths)),
+        "files": totals.files if totals is not None else None,
+        "bytes": totals.bytes if totals is not None else None,
+        "new_bytes": totals.new_bytes if totals is not None else None,
+        "skipped": totals.skipped if totals is not None else None,
+    }
+
+
+def result_rows(job: Job) -> list[dict[str, Any]]:
+    """What became of orders to back up or to restore, with the figures of their results."""
+    rows = []
+    for row, task in zip(task_rows(job), job.tasks, strict=True):
+        figures = {**result_of(task)}
+        figures.pop("seconds", None)
+        rows.append({**row, **figures})
+    return rows
+
+
+def _open(app: App, machine: str, point: str, tenant: str) -> Opened:
+    connection = app.connection
+    found = machine_meant(connection, machine, tenant)
+    return open_point(connection, point_meant(connection, found, point))
+
+
+def _sealed(opened: Opened, path: bytes, target: Machine) -> bytes:
+    """The right to read `path`, sealed to the machine that restores."""
+    if target.tenant_id != opened.tenant:
+        raise SteadError(
+            f"{target.name} belongs to another tenant than the restore point",
+            code=Code.WRONG_TENANT,
+        )
+    if not target.sealing_key:
+        raise SteadError(
+            f"{target.name} never held a link, so nothing can be sealed to it; start its agent",
+            code=Code.PRECONDITION,
+        )
+    tenant_secret = opened.connection.keyring.load(opened.tenant).secret
+    machine = MachineId(target.machine_id)
+    check_sealing_proof(tenant_secret, machine, target.sealing_key, target.sealing_proof)
+    grant = Grant(
+        opened.reader.subtree(opened.root, path),
+        opened.secret.convergence if opened.point.scope == "machine" else b"",
+    )
+    return seal_grant(
+        grant, target.sealing_key, tenant=opened.tenant, machine=machine, order=opened.point.id
+    )
+
+
+def _say_left_out(row: Mapping[str, Any]) -> None:
+    """Name the first few things that are missing, each with its reason."""
+    for left in [*row.get("skipped", ()), *row.get("failed", ())][:SHOWN]:
+        note(f"{row['machine']}: {left.get('path')}: {left.get('reason')}")
+
+
+def _size(name: str) -> Callable[[Row], str]:
+    return lambda row: "" if row.get(name) is None else render_bytes(row[name])
+
+
+SIZES: Mapping[str, Callable[[Row], str]] = {
+    name: _size(name) for name in ("bytes", "new_bytes", "sent_bytes")
+}

@@ -1,0 +1,251 @@
+"""`stead patch`: what updates are on offer, what they would do, and doing exactly that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import rich_click as click
+
+from controller.cli.app import App
+from controller.cli.choice import machine_meant, machines_meant
+from controller.cli.commands.inventory import decode_body
+from controller.cli.connection import Connection
+from controller.cli.emit import emit, note, output_option, render_bytes
+from controller.cli.exits import DONE, FAILED, IN_PART
+from controller.cli.options import tenant_option
+from controller.cli.ordering import (
+    Terms,
+    acting,
+    confirm,
+    exit_code,
+    follow,
+    order_and_follow,
+    result_of,
+    say_failures,
+    submit,
+    task_rows,
+    terms_of,
+)
+from controller.cli.plans import (
+    Proposal,
+    parse_proposal,
+    remarks_of,
+    result_rows,
+    step_rows,
+    update_rows,
+)
+from protocol.action import ApplyUpdates, PlanUpdates, ScanUpdates
+from protocol.errors import Code, SteadError
+from protocol.v1.job_pb2 import Job
+from protocol.v1.operator_pb2 import GetInventoryRequest, Machine
+
+SECTION = "updates"
+STEP_COLUMNS = ("machine", "change", "package", "old", "new", "reason")
+RESULT_COLUMNS = ("machine", "package", "old", "new", "state", "reason")
+
+
+@click.group(epilog="Example: stead patch scan all")
+def command() -> None:
+    """Updates: scan, plan, apply."""
+
+
+@command.command(epilog="Example: stead patch scan all")
+@click.argument("selector")
+@click.option("--refresh/--no-refresh", default=True, help="Fetch the repositories' lists first.")
+@acting
+@output_option
+@click.pass_obj
+def scan(app: App, /, selector: str, refresh: bool, output: str, **options: Any) -> int:
+    """Look for updates on machines."""
+    terms = terms_of(options)
+    connection = app.connection
+    machines = machines_meant(connection, selector, terms.tenant)
+    action = ScanUpdates(refresh=refresh)
+    job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
+    if job is None:
+        return DONE
+    rows = [
+        {**row, **{name: found.get(name) for name in ("updates", "security", "held")}}
+        for row, found in zip(task_rows(job), map(result_of, job.tasks), strict=True)
+    ]
+    emit(rows, output, columns=("machine", "state", "updates", "security", "held", "message"))
+    return exit_code(job)
+
+
+@command.command(epilog="Example: stead patch ls tag:web --security")
+@click.argument("selector")
+@click.option("--security", is_flag=True, help="Only security updates.")
+@tenant_option
+@output_option
+@click.pass_obj
+def ls(app: App, selector: str, security: bool, tenant: str, output: str) -> None:
+    """List the updates that the last scan found, and what is held back."""
+    connection = app.connection
+    rows: list[dict[str, Any]] = []
+    for machine in machines_meant(connection, selector, tenant):
+        facts = _scanned(connection, machine)
+        if facts is None:
+            note(f"{machine.name} was never scanned; `stead patch scan {machine.name}` does")
+        else:
+            rows += update_rows(machine.name, facts)
+    if security:
+        rows = [row for row in rows if row["security"]]
+    columns = ["machine", "package", "installed", "candidate", "security", "source"]
+    if any(row["held"] for row in rows):
+        columns.append("held")
+    emit(rows, output, columns=columns, empty="nothing is on offer, as far as the last scan knows")
+
+
+@command.command(epilog="Example: stead patch plan web-01 openssl")
+@click.argument("machine")
+@click.argument("packages", nargs=-1)
+@acting
+@output_option
+@click.pass_obj
+def plan(app: App, /, machine: str, packages: tuple[str, ...], output: str, **options: Any) -> int:
+    """Work out the exact transaction, with a reason for every step. Changes nothing."""
+    terms = terms_of(options)
+    connection = app.connection
+    found = machine_meant(connection, machine, terms.tenant)
+    job = order_and_follow(
+        connection, [found], PlanUpdates(packages), terms, output=output, repeatable=True
+    )
+    if job is None:
+        return DONE
+    say_failures(job)
+    proposals = _proposals(job)
+    _show(proposals, output)
+    return exit_code(job)
+
+
+@command.command(epilog="Example: stead patch apply tag:web openssl libssl3 --reason 'DSA 5678'")
+@click.argument("selector")
+@click.argument("packages", nargs=-1)
+@acting
+@output_option
+@click.pass_obj
+def apply(
+    app: App, /, selector: str, packages: tuple[str, ...], output: str, **options: Any
+) -> int:
+    """Install updates: plan, show the plan, ask, then order exactly what was shown.
+
+    Without PACKAGES all updates on offer. A machine whose transaction has changed in
+    between refuses, and nothing happens on it.
+    """
+    terms = terms_of(options)
+    connection = app.connection
+    machines = machines_meant(connection, selector, terms.tenant)
+    planned = follow(
+        connection,
+        submit(connection, machines, PlanUpdates(packages), terms, repeatable=True),
+        live=False,
+    )
+    say_failures(planned)
+    proposals = _proposals(planned)
+    due = {m: p for m, p in proposals.items() if p.plan.steps}
+    if terms.dry_run or not due:
+        _show(proposals, output)
+        return exit_code(planned)
+    if output == "table":
+        _show(due, output)
+    targets = [machine for machine in machines if _who(machine) in due]
+    _agree(targets, terms)
+    jobs = [
+        submit(connection, [m for m in targets if _who(m) in group], action, terms)
+        for action, group in _orders(due)
+    ]
+    if not terms.wait:
+        rows = [{"job": job.job_id, "machines": len(job.tasks)} for job in jobs]
+        emit(rows, output, columns=("job", "machines"))
+        return DONE
+    done = [follow(connection, job, live=False) for job in jobs]
+    return _report(planned, done, output)
+
+
+Who = tuple[str, str]
+"""A machine's name and id."""
+
+
+def _who(machine: Machine) -> Who:
+    return machine.name, machine.machine_id
+
+
+def _orders(due: dict[Who, Proposal]) -> list[tuple[ApplyUpdates, set[Who]]]:
+    """One order for all machines that have the very same plan."""
+    groups: dict[bytes, set[Who]] = {}
+    for who, proposal in due.items():
+        groups.setdefault(proposal.data, set()).add(who)
+    return [(ApplyUpdates(plan=data), group) for data, group in groups.items()]
+
+
+def _proposals(job: Job) -> dict[Who, Proposal]:
+    return {
+        (task.machine_name, task.machine_id): parse_proposal(task.result)
+        for task in job.tasks
+        if task.state == "succeeded"
+    }
+
+
+def _show(proposals: dict[Who, Proposal], output: str) -> None:
+    rows = [row for (name, _), found in proposals.items() for row in step_rows(name, found)]
+    if output != "table":
+        emit(rows, output, columns=())
+        return
+    if rows:
+        emit(rows, output, columns=STEP_COLUMNS)
+    for (name, _), found in proposals.items():
+        plan_ = found.plan
+        if not plan_.steps:
+            note(f"{name}: nothing to do")
+            continue
+        change = "more" if plan_.disk_change_bytes >= 0 else "less"
+        note(
+            f"{name}: {len(plan_.steps)} steps, {render_bytes(plan_.download_bytes)} to fetch, "
+            f"{render_bytes(abs(plan_.disk_change_bytes))} {change} on disk; plan "
+            f"{found.digest[:16]}"
+        )
+
+
+def _agree(targets: Sequence[Machine], terms: Terms) -> None:
+    """Ask even for one machine: the plan was made a moment ago, and nobody has seen it yet."""
+    if len(targets) > 1:
+        confirm(targets, "apply the plans above", terms)
+    elif not terms.yes:
+        click.confirm(f"Apply this plan to {targets[0].name}?", abort=True, err=True)
+
+
+def _report(planned: Job, done: Sequence[Job], output: str) -> int:
+    rows: list[dict[str, Any]] = []
+    for job in done:
+        say_failures(job)
+        for task in job.tasks:
+            result = result_of(task)
+            rows += result_rows(task.machine_name, result)
+            for remark in remarks_of(result):
+                note(f"{task.machine_name}: {remark}")
+    emit(rows, output, columns=RESULT_COLUMNS, empty="no package was changed")
+    codes = {exit_code(planned), *(exit_code(job) for job in done)}
+    if codes == {DONE}:
+        return DONE
+    return codes.pop() if len(codes) == 1 else _mixed(codes)
+
+
+def _mixed(codes: set[int]) -> int:
+    return IN_PART if DONE in codes or IN_PART in codes else FAILED
+
+
+def _scanned(connection: Connection, machine: Machine) -> dict[str, Any] | None:
+    request = GetInventoryRequest(machine_id=machine.machine_id, sections=[SECTION])
+    if machine.updates < 0:
+        return None
+    for section in connection.machines.GetInventory(request).sections:
+        body = decode_body(section.name, section.body)
+        if body.get("status") != "ok":
+            raise SteadError(
+                f"{machine.name}: {body.get('reason') or 'no list of updates'}",
+                code=Code.PRECONDITION,
+            )
+        return msgspec.convert(body.get("facts") or {}, dict[str, Any])
+    return None

@@ -1,0 +1,82 @@
+"""`stead vault`: check and rebuild what is stored, on the controller's own machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import rich_click as click
+
+from controller import clock
+from controller.cli.app import App
+from controller.cli.emit import emit_one, note, output_option
+from controller.cli.exits import DONE, FAILED, IN_PART
+from controller.db.database import Database
+from controller.store.local import LocalStore
+from controller.vault.check import check as check_vault
+from controller.vault.check import describe
+from controller.vault.rebuild import rebuild as rebuild_vault
+
+
+@click.group(epilog="Example: stead vault check")
+def command() -> None:
+    """Check and rebuild the vault, on the controller. The controller must be stopped."""
+
+
+@command.command(epilog="Example: stead vault check --output json")
+@output_option
+@click.pass_obj
+def check(app: App, output: str) -> int:
+    """Read everything that is stored and compare it with its hashes. Changes nothing."""
+    with _stopped(app) as (store, db):
+        report = check_vault(store, db)
+    faults = [describe(fault) for fault in report.faults]
+    emit_one(
+        {
+            "state": "damaged" if faults else "ok",
+            "packs": report.packs,
+            "chunks": report.chunks,
+            "stored_bytes": report.bytes,
+            "points": report.points,
+            "unindexed": len(report.unindexed),
+            "faults": faults if output != "table" else len(faults),
+        },
+        output,
+    )
+    for fault in faults if output == "table" else ():
+        note(fault)
+    if report.unindexed and not faults:
+        note(
+            f"{len(report.unindexed)} objects are not in the database: leftovers of a crash, "
+            "which do no harm, or a lost index: `stead vault rebuild` takes them in"
+        )
+    return FAILED if faults else DONE
+
+
+@command.command(epilog="Example: stead vault rebuild")
+@output_option
+@click.pass_obj
+def rebuild(app: App, output: str) -> int:
+    """Make the database's index of the vault anew from what is stored."""
+    with _stopped(app) as (store, db):
+        done = rebuild_vault(store, db, now=clock.now())
+    row = dataclasses.asdict(done)
+    problems = row.pop("problems")
+    emit_one({**row, "problems": problems if output != "table" else len(problems)}, output)
+    for problem in problems if output == "table" else ():
+        note(problem)
+    return IN_PART if problems else DONE
+
+
+@contextmanager
+def _stopped(app: App) -> Iterator[tuple[LocalStore, Database]]:
+    """Store and database of a controller that does not run; LOCKED when one does."""
+    settings = app.controller.load_settings()
+    objects = Path(settings.objects) if settings.objects else app.controller.objects
+    db = Database.open(app.controller.database_url(settings))
+    try:
+        yield LocalStore.open(objects), db
+    finally:
+        db.close_now()

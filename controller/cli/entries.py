@@ -1,0 +1,59 @@
+"""Say what lies in a restore point, as `ls -l` would. Pure."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from protocol.vault.entry import Entry, Kind
+from protocol.vault.path import join
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def entry_row(parent: bytes, entry: Entry) -> dict[str, Any]:
+    """An entry as a record. Bytes of names that are no UTF-8 are escaped."""
+    return {
+        "mode": stat.filemode(entry.mode),
+        "owner": entry.owner.user or str(entry.owner.uid),
+        "group": entry.owner.group or str(entry.owner.gid),
+        "size_bytes": entry.size if entry.kind is Kind.FILE else None,
+        "modified_at": time_of(entry.mtime_ns),
+        "name": text_of(entry.name) or "/",
+        "path": "/" + text_of(join(parent, entry.name)),
+        "target": text_of(entry.target) or None,
+        "kind": entry.kind.name.lower(),
+        "changed_while_read": entry.changed_while_read,
+    }
+
+
+def entry_rows(found: Iterable[tuple[bytes, Entry]]) -> list[dict[str, Any]]:
+    """Entries as records, in the order in which they come."""
+    return [entry_row(parent, entry) for parent, entry in found]
+
+
+def render_name(row: Any, *, whole: bool) -> str:
+    """A name as a listing shows it: with what a link points to, and a slash for a folder."""
+    name = str(row["path"] if whole else row["name"])
+    if row["target"]:
+        return f"{name} -> {row['target']}"
+    return name + "/" if row["kind"] == "directory" and not name.endswith("/") else name
+
+
+def text_of(name: bytes) -> str:
+    r"""A raw name as text.
+
+    >>> text_of(b"caf\xc3\xa9"), text_of(b"\xff")
+    ('café', '\\xff')
+    """
+    return name.decode(errors="backslashreplace")
+
+
+def time_of(nanoseconds: int) -> datetime | None:
+    """A file's time in UTC; None when it is beyond what calendars know."""
+    try:
+        return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    except OverflowError:
+        return None

@@ -1,0 +1,210 @@
+"""Restore points as an operator reads them: verified, opened with the recovery key.
+
+The controller passes on bytes. Whether they are a machine's is seen from its signature
+and certificate, and whether they are this tenant's from being opened by its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from controller.cli.connection import Connection
+from controller.cli.emit import from_wire_ms
+from protocol.errors import Code, NotFoundError, SteadError
+from protocol.identity import MachineIdentity, believe
+from protocol.ids import MachineId, TenantId
+from protocol.v1.operator_pb2 import Machine
+from protocol.v1.vault_pb2 import GetRequest, ListPointsRequest, PointRecord
+from protocol.vault.chunk import ChunkDamagedError, ChunkId, Opener
+from protocol.vault.entry import Entry, Extent, Kind
+from protocol.vault.keys import VaultSecret, machine_scope
+from protocol.vault.node import Root
+from protocol.vault.path import is_path
+from protocol.vault.point import (
+    PointSignatureError,
+    RestorePoint,
+    decode_envelope,
+    open_contents,
+    verify_point,
+)
+from protocol.vault.reader import ChunkMissingError, TreeReader
+
+LATEST = "latest"
+FETCHED_AT_ONCE = 64
+HOLE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A restore point in a listing; `point` is None when `problem` says why it is not to be
+    believed. `paths` is None when only the recovery key, which is elsewhere, can tell.
+    """
+
+    id: str
+    received_at: datetime | None
+    point: RestorePoint | None
+    paths: tuple[bytes, ...] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A restore point that can be read."""
+
+    point: RestorePoint
+    root: Root
+    reader: TreeReader
+    secret: VaultSecret
+    tenant: TenantId
+    connection: Connection
+
+
+def list_points(connection: Connection, machine: Machine, *, limit: int = 0) -> list[Listed]:
+    """A machine's restore points, newest first, each verified."""
+    request = ListPointsRequest(machine_id=machine.machine_id, limit=limit)
+    return [
+        _listed(connection, machine, record)
+        for record in connection.vault.ListPoints(request).points
+    ]
+
+
+def point_meant(connection: Connection, machine: Machine, name: str) -> RestorePoint:
+    """A restore point by its id, or the newest one for `latest`.
+
+    NOT_FOUND when there is none, BAD_SIGNATURE when it is not to be believed.
+    """
+    found = list_points(connection, machine, limit=1 if name == LATEST else 0)
+    for listed in found:
+        if name in {LATEST, listed.id}:
+            if listed.point is None:
+                raise SteadError(
+                    f"restore point {listed.id} is not to be believed: {listed.problem}",
+                    code=Code.BAD_SIGNATURE,
+                )
+            return listed.point
+    if name == LATEST:
+        raise NotFoundError(
+            f"{machine.name} has no restore point yet; `stead backup run {machine.name}` makes one"
+        )
+    raise NotFoundError(
+        f"{machine.name} has no restore point {name!r}; `stead backup ls {machine.name}` lists them"
+    )
+
+
+def open_point(connection: Connection, point: RestorePoint) -> Opened:
+    """Open a restore point with the tenant's recovery key from this profile."""
+    tenant = TenantId(point.tenant)
+    key = connection.keyring.load(tenant)
+    contents = open_contents(key.recovery_private, point)
+    secret = machine_scope(key.secret, point.machine) if point.scope == "machine" else key.secret
+
+    def fetch(ids: Sequence[ChunkId]) -> Iterator[bytes]:
+        return fetch_chunks(connection, tenant, ids)
+
+    reader = TreeReader(Opener(secret), fetch)
+    return Opened(point, contents.root, reader, secret, tenant, connection)
+
+
+def paths_of(connection: Connection, point: RestorePoint) -> tuple[bytes, ...] | None:
+    """What a restore point was made of; None when this profile has not got the key."""
+    tenant = TenantId(point.tenant)
+    if not connection.keyring.has(tenant):
+        return None
+    return open_contents(connection.keyring.load(tenant).recovery_private, point).paths
+
+
+def check_record(root: x509.Certificate, machine: Machine, record: bytes) -> RestorePoint:
+    """The restore point of a record, once signature, certificates and names are right.
+
+    A machine's certificate lasts days and its restore points years, so the certificates
+    are judged as of the time at which the point was begun.
+    """
+    envelope = decode_envelope(record)
+    point = verify_point(envelope)
+    try:
+        leaf, *above = [x509.load_der_x509_certificate(der) for der in envelope.chain]
+    except ValueError as error:
+        raise PointSignatureError("it carries an unreadable certificate") from error
+    identity = believe(leaf, root=root, issuing=above, now=point.started_at)
+    if identity != MachineIdentity(TenantId(point.tenant), MachineId(point.machine)):
+        raise PointSignatureError("another machine signed it than the one it names")
+    if (point.machine, point.tenant) != (machine.machine_id, machine.tenant_id):
+        raise PointSignatureError("it is another machine's")
+    return point
+
+
+def fetch_chunks(
+    connection: Connection, tenant: TenantId, ids: Sequence[ChunkId]
+) -> Iterator[bytes]:
+    """Stored chunks in the order of `ids`, as the controller sends them, unverified."""
+    wanted = list(dict.fromkeys(ids))
+    request = GetRequest(tenant_id=tenant, chunk_ids=wanted)
+    answers = (c for response in connection.vault.Get(request) for c in response.chunks)
+    given = dict(zip(wanted, answers, strict=False))
+    for name in ids:
+        if name not in given:
+            raise ChunkMissingError(name)
+        yield given[name]
+
+
+def content(opened: Opened, entry: Entry) -> Iterator[bytes]:
+    """A file's content, piece by piece, each verified; holes are zeros."""
+    if entry.inline is not None:
+        yield entry.inline
+        return
+    opener = Opener(opened.secret)
+    batch: list[Extent] = []
+    for extent in opened.reader.extents(entry.extents, entry.depth):
+        batch.append(extent)
+        if len(batch) == FETCHED_AT_ONCE:
+            yield from _pieces(opened, opener, batch)
+            batch = []
+    yield from _pieces(opened, opener, batch)
+
+
+def tree_path(text: str) -> bytes:
+    """A path in a restore point, from how a person writes it.
+
+    >>> tree_path("/etc/hosts"), tree_path("/")
+    (b'etc/hosts', b'')
+    """
+    path = text.encode(errors="surrogateescape").strip(b"/")
+    if not is_path(path):
+        raise NotFoundError(f"{text[:200]!r} cannot be a path in a restore point")
+    return path
+
+
+def is_directory(entry: Entry) -> bool:
+    """Whether something can be below an entry."""
+    return entry.kind is Kind.DIRECTORY
+
+
+def _pieces(opened: Opened, opener: Opener, batch: Sequence[Extent]) -> Iterator[bytes]:
+    ids = [extent.reference.id for extent in batch if extent.reference is not None]
+    given = fetch_chunks(opened.connection, opened.tenant, ids) if ids else iter(())
+    for extent in batch:
+        if extent.reference is None:
+            for start in range(0, extent.length, HOLE_BYTES):
+                yield bytes(min(HOLE_BYTES, extent.length - start))
+            continue
+        plain = opener.open(next(given), extent.reference)
+        piece = plain[extent.offset : extent.offset + extent.length]
+        if len(piece) != extent.length:
+            raise ChunkDamagedError(extent.reference.id, "it is shorter than was noted")
+        yield piece
+
+
+def _listed(connection: Connection, machine: Machine, record: PointRecord) -> Listed:
+    received = from_wire_ms(record.received_at_ms)
+    try:
+        point = check_record(connection.root, machine, record.record)
+        if point.id != record.point_id:
+            raise PointSignatureError("the controller lists it by another id")
+        paths = paths_of(connection, point)
+    except SteadError as error:
+        return Listed(record.point_id, received, None, problem=str(error))
+    return Listed(record.point_id, received, point, paths)
