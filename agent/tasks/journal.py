@@ -129,6 +129,20 @@ def decode_line(line: bytes) -> Line:
     return msgspec.json.decode(text, type=Line)  # type: ignore[no-any-return]
 
 
+def _is_cut_short(line: bytes) -> bool:
+    """True for what a crash can leave at the end: a line without its end.
+
+    A whole line whose last byte alone is wrong was written, and has been damaged since.
+    """
+    if line[-1:] == b"\n":
+        return False
+    try:
+        decode_line(line[:-1] + b"\n")
+    except (ValueError, msgspec.DecodeError):
+        return True
+    return False
+
+
 def new_journal() -> bytes:
     """The content of a journal in which nothing has happened."""
     return encode_line(Opened())
@@ -174,9 +188,7 @@ class Journal:
                     record = decode_line(line)
                 except (ValueError, msgspec.DecodeError) as error:
                     rest = file.read(1)
-                    # A line cut short by a crash is the last one, without its end, or with
-                    # blocks that were never written.
-                    if not rest and offset and (line[-1:] != b"\n" or b"\0" in line):
+                    if not rest and offset and _is_cut_short(line):
                         os.ftruncate(self._file, offset)
                         os.fsync(self._file)
                         return offset
@@ -377,7 +389,7 @@ def find_damage(path: Path) -> JournalError | None:
                 decode_line(line)
                 offset += len(line)
     except (ValueError, msgspec.DecodeError) as error:
-        if path.stat().st_size > offset + len(line) or not offset or line[-1:] == b"\n":
+        if path.stat().st_size > offset + len(line) or not offset or not _is_cut_short(line):
             return JournalError(f"{path} is damaged at byte {offset}: {error}")
     except OSError as error:
         return JournalError(f"{path} cannot be read: {error.strerror}")

@@ -13,6 +13,7 @@ from typing import Any
 from agent.config import AgentHome
 from protocol.identity import MachineIdentity, identity_of, pin_of
 from protocol.ids import TenantId, TokenId
+from protocol.outcome import OutcomeState
 from protocol.token import Token, encode_token, hash_secret, seal_bundle
 from protocol.v1 import job_pb2, operator_pb2
 from protocol.v1.operator_pb2_grpc import TokenServiceStub
@@ -22,11 +23,7 @@ from tests.integration.test_link import job_of
 
 TENANT_KEY = TenantKey(bytes(range(32)))
 WAIT_S = 30.0
-OVER = {code for code in ("succeeded", "partial", "failed", "timed_out", "expired")} | {
-    "cancelled",
-    "rejected",
-    "indeterminate",
-}
+OVER = frozenset(state.value for state in OutcomeState)
 
 
 async def token_text(
