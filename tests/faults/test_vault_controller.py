@@ -7,6 +7,7 @@ call. What it acknowledged it has printed before: a ledger outside of itself.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 import shutil
@@ -30,6 +31,7 @@ from controller.vault.rebuild import rebuild
 from controller.vault.sessions import Begun
 from controller.vault.vault import Vault
 from controller.vault.writer import Arrival
+from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity
 from protocol.ids import MachineId, TenantId
 from protocol.tls import chain_pem
@@ -90,7 +92,15 @@ def the_machine(db: Database) -> MachineIdentity:
 async def run_backup(home: Path) -> None:
     """What the process under strace does, resuming what an earlier one began."""
     vault, db, _ = open_vault(home)
-    machine, backup = the_machine(db), Backup.make()
+    try:
+        await back_up(home, vault, the_machine(db))
+    finally:
+        await vault.close()
+        await db.close()
+
+
+async def back_up(home: Path, vault: Vault, machine: MachineIdentity) -> None:
+    backup = Backup.make()
     point = (home / "point").read_text()
     begun = await vault.begin(machine, point)
     held = await vault.has(machine, begun.session.id, backup.ids)
@@ -109,8 +119,6 @@ async def run_backup(home: Path) -> None:
     record = (home / "record").read_bytes()
     await vault.commit(machine, begun.session.id, begun.session.fence, record)
     print("committed", flush=True)
-    await vault.close()
-    await db.close()
 
 
 async def prepare(home: Path) -> None:
@@ -134,6 +142,11 @@ class Killed:
     call: str
     number: int
 
+    @property
+    def fault(self) -> str:
+        """How strace calls it."""
+        return f"{self.call}:signal=KILL:when={self.number}"
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -145,10 +158,10 @@ class Ran:
     calls: dict[str, int]
 
 
-def run(home: Path, kill: Killed | None = None) -> Ran:
-    """Run the backup in a process of its own."""
+def run(home: Path, fault: str | None = None) -> Ran:
+    """Run the backup in a process of its own; `fault` is what strace injects."""
     trace = home / "trace"
-    inject = [] if kill is None else ["-e", f"inject={kill.call}:signal=KILL:when={kill.number}"]
+    inject = [] if fault is None else ["-e", f"inject={fault}"]
     done = subprocess.run(
         [
             "strace", "-f", "-qq", "-o", str(trace), "-e", f"trace={','.join(CALLS)}", *inject,
@@ -159,7 +172,7 @@ def run(home: Path, kill: Killed | None = None) -> Ran:
         timeout=60,
         check=False,
     )  # fmt: skip
-    assert kill is not None or done.returncode == 0, done.stderr
+    assert fault is not None or done.returncode == 0, done.stderr
     acknowledged: set[int] = set()
     for line in done.stdout.splitlines():
         if line.startswith("held"):
@@ -177,13 +190,13 @@ def run(home: Path, kill: Killed | None = None) -> Ran:
 
 async def run_until_killed(home: Path, kill: Killed) -> Ran:
     """`run`; strace counts by thread, so a call that was never reached is tried earlier."""
-    ran = await asyncio.to_thread(run, home, kill)
+    ran = await asyncio.to_thread(run, home, kill.fault)
     while not ran.died:
         assert kill.number > 1, f"no {kill.call} was ever made"
         kill = Killed(kill.call, kill.number // 2)
         shutil.rmtree(home)
         shutil.copytree(home.parent / "prepared", home)
-        ran = await asyncio.to_thread(run, home, kill)
+        ran = await asyncio.to_thread(run, home, kill.fault)
     return ran
 
 
@@ -253,11 +266,52 @@ async def test_a_backup_is_finished_however_often_the_controller_dies(
     for _ in range(40):
         call = chance.choice(sorted(calls))
         kill = Killed(call, chance.randint(1, calls[call]))
-        ran = await asyncio.to_thread(run, home, kill)
+        ran = await asyncio.to_thread(run, home, kill.fault)
         await judge(home, ran.acknowledged, committed=ran.committed)
         if ran.committed:
             return
     assert (await asyncio.to_thread(run, home)).committed
+
+
+@pytest.mark.parametrize("call", ["fsync:error=EIO:when=3+", "fdatasync:error=EIO:when=3+"])
+async def test_a_disk_that_fails_is_never_acknowledged(
+    prepared: Path, calls: dict[str, int], tmp_path: Path, call: str
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(prepared, home)
+    ran = await asyncio.to_thread(run, home, call)
+    assert ran.died
+    assert not ran.committed
+    await judge(home, ran.acknowledged, committed=False)
+
+
+@pytest.mark.root
+async def test_a_full_disk_refuses_and_goes_on_when_there_is_room(
+    prepared: Path, tmp_path: Path
+) -> None:
+    """Objects and database on one file system that fills up in the middle of a backup."""
+    if os.geteuid() != 0:
+        pytest.skip("not run: mounting needs root")
+    place = tmp_path / "mounted"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("not run: a tmpfs cannot be mounted here")
+    try:
+        home = place / "home"
+        shutil.copytree(prepared, home)
+        ballast = home / "ballast"
+        free = os.statvfs(home)
+        ballast.write_bytes(bytes(free.f_bavail * free.f_frsize - 700_000))
+        with pytest.raises(SteadError) as refused:
+            await run_backup(home)
+        assert refused.value.code is Code.STORE_FULL
+        ballast.unlink()
+        await judge(home, set(), committed=False)
+        await run_backup(home)
+        await judge(home, set(range(CHUNKS)), committed=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 async def test_one_flipped_bit_in_the_database_is_refused_or_found(

@@ -178,6 +178,29 @@ async def test_many_streams_together_stay_within_the_room(small: World) -> None:
     assert room.used_bytes == 0
 
 
+async def test_a_stream_that_sends_nothing_makes_room_for_the_others(small: World) -> None:
+    machine = await small.machine()
+    small.options |= {"room_bytes": 50_000, "pack_bytes": 1_000_000}
+    await small.restart()
+    begun = await small.vault.begin(machine.identity, an_id("rp"))
+    silent, go_on = asyncio.Event(), asyncio.Event()
+
+    async def arrivals() -> AsyncIterator[Arrival]:
+        yield Arrival([data_chunk(os.urandom(60_000))[1]], session=begun.session.id)
+        silent.set()
+        await go_on.wait()
+
+    async def consume() -> list[int]:
+        return [n async for n in small.vault.put(machine.identity, arrivals())]
+
+    idle = asyncio.create_task(consume())
+    await silent.wait()
+    messages = [[data_chunk(os.urandom(9_000))[1]] for _ in range(20)]
+    assert (await small.send(machine, begun, messages))[-1] == 20
+    go_on.set()
+    assert await idle == [1]
+
+
 @pytest.mark.parametrize("failure", ["chunk", "store", "cut"])
 async def test_no_room_is_lost_whatever_ends_a_stream(small: World, failure: str) -> None:
     machine = await small.machine()
