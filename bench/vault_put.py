@@ -1,9 +1,10 @@
 """Measure the vault over real mutual TLS on loopback: upload, questions, download.
 
-    python -m bench.vault_put [--mib 1024] [--streams 1]
+    python -m bench.vault_put [--mib 1024] [--kib 1024] [--streams 1]
 
 The controller runs in this process, the machine in another; both share the cores.
-Chunks of 1 MiB that do not compress are made before the clock starts.
+Chunks of `--kib` that do not compress are made before the clock starts; a message
+carries 1 MiB of them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ASKED = 100_000
 BATCH = 4096
 
 
-async def serve(mib: int, streams: int) -> None:
+async def serve(mib: int, kib: int, streams: int) -> None:
     """Run a controller and, in another process, a machine that uses it."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -47,7 +48,8 @@ async def serve(mib: int, streams: int) -> None:
         (home / "root.pem").write_bytes(chain_pem([installation.root]))
         client = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.vault_put", "--client", folder,
-            "--address", installation.link_address, "--mib", str(mib), "--streams", str(streams),
+            "--address", installation.link_address, "--mib", str(mib), "--kib", str(kib),
+            "--streams", str(streams),
         )  # fmt: skip
         await client.wait()
         await installation.close()
@@ -58,7 +60,7 @@ async def serve(mib: int, streams: int) -> None:
             raise SystemExit(client.returncode)
 
 
-async def use(home: Path, address: str, mib: int, streams: int) -> None:
+async def use(home: Path, address: str, mib: int, kib: int, streams: int) -> None:
     """Be the machine."""
     credentials = client_credentials(
         load_certificate(home / "root.pem"),
@@ -71,10 +73,17 @@ async def use(home: Path, address: str, mib: int, streams: int) -> None:
         vault: Any = VaultServiceStub(channel)
         begun = await vault.Begin(vault_pb2.BeginRequest(point_id=clock.new_id("rp")))
         sealer = Sealer(TenantKey(os.urandom(32)).secret)
-        chunks = [sealer.seal(Kind.DATA, os.urandom(MIB - 32)) for _ in range(mib)]
+        chunks = [
+            sealer.seal(Kind.DATA, os.urandom(kib * 1024 - 32)) for _ in range(mib * 1024 // kib)
+        ]
         ids = [reference.id for reference, _ in chunks]
-        await timed("Put", mib, put(vault, begun.session_id, chunks, streams))
-        await timed("Put of what is held", mib, put(vault, begun.session_id, chunks, streams))
+        each = max(1, 1024 // kib)
+        await timed(
+            f"Put of {len(chunks)} chunks", mib, put(vault, begun.session_id, chunks, each, streams)
+        )
+        await timed(
+            "Put of the same again", mib, put(vault, begun.session_id, chunks, each, streams)
+        )
         await timed("Get", mib, get(vault, ids))
         started = time.perf_counter()
         await has(vault, begun.session_id, ids)
@@ -85,14 +94,15 @@ async def timed(name: str, mib: int, work: Any) -> None:
     started = time.perf_counter()
     await work
     took = time.perf_counter() - started
-    print(f"{name} of {mib} chunks of 1 MiB: {took:.2f} s, {mib * MIB / took / 1e6:.0f} MB/s")
+    print(f"{name}, {mib} MiB: {took:.2f} s, {mib * MIB / took / 1e6:.0f} MB/s")
 
 
-async def put(vault: Any, session: str, chunks: Sequence[Any], streams: int) -> None:
+async def put(vault: Any, session: str, chunks: Sequence[Any], each: int, streams: int) -> None:
     async def one(mine: Sequence[Any]) -> None:
         async def requests() -> AsyncIterator[vault_pb2.PutRequest]:
-            for _, stored in mine:
-                yield vault_pb2.PutRequest(session_id=session, chunks=[stored])
+            for start in range(0, len(mine), each):
+                message = [stored for _, stored in mine[start : start + each]]
+                yield vault_pb2.PutRequest(session_id=session, chunks=message)
 
         durable = 0
         async for answer in vault.Put(requests()):
@@ -112,6 +122,7 @@ async def get(vault: Any, ids: Sequence[ChunkId]) -> None:
 
 
 async def has(vault: Any, session: str, ids: Sequence[ChunkId]) -> None:
+    ids = ids[:ASKED]
     asked = [*ids, *(os.urandom(32) for _ in range(ASKED - len(ids)))]
     requests = [
         vault_pb2.HasRequest(session_id=session, chunk_ids=asked[start : start + BATCH])
@@ -125,14 +136,15 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--kib", type=int, default=1024)
     parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--client", type=Path)
     parser.add_argument("--address")
     given = parser.parse_args()
     if given.client is None:
-        asyncio.run(serve(given.mib, given.streams))
+        asyncio.run(serve(given.mib, given.kib, given.streams))
     else:
-        asyncio.run(use(given.client, given.address, given.mib, given.streams))
+        asyncio.run(use(given.client, given.address, given.mib, given.kib, given.streams))
 
 
 if __name__ == "__main__":
