@@ -22,7 +22,7 @@ from controller.vault import index
 from controller.vault.errors import ChunkMissingError
 from controller.vault.index import Place
 from controller.vault.keys import pack_key
-from controller.vault.reads import Range, plan_ranges, plan_windows
+from controller.vault.reads import WINDOW_BYTES, Range, plan_ranges, plan_windows
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, chunk_id
 
 log = structlog.get_logger()
@@ -46,8 +46,12 @@ class Reader:
         self._ahead = 0
         self._reported: set[tuple[str, ChunkId]] = set()
 
-    async def get(self, tenant: str, asked: Sequence[ChunkId]) -> AsyncGenerator[list[bytes], None]:
+    async def get(
+        self, tenant: str, asked: Sequence[ChunkId], *, sparing: bool = False
+    ) -> AsyncGenerator[list[bytes], None]:
         """Yield the chunks in lists of about 1 MiB.
+
+        With `sparing`, little more than that is kept in memory, at the cost of speed.
 
         Raises `ChunkMissingError` before anything is given when one is not held, and
         `ChunkDamagedError` where a damaged one would have to follow.
@@ -58,7 +62,8 @@ class Reader:
                 raise ChunkMissingError(chunk)
         message: list[bytes] = []
         size = 0
-        async with aclosing(self._in_order(tenant, asked, places)) as answers:
+        windows = deque(plan_windows(asked, places, MESSAGE_BYTES if sparing else WINDOW_BYTES))
+        async with aclosing(self._in_order(tenant, windows, places, sparing)) as answers:
             async for chunk, found in answers:
                 if isinstance(found, ChunkDamagedError):
                     if message:
@@ -78,14 +83,18 @@ class Reader:
         self._pool.shutdown()
 
     async def _in_order(
-        self, tenant: str, asked: Sequence[ChunkId], places: Mapping[ChunkId, Place]
+        self,
+        tenant: str,
+        windows: deque[list[ChunkId]],
+        places: Mapping[ChunkId, Place],
+        sparing: bool,
     ) -> AsyncGenerator[tuple[ChunkId, bytes | ChunkDamagedError], None]:
         """The chunks one after the other, while the next windows are being read."""
-        windows = deque(plan_windows(asked, places))
+        ahead = 0 if sparing else _AHEAD
         reading: deque[tuple[list[ChunkId], asyncio.Task[Found]]] = deque()
         try:
             while windows or reading:
-                while windows and (not reading or self._may_read_ahead(len(reading))):
+                while windows and (not reading or self._may_read_ahead(len(reading), ahead)):
                     window = windows.popleft()
                     task = asyncio.create_task(self._window(tenant, window, places))
                     reading.append((window, task))
@@ -101,8 +110,8 @@ class Reader:
             for _, task in reading:
                 task.cancel()
 
-    def _may_read_ahead(self, already: int) -> bool:
-        return already <= _AHEAD and self._ahead < _AHEAD_TOGETHER
+    def _may_read_ahead(self, already: int, ahead: int) -> bool:
+        return already <= ahead and self._ahead < _AHEAD_TOGETHER
 
     async def _window(
         self, tenant: str, window: Sequence[ChunkId], places: Mapping[ChunkId, Place]

@@ -24,13 +24,13 @@ class Range:
 
 
 def plan_windows(
-    asked: Sequence[ChunkId], places: Mapping[ChunkId, Place]
+    asked: Sequence[ChunkId], places: Mapping[ChunkId, Place], window_bytes: int = WINDOW_BYTES
 ) -> Iterator[list[ChunkId]]:
-    """Cut a question into pieces of about 8 MiB that are read as one."""
+    """Cut a question into pieces of about `window_bytes` that are read as one."""
     window: list[ChunkId] = []
     size = 0
     for chunk in asked:
-        if window and size + places[chunk].length > WINDOW_BYTES:
+        if window and size + places[chunk].length > window_bytes:
             yield window
             window, size = [], 0
         window.append(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 
 from controller import clock
@@ -15,6 +16,7 @@ from controller.vault.errors import LimitError
 from controller.vault.points import StoredPoint
 from controller.vault.reader import Reader
 from controller.vault.sessions import FLOOR_BYTES, LEASE, Begun, Sessions
+from controller.vault.streams import Streams
 from controller.vault.writer import ROOM_BYTES, Arrival, Writer
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.identity import Identity, MachineIdentity, OperatorIdentity
@@ -24,6 +26,10 @@ from protocol.vault.pack import PACK_BYTES
 
 MAX_ASKED = 4096
 MAX_SENT = 16 * 1024
+STREAMS = 16
+"""Uploads, and as many downloads, that one caller may have at a time."""
+CROWD = 32
+"""With more downloads than this, each newcomer gets smaller buffers."""
 
 
 class Vault:
@@ -49,6 +55,8 @@ class Vault:
         self._writer = Writer(store, db, now=now, room_bytes=room_bytes, pack_bytes=pack_bytes)
         self._committer = Committer(store, db, trust, self._sessions, now=now)
         self._reader = Reader(store, db, now=now)
+        self._uploads = Streams(STREAMS)
+        self._downloads = Streams(STREAMS)
         self._now = now
 
     @property
@@ -75,7 +83,7 @@ class Vault:
         )
         return [chunk in found for chunk in wanted]
 
-    def put(
+    async def put(
         self, caller: MachineIdentity, arrivals: AsyncIterator[Arrival]
     ) -> AsyncGenerator[int, None]:
         """See `Writer.put`; the first arrival names the session."""
@@ -90,7 +98,11 @@ class Vault:
                 raise LimitError(f"send at most {MAX_SENT} chunks in a message")
             await self._sessions.use(caller, session)
 
-        return self._writer.put(caller.tenant, arrivals, admit)
+        with self._uploads.entered(caller.uri()):
+            upload = self._writer.put(caller.tenant, arrivals, admit)
+            async with aclosing(upload):
+                async for durable in upload:
+                    yield durable
 
     async def commit(
         self, caller: MachineIdentity, session: str, fence: int, record: bytes
@@ -98,11 +110,17 @@ class Vault:
         """See `Committer.commit`."""
         return await self._committer.commit(caller, session, fence, record)
 
-    def get(
+    async def get(
         self, caller: Identity, tenant: str, asked: Sequence[bytes]
     ) -> AsyncGenerator[list[bytes], None]:
         """See `Reader.get`. A machine reads its own tenant's chunks, whatever it names."""
-        return self._reader.get(_readable(caller, tenant), check_ids(asked))
+        readable, wanted = _readable(caller, tenant), check_ids(asked)
+        with self._downloads.entered(caller.uri()):
+            crowded = self._downloads.total > CROWD
+            answers = self._reader.get(readable, wanted, sparing=crowded)
+            async with aclosing(answers):
+                async for chunks in answers:
+                    yield chunks
 
     async def list_points(self, caller: Identity, machine: str, limit: int) -> list[StoredPoint]:
         """See `points.list_points`."""

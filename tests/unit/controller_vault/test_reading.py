@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from controller.audit.log import entries
+from controller.vault import vault
 from controller.vault.errors import ChunkMissingError, LimitError
 from controller.vault.index import Place
 from controller.vault.keys import pack_key
 from controller.vault.reads import WINDOW_BYTES, Range, plan_ranges, plan_windows
+from controller.vault.vault import STREAMS
 from protocol.errors import InvalidError
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, Kind
 from protocol.vault.pack import PackId
@@ -81,9 +83,32 @@ async def test_a_lost_pack_is_named(world: World, tmp_path: Path) -> None:
 async def test_questions_are_bounded_and_ids_have_32_bytes(world: World) -> None:
     machine = await world.machine()
     with pytest.raises(LimitError):
-        world.vault.get(machine.identity, "", [bytes(32)] * 4097)
+        await world.read(machine, [ChunkId(bytes(32))] * 4097)
     with pytest.raises(InvalidError):
-        world.vault.get(machine.identity, "", [bytes(31)])
+        await world.read(machine, [ChunkId(bytes(31))])
+
+
+async def test_a_caller_has_a_bounded_number_of_streams(world: World) -> None:
+    machine = await world.machine()
+    [(identity, content)] = await stored(world, machine, 1)
+    streams = [world.vault.get(machine.identity, "", [identity]) for _ in range(STREAMS)]
+    for stream in streams:
+        assert await anext(stream) == [content]
+    with pytest.raises(LimitError):
+        await world.read(machine, [identity])
+    await streams[0].aclose()
+    assert await world.read(machine, [identity]) == [content]
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_a_crowd_of_readers_gets_the_same_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vault, "CROWD", 0)
+    machine = await world.machine()
+    chunks = await stored(world, machine, 100)
+    assert await world.read(machine, [i for i, _ in chunks]) == [s for _, s in chunks]
 
 
 def test_neighbours_are_read_together_and_strangers_are_not() -> None:
