@@ -32,8 +32,9 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     """Restore what the order's grants name. PARTIAL when some of it could not be.
 
     The subtree at `path` arrives in `target` under its own last name. Each sealed
-    reference is a grant, bound to this tenant, machine and order. Raises `SealedError` when one was meant for another machine, PRECONDITION when
-    this machine has no keys, and `InvalidError` for a target that cannot be used.
+    reference is a grant, bound to this tenant, machine and order. Raises `SealedError`
+    when one was meant for another, PRECONDITION when this machine has no keys, and
+    `InvalidError` for a target that cannot be used.
     """
     gc.set_threshold(200_000, 50, 100)
     target = _target(action.target)

@@ -94,7 +94,9 @@ class BackupReport:
 class Backup:
     """One backup of normalised or raw absolute `paths`. Call `run` once.
 
-    `top` is the directory that counts as "/". `progress` is told a few times a second.
+    `top` is the directory that counts as "/". Time stamps younger than `racy_ns` before
+    the scan are not trusted next time: file systems count in steps of up to two seconds.
+    `progress` is told a few times a second.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Backup:
         progress: Callable[[Mapping[str, Any]], None],
         patience_s: float = PATIENCE_S,
         top: bytes = b"/",
+        racy_ns: int = RACY_NS,
     ) -> None:
         self._paths = normalise(paths)
         if not self._paths:
@@ -119,6 +122,7 @@ class Backup:
         self._progress = progress
         self._patience_s = patience_s
         self._top = top
+        self._racy_ns = racy_ns
         scope = blake3(who.secret.convergence, key=who.secret.fingerprint_key).digest()
         self._rules = rules_hash(self._paths, scope)
         self._begun = clock.monotonic()
@@ -191,7 +195,7 @@ class Backup:
                     skipped=skipped,
                     sample=Sample(self._seed),
                     seed=self._seed,
-                    safe_ns=int(started_at.timestamp() * 1_000_000_000) - RACY_NS,
+                    safe_ns=int(started_at.timestamp() * 1_000_000_000) - self._racy_ns,
                     tick=lambda: self._tick("read", scan.counts, upload),
                 )
                 try:

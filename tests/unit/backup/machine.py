@@ -1,0 +1,110 @@
+"""A machine that backs up into a vault in memory, and restores from it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from agent.backup.place import Memory
+from agent.backup.placer import Done
+from agent.backup.restore import Restore
+from agent.backup.run import Backup, BackupReport, Who
+from agent.backup.vault import Vault
+from protocol.ids import MachineId, TenantId
+from protocol.vault.chunk import Opener
+from protocol.vault.keys import TenantKey
+from protocol.vault.node import Root
+from protocol.vault.reader import TreeReader
+from tests.fakes.memory_vault import MemoryVault
+
+TENANT_KEY = TenantKey(bytes(range(32)))
+
+
+def certified(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "machine")])
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+WHO = Who(
+    TenantId("tn_00000000000000000000000001"),
+    MachineId("mc_00000000000000000000000001"),
+    TENANT_KEY.secret,
+    KEY,
+    [certified(KEY)],
+    "0.1.0",
+)
+
+
+class Machine:
+    """`files` is what is backed up; everything is below `home`."""
+
+    def __init__(self, home: Path, vault: Vault | None = None) -> None:
+        self.home = home
+        self.files = home / "files"
+        self.files.mkdir(parents=True, exist_ok=True)
+        self.memory = Memory(home / "memory")
+        self.vault: Any = vault if vault is not None else MemoryVault()
+        self.said: list[Mapping[str, Any]] = []
+        self._targets = 0
+
+    def back_up(
+        self, *paths: Path | bytes, patience_s: float = 5.0, racy_ns: int = 0
+    ) -> BackupReport:
+        wanted = paths or (self.files,)
+        return Backup(
+            [path if isinstance(path, bytes) else bytes(path) for path in wanted],
+            who=WHO,
+            vault=self.vault,
+            memory=self.memory,
+            seed=random.Random(7),
+            progress=self.said.append,
+            patience_s=patience_s,
+            racy_ns=racy_ns,
+        ).run()
+
+    def restore(
+        self,
+        root: Root,
+        path: bytes | None = None,
+        target: Path | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> tuple[Path, Done]:
+        """The restored directory or file, and what was done."""
+        if target is None:
+            self._targets += 1
+            target = self.home / f"target{self._targets}"
+        target.mkdir(exist_ok=True)
+        wanted = path if path is not None else bytes(self.files).lstrip(b"/")
+        reader = TreeReader(Opener(WHO.secret), self.vault.get)
+        done = Restore(
+            reader.subtree(root, wanted),
+            strip=wanted.rpartition(b"/")[0],
+            target=bytes(target),
+            overwrite=overwrite,
+            vault=self.vault,
+            secret=WHO.secret,
+            seed=random.Random(7),
+            progress=self.said.append,
+            patience_s=5.0,
+        ).run()
+        return target / Path(str(wanted.rpartition(b"/")[2], "utf-8", "surrogateescape")), done
