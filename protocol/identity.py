@@ -119,7 +119,7 @@ def parse_identity(uri: str) -> Identity:
 def identity_of(leaf: x509.Certificate) -> Identity:
     """What the leaf claims to be, believed or not."""
     try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = _extensions(leaf).get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         raise IdentityError("the certificate names nobody") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
@@ -154,10 +154,18 @@ def believe(
     raise IdentityError("the certificate was signed by an authority that is not known here")
 
 
+def _extensions(leaf: x509.Certificate) -> x509.Extensions:
+    # They are parsed when they are asked for, long after the certificate was.
+    try:
+        return leaf.extensions
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise IdentityError("the certificate's extensions cannot be read") from error
+
+
 def _check_leaf(leaf: x509.Certificate, now: datetime) -> None:
     _check_time(leaf, now, "certificate")
     try:
-        if leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+        if _extensions(leaf).get_extension_for_class(x509.BasicConstraints).value.ca:
             raise IdentityError("an authority's certificate was shown as somebody's own")
     except x509.ExtensionNotFound:
         raise IdentityError("the certificate does not say that it is a leaf") from None
