@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from sqlalchemy import Connection, insert, select
 
 from controller.audit import log as audit_log
@@ -32,6 +33,13 @@ from protocol.vault.chunk import ChunkId, Kind
 from protocol.vault.point import RestorePoint, decode_envelope, point_hash, verify_point
 
 _TICK = timedelta(microseconds=1)
+# What the parser says of certificates that nobody issued.
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +99,15 @@ class Committer:
     ) -> RestorePoint:
         """The restore point, signed by the caller and named as its session says."""
         envelope = decode_envelope(record)
-        point = verify_point(envelope)
-        leaf = x509.load_der_x509_certificate(envelope.chain[0])
-        signer = believe(leaf, root=self._trust.root, issuing=self._trust.issuing, now=at)
+        try:
+            point = verify_point(envelope)
+            leaf = x509.load_der_x509_certificate(envelope.chain[0])
+            signer = believe(leaf, root=self._trust.root, issuing=self._trust.issuing, now=at)
+        except _UNREADABLE as error:
+            raise IdentityError(
+                f"the restore point carries an unreadable certificate: {error}",
+                code=Code.BAD_SIGNATURE,
+            ) from error
         if signer != caller:
             raise IdentityError(
                 "the restore point was signed by another machine", code=Code.BAD_SIGNATURE

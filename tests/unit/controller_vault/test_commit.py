@@ -4,12 +4,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from controller.audit.log import entries
 from controller.vault.sessions import Begun
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ChunkId
+from protocol.vault.point import sign_point
 from tests.unit.controller_vault.world import (
+    START,
     Member,
     World,
     a_point,
@@ -77,6 +81,27 @@ async def test_only_the_machine_itself_signs(world: World) -> None:
     record[-1] ^= 1
     assert await refused(world, machine, begun, bytes(record)) is Code.BAD_SIGNATURE
     assert await refused(world, machine, begun, b"\x00") is Code.INVALID
+
+
+async def test_a_certificate_that_nobody_issued_is_refused(world: World) -> None:
+    machine = await world.machine()
+    begun, root = await begin(world, machine)
+    point = a_point(machine, root, begun)
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "x")])
+    for names in (
+        x509.UnrecognizedExtension(x509.oid.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"garbage"),
+        x509.SubjectAlternativeName([x509.UniformResourceIdentifier(machine.identity.uri())]),
+    ):
+        forged = (
+            x509.CertificateBuilder(name, name, machine.key.public_key(), 1)
+            .not_valid_before(START)
+            .not_valid_after(START + timedelta(days=1))
+            .add_extension(names, critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .sign(machine.key, SHA256())
+        )
+        code = await refused(world, machine, begun, sign_point(point, machine.key, [forged]))
+        assert code in (Code.BAD_SIGNATURE, Code.UNAUTHENTICATED)
 
 
 async def test_the_record_is_of_the_sessions_point_machine_and_tenant(world: World) -> None:
