@@ -145,8 +145,9 @@ def believe(
     if isinstance(identity, OperatorIdentity):
         _check_issuer(leaf, root, "operators are signed by the root alone")
         return identity
+    issuer = _issuer(leaf)
     for authority in issuing:
-        if authority.subject == leaf.issuer:
+        if authority.subject == issuer:
             _check_issuer(authority, root, "the issuing authority is not this root's")
             _check_time(authority, now, "issuing authority")
             _check_issuer(leaf, authority, "not signed by the issuing authority it names")
@@ -154,8 +155,15 @@ def believe(
     raise IdentityError("the certificate was signed by an authority that is not known here")
 
 
+def _issuer(leaf: x509.Certificate) -> x509.Name:
+    # Like extensions, it is parsed when it is asked for, not with the certificate.
+    try:
+        return leaf.issuer
+    except ValueError as error:
+        raise IdentityError("the certificate's issuer cannot be read") from error
+
+
 def _extensions(leaf: x509.Certificate) -> x509.Extensions:
-    # They are parsed when they are asked for, long after the certificate was.
     try:
         return leaf.extensions
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
