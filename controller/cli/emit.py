@@ -22,6 +22,9 @@ Row = Mapping[str, Any]
 NO_CELLS: Mapping[str, Callable[[Row], str]] = {}
 
 FORMATS = ("table", "json", "jsonl")
+UNBROKEN = frozenset({"id", "job", "point", "task", "state"})
+"""Columns that are copied from, so that no line break may fall into them."""
+
 GOOD = frozenset({"succeeded", "active", "ok", "linked", "running", "good", "up"})
 WARN = frozenset({"partial", "queued", "offered", "expired", "cancelled", "stale", "unlinked"})
 BAD = frozenset(
@@ -76,6 +79,7 @@ def emit(
             column.removesuffix("_at").replace("_", " "),
             justify="right" if right else "left",
             overflow="fold",
+            no_wrap=column in UNBROKEN or any(isinstance(r.get(column), datetime) for r in rows),
         )
     for row in rows:
         table.add_row(
@@ -179,7 +183,7 @@ def cell_of(column: str, value: Any) -> Text:
         return Text("–", style="dim")
     if isinstance(value, datetime):
         local = value.astimezone()
-        return Text(f"{local:%Y-%m-%d %H:%M:%S}")
+        return Text(f"{local:%Y-%m-%d %H:%M:%S}" if column == "at" else f"{local:%Y-%m-%d %H:%M}")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     if isinstance(value, bytes):

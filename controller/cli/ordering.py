@@ -46,6 +46,7 @@ OVER = frozenset(
         "indeterminate",
     }
 )
+PROGRAM = "run_program"
 PATIENCE = timedelta(minutes=2)
 """How long a watcher waits for a controller that went away."""
 
@@ -235,7 +236,9 @@ def task_rows(job: Job) -> list[dict[str, Any]]:
         {
             "machine": task.machine_name,
             "state": task.state,
-            "exit_code": task.exit_code if task.state in {"succeeded", "failed"} else None,
+            "exit_code": task.exit_code
+            if job.action == PROGRAM and task.state in {"succeeded", "failed"}
+            else None,
             "seconds": round((task.ended_at_ms - task.started_at_ms) / 1000, 2)
             if task.started_at_ms and task.ended_at_ms
             else None,

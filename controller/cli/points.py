@@ -151,6 +151,17 @@ def fetch_chunks(
         yield given[name]
 
 
+def entry_at(opened: Opened, path: bytes) -> Entry:
+    """What lies at a path; NOT_FOUND when nothing does."""
+    try:
+        return opened.reader.get(opened.root, path)
+    except NotFoundError:
+        raise NotFoundError(
+            f"/{path.decode(errors='backslashreplace')} is not in restore point "
+            f"{opened.point.id}; `stead backup browse` shows what is"
+        ) from None
+
+
 def content(opened: Opened, entry: Entry) -> Iterator[bytes]:
     """A file's content, piece by piece, each verified; holes are zeros."""
     if entry.inline is not None:

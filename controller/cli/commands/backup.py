@@ -29,6 +29,7 @@ from controller.cli.points import (
     Listed,
     Opened,
     content,
+    entry_at,
     is_directory,
     list_points,
     open_point,
@@ -95,7 +96,7 @@ def run(app: App, /, selector: str, paths: tuple[str, ...], output: str, **optio
         return DONE
     say_failures(job)
     rows = result_rows(job)
-    columns = ("machine", "state", "point", "files", "bytes", "sent_bytes", "seconds")
+    columns = ("machine", "state", "point", "files", "bytes", "sent_bytes")
     emit(rows, output, columns=columns, cells=SIZES)
     for row in rows:
         _say_left_out(row)
@@ -112,10 +113,14 @@ def ls(app: App, machine: str, tenant: str, output: str) -> int:
     connection = app.connection
     found = machine_meant(connection, machine, tenant)
     listed = list_points(connection, found)
+    rows = [point_row(point) for point in listed]
+    columns = ["received_at", "point", "files", "bytes", "new_bytes"]
+    columns += ["skipped"] if any(row["skipped"] for row in rows) else []
+    columns += ["state"] if any(row["problem"] for row in rows) else []
     emit(
-        [point_row(point) for point in listed],
+        rows,
         output,
-        columns=("received_at", "point", "state", "files", "bytes", "new_bytes", "skipped"),
+        columns=columns,
         cells=SIZES,
         empty=f"{found.name} has no restore point yet; `stead backup run {found.name}` makes one",
     )
@@ -139,7 +144,7 @@ def browse(
     """List what lies in a restore point, like `ls -l`."""
     opened = _open(app, machine, point, tenant)
     wanted = tree_path(path)
-    entry = opened.reader.get(opened.root, wanted)
+    entry = entry_at(opened, wanted)
     if not is_directory(entry):
         rows = [entry_row(wanted.rpartition(b"/")[0], entry)]
     elif recursive:
@@ -164,7 +169,7 @@ def browse(
 def cat(app: App, machine: str, point: str, path: str, tenant: str) -> None:
     """Write one file of a restore point to standard output, read here, not on the machine."""
     opened = _open(app, machine, point, tenant)
-    entry = opened.reader.get(opened.root, tree_path(path))
+    entry = entry_at(opened, tree_path(path))
     if entry.kind is not Kind.FILE:
         raise InvalidError(f"{path} is no file but a {entry.kind.name.lower()}")
     for piece in content(opened, entry):
@@ -205,7 +210,7 @@ def restore(
     (directory,) = machine_paths((target,))
     opened = open_point(connection, point_meant(connection, source, point))
     wanted = tree_path(path)
-    opened.reader.get(opened.root, wanted)
+    entry_at(opened, wanted)
     action = RestoreFiles(
         point_id=opened.point.id,
         path=wanted,
@@ -296,7 +301,8 @@ def _sealed(opened: Opened, path: bytes, target: Machine) -> bytes:
 
 def _say_left_out(row: Mapping[str, Any]) -> None:
     """Name the first few things that are missing, each with its reason."""
-    for left in [*row.get("skipped", ()), *row.get("failed", ())][:SHOWN]:
+    listed = [row[name] for name in ("skipped", "failed") if isinstance(row.get(name), list)]
+    for left in [one for part in listed for one in part][:SHOWN]:
         note(f"{row['machine']}: {left.get('path')}: {left.get('reason')}")
 
 

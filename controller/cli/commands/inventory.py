@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import grpc
 import msgspec
 import rich_click as click
+from rich.text import Text
 
 from controller import clock
 from controller.cli.app import App
@@ -26,8 +28,11 @@ from controller.cli.options import Moment, tenant_option
 from controller.cli.sections import Fields, parts_of
 from controller.fleet.difference import Change, difference
 from protocol.codec import to_ms
-from protocol.errors import InvalidError, NotFoundError
+from protocol.errors import Code, InvalidError, NotFoundError
 from protocol.v1.operator_pb2 import GetInventoryRequest, ListInventoriesRequest, Machine
+
+OLDEST = 10_000
+"""More inventories than the controller lists at once: the last one listed is the oldest."""
 
 
 @click.group(epilog="Example: stead inventory show web-01 packages")
@@ -65,7 +70,7 @@ def show(
 @command.command(epilog="Example: stead inventory diff web-01 --since monday")
 @click.argument("machine")
 @click.argument("other", default="")
-@click.option("--since", type=Moment(), help="Compare with what it was then. Default: 1d.")
+@click.option("--since", type=Moment(), help="What it was then; else before its last change.")
 @click.option("--section", "sections", multiple=True, help="Only these; may be repeated.")
 @tenant_option
 @output_option
@@ -90,10 +95,11 @@ def diff(
         _, after = read_inventory(connection, second, sections=sections)
         said = f"from {first.name} to {second.name}"
     else:
-        then = since if since is not None else Moment().convert("1d", None, None)
-        at, before = read_inventory(connection, first, at=then, sections=sections)
+        at, before = _earlier(connection, first, since, sections)
         _, after = read_inventory(connection, first, sections=sections)
-        said = f"on {first.name} since {at.astimezone():%Y-%m-%d %H:%M}" if at else first.name
+        said = (
+            f"on {first.name} since {at.astimezone():%Y-%m-%d %H:%M}" if at else "between the two"
+        )
     changes = difference(before, after)
     emit(
         [change_row(change) for change in changes],
@@ -142,14 +148,35 @@ def read_inventory(
 
     NOT_FOUND when there is none of that time.
     """
-    found = connection.machines.GetInventory(
-        GetInventoryRequest(machine_id=machine.machine_id, at_ms=to_ms(at), sections=sections)
-    )
-    if not found.sections and not sections:
-        raise NotFoundError(_never(machine))
+    request = GetInventoryRequest(machine_id=machine.machine_id, at_ms=to_ms(at), sections=sections)
+    try:
+        found = connection.machines.GetInventory(request)
+    except grpc.RpcError as error:
+        if connection.explain(error).code is Code.NOT_FOUND:
+            raise NotFoundError(_never(machine)) from error
+        raise
     return from_wire_ms(found.collected_at_ms), {
         section.name: decode_body(section.name, section.body) for section in found.sections
     }
+
+
+def _earlier(
+    connection: Connection, machine: Machine, since: datetime | None, sections: Sequence[str]
+) -> tuple[datetime | None, dict[str, Any]]:
+    """The inventory of that time, or the oldest there is; without a time the one before."""
+    if since is not None:
+        try:
+            return read_inventory(connection, machine, at=since, sections=sections)
+        except NotFoundError:
+            note(f"{machine.name} has no inventory of that time; the oldest one is taken")
+    request = ListInventoriesRequest(
+        machine_id=machine.machine_id, limit=2 if since is None else OLDEST
+    )
+    entries = connection.machines.ListInventories(request).entries
+    if not entries:
+        raise NotFoundError(_never(machine))
+    at = from_wire_ms(entries[-1].collected_at_ms)
+    return read_inventory(connection, machine, at=at, sections=sections)
 
 
 def decode_body(name: str, body: bytes) -> dict[str, Any]:
@@ -163,7 +190,7 @@ def decode_body(name: str, body: bytes) -> dict[str, Any]:
 def print_section(name: str, body: Mapping[str, Any]) -> None:
     """Print a section for people."""
     target = console()
-    target.rule(name, align="left", style="dim")
+    target.print(Text(name, style="bold underline"))
     if body.get("status") != "ok":
         target.print(f"not available: {body.get('reason')}", markup=False, style="yellow")
         return

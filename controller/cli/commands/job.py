@@ -9,6 +9,7 @@ from typing import Any
 import rich_click as click
 from rich.text import Text
 
+from controller import clock
 from controller.cli.app import App
 from controller.cli.choice import tenant_named
 from controller.cli.emit import (
@@ -19,10 +20,12 @@ from controller.cli.emit import (
     note,
     output_option,
     printable,
+    render_age,
 )
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
     OVER,
+    PROGRAM,
     exit_code,
     finish,
     follow,
@@ -52,11 +55,13 @@ def ls(app: App, tenant: str, limit: int, output: str) -> None:
     connection = app.connection
     only = tenant_named(connection, tenant).tenant_id if tenant else ""
     jobs = connection.jobs.ListJobs(ListJobsRequest(tenant_id=only, limit=limit)).jobs
+    now = clock.now()
     emit(
         [job_row(job) for job in jobs],
         output,
-        columns=("submitted_at", "summary", "machines", "states", "operator", "job"),
+        columns=("submitted_at", "summary", "states", "operator", "job"),
         cells={
+            "submitted_at": lambda row: render_age(row["submitted_at"], now),
             "states": lambda row: render_states(row["states"]),
             "summary": lambda row: _short(row["summary"]),
         },
@@ -95,7 +100,7 @@ def watch(app: App, job: str, output: str) -> int:
     """Follow a job to its end, with what its programs print."""
     connection = app.connection
     found = connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job))).job
-    live = output == "table" and found.action == "run_program"
+    live = output == "table" and found.action == PROGRAM
     done = follow(connection, found, live=live)
     if not live:
         return finish(done, output)

@@ -92,7 +92,9 @@ def ls(app: App, selector: str, security: bool, tenant: str, output: str) -> Non
             rows += update_rows(machine.name, facts)
     if security:
         rows = [row for row in rows if row["security"]]
-    columns = ["machine", "package", "installed", "candidate", "security", "source"]
+    columns = ["package", "installed", "candidate", "security"]
+    if len({row["machine"] for row in rows}) > 1:
+        columns.insert(0, "machine")
     if any(row["held"] for row in rows):
         columns.append("held")
     emit(rows, output, columns=columns, empty="nothing is on offer, as far as the last scan knows")

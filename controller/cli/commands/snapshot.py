@@ -14,7 +14,7 @@ from controller.cli.commands.inventory import read_inventory
 from controller.cli.commands.job import job_row
 from controller.cli.commands.machine import machine_row
 from controller.cli.connection import Connection
-from controller.cli.emit import console, emit, emit_one, from_wire_ms, output_option
+from controller.cli.emit import console, emit, emit_one, from_wire_ms, note, output_option
 from controller.cli.exits import DONE
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
@@ -56,11 +56,13 @@ def take(app: App, /, selector: str, output: str, **options: Any) -> int:
     if job is None:
         return DONE
     rows = [
-        {**row, "changed": (result_of(task).get("inventory") or {}).get("changed"), "live": live}
+        {**row, **_taken(result_of(task))}
         for row, task in zip(task_rows(job), job.tasks, strict=True)
-        for live in [result_of(task).get("live")]
     ]
     emit(rows, output, columns=("machine", "state", "seconds", "changed", "message"))
+    for row in rows:
+        for section, reason in row["unavailable"].items():
+            note(f"{row['machine']}: {section} could not be had: {reason}")
     return exit_code(job)
 
 
@@ -132,6 +134,15 @@ def picture_row(picture: Picture) -> dict[str, Any]:
         "sections": picture.facts,
         "changes": [{"at": c.at, "sections": c.what} for c in picture.changes],
         "jobs": [{"at": j.at, "summary": j.what, "state": j.state} for j in picture.jobs],
+    }
+
+
+def _taken(result: dict[str, Any]) -> dict[str, Any]:
+    inventory = result.get("inventory") or {}
+    return {
+        "changed": inventory.get("changed") or [],
+        "unavailable": inventory.get("unavailable") or {},
+        "live": result.get("live"),
     }
 
 
