@@ -37,9 +37,11 @@ class Taken:
         }
 
     @property
-    def state(self) -> OutcomeState:
-        """Succeeded, or partial when a section is unavailable."""
-        return OutcomeState.PARTIAL if self.unavailable else OutcomeState.SUCCEEDED
+    def message(self) -> str:
+        """What is missing, for people. It is no failure: that a machine keeps no record
+        of something is a fact, and recorded as one.
+        """
+        return "; ".join(f"{name}: {reason}" for name, reason in self.unavailable.items())
 
 
 def take_inventory(
@@ -67,6 +69,7 @@ def take_inventory(
 
 
 def execute(action: CollectInventory, place: Workplace) -> ActionResult:
-    """Collect the sections that were asked for; PARTIAL when some could not be had."""
+    """Collect the sections that were asked for; the message names those that are not there."""
     taken = take_inventory(place, action.sections or None)
-    return ActionResult(taken.state, result=msgspec.json.encode(taken.as_json()))
+    result = msgspec.json.encode(taken.as_json())
+    return ActionResult(OutcomeState.SUCCEEDED, result=result, message=taken.message)

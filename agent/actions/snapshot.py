@@ -9,6 +9,7 @@ from agent.actions.inventory import take_inventory
 from agent.inventory.live import encode_live, live
 from agent.inventory.sources import sources_at
 from protocol.action import TakeSnapshot
+from protocol.outcome import OutcomeState
 
 
 def execute(action: TakeSnapshot, place: Workplace) -> ActionResult:
@@ -21,4 +22,5 @@ def execute(action: TakeSnapshot, place: Workplace) -> ActionResult:
         "inventory": taken.as_json(),
         "live": msgspec.Raw(encode_live(figures)),
     }
-    return ActionResult(taken.state, result=msgspec.json.encode(result))
+    encoded = msgspec.json.encode(result)
+    return ActionResult(OutcomeState.SUCCEEDED, result=encoded, message=taken.message)
