@@ -23,7 +23,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -31,6 +31,16 @@ from protocol.errors import Code, SteadError
 from protocol.ids import MachineId, TenantId, check_id, check_name
 
 SCHEME = "spiffe://stead/"
+
+# What the library raises for hostile bytes, at parsing or when a field is first read.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class IdentityError(SteadError):
@@ -116,10 +126,18 @@ def parse_identity(uri: str) -> Identity:
     raise IdentityError(f"{uri[:120]!r} is not an identity of this system")
 
 
+def read_certificate(der: bytes) -> x509.Certificate:
+    """Read a certificate that anybody may have sent; `IdentityError` when it is none."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except _UNREADABLE as error:
+        raise IdentityError("the certificate cannot be read") from error
+
+
 def identity_of(leaf: x509.Certificate) -> Identity:
     """What the leaf claims to be, believed or not."""
     try:
-        names = _extensions(leaf).get_extension_for_class(x509.SubjectAlternativeName).value
+        names = extensions_of(leaf).get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         raise IdentityError("the certificate names nobody") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
@@ -159,21 +177,22 @@ def _issuer(leaf: x509.Certificate) -> x509.Name:
     # Like extensions, it is parsed when it is asked for, not with the certificate.
     try:
         return leaf.issuer
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise IdentityError("the certificate's issuer cannot be read") from error
 
 
-def _extensions(leaf: x509.Certificate) -> x509.Extensions:
+def extensions_of(leaf: x509.Certificate) -> x509.Extensions:
+    """The extensions of a certificate that anybody may have sent; `IdentityError`."""
     try:
         return leaf.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         raise IdentityError("the certificate's extensions cannot be read") from error
 
 
 def _check_leaf(leaf: x509.Certificate, now: datetime) -> None:
     _check_time(leaf, now, "certificate")
     try:
-        if _extensions(leaf).get_extension_for_class(x509.BasicConstraints).value.ca:
+        if extensions_of(leaf).get_extension_for_class(x509.BasicConstraints).value.ca:
             raise IdentityError("an authority's certificate was shown as somebody's own")
     except x509.ExtensionNotFound:
         raise IdentityError("the certificate does not say that it is a leaf") from None
@@ -196,7 +215,7 @@ def _check_time(certificate: x509.Certificate, now: datetime, what: str) -> None
 def _check_issuer(child: x509.Certificate, parent: x509.Certificate, message: str) -> None:
     try:
         child.verify_directly_issued_by(parent)
-    except (InvalidSignature, ValueError, TypeError) as error:
+    except (InvalidSignature, *_UNREADABLE) as error:
         raise IdentityError(message) from error
 
 

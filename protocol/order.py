@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol.action import OBSERVING, Action, name_of
 from protocol.errors import Code, SteadError
-from protocol.identity import IdentityError, OperatorIdentity, Role, believe
+from protocol.identity import IdentityError, OperatorIdentity, Role, believe, read_certificate
 from protocol.ids import MachineId, OrderId, TenantId
 
 DOMAIN = b"stead order v1\0"
@@ -95,15 +95,11 @@ def _check(
     signature: Signature, order: bytes, root: x509.Certificate, now: datetime
 ) -> OperatorIdentity:
     try:
-        leaf = x509.load_der_x509_certificate(signature.certificate)
+        leaf = read_certificate(signature.certificate)
         identity = believe(leaf, root=root, issuing=(), now=now)
     except IdentityError as error:
         code = Code.EXPIRED if error.code is Code.EXPIRED else Code.BAD_SIGNATURE
         raise OrderRejectedError(f"the signer is not believed: {error}", code=code) from error
-    except ValueError as error:
-        raise OrderRejectedError(
-            "the signer's certificate cannot be read", code=Code.BAD_SIGNATURE
-        ) from error
     key = leaf.public_key()
     if not isinstance(identity, OperatorIdentity) or not isinstance(key, ec.EllipticCurvePublicKey):
         raise OrderRejectedError("only operators sign orders", code=Code.BAD_SIGNATURE)

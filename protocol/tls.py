@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from protocol.errors import Code, SteadError, UnavailableError
-from protocol.identity import pin_of
+from protocol.identity import IdentityError, extensions_of, pin_of, read_certificate
 
 MAX_MESSAGE_BYTES = 24 * 1024 * 1024
 """Above the largest stored chunk, so that a chunk always fits into a message."""
@@ -105,7 +105,7 @@ def shown_certificate(address: str, *, timeout: float = 10.0) -> x509.Certificat
         ) from error
     if der is None:
         raise UnavailableError(f"{address} shows no certificate")
-    return x509.load_der_x509_certificate(der)
+    return read_certificate(der)
 
 
 def find_root(address: str, pin: bytes, *, timeout: float = 10.0) -> x509.Certificate:
@@ -116,15 +116,15 @@ def find_root(address: str, pin: bytes, *, timeout: float = 10.0) -> x509.Certif
     """
     leaf = shown_certificate(address, timeout=timeout)
     try:
-        carried = leaf.extensions.get_extension_for_oid(ROOT_EXTENSION).value
-    except x509.ExtensionNotFound:
+        carried = extensions_of(leaf).get_extension_for_oid(ROOT_EXTENSION).value
+    except (x509.ExtensionNotFound, IdentityError):
         raise SteadError(
             f"what answers at {address} is not a Stead controller", code=Code.WRONG_PIN
         ) from None
     assert isinstance(carried, x509.UnrecognizedExtension)
     try:
-        root = x509.load_der_x509_certificate(carried.value)
-    except ValueError:
+        root = read_certificate(carried.value)
+    except IdentityError:
         raise SteadError(
             f"the controller at {address} shows a root that cannot be read", code=Code.WRONG_PIN
         ) from None
@@ -153,11 +153,11 @@ def explain_failure(
             code=Code.CLOCK_SKEW,
         )
     try:
-        carried = leaf.extensions.get_extension_for_oid(ROOT_EXTENSION).value
+        carried = extensions_of(leaf).get_extension_for_oid(ROOT_EXTENSION).value
         same = isinstance(carried, x509.UnrecognizedExtension) and (
-            x509.load_der_x509_certificate(carried.value) == root
+            read_certificate(carried.value) == root
         )
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, IdentityError):
         same = False
     if not same:
         return SteadError(

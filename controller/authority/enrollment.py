@@ -25,7 +25,7 @@ from controller.db.schema import certificates, enrollments, machine_tags, machin
 from controller.fleet.names import free_name, name_from
 from controller.fleet.scope import machine_row
 from protocol.errors import Code, InvalidError, SteadError
-from protocol.identity import MachineIdentity, believe, key_hash, renewal_bytes
+from protocol.identity import MachineIdentity, believe, key_hash, read_certificate, renewal_bytes
 from protocol.ids import MachineId, TenantId
 
 RENEWABLE = timedelta(days=400)
@@ -65,7 +65,7 @@ def read_signing_request(der: bytes) -> ec.EllipticCurvePublicKey:
         request = x509.load_der_x509_csr(der)
         key = request.public_key()
         signed = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise InvalidError("the signing request cannot be read; upgrade the agent") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise InvalidError("a machine's key is a P-256 key; upgrade the agent")
@@ -120,17 +120,14 @@ def renew(
     BAD_SIGNATURE, UNAUTHENTICATED.
     """
     _check_clock(requested_at_ms, now)
-    try:
-        leaf = x509.load_der_x509_certificate(certificate)
-        key = leaf.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise InvalidError("the certificate cannot be read") from error
+    leaf = read_certificate(certificate)
     over_since = now - leaf.not_valid_after_utc
     # Whether the authority vouched for it is asked for its last moment when that is past.
     then = now if over_since < timedelta() else leaf.not_valid_after_utc - timedelta(seconds=1)
     identity = believe(
         leaf, root=authority.root, issuing=(authority.issuing.certificate,), now=then
     )
+    key = leaf.public_key()
     if not isinstance(identity, MachineIdentity) or not isinstance(key, ec.EllipticCurvePublicKey):
         raise SteadError("only machines renew their certificates here", code=Code.UNAUTHENTICATED)
     try:

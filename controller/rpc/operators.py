@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-
 from controller import clock
 from controller.authority import operators
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import to_ms
-from protocol.errors import InvalidError
+from protocol.identity import read_certificate
 from protocol.v1 import operator_pb2 as pb
 from protocol.v1.operator_pb2_grpc import OperatorServiceServicer
 
@@ -28,7 +25,7 @@ class Operators(OperatorServiceServicer):
     ) -> pb.AddOperatorResponse:
         """See `protocol/v1/operator.proto`."""
         administrator = operators.require_whole(operator_calling())
-        certificate = _certificate(request.certificate)
+        certificate = read_certificate(request.certificate)
         added = await self._db.write(
             lambda c: operators.record(
                 c,
@@ -60,13 +57,6 @@ class Operators(OperatorServiceServicer):
         )
         self._trust.revoke(revoked)
         return pb.RevokeOperatorResponse()
-
-
-def _certificate(der: bytes) -> x509.Certificate:
-    try:
-        return x509.load_der_x509_certificate(der)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise InvalidError("the certificate cannot be read; send it in DER") from error
 
 
 def _to_pb(operator: operators.Operator) -> pb.Operator:

@@ -31,6 +31,7 @@ from protocol.identity import (
     believe,
     identity_of,
     parse_identity,
+    read_certificate,
     renewal_bytes,
 )
 from protocol.ids import MachineId, TenantId, check_id, make_id
@@ -141,14 +142,28 @@ def test_a_certificate_with_other_bytes_is_never_somebody_else(
     for place, value in edits:
         der[place % len(der)] = value
     try:
-        edited = x509.load_der_x509_certificate(bytes(der))
-    except ValueError:
-        return
-    try:
-        found = held(edited)
+        found = held(read_certificate(bytes(der)))
     except IdentityError:
         return
     assert found == held(leaf)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_no_certificate(der: bytes) -> None:
+    with pytest.raises(IdentityError):
+        read_certificate(der)
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_no_byte_of_a_certificate_can_be_another_one(leaf: x509.Certificate) -> None:
+    der = leaf.public_bytes(Encoding.DER)
+    for place, byte in enumerate(der):
+        for value in {0, 1, 3, 5, 0x0C, 0x30, 0x7F, 0xFF, byte ^ 1, byte ^ 0x20} - {byte}:
+            try:
+                found = held(read_certificate(der[:place] + bytes([value]) + der[place + 1 :]))
+            except IdentityError:
+                continue
+            assert found == held(leaf)
 
 
 @given(st.sampled_from(LEAVES), st.integers(-(10**9), 10**9))
