@@ -85,7 +85,7 @@ def ours(figures: Figures, tree: str, source: Path, work: Path) -> None:
             "stead", "backup", "restore", machine, "latest", str(source), "--to", str(target)
         )
         figures.note(tree, PHASES[2], OURS, time.monotonic() - started, 0)
-        _check(source, target, target)
+        _check(source, target / source.name, target)
     figures.stored[tree, OURS] = measure(home / "controller" / "objects")[1]
     shutil.rmtree(home)
 

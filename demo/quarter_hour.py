@@ -107,7 +107,7 @@ def manage(guide: Guide) -> Comparison:
     target = guide.installation.home / "back"
     guide.step("stead", "backup", "restore", machine, "latest", str(source), "--to", str(target))
     _say("\ncomparing bytes, modes, owners, nanosecond times, links and attributes …")
-    comparison = compare(source, target)
+    comparison = compare(source, target / source.name)
     _say(f"  {comparison.summary()}")
 
     guide.step("stead", "run", "all", "--", "uname", "-a")

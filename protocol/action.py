@@ -120,7 +120,7 @@ def summary_of(action: Action) -> str:
             shown = b" ".join(paths).decode(errors="backslashreplace")
             return f"{name_of(action).replace('_', ' ')} {shown[:200]}"
         case RestoreFiles(path=path, target=target):
-            shown = (path + b" to " + target).decode(errors="backslashreplace")
+            shown = (b"/" + path.lstrip(b"/") + b" to " + target).decode(errors="backslashreplace")
             return f"restore {shown[:200]}"
         case _:
             return name_of(action).replace("_", " ")
