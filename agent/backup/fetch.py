@@ -1,5 +1,8 @@
 """Get chunks for a restore: a window ahead, several calls at once, opened in a burst.
 
+Calls are begun early, so the transport fills its buffers while the files of the window
+before are written, and read late: a thread that takes chunks in beside the one that
+writes files makes each of its short system calls wait for the interpreter lock.
 What one window used stays for the next as far as `CACHE_BYTES` reach, so a chunk that
 neighbours share is fetched once.
 """
@@ -9,7 +12,8 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from agent.backup.upload import patiently
 from agent.backup.vault import LinkLostError, Vault
@@ -17,14 +21,20 @@ from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, Opener, Reference
 from protocol.vault.keys import VaultSecret
 
-CACHE_BYTES = 24 * 1024 * 1024
+CACHE_BYTES = 12 * 1024 * 1024
 CALL_BYTES = 4 * 1024 * 1024
-CALLS_AT_ONCE = 3
-OPENERS = 2
+THREADS = 3
 _DATA_LOSS = frozenset({Code.CHUNK_MISSING, Code.CHUNK_DAMAGED, Code.PACK_DAMAGED})
 
 Stored = dict[ChunkId, bytes | SteadError]
 Plain = dict[ChunkId, bytes | SteadError]
+
+
+class Call(NamedTuple):
+    """Chunks that were asked for, and the answer as it comes."""
+
+    ids: list[ChunkId]
+    answer: Iterator[bytes]
 
 
 class Fetcher:
@@ -37,18 +47,15 @@ class Fetcher:
         self._secret = secret
         self._seed = seed
         self._patience_s = patience_s
-        self._calls = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="fetch")
-        self._burst = ThreadPoolExecutor(OPENERS, thread_name_prefix="open")
+        self._burst = ThreadPoolExecutor(THREADS, thread_name_prefix="fetch")
         self._mine = threading.local()
         self._cache: Plain = {}
-        self.fetched_chunks = 0
         self.fetched_bytes = 0
 
     def __enter__(self) -> Fetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._calls.shutdown(cancel_futures=True)
         self._burst.shutdown(cancel_futures=True)
 
     def nodes(self, ids: Sequence[ChunkId]) -> Iterator[bytes]:
@@ -60,46 +67,55 @@ class Fetcher:
                 raise stored
             yield stored
 
-    def start(self, references: Sequence[Reference]) -> list[Future[Stored]]:
-        """Begin to fetch what a window needs."""
-        calls: list[Future[Stored]] = []
+    def start(self, references: Sequence[Reference]) -> list[Call]:
+        """Begin to fetch what a window needs; the transport reads ahead by itself."""
+        calls: list[Call] = []
         ids: list[ChunkId] = []
         size = 0
         for reference in references:
             ids.append(reference.id)
             size += reference.length
             if size >= CALL_BYTES:
-                calls.append(self._calls.submit(self._call, ids))
+                calls.append(Call(ids, self._begin(ids)))
                 ids, size = [], 0
         if ids:
-            calls.append(self._calls.submit(self._call, ids))
+            calls.append(Call(ids, self._begin(ids)))
         return calls
 
-    def plain(self, wanted: dict[ChunkId, Reference], calls: list[Future[Stored]]) -> Plain:
+    def plain(self, wanted: dict[ChunkId, Reference], calls: list[Call]) -> Plain:
         """The content of a window's chunks: those of its calls, and of earlier windows."""
-        window: Plain = {}
-        for one in wanted:
-            if one in self._cache:
-                window[one] = self._cache[one]
-        work: list[tuple[Reference, bytes]] = []
-        for call in calls:
-            for one, stored in call.result().items():
-                if isinstance(stored, SteadError):
-                    window[one] = stored
-                else:
-                    work.append((wanted[one], stored))
-                    self.fetched_chunks += 1
-                    self.fetched_bytes += len(stored)
-        for reference, content in zip(work, self._burst.map(self._open, work), strict=True):
-            window[reference[0].id] = content
-        missing = [wanted[one] for one in wanted if one not in window]
+        window: Plain = {one: self._cache[one] for one in wanted if one in self._cache}
+        for opened in self._burst.map(lambda call: self._finish(wanted, call), calls):
+            window.update(opened)
+        missing = [one for one in wanted if one not in window]
         if missing:
             # Dropped from the cache between planning and now.
-            for one, stored in self._call([one.id for one in missing]).items():
-                window[one] = (
-                    stored if isinstance(stored, SteadError) else self._open((wanted[one], stored))
-                )
+            window.update(self._finish(wanted, Call(missing, iter(()))))
         return window
+
+    def _begin(self, ids: Sequence[ChunkId]) -> Iterator[bytes]:
+        try:
+            return self._vault.get(ids)
+        except LinkLostError:
+            return iter(())
+
+    def _finish(self, wanted: dict[ChunkId, Reference], call: Call) -> Plain:
+        """Read a call to its end and open what came; ask again for what did not come."""
+        opened: Plain = {}
+        got = 0
+        try:
+            for stored in call.answer:
+                opened[call.ids[got]] = self._open(wanted[call.ids[got]], stored)
+                got += 1
+        except SteadError as error:
+            if not isinstance(error, LinkLostError) and error.code not in _DATA_LOSS:
+                raise
+        if got < len(call.ids):
+            for one, found in self._call(call.ids[got:]).items():
+                opened[one] = (
+                    found if isinstance(found, SteadError) else self._open(wanted[one], found)
+                )
+        return opened
 
     def has(self, identity: ChunkId) -> bool:
         """Whether a chunk is at hand from an earlier window."""
@@ -117,12 +133,13 @@ class Fetcher:
             kept[one] = content
         self._cache = dict(reversed(kept.items()))
 
-    def _open(self, work: tuple[Reference, bytes]) -> bytes | SteadError:
+    def _open(self, reference: Reference, stored: bytes) -> bytes | SteadError:
         opener: Opener | None = getattr(self._mine, "opener", None)
         if opener is None:
             opener = self._mine.opener = Opener(self._secret)
+        self.fetched_bytes += len(stored)
         try:
-            return opener.open(work[1], work[0])
+            return opener.open(stored, reference)
         except ChunkDamagedError as damage:
             return damage
 

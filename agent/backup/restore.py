@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.backup.fetch import Fetcher, Plain, Stored
+from agent.backup.fetch import Call, Fetcher, Plain
 from agent.backup.placer import Done, OpenFile, Placer
 from agent.backup.upload import PATIENCE_S
 from agent.backup.vault import Vault
@@ -25,7 +24,7 @@ from protocol.vault.keys import VaultSecret
 from protocol.vault.node import Root
 from protocol.vault.reader import Span, TreeReader
 
-WINDOW_BYTES = 16 * 1024 * 1024
+WINDOW_BYTES = 12 * 1024 * 1024
 WINDOW_ITEMS = 8_192
 _PROGRESS_S = 0.3
 _FILE = int(Kind.FILE)
@@ -47,7 +46,7 @@ class _Window:
     items: list[_Item] = field(default_factory=list)
     wanted: dict[ChunkId, Reference] = field(default_factory=dict)
     size: int = 0
-    calls: list[Future[Stored]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
 
 
 class Restore:

@@ -128,12 +128,16 @@ class GrpcVault:
         return _EPOCH + timedelta(milliseconds=answer.received_at_ms)
 
     def get(self, ids: Sequence[ChunkId]) -> Iterator[bytes]:
-        """See `Vault`."""
+        """See `Vault`. The call is begun at once, not when its answer is first read."""
         call = self._stub.Get(pb.GetRequest(chunk_ids=ids))
-        try:
-            for answer in call:
-                yield from answer.chunks
-        except grpc.RpcError as error:
-            raise explain(error) from error
-        finally:
-            call.cancel()
+
+        def answers() -> Iterator[bytes]:
+            try:
+                for answer in call:
+                    yield from answer.chunks
+            except grpc.RpcError as error:
+                raise explain(error) from error
+            finally:
+                call.cancel()
+
+        return answers()
