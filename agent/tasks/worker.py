@@ -67,7 +67,7 @@ def work() -> None:
     # What a library prints by itself must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
+    request = msgspec.json.decode(_first_line(), type=Request)
     action = msgspec.json.decode(request.fields, type=ACTIONS[request.action])
     threading.Thread(target=_end_with_agent, args=(request.task,), daemon=True).start()
 
@@ -75,6 +75,18 @@ def work() -> None:
         _say(answers, Answer(progress=dict(said)))
 
     _say(answers, Answer(result=_execute(request, action, progress)))
+
+
+def _first_line() -> bytes:
+    # Read from the descriptor itself: a thread that waits inside Python's own buffered
+    # standard input holds its lock, and the interpreter cannot end without that.
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 65536)
+        if not piece:
+            break
+        line += piece
+    return line
 
 
 def _say(answers: IO[bytes], answer: Answer) -> None:
@@ -118,7 +130,8 @@ def _workplace(request: Request, progress: Any) -> Workplace:
 
 
 def _end_with_agent(task: str) -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 65536):
+        pass
     end_marked(task)
     end_group(os.getpid())
     os._exit(1)
