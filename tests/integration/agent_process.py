@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import AgentHome
+from agent.host.lock import holder_of
 from protocol.identity import MachineIdentity, identity_of, pin_of
 from protocol.ids import TenantId, TokenId
 from protocol.outcome import OutcomeState
@@ -109,7 +110,11 @@ class AgentProcess:
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait."""
         assert self._running is not None
-        if self._running.returncode is None:
+        holder = holder_of(self.home.lock)
+        if holder is not None:
+            # Not the process that was started: that may be a tracer of the agent.
+            os.kill(holder, number)
+        elif self._running.returncode is None:
             self._running.send_signal(number)
         return await self.ended()
 
