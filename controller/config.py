@@ -165,9 +165,9 @@ class OperatorHome:
 
 def render_settings(settings: msgspec.Struct) -> str:
     """Settings as TOML. Values are text and lists of text."""
-    # JSON's strings and arrays of strings are TOML's as well.
+    # JSON's strings and arrays of strings are TOML's as well, but for one character.
     lines = [
-        f"{name} = {msgspec.json.encode(value).decode()}"
+        f"{name} = {msgspec.json.encode(value).decode()}".replace("\x7f", "\\u007f")
         for name, value in msgspec.structs.asdict(settings).items()
         if value
     ]

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, insert, select, update
 from controller import clock
 from controller.audit.log import INSTALLATION, append
 from controller.db.schema import certificates, operators
-from protocol.errors import Code, DeniedError, InvalidError, NotFoundError, SteadError
-from protocol.identity import OperatorIdentity, Role, believe
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.identity import IdentityError, OperatorIdentity, Role, believe, read_certificate
 from protocol.ids import TenantId
 
 ALL = "all"
@@ -44,10 +44,13 @@ def record(
     """Make an operator known by a certificate that the root signed.
 
     A known operator's new certificate, as after a year, takes the place of the old one.
-    Raises `IdentityError` for a certificate that proves no operator, and ALREADY_EXISTS
+    Raises INVALID for a certificate that proves no operator, and ALREADY_EXISTS
     for the name of somebody who was revoked: revocation is by name.
     """
-    identity = believe(certificate, root=root, issuing=(), now=now)
+    try:
+        identity = believe(certificate, root=root, issuing=(), now=now)
+    except IdentityError as error:
+        raise InvalidError(f"this certificate makes nobody an operator: {error}") from error
     key = certificate.public_key()
     if not isinstance(identity, OperatorIdentity) or not isinstance(key, ec.EllipticCurvePublicKey):
         raise InvalidError("this is not an operator's certificate")
@@ -84,6 +87,17 @@ def record(
     return Operator(identity, certificate.not_valid_after_utc, None)
 
 
+def read_shown(der: bytes) -> x509.Certificate:
+    """Read a certificate that is to be recorded; INVALID when it is none.
+
+    Not the error of a caller's own certificate, which would say that the caller is unknown.
+    """
+    try:
+        return read_certificate(der)
+    except IdentityError as error:
+        raise InvalidError(f"{error}; send it in DER") from error
+
+
 def listed(connection: Connection, caller: OperatorIdentity) -> list[Operator]:
     """Operators by name: those who act in the caller's tenants and nowhere else, and those
     who act in all.
@@ -98,18 +112,6 @@ def listed(connection: Connection, caller: OperatorIdentity) -> list[Operator]:
         for row in rows
     ]
     return [operator for operator in known if _shown_to(caller, operator.identity)]
-
-
-def require_whole(operator: OperatorIdentity) -> OperatorIdentity:
-    """Return an operator whose scope is every tenant, raise DENIED otherwise.
-
-    What belongs to the installation as a whole is not for those who see a part of it.
-    """
-    if operator.tenants is not None:
-        raise DeniedError(
-            f"{operator.name} sees some tenants only; this takes an operator of all of them"
-        )
-    return operator
 
 
 def revoke(connection: Connection, name: str, *, actor: str, now: datetime) -> OperatorIdentity:

@@ -8,7 +8,6 @@ transaction.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,16 +18,16 @@ from sqlalchemy import Connection, Row, insert, select, update
 from controller.audit.log import append
 from controller.authority.failures import EnrollmentRefusedError
 from controller.db.schema import tokens
+from controller.fleet.names import check_tags
 from controller.fleet.scope import require_tenant, visible
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity
-from protocol.ids import TenantId, TokenId, check_id, check_name
+from protocol.ids import TenantId, TokenId, check_id
 from protocol.token import hash_secret
 
 HASH_BYTES = 32
 MAX_BUNDLE_BYTES = 4096
 MAX_USES = 10_000
-MAX_TAGS = 32
 SHORTEST = timedelta(seconds=1)
 LONGEST = timedelta(days=90)
 
@@ -193,11 +192,3 @@ def usable(row: Row[Any]) -> UsableToken:
     """What the token's holder gets."""
     tags = msgspec.json.decode(row.tags, type=tuple[str, ...])
     return UsableToken(TokenId(row.id), TenantId(row.tenant_id), row.bundle or b"", tags)
-
-
-def check_tags(tags: Sequence[str]) -> None:
-    """Raise INVALID for tags that cannot be, or too many of them."""
-    if len(tags) > MAX_TAGS:
-        raise InvalidError(f"a machine has at most {MAX_TAGS} tags")
-    for tag in tags:
-        check_name(tag, what="tag")

@@ -99,11 +99,12 @@ def listed(
         .order_by(inventories.c.at.desc())
         .limit(wanted + 1)
     ).all()
-    manifests = [_manifest(row.manifest) for row in rows]
+    # Before the first inventory of all there was an empty one.
+    manifests = [*(_manifest(row.manifest) for row in rows), {}]
     return [
-        Entry(row.at, row.root, changed_names(older, newer))
-        for row, newer, older in zip(rows, manifests, [*manifests[1:], {}], strict=True)
-    ][:wanted]
+        Entry(row.at, row.root, changed_names(manifests[place + 1], manifests[place]))
+        for place, row in enumerate(rows[:wanted])
+    ]
 
 
 def changed_names(older: Mapping[str, bytes], newer: Mapping[str, bytes]) -> tuple[str, ...]:

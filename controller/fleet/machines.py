@@ -10,9 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from controller.audit.log import append
-from controller.authority.tokens import check_tags
 from controller.db.schema import certificates, machine_tags, machines, points
-from controller.fleet.names import check_machine_name
+from controller.fleet.names import check_machine_name, check_tags
 from controller.fleet.scope import require_machine, require_tenant, visible
 from controller.fleet.summary import Summary, summaries
 from protocol.errors import Code, SteadError

@@ -1,4 +1,4 @@
-"""Names for machines: from what a machine calls itself to what people will type.
+"""Names and tags of machines: from what a machine calls itself to what people will type.
 
 Pure.
 """
@@ -6,13 +6,15 @@ Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from protocol.errors import InvalidError
 from protocol.ids import check_name
 
 RESERVED = frozenset({"all", "and", "or", "not"})
 """Words of selectors; a machine of this name could not be picked."""
+
+MAX_TAGS = 32
 
 _OTHER = re.compile(r"[^a-z0-9_-]+")
 _LONGEST = 55
@@ -24,6 +26,14 @@ def check_machine_name(name: str) -> str:
     if name in RESERVED:
         raise InvalidError(f"{name!r} is a word of selectors; choose another name")
     return name
+
+
+def check_tags(tags: Sequence[str]) -> None:
+    """Raise INVALID for tags that cannot be, or too many of them."""
+    if len(tags) > MAX_TAGS:
+        raise InvalidError(f"a machine has at most {MAX_TAGS} tags")
+    for tag in tags:
+        check_name(tag, what="tag")
 
 
 def name_from(hostname: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Row, select, true
 
 from controller.db.schema import machines, tenants
-from protocol.errors import NotFoundError
+from protocol.errors import DeniedError, NotFoundError
 from protocol.identity import OperatorIdentity
 from protocol.ids import MachineId, TenantId
 
@@ -27,6 +27,18 @@ def require_tenant(connection: Connection, operator: OperatorIdentity, tenant_id
     if found is None:
         raise NotFoundError(f"there is no tenant {tenant_id[:80]!r}; see `stead tenant ls`")
     return TenantId(found)
+
+
+def require_whole(operator: OperatorIdentity) -> OperatorIdentity:
+    """Return an operator whose scope is every tenant, raise DENIED otherwise.
+
+    What belongs to the installation as a whole is not for those who see a part of it.
+    """
+    if operator.tenants is not None:
+        raise DeniedError(
+            f"{operator.name} sees some tenants only; this takes an operator of all of them"
+        )
+    return operator
 
 
 def require_machine(

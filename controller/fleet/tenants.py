@@ -8,9 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection, func, insert, select
 
 from controller.audit.log import INSTALLATION, append
-from controller.authority.operators import require_whole
 from controller.db.schema import machines, tenants
-from controller.fleet.scope import visible
+from controller.fleet.scope import require_whole, visible
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import OperatorIdentity
 from protocol.ids import TenantId, check_id, check_name

@@ -6,10 +6,9 @@ from sqlalchemy import Connection
 
 from controller.audit.chain import Entry, Head
 from controller.audit.log import INSTALLATION, entries, head
-from controller.authority.operators import require_whole
 from controller.db.database import Database
 from controller.db.micros import to_micros
-from controller.fleet.scope import require_tenant
+from controller.fleet.scope import require_tenant, require_whole
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.errors import InvalidError
 from protocol.v1 import operator_pb2 as pb

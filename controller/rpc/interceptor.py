@@ -18,13 +18,14 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from controller import clock
 from controller.authority.trust import Peer, Trust
 from controller.rpc.authorisation import check_allowed
 from controller.rpc.refusals import refuse
 from protocol.codec import refuse_unknown
-from protocol.errors import Code, SteadError, UnavailableError
+from protocol.errors import Code, InvalidError, SteadError, UnavailableError
 from protocol.identity import (
     ControllerIdentity,
     Identity,
@@ -35,6 +36,7 @@ from protocol.identity import (
 
 log = structlog.get_logger()
 
+Parse = Callable[[bytes], Any]
 Context = grpc.aio.ServicerContext[Any, Any]
 _caller: ContextVar[Peer | None] = ContextVar("caller", default=None)
 _LONGEST_TIMER_S = 86_400.0
@@ -149,8 +151,8 @@ class Gate(grpc.aio.ServerInterceptor):
             or handler.stream_stream
         )
         return make(
-            wrap(method, inner),
-            request_deserializer=handler.request_deserializer,
+            # Requests are parsed inside: gRPC itself would answer bad bytes with UNKNOWN.
+            wrap(method, inner, handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
@@ -164,13 +166,13 @@ class Gate(grpc.aio.ServerInterceptor):
         check_allowed(method, peer.identity if peer is not None else None)
         return peer
 
-    def _single(self, method: str, inner: Any) -> Any:
+    def _single(self, method: str, inner: Any, parse: Parse) -> Any:
         async def call(request: Any, context: Context) -> Any:
             try:
                 peer = self._admit(method, context)
                 _caller.set(peer)
                 with self._calls.entered(peer) as cut:
-                    work = asyncio.ensure_future(inner(_checked(request), context))
+                    work = asyncio.ensure_future(inner(_checked(request, parse), context))
                     return await _unless(cut, work)
             except SteadError as error:
                 await refuse(context, error)
@@ -181,13 +183,13 @@ class Gate(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _streamed(self, method: str, inner: Any) -> Any:
+    def _streamed(self, method: str, inner: Any, parse: Parse) -> Any:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
                 peer = self._admit(method, context)
                 _caller.set(peer)
                 with self._calls.entered(peer) as cut:
-                    answers = inner(_checked(request), context)
+                    answers = inner(_checked(request, parse), context)
                     try:
                         while True:
                             work = asyncio.ensure_future(anext(answers))
@@ -221,17 +223,21 @@ async def _unless(cut: asyncio.Future[SteadError], work: asyncio.Future[Any]) ->
             await asyncio.gather(work, return_exceptions=True)
 
 
-def _checked(request: Any) -> Any:
+def _checked(request: Any, parse: Parse) -> Any:
+    """The request, or the stream of them, as messages that are understood whole."""
     if hasattr(request, "__aiter__"):
-        return _checked_stream(request)
-    refuse_unknown(request)
-    return request
+        return _checked_stream(request, parse)
+    try:
+        message = parse(request)
+    except DecodeError as error:
+        raise InvalidError("these bytes are not the message of this call") from error
+    refuse_unknown(message)
+    return message
 
 
-async def _checked_stream(requests: Any) -> AsyncIterator[Any]:
+async def _checked_stream(requests: Any, parse: Parse) -> AsyncIterator[Any]:
     async for request in requests:
-        refuse_unknown(request)
-        yield request
+        yield _checked(request, parse)
 
 
 def _unexpected(method: str, error: Exception) -> SteadError:

@@ -6,9 +6,9 @@ from controller import clock
 from controller.authority import operators
 from controller.authority.trust import Trust
 from controller.db.database import Database
+from controller.fleet.scope import require_whole
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import to_ms
-from protocol.identity import read_certificate
 from protocol.v1 import operator_pb2 as pb
 from protocol.v1.operator_pb2_grpc import OperatorServiceServicer
 
@@ -24,8 +24,8 @@ class Operators(OperatorServiceServicer):
         self, request: pb.AddOperatorRequest, context: Context
     ) -> pb.AddOperatorResponse:
         """See `protocol/v1/operator.proto`."""
-        administrator = operators.require_whole(operator_calling())
-        certificate = read_certificate(request.certificate)
+        administrator = require_whole(operator_calling())
+        certificate = operators.read_shown(request.certificate)
         added = await self._db.write(
             lambda c: operators.record(
                 c,
@@ -49,7 +49,7 @@ class Operators(OperatorServiceServicer):
         self, request: pb.RevokeOperatorRequest, context: Context
     ) -> pb.RevokeOperatorResponse:
         """See `protocol/v1/operator.proto`."""
-        administrator = operators.require_whole(operator_calling())
+        administrator = require_whole(operator_calling())
         revoked = await self._db.write(
             lambda c: operators.revoke(
                 c, request.name, actor=f"operator/{administrator.name}", now=clock.now()
