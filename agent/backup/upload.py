@@ -217,7 +217,12 @@ class Upload:
                 items = self._take(wait=not self._asked and not chunks)
                 if not items:
                     break
-                answer = self._vault.has(self.session.id, [item.id for item in items])
+                try:
+                    answer = self._vault.has(self.session.id, [item.id for item in items])
+                except SteadError:
+                    with self._lock:
+                        self._queue.extendleft(reversed(items))
+                    raise
                 self._asked.append((items, answer))
             if self._asked:
                 items, answer = self._asked[0]
