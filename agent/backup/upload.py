@@ -94,6 +94,8 @@ class Upload:
         self.offered_chunks = self.new_chunks = self.new_bytes = 0
         self.lost_links = 0
         self._fruitless = 0
+        # Counts streams: what is left of one that broke off must not take from the next.
+        self._stream_number = 0
         self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
 
     def __enter__(self) -> Upload:
@@ -166,6 +168,8 @@ class Upload:
             longest = min(_FIRST_WAIT_S * 2**self._fruitless, _LONGEST_WAIT_S)
             threading.Event().wait(self._seed.uniform(0, longest))
         with self._lock:
+            self._stream_number += 1
+            self._lock.notify_all()
             again = [*self._sent]
             for items, _ in self._asked:
                 again += items
@@ -182,7 +186,7 @@ class Upload:
         """One Put call, from its first message to the answer to its last."""
         counted = 0
         try:
-            for durable in self._vault.put(self.session.id, self._batches()):
+            for durable in self._vault.put(self.session.id, self._batches(self._stream_number)):
                 with self._lock:
                     while counted < durable and self._sent:
                         item = self._sent.popleft()
@@ -202,58 +206,73 @@ class Upload:
             self._done = True
             self._lock.notify_all()
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self, number: int) -> Iterator[Batch]:
         """What to send, as it comes. Runs on a thread of the transport."""
         try:
-            yield from self._messages()
+            yield from self._messages(number)
         except SteadError as error:
-            self._inner_failure = error
+            with self._lock:
+                if number == self._stream_number:
+                    self._inner_failure = error
 
-    def _messages(self) -> Iterator[Batch]:
+    def _messages(self, number: int) -> Iterator[Batch]:
         chunks: list[bytes] = []
         size = 0
         while True:
-            while len(self._asked) < ASKS_AHEAD:
-                items = self._take(wait=not self._asked and not chunks)
+            self._ask(number, wait=not chunks)
+            wanted = self._answered(number)
+            if wanted is None:
+                if chunks:
+                    yield self._batch(chunks, size)
+                    chunks, size = [], 0
+                    continue
+                # Nothing was asked for although it was waited for: the end.
+                if number == self._stream_number and not self._cut_off:
+                    yield Batch((), flush=True)
+                return
+            for item in wanted:
+                chunks.append(item.stored)
+                size += len(item.stored)
+                if size >= MESSAGE_BYTES:
+                    yield self._batch(chunks, size)
+                    chunks, size = [], 0
+
+    def _ask(self, number: int, *, wait: bool) -> None:
+        """Keep questions under way; `wait` for something to ask when there are none."""
+        while len(self._asked) < ASKS_AHEAD:
+            with self._lock:
+                if number != self._stream_number:
+                    return
+                items = self._take(number, wait=wait and not self._asked)
                 if not items:
-                    break
+                    return
                 try:
                     answer = self._vault.has(self.session.id, [item.id for item in items])
                 except SteadError:
-                    with self._lock:
-                        self._queue.extendleft(reversed(items))
+                    self._queue.extendleft(reversed(items))
                     raise
                 self._asked.append((items, answer))
-            if self._asked:
-                items, answer = self._asked[0]
-                held = answer.result()
-                if len(held) != len(items):
-                    raise LinkLostError("the controller answered another question")
-                with self._lock:
-                    self._asked.popleft()
-                    wanted = [
-                        item for item, is_held in zip(items, held, strict=True) if not is_held
-                    ]
-                    self._room -= sum(len(item.stored) for item in items)
-                    self._room += sum(len(item.stored) for item in wanted)
-                    self._lock.notify_all()
-                for item in wanted:
-                    chunks.append(item.stored)
-                    size += len(item.stored)
-                    with self._lock:
-                        self._sent.append(item)
-                    if size >= MESSAGE_BYTES:
-                        yield self._batch(chunks, size)
-                        chunks, size = [], 0
-                continue
-            if chunks:
-                yield self._batch(chunks, size)
-                chunks, size = [], 0
-                continue
-            # Nothing was taken although it was waited for: the end.
-            if not self._cut_off:
-                yield Batch((), flush=True)
-            return
+
+    def _answered(self, number: int) -> list[_Item] | None:
+        """What the oldest question's answer says is to be sent; None when none was asked."""
+        with self._lock:
+            if number != self._stream_number or not self._asked:
+                return None
+            items, answer = self._asked[0]
+        held = answer.result()
+        with self._lock:
+            if number != self._stream_number:
+                return None
+            if len(held) != len(items):
+                raise LinkLostError("the controller answered another question")
+            self._asked.popleft()
+            wanted = [item for item, is_held in zip(items, held, strict=True) if not is_held]
+            self._sent += wanted
+            for item, is_held in zip(items, held, strict=True):
+                if is_held:
+                    self._room -= len(item.stored)
+            self._lock.notify_all()
+        return wanted
 
     def _batch(self, chunks: list[bytes], size: int) -> Batch:
         self.new_chunks += len(chunks)
@@ -264,17 +283,16 @@ class Upload:
             self._unconfirmed = 0
         return Batch(chunks, flush)
 
-    def _take(self, *, wait: bool) -> list[_Item]:
+    def _take(self, number: int, *, wait: bool) -> list[_Item]:
         """The next chunks to ask for; with `wait` an empty answer means the end."""
         items: list[_Item] = []
         size = 0
-        with self._lock:
-            while wait and not self._queue and not self._closing:
-                self._lock.wait()
-            if self._cut_off:
-                return items
-            while self._queue and size < ASK_BYTES and len(items) < ASK_CHUNKS:
-                item = self._queue.popleft()
-                size += len(item.stored)
-                items.append(item)
+        while wait and not self._queue and not self._closing and number == self._stream_number:
+            self._lock.wait()
+        if self._cut_off or number != self._stream_number:
+            return items
+        while self._queue and size < ASK_BYTES and len(items) < ASK_CHUNKS:
+            item = self._queue.popleft()
+            size += len(item.stored)
+            items.append(item)
         return items
