@@ -56,6 +56,9 @@ class Server:
                 *(option for option in CHANNEL_OPTIONS if option[0] != _RECEIVED),
                 *_SERVER_OPTIONS,
                 (_RECEIVED, MAX_ENROLLMENT_BYTES),
+                # Nobody holds one of the places for long by sending half a request.
+                ("grpc.max_connection_age_ms", 60_000),
+                ("grpc.max_connection_age_grace_ms", 10_000),
             ],
             maximum_concurrent_rpcs=MAX_ENROLLMENTS,
         )
