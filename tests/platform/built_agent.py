@@ -58,7 +58,7 @@ def build() -> Built:
             shutil.rmtree(into, ignore_errors=True)
             command = [sys.executable, ROOT / "packaging" / "build.py", "--into", into]
             ended = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280
             )
             assert ended.returncode == 0, ended.stdout + ended.stderr
             (into / "whole").touch()

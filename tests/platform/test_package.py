@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,11 @@ from tests.integration.conftest import Installation, install
 from tests.integration.test_link import enveloped, order_for, submit
 from tests.platform.built_agent import ROOT, Built, BuiltAgent, build
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="not run: packages are for Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="not run: packages are for Linux"),
+    # The first of them builds, which takes 20 s on two free cores.
+    pytest.mark.timeout(300),
+]
 
 WANTED = "etc/systemd/system/multi-user.target.wants/stead-agent.service"
 MASK = "etc/systemd/system/stead-agent.service"
@@ -226,3 +231,19 @@ def test_the_service_of_an_enrolled_machine_is_enabled_and_a_disabled_one_stays_
     (root.path / WANTED).unlink()
     root.dpkg("--install", built.package)
     assert not root.holds(WANTED)
+
+
+def test_systemd_accepts_the_service_and_nothing_closed_was_opened(
+    built: Built, tmp_path: Path
+) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("not run: needs systemd-analyze")
+    text = (ROOT / "packaging" / "linux" / "stead-agent.service").read_text()
+    unit = tmp_path / "stead-agent.service"
+    unit.write_text(text.replace("/usr/bin/stead-agent", str(built.program)))
+    verify = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    ended = subprocess.run(verify, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rate = ["systemd-analyze", "security", "--offline=true", "--threshold=89", str(unit)]
+    ended = subprocess.run(rate, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout[-200:]
