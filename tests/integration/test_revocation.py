@@ -47,8 +47,15 @@ class Link:
 
     async def rest(self) -> None:
         """Read until the stream ends, which raises unless the controller ended it well."""
-        async for _ in self._call:
-            pass
+        try:
+            async for _ in self._call:
+                pass
+        finally:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the requests: gRPC waits for that, whatever became of the call."""
+        self._done.set()
 
     async def _requests(self) -> AsyncIterator[ConnectRequest]:
         yield ConnectRequest(
@@ -116,6 +123,7 @@ async def test_revoking_one_machine_leaves_its_neighbour_linked(
     )
     assert await in_time(links[0].rest()) is Code.REVOKED
     assert await linked(installation) == 1
+    links[1].hang_up()
 
 
 async def test_a_link_ends_with_the_certificate_that_began_it(
