@@ -76,7 +76,7 @@ def emit(
             for row in rows
         )
         table.add_column(
-            column.removesuffix("_at").replace("_", " "),
+            _label(column),
             justify="right" if right else "left",
             overflow="fold",
             no_wrap=column in UNBROKEN or any(isinstance(r.get(column), datetime) for r in rows),
@@ -98,12 +98,12 @@ def emit_one(record: Row, output: str, *, title: str = "") -> None:
         _write(msgspec.json.format(body, indent=2) if output == "json" else body)
         return
     if title:
-        console().print(Text(title, style="bold"))
+        console().print(Text(printable(title), style="bold"))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in record.items():
-        table.add_row(name.removesuffix("_at").replace("_", " "), cell_of(name, value))
+        table.add_row(_label(name), cell_of(name, value))
     console().print(table)
 
 
@@ -175,6 +175,10 @@ def _value(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_value(inner) for inner in value]
     return value
+
+
+def _label(name: str) -> Text:
+    return Text(printable(name.removesuffix("_at").replace("_", " ")))
 
 
 def cell_of(column: str, value: Any) -> Text:

@@ -17,8 +17,9 @@ from controller.cli.emit import BAD, GOOD, WARN, printable, render_age, render_b
 
 LABEL = 9
 BAR = 20
+LONGEST_NAME = 40
 MOST_DISKS = 4
-MOST_LINES = 4
+MOST_LINES = 3
 ALARM, CAUTION = 90.0, 75.0
 
 
@@ -110,7 +111,7 @@ def _who(picture: Picture, now: datetime, width: int) -> Iterator[Text]:
 def _network(picture: Picture) -> Iterator[str]:
     cpu = picture.facts.get("cpu", {})
     if model := cpu.get("model"):
-        yield printable(f"{cpu.get('threads') or '?'} × {model}")
+        yield printable(f"{cpu.get('threads') or '?'} × {str(model)[:LONGEST_NAME]}")
     for interface in picture.facts.get("network", {}).get("interfaces") or ():
         addresses = [a for a in map(str, interface.get("addresses") or ()) if not _is_local(a)]
         if interface.get("up") and addresses:

@@ -99,9 +99,10 @@ def _values(section: str, path: str, then: Any, now: Any) -> Iterator[Change]:
 def _field(section: str, path: str, then: Any, now: Any) -> Change:
     name = path.rpartition(".")[2]
     before, after = {name: then}, {name: now}
-    if _is_nothing(then):
+    # Null is "not learnt" and an empty list is "none": between the two is a change.
+    if _is_nothing(then) and not _is_nothing(now):
         return Change(section, Kind.ADDED, path, {}, after)
-    if _is_nothing(now):
+    if _is_nothing(now) and not _is_nothing(then):
         return Change(section, Kind.REMOVED, path, before, {})
     if isinstance(then, list) and isinstance(now, list):
         before = {name: [value for value in then if value not in now]}

@@ -46,6 +46,9 @@ from protocol.vault.entry import Kind
 from protocol.vault.grant import Grant, seal_grant
 
 SHOWN = 10
+LEFT_OUT = ("skipped_paths", "failed", "warnings")
+"""Lists of a result in which each row has a path and a reason."""
+
 SCHEDULES = ("hourly", "daily", "weekly")
 
 
@@ -96,7 +99,8 @@ def run(app: App, /, selector: str, paths: tuple[str, ...], output: str, **optio
         return DONE
     say_failures(job)
     rows = result_rows(job)
-    columns = ("machine", "state", "point", "files", "bytes", "sent_bytes")
+    columns = ["machine", "state", "point", "files", "bytes", "sent_bytes"]
+    columns += ["skipped"] if any(row.get("skipped") for row in rows) else []
     emit(rows, output, columns=columns, cells=SIZES)
     for row in rows:
         _say_left_out(row)
@@ -301,7 +305,7 @@ def _sealed(opened: Opened, path: bytes, target: Machine) -> bytes:
 
 def _say_left_out(row: Mapping[str, Any]) -> None:
     """Name the first few things that are missing, each with its reason."""
-    listed = [row[name] for name in ("skipped", "failed") if isinstance(row.get(name), list)]
+    listed = [row[name] for name in LEFT_OUT if isinstance(row.get(name), list)]
     for left in [one for part in listed for one in part][:SHOWN]:
         note(f"{row['machine']}: {left.get('path')}: {left.get('reason')}")
 

@@ -22,6 +22,7 @@ from controller.cli.emit import (
     from_wire_ms,
     note,
     output_option,
+    printable,
     render_age,
 )
 from controller.cli.options import Moment, tenant_option
@@ -190,9 +191,10 @@ def decode_body(name: str, body: bytes) -> dict[str, Any]:
 def print_section(name: str, body: Mapping[str, Any]) -> None:
     """Print a section for people."""
     target = console()
-    target.print(Text(name, style="bold underline"))
+    target.print(Text(printable(name), style="bold underline"))
     if body.get("status") != "ok":
-        target.print(f"not available: {body.get('reason')}", markup=False, style="yellow")
+        why = printable(str(body.get("reason")))
+        target.print(Text(f"not available: {why}", style="yellow"))
         return
     for part in parts_of(name, body.get("facts") or {}):
         if isinstance(part, Fields):

@@ -1,0 +1,322 @@
+"""The first quarter of an hour, as it is typed: real programs, a real controller and agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WAIT_S = 60
+
+
+@dataclass(frozen=True)
+class Place:
+    """A home of its own with a controller, a tenant, and a machine whose agent runs."""
+
+    directory: Path
+
+    def stead(
+        self, *words: str, home: str = "home", stdin: str | bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        return subprocess.run(
+            [*STEAD, "--home", str(self.directory / home), *words],
+            input=data,
+            capture_output=True,
+            timeout=WAIT_S,
+            check=False,
+            cwd=self.directory,
+        )
+
+    def good(self, *words: str, codes: tuple[int, ...] = (0,), **more: Any) -> str:
+        done = self.stead(*words, **more)
+        assert done.returncode in codes, (words, done.returncode, done.stdout, done.stderr)
+        return done.stdout.decode()
+
+    def rows(self, *words: str, codes: tuple[int, ...] = (0,)) -> Any:
+        return json.loads(self.good(*words, "--output", "json", codes=codes))
+
+    def bad(self, *words: str, code: int, **more: Any) -> str:
+        done = self.stead(*words, **more)
+        assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+        lines = [x for x in done.stderr.decode().splitlines() if x.startswith("error: ")]
+        assert len(lines) == 1, done.stderr
+        return lines[0]
+
+
+STEAD = [sys.executable, "-c", "from controller.cli.main import main; main()"]
+AGENT = [sys.executable, "-m", "agent.cli"]
+
+
+def started(argv: list[str], log: Path, **more: Any) -> subprocess.Popen[bytes]:
+    with log.open("wb") as stderr:
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=stderr, **more)
+
+
+def stopped(process: subprocess.Popen[bytes]) -> int:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    code = process.wait(WAIT_S)
+    if process.stdout is not None:
+        process.stdout.close()
+    return code
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    directory = tmp_path_factory.mktemp("quarter")
+    place = Place(directory)
+    ports = ("--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0")
+    place.good("controller", "init", "--name", "127.0.0.1", *ports)
+    controller = started(
+        [*STEAD, "--home", str(directory / "home"), "controller", "serve"],
+        directory / "controller.log",
+    )
+    try:
+        assert controller.stdout is not None
+        line = controller.stdout.readline().decode()
+        # Ports were drawn: the profile is told which, as an administrator would.
+        address = line.split()[1]
+        (directory / "home" / "operator" / "config.toml").write_text(f'address = "{address}"\n')
+        place.good("tenant", "add", "acme")
+        token = place.good("token", "new", "--tenant", "acme", "--tag", "office")
+        assert token.count("\n") == 1
+        subprocess.run(
+            [*AGENT, "--home", str(directory / "m1"), "enroll", "--token", "-"],
+            input=token.encode(),
+            check=True,
+            capture_output=True,
+            timeout=WAIT_S,
+        )
+        agent = started([*AGENT, "--home", str(directory / "m1"), "run"], directory / "agent.log")
+        try:
+            place.good("run", "all", "--timeout", "30s", "--", "true")
+            yield place
+        finally:
+            assert stopped(agent) == 0
+    finally:
+        assert stopped(controller) == 0
+
+
+@pytest.fixture(scope="module")
+def machine(place: Place) -> str:
+    (row,) = place.rows("machine", "ls")
+    assert row["linked"]
+    assert row["tags"] == ["office"]
+    return str(row["name"])
+
+
+def test_a_program_runs_with_its_output_and_its_end(place: Place, machine: str) -> None:
+    assert place.good("run", machine, "--", "printf", "a b") == "a b"
+    piped = place.stead("run", "tag:office", "--stdin", "-", "--", "cat", stdin=b"x\xff")
+    assert piped.stdout == b"x\xff"
+    done = place.stead("run", machine, "--", "sh", "-c", "echo no >&2; exit 3")
+    assert done.returncode == 1
+    assert b"no\n" in done.stderr
+    assert done.stdout == b""
+    words = ("run", machine, "--env", "A=1", "-o", "json", "--", "sh", "-c", "echo $A; pwd")
+    (row,) = json.loads(place.good(*words))
+    assert (row["stdout"], row["exit_code"]) == ("1\n/\n", 0)
+    assert place.rows("job", "show", "latest")["tasks"][0]["output"] == "1\n/\n"
+
+
+def test_a_dry_run_orders_nothing(place: Place, machine: str) -> None:
+    before = place.rows("job", "ls")
+    place.good("run", machine, "--dry-run", "--", "true")
+    place.good("snapshot", "take", "all", "--dry-run")
+    assert place.rows("job", "ls") == before
+
+
+def test_a_snapshot_shows_the_machine(place: Place, machine: str) -> None:
+    place.good("snapshot", "take", "all", codes=(0, 3))
+    shown = place.rows("snapshot", "show", machine)
+    assert shown["live"]["cpu_percent"] is not None
+    assert shown["sections"]["cpu"]["threads"] > 0
+    picture = place.good("snapshot", "show", machine)
+    assert len(picture.splitlines()) <= 24
+    assert f"{machine}  acme" in picture
+    assert len(place.rows("inventory", "history", machine)) >= 1
+    assert place.rows("inventory", "show", machine, "cpu")["sections"]["cpu"]["status"] == "ok"
+    place.good("inventory", "diff", machine, "--since", "3d")
+    assert "no inventory of that time" in place.bad(
+        "inventory", "show", machine, "--at", "2020-01-01", code=1
+    )
+
+
+def test_files_come_back_byte_for_byte(place: Place, machine: str) -> None:
+    source = place.directory / "source"
+    (source / "sub").mkdir(parents=True)
+    big = os.urandom(3_000_000)
+    (source / "big").write_bytes(big)
+    (source / "sub" / "small").write_text("hello\n")
+    (source / "link").symlink_to("big")
+    with (source / "sparse").open("wb") as file:
+        file.truncate(3_000_000)
+    place.good("backup", "set", "all", "--path", str(source), "--schedule", "daily")
+    (run,) = place.rows("backup", "run", "all")
+    (point,) = place.rows("backup", "ls", machine)
+    assert (point["point"], point["state"]) == (run["point"], "ok")
+    assert point["paths"] == [str(source)]
+    listed = place.rows("backup", "browse", machine, "latest", str(source))
+    assert [row["name"] for row in listed] == ["big", "link", "sparse", "sub"]
+    below = place.rows("backup", "browse", machine, point["point"], "/", "-R")
+    assert f"{source}/sub/small" in {row["path"] for row in below}
+    for name in ("big", "sparse", "sub/small"):
+        done = place.stead("backup", "cat", machine, "latest", f"{source}/{name}")
+        assert done.stdout == (source / name).read_bytes(), done.stderr
+    back = place.directory / "back"
+    place.good("backup", "restore", machine, "latest", str(source), "--to", str(back))
+    assert (back / "source" / "big").read_bytes() == big
+    assert (back / "source" / "link").readlink() == Path("big")
+    one = place.directory / "one"
+    place.good("backup", "restore", machine, "latest", f"{source}/sub/small", "--to", str(one))
+    assert [p.name for p in one.iterdir()] == ["small"]
+    said = place.bad("backup", "cat", machine, "latest", "/nope", code=1)
+    assert "stead backup browse" in said
+
+
+def test_a_machine_that_burned_down_is_restored_onto_another(place: Place, machine: str) -> None:
+    source = place.directory / "burned"
+    source.mkdir()
+    (source / "file").write_text("still here\n")
+    place.good("backup", "run", machine, "--path", str(source))
+    token = place.good("token", "new", "--tenant", "acme", "--tag", "spare")
+    argv = [*AGENT, "--home", str(place.directory / "m3")]
+    enroll = [*argv, "enroll", "--token", "-"]
+    subprocess.run(enroll, input=token.encode(), check=True, capture_output=True, timeout=WAIT_S)
+    (spare,) = (row["name"] for row in place.rows("machine", "ls", "tag:spare"))
+    back = place.directory / "phoenix"
+    words = ("backup", "restore", machine, "latest", str(source), "--to", str(back))
+    assert "never held a link" in place.bad(*words, "--onto", spare, code=1)
+    agent = started([*argv, "run"], place.directory / "agent3.log")
+    try:
+        place.good("run", spare, "--", "true")
+        place.good(*words, "--onto", spare)
+        assert (back / "burned" / "file").read_text() == "still here\n"
+    finally:
+        assert stopped(agent) == 0
+    place.good("machine", "revoke", spare, "--yes")
+
+
+def test_what_cannot_be_read_is_named_and_exits_3(place: Place, machine: str) -> None:
+    here = place.directory / "here"
+    here.mkdir()
+    gone = place.directory / "gone"
+    done = place.stead("backup", "run", machine, "--path", str(here), "--path", str(gone))
+    assert done.returncode == 3, done
+    assert str(gone).encode() in done.stderr
+
+
+def test_machines_are_tagged_and_renamed(place: Place, machine: str) -> None:
+    place.good("machine", "tag", machine, "+web", "-office")
+    assert place.rows("machine", "show", machine)["tags"] == ["web"]
+    place.good("machine", "tag", machine, "+office")
+    place.good("machine", "rename", machine, "renamed")
+    assert place.rows("machine", "show", "renamed")["name"] == "renamed"
+    place.good("machine", "rename", "renamed", machine)
+
+
+def test_the_log_is_whole_and_a_noted_head_is_found_in_it(place: Place) -> None:
+    logs = {row["log"]: row for row in place.rows("audit", "verify")}
+    assert {row["state"] for row in logs.values()} == {"ok"}
+    head = logs["acme"]["head"]
+    place.good("run", "all", "--", "true")
+    place.good("audit", "verify", "--tenant", "acme", "--head", head)
+    number, _ = head.split(":")
+    (row,) = place.rows(
+        "audit", "verify", "--tenant", "acme", "--head", f"{number}:{'0' * 64}", codes=(1,)
+    )
+    assert row["state"] == "damaged"
+    assert f"entry {number}" in row["reason"]
+    assert "order_submitted" in place.good("audit", "ls", "--tenant", "acme")
+
+
+def test_keys_leave_and_come_back(place: Place) -> None:
+    paper = place.good("tenant", "key", "export", "acme", "--paper")
+    saved = place.directory / "acme.key"
+    place.good("tenant", "key", "export", "acme", "--to", str(saved))
+    assert saved.stat().st_mode & 0o777 == 0o600
+    place.bad("tenant", "key", "export", "acme", "--to", str(saved), code=1)
+    (kept,) = (place.directory / "home" / "operator" / "tenants").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    kept.unlink()
+    assert "stead tenant key export" in place.bad("token", "new", "--tenant", "acme", code=1)
+    place.bad("tenant", "key", "import", "acme", "-", stdin="0" * 60, code=2)
+    place.good("tenant", "key", "import", "acme", "-", stdin=paper.lower())
+    assert kept.read_bytes() == saved.read_bytes()
+
+
+def test_an_operator_does_what_the_role_allows_and_no_more(place: Place, machine: str) -> None:
+    words = ("operator", "add", "eve", "--role", "helpdesk", "--tenant", "acme", "--to", "eve")
+    place.good(*words, "--with-keys")
+    assert f'"{machine}"' in place.good("machine", "ls", "--output", "jsonl", home="eve")
+    place.good("snapshot", "take", machine, home="eve", codes=(0, 3))
+    assert "may not order run_program" in place.bad(
+        "run", machine, "--", "true", home="eve", code=4
+    )
+    place.bad("token", "new", home="eve", code=4)
+    place.good("operator", "revoke", "eve", "--yes")
+    place.bad("machine", "ls", home="eve", code=4)
+
+
+def test_several_machines_are_not_touched_unasked(place: Place) -> None:
+    token = place.good("token", "new", "--tenant", "acme")
+    argv = [*AGENT, "--home", str(place.directory / "m2"), "enroll", "--token", "-"]
+    subprocess.run(argv, input=token.encode(), check=True, capture_output=True, timeout=WAIT_S)
+    assert "add --yes" in place.bad("run", "all", "--", "true", code=2)
+    done = place.stead("run", "all", "--yes", "--no-wait", "-o", "json", "--", "true")
+    (row,) = json.loads(done.stdout)
+    assert row["machines"] == 2
+    cancelled = place.stead("job", "cancel", row["job"], "-o", "json")
+    assert "cancelled" in {task["state"] for task in json.loads(cancelled.stdout)}
+    active = [row for row in place.rows("machine", "ls") if row["state"] == "active"]
+    (second,) = [row["name"] for row in active if not row["linked"]]
+    late = place.stead("run", second, "--deliver-by", "1s", "--", "true")
+    assert late.returncode == 5, late
+    assert b"expired" in late.stderr
+    place.good("machine", "revoke", second, "--yes")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("run", "nobody", "--", "true"), 1, "stead machine ls"),
+        (("run", "tag:nobody", "--", "true"), 1, "no active machine"),
+        (("run", "tag:", "--", "true"), 2, "lacks a value"),
+        (("tenant", "show", "nobody"), 1, "stead tenant ls"),
+        (("job", "show", "or_nobody"), 1, "stead job ls"),
+        (("backup", "ls", "nobody"), 1, "stead machine ls"),
+        (("operator", "revoke", "nobody", "--yes"), 1, "stead operator ls"),
+    ],
+)
+def test_what_is_not_there_is_said_with_the_next_step(
+    place: Place, words: tuple[str, ...], code: int, said: str
+) -> None:
+    assert said in place.bad(*words, code=code)
+
+
+def test_a_controller_that_is_not_there_exits_6(place: Place) -> None:
+    assert "is the controller running" in place.bad(
+        "--controller", "127.0.0.1:9", "machine", "ls", code=6
+    )
+
+
+def test_the_vault_is_checked_only_when_the_controller_is_stopped(place: Place) -> None:
+    place.bad("vault", "check", code=1)
+
+
+def test_a_profile_of_another_installation_is_told_from_an_outage(
+    place: Place, tmp_path: Path
+) -> None:
+    other = Place(tmp_path)
+    other.good("controller", "init", "--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0")
+    address = (place.directory / "home" / "operator" / "config.toml").read_text().split('"')[1]
+    assert "another installation" in other.bad("--controller", address, "tenant", "ls", code=1)

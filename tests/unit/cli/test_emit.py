@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from controller.cli.emit import emit, emit_one, printable
+
+ROWS: list[dict[str, Any]] = [
+    {"name": "web-01", "at": datetime(2026, 5, 1, tzinfo=UTC), "root": b"\x01\x02", "tags": ["a"]},
+    {"name": "\x1b[31mred", "at": None, "root": b"", "tags": []},
+]
+
+
+def test_json_has_every_field_and_nothing_but_json(capsys: pytest.CaptureFixture[str]) -> None:
+    emit(ROWS, "json", columns=("name",))
+    out, err = capsys.readouterr()
+    assert json.loads(out)[0] == {
+        "name": "web-01",
+        "at": "2026-05-01T00:00:00.000Z",
+        "root": "0102",
+        "tags": ["a"],
+    }
+    assert err == ""
+
+
+def test_jsonl_has_one_record_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    emit(ROWS, "jsonl", columns=())
+    assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == [
+        "web-01",
+        "\x1b[31mred",
+    ]
+
+
+def test_an_empty_listing_is_an_empty_list_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    emit([], "json", columns=(), empty="nothing here")
+    assert json.loads(capsys.readouterr().out) == []
+    emit([], "table", columns=(), empty="nothing here")
+    assert capsys.readouterr() == ("", "nothing here\n")
+
+
+def test_nothing_from_afar_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    emit(ROWS, "table", columns=("name", "tags"))
+    emit_one(ROWS[1], "table", title="\x1b]0;title\x07")
+    assert "\x1b" not in capsys.readouterr().out
+    assert "\x07" not in printable("\x07")
+
+
+def test_nested_records_keep_their_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    emit_one({"machine": {"seen": ROWS[0]["at"], "key": b"\xff"}}, "jsonl")
+    assert json.loads(capsys.readouterr().out) == {
+        "machine": {"seen": "2026-05-01T00:00:00.000Z", "key": "ff"}
+    }

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller.cli import main
+from controller.cli.exits import exit_code_of
+from protocol.errors import Code, SteadError
+
+
+def test_every_command_of_the_table_has_help_with_an_example(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from click import Group
+
+    for name in main.COMMANDS:
+        assert main.run([name, "--help"]) == 0
+        assert f"Example: stead {name}" in " ".join(capsys.readouterr().out.split()), name
+        root = main.program.make_context("stead", [name, "--help"], resilient_parsing=True)
+        _, command, _ = main.program.resolve_command(root, [name])
+        assert command is not None
+        for below in command.commands if isinstance(command, Group) else ():
+            assert main.run([name, below, "--help"]) == 0
+            said = " ".join(capsys.readouterr().out.split())
+            assert f"Example: stead {name} {below}" in said, (name, below)
+
+
+def test_help_imports_neither_grpc_nor_the_database() -> None:
+    code = (
+        "import sys; from controller.cli.main import run; run(['--help']); "
+        "sys.exit(bool({'grpc', 'sqlalchemy', 'cryptography'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["nonsense"], 2, "No such command"),
+        (["machine", "ls", "--nonsense"], 2, "stead machine ls --help"),
+        (["run", "web-01"], 2, "PROGRAM"),
+        (["inventory", "show", "web-01", "--at", "someday"], 2, "is not a point in time"),
+        (["patch", "apply", "all", "--timeout", "soon"], 2, "is not a time such as"),
+        (["machine", "ls"], 1, "stead operator add"),
+        (["controller", "serve"], 1, "stead controller init"),
+        (["vault", "check"], 1, "stead controller init"),
+        (["tenant", "add", "Acme"], 2, "cannot be a tenant's name"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_a_code(
+    words: list[str], code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["--home", str(tmp_path), *words]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_every_code_has_an_exit_code_of_the_contract() -> None:
+    codes = {code: exit_code_of(SteadError("", code=code)) for code in Code}
+    assert set(codes.values()) == {1, 2, 4, 6}
+    assert codes[Code.UNAVAILABLE] == 6
+    assert codes[Code.INVALID] == 2
+    assert {code for code, exit_code in codes.items() if exit_code == 4} == {
+        Code.DENIED,
+        Code.REVOKED,
+        Code.UNAUTHENTICATED,
+        Code.BAD_SIGNATURE,
+        Code.WRONG_TENANT,
+    }

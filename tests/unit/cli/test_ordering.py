@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from click import BadParameter
+
+from controller.cli.ordering import Span, exit_code, result_of, task_rows
+from protocol.errors import InvalidError
+from protocol.v1.job_pb2 import Job, Task
+
+
+def job(*states: str, action: str = "run_program") -> Job:
+    return Job(action=action, tasks=[Task(state=state, exit_code=1) for state in states])
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        (("succeeded", "succeeded"), 0),
+        (("succeeded", "failed"), 3),
+        (("partial",), 3),
+        (("failed", "timed_out"), 1),
+        (("expired", "expired"), 5),
+        (("rejected",), 4),
+        (("cancelled",), 1),
+        (("indeterminate",), 1),
+        (("expired", "succeeded"), 3),
+    ],
+)
+def test_a_finished_job_comes_to_one_exit_code(states: tuple[str, ...], code: int) -> None:
+    assert exit_code(job(*states)) == code
+
+
+def test_only_programs_have_an_exit_code() -> None:
+    assert task_rows(job("failed"))[0]["exit_code"] == 1
+    assert task_rows(job("failed", action="run_backup"))[0]["exit_code"] is None
+
+
+def test_a_result_that_is_no_object_is_refused() -> None:
+    assert result_of(Task()) == {}
+    with pytest.raises(InvalidError):
+        result_of(Task(result=b"[1]"))
+
+
+def test_spans_of_time_are_read() -> None:
+    assert Span().convert("90s", None, None) == timedelta(seconds=90)
+    assert Span().convert("4h", None, None) == timedelta(hours=4)
+    for bad in ("", "4", "h", "0m", "-1h", "1.5h"):
+        with pytest.raises(BadParameter):
+            Span().convert(bad, None, None)

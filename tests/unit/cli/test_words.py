@@ -1,0 +1,92 @@
+"""Small parsers and renderers of the commands."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from controller.audit.chain import Head
+from controller.cli.commands.audit import parse_head
+from controller.cli.commands.machine import parse_tags
+from controller.cli.commands.run import parse_environment
+from controller.cli.commands.tenant import read_key
+from controller.cli.entries import entry_row, render_name
+from controller.cli.points import tree_path
+from controller.cli.sections import Fields, Rows, parts_of
+from protocol.errors import InvalidError, NotFoundError
+from protocol.vault.entry import Entry, Owner
+from protocol.vault.keys import TenantKey, encode_tenant_key, render_paper_key
+
+KEY = TenantKey(bytes(range(32)))
+
+
+@pytest.mark.parametrize("words", [["+"], ["-"], ["--web"], ["+web", "-web"]])
+def test_tags_that_cannot_be_meant_are_refused(words: list[str]) -> None:
+    with pytest.raises(InvalidError):
+        parse_tags(words)
+
+
+@pytest.mark.parametrize("text", ["3", "3:00", "x:" + "0" * 64, "3:" + "z" * 64])
+def test_a_head_is_a_number_and_a_hash(text: str) -> None:
+    assert parse_head("7:" + "ab" * 32) == Head(7, b"\xab" * 32)
+    with pytest.raises(InvalidError):
+        parse_head(text)
+
+
+def test_an_environment_needs_names() -> None:
+    for bad in ("X", "=y"):
+        with pytest.raises(InvalidError):
+            parse_environment([bad])
+
+
+def test_a_recovery_key_is_read_from_a_file_and_from_paper() -> None:
+    assert read_key(encode_tenant_key(KEY)) == KEY
+    assert read_key(render_paper_key(KEY).lower().encode() + b"\n") == KEY
+    for bad in (b"", b"hello", b"\xff" * 40):
+        with pytest.raises(InvalidError):
+            read_key(bad)
+
+
+def test_paths_are_those_of_the_tree() -> None:
+    assert tree_path("/etc//") == b"etc"
+    for bad in ("/a/../b", "a\0b"):
+        with pytest.raises(NotFoundError):
+            tree_path(bad)
+
+
+def test_entries_read_like_a_listing_of_files() -> None:
+    owner = Owner(0, 7, "root")
+    link = Entry(b"\xff", stat.S_IFLNK | 0o777, owner, 0, target=b"/etc/\x1b")
+    row = entry_row(b"home", link)
+    assert row["mode"] == "lrwxrwxrwx"
+    assert (row["owner"], row["group"]) == ("root", "7")
+    assert row["path"] == "/home/\\xff"
+    assert render_name(row, whole=True) == "/home/\\xff -> /etc/\x1b"
+    folder = entry_row(b"", Entry(b"etc", stat.S_IFDIR | 0o755, owner, 10**30))
+    assert render_name(folder, whole=False) == "etc/"
+    assert folder["modified_at"] is None
+
+
+def test_a_section_becomes_fields_and_tables() -> None:
+    facts = {
+        "gaps": {},
+        "source": "lsblk",
+        "os": {"id": "debian", "version": "12"},
+        "packages": [
+            {"name": "a", "version": "1", "arch": "all", "note": None},
+            {"name": "b", "version": "2", "arch": "all", "note": None},
+        ],
+        "swaps": [],
+    }
+    assert parts_of("packages", facts) == [
+        Fields({"source": "lsblk", "os.id": "debian", "os.version": "12", "swaps": "none"}),
+        Rows(
+            "packages (2)",
+            ["name", "version", "arch"],
+            [
+                {"name": "a", "version": "1", "arch": "all"},
+                {"name": "b", "version": "2", "arch": "all"},
+            ],
+        ),
+    ]
