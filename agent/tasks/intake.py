@@ -172,10 +172,7 @@ class Intake:
             return
         problem = self.problem
         if problem is not None:
-            # Whether it was executed before is not known, so "rejected" could be untrue.
-            state = OutcomeState.INDETERMINATE
-            unknown = Outcome(task, state, problem.code, str(problem), ended_at=now)
-            self._telling.rejected(unknown)
+            self._telling.rejected(_cannot_tell(task, problem))
             return
         assert isinstance(self._journal, Journal)
         known = self._journal.of_task(task)
@@ -228,9 +225,22 @@ class Intake:
             self._tell_end(entry)
 
     def _tell_end(self, entry: Entry) -> None:
+        task, order = entry.task, entry.order
+        self._telling.ended(task, lambda: self._stored_outcome(task, order))
+
+    def _stored_outcome(self, task: TaskId, order: OrderId) -> Outcome:
+        # Looked up anew each time: pruning writes the file anew, and places change.
         assert isinstance(self._journal, Journal)
-        journal = self._journal
-        self._telling.ended(entry.task, lambda: journal.outcome_of(entry))
+        entry = self._journal.of_order(order)
+        if entry is None:
+            return _cannot_tell(
+                task, JournalError("the order was so long ago that it is forgotten")
+            )
+        try:
+            return self._journal.outcome_of(entry)
+        except JournalError as error:
+            log.warning("outcome_unreadable", task=task, reason=str(error))
+            return _cannot_tell(task, error)
 
     def acknowledged(self, task: TaskId) -> None:
         """The controller has a task's outcome."""
@@ -353,3 +363,8 @@ class Intake:
             return 0
         assert isinstance(self._journal, Journal)
         return self._journal.prune(clock.now())
+
+
+def _cannot_tell(task: TaskId, error: JournalError) -> Outcome:
+    """For a task that may have been executed before: to call it rejected could be untrue."""
+    return Outcome(task, OutcomeState.INDETERMINATE, error.code, str(error), ended_at=clock.now())

@@ -340,7 +340,9 @@ class Journal:
         try:
             return decode_line(os.pread(self._file, length, offset))
         except (ValueError, msgspec.DecodeError) as error:
-            raise self._damaged(offset, str(error)) from error
+            damaged = self._damaged(offset, str(error))
+            self._broken = f"the journal {self._path} was damaged while the agent ran"
+            raise damaged from error
 
     def prune(self, now: datetime) -> int:
         """Forget what can matter no more, by writing the file anew; returns how many orders.
