@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.config import AgentHome
+from agent.tasks.standing import KeptSet, due_backup, load_set, set_backup, verified_set
+from agent.tasks.verify import Believed
+from protocol.action import RunBackup, SetBackup
+from protocol.codec import encode_envelope, encode_order
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.identity import MachineIdentity
+from protocol.ids import MachineId, OrderId
+from protocol.order import Envelope, Order, sign
+from tests.fakes.link_server import DAY, Authority, Realm, fresh, new_task
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+class Desk:
+    def __init__(self, path: Path) -> None:
+        self.realm = Realm()
+        self.home = AgentHome(path)
+        machine = MachineIdentity(self.realm.tenant, MachineId(fresh("mc")))
+        self.believed = Believed(self.realm.root.certificate, machine)
+
+    def envelope(self, action: SetBackup, by: Authority | None = None) -> Envelope:
+        by = by or self.realm.operator(life=DAY)
+        order = Order(
+            id=OrderId(fresh("or")),
+            tenant=self.believed.identity.tenant,
+            machines=(self.believed.identity.machine,),
+            action=action,
+            issued_at=NOW,
+            not_before=NOW,
+            deliver_by=NOW + DAY,
+            timeout=DAY,
+        )
+        return sign(encode_order(order), key=by.key, certificate=by.certificate)
+
+    def put(self, action: SetBackup) -> None:
+        set_backup(self.home, new_task(), action, self.envelope(action), now=NOW)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_a_set_is_due_once_a_period_long_after_its_signers_certificate_ended(desk: Desk) -> None:
+    desk.put(SetBackup((b"/etc",), "daily"))
+    assert due_backup(desk.home, desk.believed, now=NOW) is None
+    later = NOW + timedelta(days=300)
+    assert due_backup(desk.home, desk.believed, now=later) == RunBackup((b"/etc",))
+
+
+def test_a_set_without_a_schedule_is_never_due(desk: Desk) -> None:
+    desk.put(SetBackup((b"/etc",)))
+    assert due_backup(desk.home, desk.believed, now=NOW + timedelta(days=300)) is None
+    assert verified_set(desk.home, desk.believed).paths == (b"/etc",)
+
+
+def test_a_set_that_no_operator_signed_is_not_run(desk: Desk) -> None:
+    action = SetBackup((b"/root",), "hourly")
+    forged = desk.envelope(action, by=Realm().operator())
+    kept = KeptSet(action.paths, action.schedule, NOW, encode_envelope(forged))
+    desk.home.backup_set.write_bytes(msgspec.msgpack.encode(kept))
+    with pytest.raises(SteadError) as caught:
+        due_backup(desk.home, desk.believed, now=NOW + DAY)
+    assert caught.value.code is Code.BAD_SIGNATURE
+
+
+def test_a_set_that_the_machine_has_come_to_deny_is_not_run(desk: Desk) -> None:
+    desk.put(SetBackup((b"/etc",), "hourly"))
+    for name in ("set_backup", "run_backup", "run_bakcup"):
+        denying = Believed(desk.believed.root, desk.believed.identity, (name,))
+        with pytest.raises(SteadError) as caught:
+            due_backup(desk.home, denying, now=NOW + DAY)
+        assert caught.value.code is Code.DENIED
+
+
+@pytest.mark.parametrize("action", [SetBackup((b"etc",)), SetBackup((b"/etc",), "often")])
+def test_a_set_that_makes_no_sense_leaves_the_one_before(desk: Desk, action: SetBackup) -> None:
+    desk.put(SetBackup((b"/etc",), "daily"))
+    with pytest.raises(InvalidError):
+        desk.put(action)
+    kept = load_set(desk.home)
+    assert kept is not None
+    assert kept.paths == (b"/etc",)
