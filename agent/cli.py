@@ -58,11 +58,14 @@ def enroll(home: AgentHome, token: str, *, force: bool) -> None:
     from agent.host.lock import locked
     from agent.link.enroll import enroll as enroll_machine
     from agent.link.identity import load_identity
+    from agent.tasks.journal import new_journal
 
     text = sys.stdin.readline() if token == "-" else token  # noqa: S105
     make_private_directory(home.path)
     with locked(home.lock):
-        enroll_machine(text, home, version=VERSION, now=clock.now(), force=force)
+        enroll_machine(
+            text, home, version=VERSION, now=clock.now(), journal=new_journal(), force=force
+        )
     identity = load_identity(home).identity
     click.echo(f"enrolled as {identity.machine} of tenant {identity.tenant}")
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 from agent.config import AgentHome
 from agent.host import clock, log
 from agent.host.files import make_private_directory
+from agent.host.spool import Spool
 from agent.tasks.execute import Executor, Turns
 from agent.tasks.intake import Intake
-from agent.tasks.output import Spool
 from agent.tasks.standing import LastRun, due_backup, note_run
 from agent.tasks.verify import Believed
 from protocol.action import Action, CollectInventory, name_of

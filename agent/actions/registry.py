@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from agent.actions.action import ActionResult, Workplace
-from protocol.action import Action, RunBackup, name_of
+from protocol.action import Action, name_of
 from protocol.errors import Code, SteadError
 
 MODULES = {
@@ -25,19 +25,6 @@ def execute(action: Action, place: Workplace) -> ActionResult:
     module = MODULES.get(name_of(action))
     if module is None:
         raise SteadError(f"{name_of(action)} is not executed by a worker", code=Code.UNKNOWN_ACTION)
-    if action == RunBackup():
-        action = RunBackup(_set_paths(place))
     result = import_module(module).execute(action, place)
     assert isinstance(result, ActionResult)
     return result
-
-
-def _set_paths(place: Workplace) -> tuple[bytes, ...]:
-    """The paths of the backup set, as its standing order has them."""
-    from agent.link.identity import load_identity
-    from agent.tasks.standing import verified_set
-    from agent.tasks.verify import Believed
-
-    known = load_identity(place.home)
-    believed = Believed(known.root, known.identity, known.settings.deny)
-    return verified_set(place.home, believed).paths

@@ -12,10 +12,10 @@ import grpc
 from agent.config import AgentHome
 from agent.host import clock
 from agent.host.files import make_private_directory
+from agent.host.spool import Printed, Spool
 from agent.link.identity import load_identity, open_channel
 from agent.link.refusal import error_of_call
 from agent.tasks.execute import Executor
-from agent.tasks.output import Printed, Spool
 from agent.tasks.standing import verified_set
 from agent.tasks.verify import Believed
 from protocol.action import RunBackup

@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from agent.config import AgentHome, Settings, render_settings
 from agent.host.files import make_private_directory, sync_directory, write_atomically
 from agent.link.refusal import error_of_call
-from agent.tasks.journal import new_journal
 from protocol.errors import Code, SteadError
 from protocol.identity import IdentityError, MachineIdentity, believe
 from protocol.tls import (
@@ -45,8 +44,16 @@ _PARTS = ("key", "chain", "root", "sealing_key", "vault_secret", "journal", "set
 """The files of an identity, in the order in which they are moved into place."""
 
 
-def enroll(text: str, home: AgentHome, *, version: str, now: datetime, force: bool = False) -> None:
-    """Enroll this machine with a token.
+def enroll(
+    text: str,
+    home: AgentHome,
+    *,
+    version: str,
+    now: datetime,
+    journal: bytes,
+    force: bool = False,
+) -> None:
+    """Enroll this machine with a token; `journal` is the content of an empty one.
 
     Raises TOKEN_INVALID, TOKEN_USED, TOKEN_EXPIRED, WRONG_PIN, CLOCK_SKEW, UNAVAILABLE, and
     ALREADY_EXISTS for a machine that is enrolled when `force` does not make it a new one.
@@ -73,7 +80,7 @@ def enroll(text: str, home: AgentHome, *, version: str, now: datetime, force: bo
     write_atomically(new.root, chain_pem([root]))
     write_atomically(new.sealing_key, X25519PrivateKey.generate().private_bytes_raw())
     write_atomically(new.vault_secret, secret)
-    write_atomically(new.journal, new_journal())
+    write_atomically(new.journal, journal)
     deny = home.load_settings().deny if home.settings.exists() else ()
     settings = Settings(answer.link_address, token.address, deny)
     write_atomically(new.settings, render_settings(settings))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent.tasks.output import Spool
+from agent.host.spool import Spool
 from protocol.codec import outcome_to_pb, to_ms
 from protocol.ids import TaskId
 from protocol.outcome import Outcome

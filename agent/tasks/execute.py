@@ -18,7 +18,7 @@ from agent.actions.action import ActionResult
 from agent.actions.program import checked_program, outcome_of_program
 from agent.config import AgentHome
 from agent.host.process import Child, ProgramError, end_marked, started
-from agent.tasks.output import Printed, Spool
+from agent.host.spool import Printed, Spool
 from agent.tasks.worker import Answer, encode_request, worker_argv
 from protocol.action import (
     Action,

@@ -18,9 +18,9 @@ from agent.config import AgentHome
 from agent.host import clock, log
 from agent.host.files import make_private_directory
 from agent.host.process import end_marked
+from agent.host.spool import Spool
 from agent.tasks.execute import Executor, Turns
 from agent.tasks.journal import Entry, Journal, JournalError, State
-from agent.tasks.output import Spool
 from agent.tasks.standing import set_backup
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
 from protocol.action import SetBackup, name_of

@@ -20,7 +20,7 @@ import msgspec
 from agent.actions.action import ActionResult, Workplace
 from agent.config import AgentHome
 from agent.host.process import end_group, end_marked
-from protocol.action import ACTIONS, Action, name_of
+from protocol.action import ACTIONS, Action, RunBackup, name_of
 from protocol.errors import Code, SteadError
 from protocol.ids import MachineId, TaskId, TenantId
 from protocol.outcome import OutcomeState
@@ -98,6 +98,8 @@ def _execute(request: Request, action: Action, progress: Any) -> ActionResult:
 
     try:
         place = _workplace(request, progress)
+        if action == RunBackup():
+            action = RunBackup(_set_paths(place.home))
         result = execute(action, place)
     except SteadError as error:
         state = OutcomeState.TIMED_OUT if error.code is Code.TIMED_OUT else OutcomeState.FAILED
@@ -127,6 +129,17 @@ def _workplace(request: Request, progress: Any) -> Workplace:
         channel=channel,
         progress=progress,
     )
+
+
+def _set_paths(home: AgentHome) -> tuple[bytes, ...]:
+    """The paths of the backup set, as its standing order has them."""
+    from agent.link.identity import load_identity
+    from agent.tasks.standing import verified_set
+    from agent.tasks.verify import Believed
+
+    known = load_identity(home)
+    believed = Believed(known.root, known.identity, known.settings.deny)
+    return verified_set(home, believed).paths
 
 
 def _end_with_agent(task: str) -> None:

@@ -15,6 +15,7 @@ from agent.host import files
 from agent.link import enroll as enrolling
 from agent.link.enroll import enroll, finish
 from agent.link.identity import load_identity
+from agent.tasks.journal import new_journal
 from protocol.errors import Code, SteadError
 from protocol.token import decode_token, encode_token
 from protocol.vault.keys import decode_vault_secret
@@ -28,7 +29,9 @@ async def attempt(
     """Enroll in a thread, since the controller lives in this event loop."""
     now = datetime.now(UTC) + later
     try:
-        await asyncio.to_thread(enroll, token, home, version="0.1.0", now=now, force=force)
+        await asyncio.to_thread(
+            enroll, token, home, version="0.1.0", now=now, journal=new_journal(), force=force
+        )
     except SteadError as error:
         return error
     return None

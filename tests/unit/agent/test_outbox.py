@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from agent.host.spool import Printed, Spool
 from agent.link.outbox import Outbox
-from agent.tasks.output import Printed, Spool
 from protocol.ids import TaskId, make_id
 from protocol.outcome import Outcome, OutcomeState
 from protocol.v1 import link_pb2
