@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from protocol.action import Action, CollectInventory, RunProgram, SetBackup, TakeSnapshot
+from protocol.action import (
+    Action,
+    CollectInventory,
+    RunBackup,
+    RunProgram,
+    SetBackup,
+    TakeSnapshot,
+)
 from protocol.order import Order
 from tests.integration.agent_process import AgentProcess, ended_job, printed, token_text
 from tests.integration.conftest import Installation
@@ -179,3 +186,22 @@ async def test_a_second_agent_in_the_same_home_names_the_first(agent: AgentProce
     assert code == 1
     assert f"process {said['process']}" in err
     assert "Traceback" not in err
+
+
+async def test_a_backup_set_is_backed_up_on_order_and_by_the_machines_administrator(
+    installation: Installation, agent: AgentProcess, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_bytes(b"content" * 1000)
+    code, _, err = await agent.command("backup", "run")
+    assert (code, "no backup set" in err) == (1, True)
+    for action in (SetBackup((bytes(kept),)), RunBackup()):
+        job = await submit(installation, enveloped(installation, order_to(agent, action)))
+        [task] = (await ended_job(installation, job.job_id)).job.tasks
+        assert task.state == "succeeded", task.message
+    code, out, err = await agent.command("backup", "run")
+    assert code == 0, err
+    code, out, err = await agent.command("backup", "ls", "--output", "json")
+    assert code == 0, err
+    assert len(json.loads(out)) == 2

@@ -127,9 +127,7 @@ def test_a_journal_cut_anywhere_is_the_journal_of_the_last_whole_step(
 
 @given(STEPS, st.data())
 @settings(max_examples=100, deadline=None)
-def test_a_flipped_bit_is_always_noticed(
-    steps: list[tuple[str, int]], data: st.DataObject
-) -> None:
+def test_a_flipped_bit_is_always_noticed(steps: list[tuple[str, int]], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = fresh(directory)
         journal = Journal(path)
