@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 
 import msgspec
 
 from agent.actions.action import ActionResult, Workplace
+from agent.backup.frugal import save_time_and_memory
 from agent.backup.place import Memory
 from agent.backup.run import Backup, BackupReport, Who
 from agent.backup.send import GrpcVault
@@ -50,8 +50,7 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
         chain=credentials.chain,
         release=VERSION,
     )
-    # A backup makes millions of short-lived values and no cycles worth looking for.
-    gc.set_threshold(200_000, 50, 100)
+    save_time_and_memory()
     with place.channel() as channel:
         report = Backup(
             action.paths,

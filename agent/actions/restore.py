@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.backup import load_vault_secret
+from agent.backup.frugal import save_time_and_memory
 from agent.backup.placer import Done, TargetFullError
 from agent.backup.restore import Restore
 from agent.backup.send import GrpcVault
@@ -36,7 +36,7 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     when one was meant for another, PRECONDITION when this machine has no keys, and
     `InvalidError` for a target that cannot be used.
     """
-    gc.set_threshold(200_000, 50, 100)
+    save_time_and_memory()
     target = _target(action.target)
     strip = action.path.strip(b"/").rpartition(b"/")[0]
     began = clock.monotonic()

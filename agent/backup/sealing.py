@@ -14,7 +14,7 @@ from protocol.vault.chunk import Buffer, Kind, Reference, Sealer
 from protocol.vault.keys import VaultSecret
 
 Give = Callable[[Reference, bytes], None]
-IN_FLIGHT_BYTES = 16 * 1024 * 1024
+IN_FLIGHT_BYTES = 12 * 1024 * 1024
 
 
 class Ticket:
