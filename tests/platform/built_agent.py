@@ -16,8 +16,8 @@ from tests.integration.agent_process import AgentProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "build" / "package-test"
-MADE_OF = ("agent", "protocol", "packaging", "docs/guide")
-PINNED = ("requirements/agent.lock", "pyproject.toml")
+MADE_OF = ("agent", "protocol", "packaging")
+ALSO = ("requirements/agent.lock", "pyproject.toml", "docs/guide/install.md")
 KEPT = 2  # builds, since another run of the tests may use the one before
 NEEDED = ("objcopy", "objdump", "strip", "patchelf", "dpkg-deb")
 
@@ -61,6 +61,7 @@ def build() -> Built:
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280
             )
             assert ended.returncode == 0, ended.stdout + ended.stderr
+            shutil.rmtree(into / "build")
             (into / "whole").touch()
         builds = sorted(PLACE.glob("*/whole"), key=lambda path: path.stat().st_mtime)
         for old in builds[:-KEPT]:
@@ -72,7 +73,7 @@ def build() -> Built:
 
 def _fingerprint() -> str:
     """A hash over everything that ends up in the build."""
-    files = [ROOT / name for name in PINNED]
+    files = [ROOT / name for name in ALSO]
     for folder in MADE_OF:
         found = (ROOT / folder).rglob("*")
         files += (p for p in found if p.is_file() and "__pycache__" not in p.parts)
