@@ -64,6 +64,7 @@ from protocol.v1.vault_pb2_grpc import add_VaultServiceServicer_to_server
 log = structlog.get_logger()
 
 GRACE = timedelta(seconds=10)
+PARTING = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,8 @@ class Controller:
         return cls(parts, server, addresses)
 
     async def stop(self, grace: timedelta = GRACE) -> None:
-        """Cut the streams, let short calls end, then close the database."""
+        """Part from the machines, let short calls end, then close the database."""
+        await self.parts.presence.drain(min(grace, PARTING))
         await self._server.stop(grace)
         self._sweeping.cancel()
         await asyncio.gather(self._sweeping, return_exceptions=True)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
 
 from sqlalchemy import update
 
@@ -25,28 +27,54 @@ class Greeting:
     sealing_proof: bytes
 
 
+class Parting(Enum):
+    """Why the controller's side ends a link."""
+
+    SUPERSEDED = "superseded"
+    DRAINING = "draining"
+
+
 @dataclass(slots=True)
 class Presence:
     """One link per machine: a newer one supersedes the older."""
 
     db: Database
-    _links: dict[str, asyncio.Event] = field(default_factory=dict)
+    _links: dict[str, asyncio.Future[Parting]] = field(default_factory=dict)
+    _draining: bool = False
+    _empty: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
     async def linked_as(
         self, machine: MachineIdentity, greeting: Greeting
-    ) -> AsyncIterator[asyncio.Event]:
-        """Count the machine as linked inside the block; the event means: superseded."""
+    ) -> AsyncIterator[asyncio.Future[Parting]]:
+        """Count the machine as linked inside the block; the future says when to part."""
         await self._record(machine, greeting)
-        superseded = asyncio.Event()
+        parting: asyncio.Future[Parting] = asyncio.get_running_loop().create_future()
         if older := self._links.get(machine.machine):
-            older.set()
-        self._links[machine.machine] = superseded
+            _settle(older, Parting.SUPERSEDED)
+        self._links[machine.machine] = parting
+        if self._draining:
+            _settle(parting, Parting.DRAINING)
         try:
-            yield superseded
+            yield parting
         finally:
-            if self._links.get(machine.machine) is superseded:
+            if self._links.get(machine.machine) is parting:
                 del self._links[machine.machine]
+            if not self._links:
+                self._empty.set()
+
+    async def drain(self, within: timedelta) -> None:
+        """Part from every machine, and wait for that, but not for ever."""
+        self._draining = True
+        for parting in self._links.values():
+            _settle(parting, Parting.DRAINING)
+        if self._links:
+            self._empty.clear()
+            async with _at_most(within):
+                await self._empty.wait()
+
+    def __len__(self) -> int:
+        return len(self._links)
 
     def linked(self, machine: str) -> bool:
         """True while the machine holds a link."""
@@ -73,3 +101,17 @@ class Presence:
                 ).rowcount
             )
         )
+
+
+def _settle(parting: asyncio.Future[Parting], reason: Parting) -> None:
+    if not parting.done():
+        parting.set_result(reason)
+
+
+@asynccontextmanager
+async def _at_most(time: timedelta) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(time.total_seconds()):
+            yield
+    except TimeoutError:
+        return

@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from controller import clock
-from controller.fleet.presence import Greeting, Presence
+from controller.fleet.presence import Greeting, Parting, Presence
 from controller.jobs.desk import JobDesk
 from controller.rpc.interceptor import Context, machine_calling
 from controller.version import VERSION
@@ -24,9 +24,15 @@ log = structlog.get_logger()
 HEARTBEAT_S = 30
 SILENCE_S = 3 * HEARTBEAT_S
 LOOK_EVERY = timedelta(seconds=20)
-OUTGOING = 256
+WAITING = 256
 OLDEST_REVISION = 1
+DRAIN_S = 2
+RECONNECTS_PER_S = 100
 CLOCK_LIMIT = timedelta(hours=12)
+
+
+Outgoing = asyncio.Queue[pb.ConnectResponse | SteadError | None]
+"""What is to be said; an error ends the link as one, None ends it well."""
 
 
 class Link(LinkServiceServicer):
@@ -46,16 +52,18 @@ class Link(LinkServiceServicer):
         machine = machine_calling()
         hello = await _first(request_iterator)
         yield pb.ConnectResponse(welcome=self._welcome(hello))
-        outgoing: asyncio.Queue[pb.ConnectResponse | SteadError] = asyncio.Queue(OUTGOING)
-        async with self._presence.linked_as(machine, _greeting(hello)) as superseded:
+        outgoing: Outgoing = asyncio.Queue(WAITING)
+        async with self._presence.linked_as(machine, _greeting(hello)) as parting:
             workers = [
                 asyncio.create_task(self._listen(machine, request_iterator, outgoing)),
                 asyncio.create_task(self._offer(machine, outgoing)),
-                asyncio.create_task(_end_when(superseded, outgoing)),
+                asyncio.create_task(self._part(parting, outgoing)),
             ]
             try:
                 while True:
                     message = await outgoing.get()
+                    if message is None:
+                        return
                     if isinstance(message, SteadError):
                         raise message
                     yield message
@@ -86,11 +94,22 @@ class Link(LinkServiceServicer):
             controller_version=VERSION,
         )
 
+    async def _part(self, parting: asyncio.Future[Parting], outgoing: Outgoing) -> None:
+        """End the link when the controller's side has a reason to."""
+        if await parting is Parting.SUPERSEDED:
+            await outgoing.put(SteadError("the machine made a newer link", code=Code.LOCKED))
+            return
+        # The more machines there are, the longer they take to come back, so that they
+        # do not come all at once.
+        within = DRAIN_S + len(self._presence) // RECONNECTS_PER_S
+        await outgoing.put(pb.ConnectResponse(drain=pb.Drain(reconnect_within_s=within)))
+        await outgoing.put(None)
+
     async def _listen(
         self,
         machine: MachineIdentity,
         requests: AsyncIterator[pb.ConnectRequest],
-        outgoing: asyncio.Queue[pb.ConnectResponse | SteadError],
+        outgoing: Outgoing,
     ) -> None:
         """Take what the agent says until it hangs up or falls silent."""
         try:
@@ -148,7 +167,7 @@ class Link(LinkServiceServicer):
     async def _offer(
         self,
         machine: MachineIdentity,
-        outgoing: asyncio.Queue[pb.ConnectResponse | SteadError],
+        outgoing: Outgoing,
     ) -> None:
         """Hand over what is open, then what is new, for as long as the link lasts."""
         try:
@@ -184,13 +203,6 @@ def _greeting(hello: pb.Hello) -> Greeting:
     if len(hello.sealing_key) not in {0, 32} or len(hello.sealing_proof) not in {0, 32}:
         raise InvalidError("a sealing key and its proof have 32 bytes each")
     return Greeting(hello.hostname, hello.agent_version, hello.sealing_key, hello.sealing_proof)
-
-
-async def _end_when(
-    superseded: asyncio.Event, outgoing: asyncio.Queue[pb.ConnectResponse | SteadError]
-) -> None:
-    await superseded.wait()
-    await outgoing.put(SteadError("the machine made a newer link", code=Code.LOCKED))
 
 
 def _stream_name(stream: int) -> str:

@@ -349,6 +349,20 @@ async def test_a_newer_link_takes_the_place_of_the_older(
         await newer.hear("heartbeat_acknowledged")
 
 
+async def test_a_controller_that_stops_tells_its_machines_when_to_come_back(
+    installation: Installation, machine: Enrolled
+) -> None:
+    async with linked(installation, machine) as agent:
+        await agent.say(heartbeat=link_pb2.Heartbeat())
+        await agent.hear("heartbeat_acknowledged")
+        stopping = asyncio.create_task(installation.controller.stop())
+        assert 1 <= (await agent.hear("drain")).reconnect_within_s <= 60
+        await read_to_the_end(agent.call)
+        assert await agent.call.code() is grpc.StatusCode.OK
+        await stopping
+    assert not len(installation.controller.parts.presence)
+
+
 async def test_what_nobody_will_end_is_ended_and_the_truth_may_come_late(
     installation: Installation, machine: Enrolled
 ) -> None:
