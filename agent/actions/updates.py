@@ -70,6 +70,8 @@ def section_body(scan: Scan) -> bytes:
 
 
 def _plan(action: PlanUpdates, manager: PackageManager) -> ActionResult:
+    # A plan that cannot be applied would read as "nothing to do" where much is to do.
+    manager.check_health()
     return ActionResult(
         OutcomeState.SUCCEEDED, result=_plan_json(manager.plan(action.packages or None))
     )

@@ -25,6 +25,7 @@ from agent.patching.update import Held, Scan, Update
 
 Archives = Mapping[tuple[str, str], Archive]
 
+UNFINISHED = "{state}: an earlier transaction did not end; `dpkg --configure -a` ends it"
 ON_HOLD = "on hold; `apt-mark unhold` releases it"
 WAITS_FOR_PHASE = "its publisher offers it to a share of machines at a time, and not yet to this"
 DOES_NOT_FIT = "it would remove packages, or needs something that is not on offer"
@@ -89,6 +90,9 @@ def build_scan(
 
 
 def _hold_reason(package: str, known: Installed, simulation: Simulation, *, offered: bool) -> str:
+    if known.present and known.state != "installed":
+        # Nothing is on offer for it, and yet the machine waits: silence would read as health.
+        return UNFINISHED.format(state=known.state)
     if known.want == "hold":
         return ON_HOLD
     if offered and package in simulation.lists.get(PHASED, ()):

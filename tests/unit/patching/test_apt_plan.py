@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 
 from agent.patching.managers.apt_parse import (
@@ -99,3 +100,14 @@ def test_what_comes_along_says_why() -> None:
 
 def test_an_empty_simulation_is_an_empty_plan() -> None:
     assert build_plan(Simulation(()), {}, {}, None, removals=False).steps == ()
+
+
+def test_a_package_that_was_left_half_way_is_listed_although_nothing_is_on_offer() -> None:
+    known = parse_installed(recorded("mixed.dpkg-query"), "amd64")
+    broken = dataclasses.replace(known["wide"], state="half-configured")
+    scan = build_scan({"wide": broken}, {}, {}, {}, Simulation(()), AT)
+    assert scan.updates == ()
+    (held,) = scan.held
+    assert (held.name, held.candidate) == ("wide", broken.version)
+    assert "half-configured" in held.reason
+    assert "dpkg --configure -a" in held.reason
