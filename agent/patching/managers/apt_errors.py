@@ -81,14 +81,19 @@ def _line(pattern: re.Pattern[str], log: str) -> str:
     """The line that matches, an error's rather than a warning's or a progress line's."""
     lines = [line.strip() for line in log.splitlines() if pattern.search(line)]
     lines.sort(key=lambda line: (not line.startswith("E:"), not line.startswith("W:")))
-    return lines[0][:MESSAGE_CHARS] if lines else ""
+    return _bare(lines[0]) if lines else ""
 
 
 def _said(log: str) -> str:
     """apt's own errors, or the end of what it printed."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E:") or re.match(r".+ : \w+:", line)]
-    return "; ".join(errors or lines[-3:])[:MESSAGE_CHARS] or "no message"
+    return "; ".join(map(_bare, errors or lines[-3:]))[:MESSAGE_CHARS] or "no message"
+
+
+def _bare(line: str) -> str:
+    """A message that can stand in a sentence of ours: without apt's letter and full stop."""
+    return re.sub(r"^[EW]: ", "", line)[:MESSAGE_CHARS].rstrip(".")
 
 
 def step_failure(log: str, package: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from agent.patching.errors import (
@@ -60,6 +62,8 @@ def test_a_failure_is_named(said: str, error: type[Exception], words: str) -> No
     found = classify(said)
     assert type(found) is error
     assert words in str(found)
+    # The words stand in a sentence of ours, which ends by itself.
+    assert not re.search(r"[EW]: |\.;|\.\.", str(found))
 
 
 def test_dpkg_says_of_each_package_why_it_failed() -> None:
