@@ -167,6 +167,7 @@ def believe(
     for authority in issuing:
         if authority.subject == issuer:
             _check_issuer(authority, root, "the issuing authority is not this root's")
+            _check_authority(authority)
             _check_time(authority, now, "issuing authority")
             _check_issuer(leaf, authority, "not signed by the issuing authority it names")
             return identity
@@ -196,6 +197,18 @@ def _check_leaf(leaf: x509.Certificate, now: datetime) -> None:
             raise IdentityError("an authority's certificate was shown as somebody's own")
     except x509.ExtensionNotFound:
         raise IdentityError("the certificate does not say that it is a leaf") from None
+
+
+def _check_authority(issuer: x509.Certificate) -> None:
+    """The root signs operators too, and none of them may let machines in."""
+    extensions = extensions_of(issuer)
+    try:
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        raise IdentityError("the issuer does not say that it is an authority") from None
+    if not constraints.ca or not usage.key_cert_sign:
+        raise IdentityError("the issuer is no authority: it may not sign certificates")
 
 
 def _check_time(certificate: x509.Certificate, now: datetime, what: str) -> None:

@@ -163,6 +163,16 @@ def test_the_right_authority_is_believed_and_the_wrong_one_is_not() -> None:
         assert caught.value.code is Code.UNAUTHENTICATED
 
 
+def test_what_the_root_signed_for_a_person_lets_no_machine_in() -> None:
+    """A chain may come from whoever shows it: each link must be an authority's."""
+    key = new_key()
+    leaf = certify_operator(ROOT, key.public_key(), OPERATOR, serial=new_serial(), now=NOW)
+    forged = certify_machine(Issuer(leaf, key), public(), MACHINE, serial=new_serial(), now=NOW)
+    with pytest.raises(IdentityError) as caught:
+        believe(forged, root=ROOT.certificate, issuing=[leaf], now=NOW)
+    assert caught.value.code is Code.UNAUTHENTICATED
+
+
 def test_two_issuing_authorities_of_one_root_have_different_names() -> None:
     other = make_issuing(ROOT, public(), serial=new_serial(), now=NOW)
     assert other.subject != ISSUING.certificate.subject
