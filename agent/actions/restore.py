@@ -32,7 +32,7 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     """Restore what the order's grants name. PARTIAL when some of it could not be.
 
     The subtree at `path` arrives in `target` under its own last name. Each sealed
-    reference is a grant, bound to this tenant, machine and order. Raises `SealedError`
+    reference is a grant, bound to this tenant, machine and restore point. Raises `SealedError`
     when one was meant for another, PRECONDITION when this machine has no keys, and
     `InvalidError` for a target that cannot be used.
     """
@@ -90,10 +90,9 @@ def _grants(action: RestoreFiles, place: Workplace) -> Iterator[tuple[Grant, Vau
         ) from error
     if not action.sealed_references:
         raise InvalidError("the order carries no reference; sign it again")
-    # What a grant is bound to: the order, where the workplace knows it.
-    bound_to = getattr(place, "order", action.point_id)
+    names = {"tenant": place.tenant, "machine": place.machine, "point": action.point_id}
     for sealed in action.sealed_references:
-        grant = open_grant(key, sealed, tenant=place.tenant, machine=place.machine, order=bound_to)
+        grant = open_grant(key, sealed, **names)
         other = grant.convergence
         yield grant, VaultSecret(other, own.recovery_public) if other else own
 

@@ -432,9 +432,8 @@ class RestoreFiles(_message.Message):
     """Replace files that are there already; otherwise they are left and reported."""
     @_builtins.property
     def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """A reference to the tree node to start from, sealed to the sealing key of each
-        machine ordered, in the order of `Order.machine_ids`: the right to read this and
-        nothing else.
+        """Grants (docs/vault-format.md) that together name the subtree, sealed to the sealing
+        key of the one machine that the order names: the right to read this and no more.
         """
 
     def __init__(

@@ -93,14 +93,14 @@ def _node(encoded: bytes | tuple[bytes, bytes]) -> Root | Piece:
 
 
 def seal_grant(
-    grant: Grant, recipient: PublicKey | bytes, *, tenant: str, machine: str, order: str
+    grant: Grant, recipient: PublicKey | bytes, *, tenant: str, machine: str, point: str
 ) -> bytes:
-    """Seal a grant to the machine that shall restore, for one order only."""
-    return seal_to(recipient, encode_grant(grant), binding("grant", tenant, machine, order))
+    """Seal a grant to the machine that shall restore, for one restore point only."""
+    return seal_to(recipient, encode_grant(grant), binding("grant", tenant, machine, point))
 
 
 def open_grant(
-    recipient: PrivateKey, sealed: bytes, *, tenant: str, machine: str, order: str
+    recipient: PrivateKey, sealed: bytes, *, tenant: str, machine: str, point: str
 ) -> Grant:
-    """Undo `seal_grant`; `SealedError` when it was meant for another machine or order."""
-    return decode_grant(open_sealed(recipient, sealed, binding("grant", tenant, machine, order)))
+    """Undo `seal_grant`; `SealedError` when it was meant for another machine or restore point."""
+    return decode_grant(open_sealed(recipient, sealed, binding("grant", tenant, machine, point)))

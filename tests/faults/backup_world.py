@@ -137,7 +137,7 @@ class World:
             public_key(self.sealing_public()),
             tenant=point.tenant,
             machine=point.machine,
-            order=point.id,
+            point=point.id,
         )
         place = Workplace(
             self.home,

@@ -299,7 +299,7 @@ def _sealed(opened: Opened, path: bytes, target: Machine) -> bytes:
         opened.secret.convergence if opened.point.scope == "machine" else b"",
     )
     return seal_grant(
-        grant, target.sealing_key, tenant=opened.tenant, machine=machine, order=opened.point.id
+        grant, target.sealing_key, tenant=opened.tenant, machine=machine, point=opened.point.id
     )
 
 

@@ -234,9 +234,7 @@ def point() -> Json:
         "hash": hexed(point_hash(body)),
         "envelope": hexed(sign_point(made, key, [certificate(key)])),
         "grant": hexed(encode_grant(grant)),
-        "sealed_grant": hexed(
-            seal_grant(grant, key.public_key(), order="or_00000000000000000000000004", **names)
-        ),
+        "sealed_grant": hexed(seal_grant(grant, key.public_key(), point=POINT, **names)),
     }
 
 

@@ -23,7 +23,7 @@ from protocol.vault.point import (
 )
 from protocol.vault.reader import TreeReader
 from tests.unit.vault_format import golden
-from tests.unit.vault_format.points import MACHINE, TENANT, contents, machine_key
+from tests.unit.vault_format.points import MACHINE, POINT, TENANT, contents, machine_key
 
 
 def vector(name: str) -> Any:
@@ -86,5 +86,5 @@ def test_restore_points_are_verified_and_opened() -> None:
 def test_grants_are_opened() -> None:
     recorded = vector("point")
     grant = decode_grant(bytes.fromhex(recorded["grant"]))
-    names = {"tenant": TENANT, "machine": MACHINE, "order": "or_00000000000000000000000004"}
+    names = {"tenant": TENANT, "machine": MACHINE, "point": POINT}
     assert open_grant(machine_key(), bytes.fromhex(recorded["sealed_grant"]), **names) == grant

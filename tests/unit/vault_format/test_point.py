@@ -183,11 +183,11 @@ def test_nothing_is_sealed_to_unfit_keys_nor_for_ambiguous_purposes() -> None:
         binding("root", "a\0b")
 
 
-def test_a_grant_opens_only_for_its_machine_and_order() -> None:
+def test_a_grant_opens_only_for_its_machine_and_point() -> None:
     piece = Piece(b"plain", (ChunkId(b"c" * 32),))
     grant = Grant((Span((ROOT, piece), b"a", None),), b"s" * 32)
     key = machine_key()
-    names = {"tenant": TENANT, "machine": MACHINE, "order": "or_1"}
+    names = {"tenant": TENANT, "machine": MACHINE, "point": POINT}
     sealed = seal_grant(grant, key.public_key(), **names)
     assert open_grant(key, sealed, **names) == grant
     for name in names:
