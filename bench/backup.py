@@ -79,13 +79,13 @@ def ours(figures: Figures, tree: str, source: Path, work: Path) -> None:
                 installation.must(*backup)
                 took = time.monotonic() - started
             figures.note(tree, phase, OURS, took, peak())
-        target = work / "back"
+        target = _target(work)
         started = time.monotonic()
         installation.must(
             "stead", "backup", "restore", machine, "latest", str(source), "--to", str(target)
         )
         figures.note(tree, PHASES[2], OURS, time.monotonic() - started, 0)
-        _check(source, target / source.name, target)
+        _check(source, target / source.name)
     figures.stored[tree, OURS] = measure(home / "controller" / "objects")[1]
     shutil.rmtree(home)
 
@@ -100,10 +100,10 @@ def restic(figures: Figures, tree: str, source: Path, work: Path) -> None:
         figures.note(
             tree, phase, "restic", *timed([*base, "backup", str(source)], environment, work)
         )
-    target = work / "back"
+    target = _target(work)
     restore = [*base, "restore", "latest", "--target", str(target)]
     figures.note(tree, PHASES[2], "restic", *timed(restore, environment, work))
-    _check(source, target / source.relative_to("/"), target)
+    _check(source, target / source.relative_to("/"))
     figures.stored[tree, "restic"] = measure(repository)[1]
     shutil.rmtree(repository)
     shutil.rmtree(cache)
@@ -117,12 +117,12 @@ def borg(figures: Figures, tree: str, source: Path, work: Path) -> None:
     for number, phase in enumerate(PHASES[:2]):
         create = ["borg", "create", "-C", "zstd,1", f"{repository}::{number}", str(source)]
         figures.note(tree, phase, "borg", *timed(create, environment, work))
-    target = work / "back"
+    target = _target(work)
     target.mkdir()
     extract = ["borg", "extract", f"{repository}::1"]
     figures.note(tree, PHASES[2], "borg", *timed(extract, environment, target))
     (target / "bench.log").unlink()
-    _check(source, target / source.relative_to("/"), target)
+    _check(source, target / source.relative_to("/"))
     figures.stored[tree, "borg"] = measure(repository)[1]
     shutil.rmtree(repository)
     shutil.rmtree(base)
@@ -133,13 +133,12 @@ def tar(figures: Figures, tree: str, source: Path, work: Path) -> None:
     archive = work / "tar.zst"
     pack = ["sh", "-c", f"tar -C {source} -cf - . | zstd -q -1 -T2 -o {archive}"]
     figures.note(tree, PHASES[0], PEERS[2], *timed(pack, dict(os.environ), work))
-    target = work / "back"
+    target = _target(work)
     target.mkdir()
     unpack = ["sh", "-c", f"zstd -q -d -c {archive} | tar -C {target} -xf -"]
     figures.note(tree, PHASES[2], PEERS[2], *timed(unpack, dict(os.environ), work))
     figures.stored[tree, PEERS[2]] = archive.stat().st_size
-    archive.unlink()
-    shutil.rmtree(target)  # tar keeps whole seconds and no attributes: not compared
+    archive.unlink()  # tar keeps whole seconds and no attributes: not compared
 
 
 @contextmanager
@@ -182,13 +181,20 @@ def _only_machine(installation: Installation) -> str:
     return str(json.loads(installation.must(*LINKED))[0]["name"])
 
 
-def _check(source: Path, target: Path, back: Path) -> None:
-    """A restore that is not the same is not a restore, however fast. Empties `back`."""
+def _check(source: Path, target: Path) -> None:
+    """A restore that is not the same is not a restore, however fast."""
     found = compare(source, target)
     if found.differences:
         count = len(found.differences)
         raise SystemExit(f"restored with {count} differences: {found.differences[:3]}")
-    shutil.rmtree(back)
+
+
+def _target(work: Path) -> Path:
+    """A fresh name to restore to. Nothing restored is deleted before the end: a file
+    system makes files slowly where it has just deleted many, and that would hit whoever
+    comes next.
+    """
+    return work / f"back-{len(list(work.glob('back-*')))}"
 
 
 def render(figures: Figures, trees: dict[str, tuple[int, int]], rounds: int) -> str:
@@ -225,7 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Backups side by side.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the trees' sizes")
-    parser.add_argument("--work", type=Path, default=None, help="a directory with 15 GB free")
+    parser.add_argument("--work", type=Path, default=None, help="a directory with 50 GB free")
     options = parser.parse_args()
     figures, trees = Figures(), {}
     with tempfile.TemporaryDirectory(prefix="stead-bench-", dir=options.work) as name:
