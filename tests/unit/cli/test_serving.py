@@ -1,0 +1,50 @@
+"""What the controller's log holds, on a terminal and in a file."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from controller.cli.serving import write_logs
+
+
+class Screen(io.StringIO):
+    """Standard error, be it a terminal or not."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    kept = structlog.get_config()
+    yield
+    structlog.configure(**kept)
+
+
+def fail(token: str) -> None:
+    kept = token
+    raise ValueError(f"{len(kept)} characters are too many")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_traceback_in_the_log_has_no_local_variables(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    screen = Screen(terminal=terminal)
+    monkeypatch.setattr(sys, "stderr", screen)
+    write_logs()
+    try:
+        fail("-".join(("stead1", "secret")))
+    except ValueError as error:
+        structlog.get_logger().error("call_failed", exc_info=error)
+    assert "13 characters are too many" in screen.getvalue()
+    assert "stead1-secret" not in screen.getvalue()
