@@ -23,6 +23,8 @@ _BUSY_TIMEOUT_S = 5.0
 _CHECKPOINT_PAGES = 4000
 _KEPT_LOG_BYTES = 64 * 1024 * 1024
 _CACHE_KIB = 64 * 1024
+_HIDDEN = True
+"""An error's message goes into the log, and a statement's values may be secrets."""
 
 
 def lock(path: Path) -> int:
@@ -84,7 +86,9 @@ def writer_engine(path: Path, *, check: bool) -> Engine:
     if found != ["ok"]:
         raw.close()
         raise damaged(path, "; ".join(found))
-    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+    engine = create_engine(
+        "sqlite://", creator=lambda: raw, poolclass=StaticPool, hide_parameters=_HIDDEN
+    )
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -103,7 +107,12 @@ def reader_engine(path: Path, *, size: int) -> Engine:
         return raw
 
     engine = create_engine(
-        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=size, max_overflow=0
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=0,
+        hide_parameters=_HIDDEN,
     )
 
     @event.listens_for(engine, "begin")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import OperationalError
 
 from controller.db.database import Database
 from controller.db.errors import (
@@ -175,3 +176,13 @@ def test_a_program_that_forgets_to_close_ends_and_keeps_its_acts(made: Path) -> 
         assert db.read_now(lambda c: c.scalar(text("SELECT key FROM installation"))) == "a"
     finally:
         db.close_now()
+
+
+def test_an_error_does_not_tell_the_values_of_its_statement(made: Path) -> None:
+    database = Database.open(url(made))
+    for run in (database.write_now, database.read_now):
+        with pytest.raises(OperationalError) as caught:
+            run(lambda c: c.execute(text("SELECT :value FROM nowhere"), {"value": "a secret"}))
+        assert "nowhere" in str(caught.value)
+        assert "a secret" not in str(caught.value)
+    database.close_now()
