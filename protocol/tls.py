@@ -4,6 +4,7 @@ why a handshake failed, which gRPC itself reports as a bare UNAVAILABLE.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Sequence
@@ -47,11 +48,14 @@ The identifier is a UUID under the arc 2.25, which needs no registry.
 """
 
 
+_PORT = re.compile(r"[0-9]{1,5}\Z")
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Split "host:port" or "[v6]:port"; INVALID when it is neither."""
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not host or not _PORT.match(port) or not 0 < int(port) < 65536:
         raise SteadError(f"{address[:200]!r} is not host:port", code=Code.INVALID)
     return host, int(port)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ PATIENCE = timedelta(minutes=2)
 """How long a watcher waits for a controller that went away."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"([0-9]{1,12})([smhd])\Z")
+_LONGEST_S = 9999 * 86400
 
 
 class Span(click.ParamType):  # type: ignore[type-arg]
@@ -64,10 +67,13 @@ class Span(click.ParamType):  # type: ignore[type-arg]
         """Parse it; click says what was wrong."""
         if isinstance(value, timedelta):
             return value
-        text = str(value)
-        if not text[:-1].isdigit() or text[-1] not in _UNITS or int(text[:-1]) == 0:
-            self.fail(f"{text!r} is not a time such as 90s, 15m, 4h or 7d", param, ctx)
-        return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+        found = _SPAN.match(str(value))
+        if found is None or int(found[1]) == 0:
+            self.fail(f"{value!r} is not a time such as 90s, 15m, 4h or 7d", param, ctx)
+        seconds = int(found[1]) * _UNITS[found[2]]
+        if seconds > _LONGEST_S:
+            self.fail(f"{value!r} is longer than {_LONGEST_S // 86400} days", param, ctx)
+        return timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ but enrollment. The enrollment port asks for none and serves enrollment alone.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -29,6 +30,7 @@ MAX_ENROLLMENTS = 64
 MAX_ENROLLMENT_BYTES = 64 * 1024
 """Who shows no certificate may send little."""
 
+_PORT = re.compile(r"[0-9]{1,5}\Z")
 _RECEIVED = "grpc.max_receive_message_length"
 
 _SERVER_OPTIONS: Sequence[tuple[str, int]] = (
@@ -101,7 +103,7 @@ class Server:
 def check_listen(listen: str) -> None:
     """Raise INVALID unless this is "host:port"; port 0 means any that is free."""
     host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not _PORT.match(port) or int(port) > 65535:
         raise InvalidError(f"{listen[:200]!r} is not host:port; set it in config.toml or --listen")
 
 

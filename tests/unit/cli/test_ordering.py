@@ -46,6 +46,7 @@ def test_a_result_that_is_no_object_is_refused() -> None:
 def test_spans_of_time_are_read() -> None:
     assert Span().convert("90s", None, None) == timedelta(seconds=90)
     assert Span().convert("4h", None, None) == timedelta(hours=4)
-    for bad in ("", "4", "h", "0m", "-1h", "1.5h"):
+    assert Span().convert("9999d", None, None) == timedelta(days=9999)
+    for bad in ("", "4", "h", "0m", "-1h", "1.5h", "²d", "٣h", "99999999999d", "10000d"):
         with pytest.raises(BadParameter):
             Span().convert(bad, None, None)
