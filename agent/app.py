@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.config import AgentHome
 from agent.host import clock, log
+from agent.host.hostname import hostname
 from agent.host.lock import locked
 from agent.host.sd_notify import notify, watchdog_interval
 from agent.version import VERSION
@@ -140,7 +140,7 @@ def _hello(home: AgentHome) -> Callable[[Credentials], link_pb2.Hello]:
             inventory_root=last_root(home),
             sealing_key=public,
             sealing_proof=sealing_proof(secret, credentials.identity.machine, public),
-            hostname=socket.gethostname(),
+            hostname=hostname(),
         )
 
     return hello

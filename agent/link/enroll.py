@@ -10,7 +10,6 @@ machine as it was, or enrolled.
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from agent.config import AgentHome, Settings, render_settings
 from agent.host.files import make_private_directory, sync_directory, write_atomically
+from agent.host.hostname import hostname
 from agent.link.refusal import error_of_call
 from protocol.errors import Code, SteadError
 from protocol.identity import IdentityError, MachineIdentity, believe
@@ -129,7 +129,7 @@ def _ask(
         token_id=token.id,
         token_secret=token.secret,
         signing_request=request.sign(key, SHA256()).public_bytes(Encoding.DER),
-        hostname=socket.gethostname(),
+        hostname=hostname(),
         agent_version=version,
     )
     with grpc.secure_channel(
