@@ -173,18 +173,6 @@ inventories = Table(
     Index(None, "tenant_id", "at"),
 )
 
-backup_sets = Table(
-    "backup_sets",
-    metadata,
-    _machine(primary_key=True),
-    _tenant(),
-    Column("order_id", Text, nullable=False),
-    Column("paths", LargeBinary, nullable=False),
-    Column("schedule", Text, nullable=False),
-    Column("set_at", Moment, nullable=False),
-    Index(None, "tenant_id"),
-)
-
 jobs = Table(
     "jobs",
     metadata,

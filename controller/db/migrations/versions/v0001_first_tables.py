@@ -137,23 +137,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_tokens_tenant_id", "tokens", ["tenant_id"], unique=False)
     op.create_table(
-        "backup_sets",
-        sa.Column("machine_id", sa.Text(), nullable=False),
-        sa.Column("tenant_id", sa.Text(), nullable=False),
-        sa.Column("order_id", sa.Text(), nullable=False),
-        sa.Column("paths", sa.LargeBinary(), nullable=False),
-        sa.Column("schedule", sa.Text(), nullable=False),
-        sa.Column("set_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["machine_id"], ["machines.id"], name="fk_backup_sets_machine_id_machines"
-        ),
-        sa.ForeignKeyConstraint(
-            ["tenant_id"], ["tenants.id"], name="fk_backup_sets_tenant_id_tenants"
-        ),
-        sa.PrimaryKeyConstraint("machine_id", name="pk_backup_sets"),
-    )
-    op.create_index("ix_backup_sets_tenant_id", "backup_sets", ["tenant_id"], unique=False)
-    op.create_table(
         "certificates",
         sa.Column("serial", sa.Text(), nullable=False),
         sa.Column("machine_id", sa.Text(), nullable=True),
