@@ -43,7 +43,7 @@ def test_a_traceback_in_the_log_has_no_local_variables(
     monkeypatch.setattr(sys, "stderr", screen)
     write_logs()
     try:
-        fail("-".join(("stead1", "secret")))
+        fail(f"stead{1}-secret")
     except ValueError as error:
         structlog.get_logger().error("call_failed", exc_info=error)
     assert "13 characters are too many" in screen.getvalue()
