@@ -6,14 +6,19 @@ came, since an order carries exactly what the operator was shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from blake3 import blake3
 
+from controller.cli.emit import Row, render_bytes
 from protocol.errors import InvalidError
+
+LOG_LINES = 25
+"""So much of what a failed transaction printed is repeated."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -88,6 +93,51 @@ def step_rows(machine: str, proposal: Proposal) -> list[dict[str, Any]]:
     ]
 
 
+def render_extent(proposal: Proposal) -> str:
+    """How much a plan is, on one line."""
+    plan = proposal.plan
+    count = len(plan.steps)
+    change = plan.disk_change_bytes
+    disk = (
+        f"{render_bytes(abs(change))} {'more' if change > 0 else 'less'}" if change else "as much"
+    )
+    return (
+        f"{count} {'step' if count == 1 else 'steps'}, {render_bytes(plan.download_bytes)} to "
+        f"fetch, {disk} on disk; plan {proposal.digest[:16]}"
+    )
+
+
+def package_cells(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+    """A table's column of packages, with the architecture where a name is there twice.
+
+    >>> rows = [{"package": "libx", "arch": "amd64"}, {"package": "libx", "arch": "i386"}]
+    >>> [package_cells(rows)["package"](row) for row in rows]
+    ['libx:amd64', 'libx:i386']
+    """
+    arches: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        arches.setdefault(_whose(row), set()).add(str(row.get("arch")))
+
+    def package(row: Row) -> str:
+        name = str(row["package"])
+        return f"{name}:{row.get('arch')}" if len(arches[_whose(row)]) > 1 else name
+
+    return {"package": package}
+
+
+def _whose(row: Row) -> tuple[str, str]:
+    return str(row.get("machine")), str(row["package"])
+
+
+def scan_fields(result: Row) -> dict[str, Any]:
+    """What a scan came to; all None for one that failed."""
+    at = result.get("refreshed_at")
+    return {
+        **{name: result.get(name) for name in ("updates", "security", "held")},
+        "refreshed_at": datetime.fromisoformat(at) if isinstance(at, str) else None,
+    }
+
+
 def update_rows(machine: str, facts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Updates on offer, the security ones first, then what is held back and why."""
     updates: Sequence[Mapping[str, Any]] = facts.get("updates") or ()
@@ -120,6 +170,10 @@ def remarks_of(result: Mapping[str, Any]) -> list[str]:
         said.append(f"still on offer afterwards: {', '.join(missing)}")
     if unverified := result.get("unverified"):
         said.append(f"not verified: {unverified}")
+    if result.get("failed") and (log := result.get("log_tail")):
+        # What a package's script complained about stands here and nowhere else.
+        last = [f"  {line}" for line in log.splitlines()[-LOG_LINES:]]
+        said.append("\n".join(["the package manager printed last:", *last]))
     return said
 
 
@@ -138,6 +192,7 @@ def _done(machine: str, step: Mapping[str, Any], state: str, why: str) -> dict[s
     return {
         "machine": machine,
         "package": step.get("name"),
+        "arch": step.get("arch"),
         "change": step.get("change"),
         "old": step.get("old"),
         "new": step.get("new"),

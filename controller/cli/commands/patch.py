@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from controller.cli.app import App
 from controller.cli.choice import machine_meant, machines_meant
 from controller.cli.commands.inventory import decode_body
 from controller.cli.connection import Connection
-from controller.cli.emit import emit, note, output_option, render_bytes
+from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE, FAILED, IN_PART
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
@@ -30,20 +31,23 @@ from controller.cli.ordering import (
 )
 from controller.cli.plans import (
     Proposal,
+    package_cells,
     parse_proposal,
     remarks_of,
+    render_extent,
     result_rows,
+    scan_fields,
     step_rows,
     update_rows,
 )
 from protocol.action import ApplyUpdates, PlanUpdates, ScanUpdates
-from protocol.errors import Code, SteadError
+from protocol.errors import Code, InvalidError, SteadError
 from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import GetInventoryRequest, Machine
 
 SECTION = "updates"
-STEP_COLUMNS = ("machine", "change", "package", "old", "new", "reason")
-RESULT_COLUMNS = ("machine", "package", "old", "new", "state", "reason")
+SCAN_COLUMNS = ("machine", "state", "updates", "security", "held", "refreshed_at")
+STEP_COLUMNS = ("package", "change", "old", "new", "reason")
 
 
 @click.group(epilog="Example: stead patch scan all")
@@ -66,11 +70,12 @@ def scan(app: App, /, selector: str, refresh: bool, output: str, **options: Any)
     job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
     if job is None:
         return DONE
+    say_failures(job)
     rows = [
-        {**row, **{name: found.get(name) for name in ("updates", "security", "held")}}
+        {**row, **scan_fields(found)}
         for row, found in zip(task_rows(job), map(result_of, job.tasks), strict=True)
     ]
-    emit(rows, output, columns=("machine", "state", "updates", "security", "held", "message"))
+    emit(rows, output, columns=SCAN_COLUMNS)
     return exit_code(job)
 
 
@@ -84,20 +89,29 @@ def ls(app: App, selector: str, security: bool, tenant: str, output: str) -> Non
     """List the updates that the last scan found, and what is held back."""
     connection = app.connection
     rows: list[dict[str, Any]] = []
+    known = 0
     for machine in machines_meant(connection, selector, tenant):
         facts = _scanned(connection, machine)
         if facts is None:
             note(f"{machine.name} was never scanned; `stead patch scan {machine.name}` does")
         else:
+            known += 1
             rows += update_rows(machine.name, facts)
     if security:
         rows = [row for row in rows if row["security"]]
     columns = ["package", "installed", "candidate", "security"]
-    if len({row["machine"] for row in rows}) > 1:
-        columns.insert(0, "machine")
     if any(row["held"] for row in rows):
         columns.append("held")
-    emit(rows, output, columns=columns, empty="nothing is on offer, as far as the last scan knows")
+    what = "no security update" if security else "nothing"
+    empty = f"{what} is on offer, as far as the last scan knows" if known else ""
+    if rows or empty or output != "table":
+        emit(
+            rows,
+            output,
+            columns=_with_machine(columns, rows),
+            empty=empty,
+            cells=package_cells(rows),
+        )
 
 
 @command.command(epilog="Example: stead patch plan web-01 openssl")
@@ -137,6 +151,11 @@ def apply(
     between refuses, and nothing happens on it.
     """
     terms = terms_of(options)
+    if output != "table" and not (terms.yes or terms.dry_run):
+        raise InvalidError(
+            f"with --output {output} no plan is shown that could be agreed to: look at it with "
+            "--dry-run, then add --yes"
+        )
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
     planned = follow(
@@ -163,7 +182,12 @@ def apply(
         emit(rows, output, columns=("job", "machines"))
         return DONE
     done = [follow(connection, job, live=False) for job in jobs]
-    return _report(planned, done, output)
+    _report(done, output)
+    codes = {exit_code(job) for job in done}
+    if len(due) < len(planned.tasks):
+        # What was planned and came to nothing counts as well, for better or worse.
+        codes.add(exit_code(planned))
+    return codes.pop() if len(codes) == 1 else _mixed(codes)
 
 
 Who = tuple[str, str]
@@ -191,23 +215,29 @@ def _proposals(job: Job) -> dict[Who, Proposal]:
 
 
 def _show(proposals: dict[Who, Proposal], output: str) -> None:
-    rows = [row for (name, _), found in proposals.items() for row in step_rows(name, found)]
     if output != "table":
-        emit(rows, output, columns=())
-        return
-    if rows:
-        emit(rows, output, columns=STEP_COLUMNS)
-    for (name, _), found in proposals.items():
-        plan_ = found.plan
-        if not plan_.steps:
-            note(f"{name}: nothing to do")
-            continue
-        change = "more" if plan_.disk_change_bytes >= 0 else "less"
-        note(
-            f"{name}: {len(plan_.steps)} steps, {render_bytes(plan_.download_bytes)} to fetch, "
-            f"{render_bytes(abs(plan_.disk_change_bytes))} {change} on disk; plan "
-            f"{found.digest[:16]}"
+        emit(
+            [row for (name, _), found in proposals.items() for row in step_rows(name, found)],
+            output,
+            columns=STEP_COLUMNS,
         )
+        return
+    for found, names in _alike(proposals).items():
+        if not found.plan.steps:
+            note(f"{', '.join(names)}: nothing to do")
+            continue
+        # One table for all machines that would do the same, as one order is signed for them.
+        rows = step_rows(names[0], found)
+        title = f"{', '.join(names)}: {render_extent(found)}"
+        emit(rows, output, columns=STEP_COLUMNS, cells=package_cells(rows), title=title)
+
+
+def _alike(proposals: dict[Who, Proposal]) -> dict[Proposal, list[str]]:
+    """The names of the machines by what they would do."""
+    groups: dict[Proposal, list[str]] = {}
+    for (name, _), found in proposals.items():
+        groups.setdefault(found, []).append(name)
+    return groups
 
 
 def _agree(targets: Sequence[Machine], terms: Terms) -> None:
@@ -215,10 +245,14 @@ def _agree(targets: Sequence[Machine], terms: Terms) -> None:
     if len(targets) > 1:
         confirm(targets, "apply the plans above", terms)
     elif not terms.yes:
+        if not sys.stdin.isatty():
+            raise InvalidError(
+                f"apply this plan to {targets[0].name}? Nobody is there to ask: add --yes"
+            )
         click.confirm(f"Apply this plan to {targets[0].name}?", abort=True, err=True)
 
 
-def _report(planned: Job, done: Sequence[Job], output: str) -> int:
+def _report(done: Sequence[Job], output: str) -> None:
     rows: list[dict[str, Any]] = []
     for job in done:
         say_failures(job)
@@ -227,11 +261,21 @@ def _report(planned: Job, done: Sequence[Job], output: str) -> int:
             rows += result_rows(task.machine_name, result)
             for remark in remarks_of(result):
                 note(f"{task.machine_name}: {remark}")
-    emit(rows, output, columns=RESULT_COLUMNS, empty="no package was changed")
-    codes = {exit_code(planned), *(exit_code(job) for job in done)}
-    if codes == {DONE}:
-        return DONE
-    return codes.pop() if len(codes) == 1 else _mixed(codes)
+    columns = _with_machine(["package", "old", "new", "state", "reason"], rows)
+    good = sum(row["state"] == "succeeded" for row in rows)
+    emit(
+        rows,
+        output,
+        columns=columns,
+        cells=package_cells(rows),
+        title=f"{good} of {len(rows)} {'step' if len(rows) == 1 else 'steps'} done",
+        empty="no package was changed",
+    )
+
+
+def _with_machine(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Sequence[str]:
+    """The machine's column only where there are several: every column costs the others room."""
+    return ["machine", *columns] if len({row["machine"] for row in rows}) > 1 else columns
 
 
 def _mixed(codes: set[int]) -> int:

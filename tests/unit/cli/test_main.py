@@ -45,6 +45,7 @@ def test_help_imports_neither_grpc_nor_the_database() -> None:
         (["run", "web-01"], 2, "PROGRAM"),
         (["inventory", "show", "web-01", "--at", "someday"], 2, "is not a point in time"),
         (["patch", "apply", "all", "--timeout", "soon"], 2, "is not a time such as"),
+        (["patch", "apply", "all", "-o", "json"], 2, "no plan is shown that could be agreed to"),
         (["machine", "ls"], 1, "stead operator add"),
         (["controller", "serve"], 1, "stead controller init"),
         (["vault", "check"], 1, "stead controller init"),

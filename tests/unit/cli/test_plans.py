@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import msgspec
 import pytest
 
 from agent.patching.plan import Change, PatchPlan, Step, encode_plan
 from controller.cli.plans import (
+    package_cells,
     parse_proposal,
     remarks_of,
+    render_extent,
     result_rows,
+    scan_fields,
     step_rows,
     update_rows,
 )
@@ -80,3 +86,45 @@ def test_a_result_names_what_failed_and_what_else_to_know() -> None:
         "a restart is needed: linux-image",
         "changed configuration files were kept: /etc/x",
     ]
+
+
+def test_what_a_failed_transaction_printed_last_is_repeated() -> None:
+    log = "\n".join(["far above"] * 50 + ["no sparks", "dpkg: error"])
+    failed = {"step": {"name": "b"}, "state": "half-configured"}
+    (said,) = remarks_of({"failed": [failed], "log_tail": log})
+    assert said.endswith("\n  no sparks\n  dpkg: error")
+    assert len(said.splitlines()) == 26
+    assert remarks_of({"failed": [], "log_tail": log}) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "change", "said"),
+    [
+        (1, -5, "1 step, 100 B to fetch, 5 B less on disk"),
+        (2, 2048, "2 steps, 100 B to fetch, 2.0 KiB more on disk"),
+        (0, 0, "0 steps, 100 B to fetch, as much on disk"),
+    ],
+)
+def test_the_extent_of_a_plan_is_one_line(steps: int, change: int, said: str) -> None:
+    plan = msgspec.structs.replace(PLAN, steps=PLAN.steps * steps, disk_change_bytes=change)
+    assert render_extent(parse_proposal(answer(encode_plan(plan)))).startswith(f"{said}; plan ")
+
+
+def test_a_package_that_is_there_for_two_architectures_is_told_apart() -> None:
+    rows = [
+        {"machine": machine, "package": name, "arch": arch}
+        for machine, name, arch in [
+            ("web-01", "libx", "amd64"),
+            ("web-01", "libx", "i386"),
+            ("web-01", "bash", "amd64"),
+            ("web-02", "libx", "arm64"),
+        ]
+    ]
+    cell = package_cells(rows)["package"]
+    assert [cell(row) for row in rows] == ["libx:amd64", "libx:i386", "bash", "libx"]
+
+
+def test_a_scan_says_of_when_its_lists_are_and_a_failed_one_nothing() -> None:
+    found = {"updates": 3, "security": 1, "held": 0, "refreshed_at": "2026-05-01T12:00:00Z"}
+    assert scan_fields(found)["refreshed_at"] == datetime(2026, 5, 1, 12, tzinfo=UTC)
+    assert set(scan_fields({}).values()) == {None}
