@@ -51,8 +51,8 @@ def call(*argv: str | Path, env: Mapping[str, str] | None = None) -> bytes:
     return done.stdout
 
 
-def require_programs() -> None:
-    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+def require_programs(*others: str) -> None:
+    absent = [program for program in (*PROGRAMS, *others) if shutil.which(program) is None]
     if absent:
         pytest.skip(f"not run: needs {', '.join(absent)}; packaging/linux/test-tools.sh")
 
