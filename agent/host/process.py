@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,10 @@ ENVIRONMENT = {
 TASK_VARIABLE = "STEAD_TASK"
 """Tells in a program's environment for which task it was started."""
 
+KILLED_WITHIN_S = 5.0
+"""How long a killed program is waited for."""
+
+_PASSES = 10
 OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -156,7 +160,8 @@ def end_group(pid: int) -> None:
     """Kill a process group that `run` or `started` began, grandchildren included."""
     try:
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
+        # Nobody is left, or all that is left has become another user's.
         return
 
 
@@ -215,7 +220,8 @@ class Child(asyncio.SubprocessProtocol):
     def close(self) -> None:
         """Let go of the pipes, also of those that somebody else still holds open."""
         assert self._transport is not None
-        self._transport.close()
+        with suppress(PermissionError):  # at a child of ours that has become another user's
+            self._transport.close()
 
 
 @asynccontextmanager
@@ -241,14 +247,19 @@ async def started(
             cwd=cwd,
             start_new_session=True,
         )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ProgramError(f"cannot start {argv[0][:200]} in {cwd[:200]}: {reason}") from error
+    except ValueError as error:
+        raise ProgramError(f"cannot start {argv[0][:200]}: {error}") from error
+    except OSError as error:
+        # Both a missing program and a missing directory are "No such file or directory".
+        where = f"the directory {cwd[:200]}: " if error.filename == cwd else ""
+        reason = f"{where}{error.strerror}"
+        raise ProgramError(f"cannot start {argv[0][:200]}: {reason}") from error
     try:
         yield child
     finally:
         end_group(child.pid)
-        await child.exited
+        # Not for ever: what hangs in the kernel (a dead file server) dies when that ends.
+        await asyncio.wait({child.exited}, timeout=KILLED_WITHIN_S)
         child.close()
 
 
@@ -256,17 +267,45 @@ def end_marked(task: str) -> int:
     """Kill what a task started and what still runs, wherever it went; returns how many.
 
     Programs that a task starts carry its id in their environment, so that an agent
-    that was killed finds its children again. Only Linux shows the environment.
+    that was killed finds its children again; what they started counts too, even when
+    it was given another environment. Only Linux shows either.
     """
+    ended: set[int] = set()
+    for _ in range(_PASSES):
+        # What was born while the last pass looked is found by the next.
+        found = _of_task(task) - {os.getpid()}
+        for number in found:
+            try:
+                os.kill(number, signal.SIGKILL)
+            except OSError:
+                continue  # it ended by itself, or it is somebody else's and so not ours
+            ended.add(number)
+        if not found - ended:
+            break
+    return len(ended)
+
+
+def _of_task(task: str) -> set[int]:
+    """The processes with a task's mark, and their living descendants."""
     mark = f"{TASK_VARIABLE}={task}".encode()
-    ended = 0
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        number = int(entry.parent.name)
+    children: dict[int, list[int]] = {}
+    marked = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        number = int(entry.name)
         try:
-            if number == os.getpid() or mark not in entry.read_bytes().split(b"\0"):
+            # "pid (any name) state parent ...", where the name may have blanks and brackets.
+            state, parent, _ = (entry / "stat").read_bytes().rpartition(b") ")[2].split(b" ", 2)
+            if state in b"ZX":
                 continue
-            os.kill(number, signal.SIGKILL)
+            children.setdefault(int(parent), []).append(number)
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                marked.append(number)
         except OSError:
-            continue  # it ended by itself, or it is somebody else's and so not ours
-        ended += 1
-    return ended
+            continue
+    found: set[int] = set()
+    while marked:
+        number = marked.pop()
+        if number not in found:
+            found.add(number)
+            marked += children.get(number, ())
+    return found
