@@ -39,6 +39,7 @@ PARKING = frozenset(
     }
 )
 RENEWAL_RETRY_S = 600.0
+EXPLAINED_WITHIN_S = 5.0
 
 
 class LinkState(StrEnum):
@@ -176,6 +177,8 @@ def _explained(error: SteadError, credentials: Credentials) -> SteadError:
     now = clock.now()
     if is_expired(credentials.leaf, now):
         return SteadError("this machine's certificate has just ended", code=Code.UNAVAILABLE)
-    found = explain_failure(credentials.settings.link_address, credentials.root, now=now)
+    found = explain_failure(
+        credentials.settings.link_address, credentials.root, now=now, timeout=EXPLAINED_WITHIN_S
+    )
     # When all is well by now, the first word was the better one.
     return error if found.code is Code.UNAVAILABLE and "but the connection" in str(found) else found

@@ -20,8 +20,8 @@ from protocol.v1 import link_pb2
 from protocol.v1.link_pb2_grpc import LinkServiceStub
 
 WELCOME_S = 30.0
-SILENCE = 3
-"""After so many heartbeats without an answer the connection counts as lost."""
+SILENCE = 2.5
+"""After so many intervals without an answer, looked at once in each, the connection is lost."""
 
 SHORTEST_HEARTBEAT_S = 1
 LONGEST_HEARTBEAT_S = 300
