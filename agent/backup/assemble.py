@@ -10,6 +10,7 @@ from collections import deque
 
 from agent.backup.attributes import Xattrs
 from agent.backup.big import BigFile
+from agent.backup.far_time import extensions_of, near
 from agent.backup.plant import Planter
 from agent.backup.state import Block
 from agent.backup.stream import SmallStream
@@ -106,7 +107,7 @@ class Assembly:
             draft.name,
             draft.mode,
             draft.owner,
-            draft.mtime_ns,
+            near(draft.mtime_ns),
             size,
             extents,
             inline,
@@ -116,6 +117,9 @@ class Assembly:
             draft.xattrs,
             draft.link_group,
             changed,
+            None,
+            (),
+            extensions_of(draft.mtime_ns),
         )
         if draft.link_group is not None:
             draft.entry = entry

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.backup.beneath import Beneath
+from agent.backup.far_time import mtime_of
 from agent.backup.skipped import SkippedList, reason_of
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import Buffer
@@ -297,7 +298,8 @@ class Placer:
                 os.setxattr(fd, name, value)
             except OSError as error:
                 self._warn_xattr(parent, entry.name, name, error)
-        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        moment = mtime_of(entry)
+        os.utime(fd, ns=(moment, moment))
 
     def _attributes_at(self, parent: bytes, entry: Entry, fd: int, name: bytes) -> None:
         owner = entry.owner
@@ -314,7 +316,8 @@ class Placer:
                 os.setxattr(path, key, value, follow_symlinks=False)
             except OSError as error:
                 self._warn_xattr(parent, entry.name, key, error)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=fd, follow_symlinks=False)
+        moment = mtime_of(entry)
+        os.utime(name, ns=(moment, moment), dir_fd=fd, follow_symlinks=False)
 
     def _warn_owner(self, parent: bytes, name: bytes, owner: Owner, error: OSError) -> None:
         if self._is_root or owner.uid != os.geteuid() or owner.gid != os.getegid():

@@ -15,6 +15,7 @@ from operator import attrgetter
 from agent.backup.assemble import Assembly, Draft
 from agent.backup.attributes import xattrs_at, xattrs_of
 from agent.backup.big import BigFile
+from agent.backup.far_time import extensions_of, mtime_of, near
 from agent.backup.merge import Known, Mixed, Same, Segment
 from agent.backup.owners import Owners
 from agent.backup.read import ChangedTypeError, is_small, open_file, read_small
@@ -139,7 +140,7 @@ class Scan:
         owner = self.owners.of(stat.st_uid, stat.st_gid)
         if entry.owner != owner or entry.link_group is not None:
             entry = _edited(entry, owner=owner, link_group=None)
-        draft = Draft(parent, line, name, entry.mode, owner, entry.mtime_ns)
+        draft = Draft(parent, line, name, entry.mode, owner, mtime_of(entry))
         draft.entry = entry
         if entry.mode >> 12 == _FILE:
             self.counts.reused_files += 1
@@ -286,7 +287,14 @@ class Scan:
         except PermissionError:
             # What is in it is reported by the walk; it is still there itself.
             xattrs = ()
-        draft.entry = Entry(draft.name, draft.mode, draft.owner, draft.mtime_ns, xattrs=xattrs)
+        draft.entry = Entry(
+            draft.name,
+            draft.mode,
+            draft.owner,
+            near(draft.mtime_ns),
+            xattrs=xattrs,
+            extensions=extensions_of(draft.mtime_ns),
+        )
 
     def _odd(self, draft: Draft, fd: int, stat: os.stat_result) -> None:
         kind = stat.st_mode >> 12
@@ -297,10 +305,11 @@ class Scan:
             draft.name,
             draft.mode,
             draft.owner,
-            draft.mtime_ns,
+            near(draft.mtime_ns),
             target=target,
             rdev=stat.st_rdev if kind in _DEVICES else 0,
             xattrs=xattrs_at(fd, draft.name),
+            extensions=extensions_of(draft.mtime_ns),
         )
 
 

@@ -13,6 +13,7 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from struct import Struct
+from struct import error as StructError  # noqa: N812 - an exception's name
 from typing import Final, NamedTuple
 
 from agent.backup.select import Selection, select
@@ -38,7 +39,8 @@ Row = tuple[bytes, os.stat_result, bytes]
 
 MARK_BYTES: Final = 56
 
-_mark = Struct("<QQqqqIIII").pack
+_pack = Struct("<QQqqqIIII").pack
+_LOW_63: Final = (1 << 63) - 1
 _fields = attrgetter(
     "st_ino",
     "st_dev",
@@ -65,6 +67,19 @@ class Listing(NamedTuple):
 def line_of(name: bytes, stat: os.stat_result) -> bytes:
     """Name, NUL, and 56 bytes: inode, device, size, mtime, ctime, mode, owner, group, links."""
     return name + b"\0" + _mark(*_fields(stat))
+
+
+def _mark(*fields: int) -> bytes:
+    try:
+        return _pack(*fields)
+    except StructError:
+        # Files of the year 1600 or 2446 exist; the low bits of their times tell them apart.
+        inode, device, size, mtime, ctime, *rest = fields
+        return _pack(inode, device, size, _low(mtime), _low(ctime), *rest)
+
+
+def _low(time_ns: int) -> int:
+    return (time_ns & _LOW_63) - (1 << 62)
 
 
 def pseudo_devices(mountinfo: bytes) -> frozenset[int]:
@@ -232,7 +247,11 @@ class Walk:
                 self._vanished(level.path, os.fsencode(entry.name), error)
                 continue
             name = entry.name.encode("utf-8", "surrogateescape")
-            rows.append((name, stat, name + b"\0" + _mark(*_fields(stat))))
+            try:
+                line = name + b"\0" + _pack(*_fields(stat))
+            except StructError:
+                line = line_of(name, stat)
+            rows.append((name, stat, line))
         rows.sort()
         level.left += [(name, None) for name, stat, _ in rows if stat.st_mode >> 12 == _DIRECTORY]
         if rows:
