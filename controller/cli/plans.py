@@ -17,6 +17,9 @@ from blake3 import blake3
 from controller.cli.emit import Row, render_bytes
 from protocol.errors import InvalidError
 
+Who = tuple[str, str]
+"""A machine's name and id."""
+
 LOG_LINES = 25
 """So much of what a failed transaction printed is repeated."""
 
@@ -72,6 +75,14 @@ def parse_proposal(result: bytes) -> Proposal:
         return Proposal(data, msgspec.json.decode(data, type=Plan))
     except msgspec.DecodeError as error:
         raise InvalidError(f"the machine's plan cannot be read: {error}") from error
+
+
+def alike(proposals: Mapping[Who, Proposal]) -> dict[Proposal, list[Who]]:
+    """The machines by their plan; plans are alike when every byte of them is."""
+    groups: dict[Proposal, list[Who]] = {}
+    for who, proposal in proposals.items():
+        groups.setdefault(proposal, []).append(who)
+    return groups
 
 
 def step_rows(machine: str, proposal: Proposal) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ from controller.cli.ordering import (
 )
 from controller.cli.plans import (
     Proposal,
+    Who,
+    alike,
     package_cells,
     parse_proposal,
     remarks_of,
@@ -190,20 +192,13 @@ def apply(
     return codes.pop() if len(codes) == 1 else _mixed(codes)
 
 
-Who = tuple[str, str]
-"""A machine's name and id."""
-
-
 def _who(machine: Machine) -> Who:
     return machine.name, machine.machine_id
 
 
 def _orders(due: dict[Who, Proposal]) -> list[tuple[ApplyUpdates, set[Who]]]:
     """One order for all machines that have the very same plan."""
-    groups: dict[bytes, set[Who]] = {}
-    for who, proposal in due.items():
-        groups.setdefault(proposal.data, set()).add(who)
-    return [(ApplyUpdates(plan=data), group) for data, group in groups.items()]
+    return [(ApplyUpdates(plan=found.data), set(group)) for found, group in alike(due).items()]
 
 
 def _proposals(job: Job) -> dict[Who, Proposal]:
@@ -222,7 +217,8 @@ def _show(proposals: dict[Who, Proposal], output: str) -> None:
             columns=STEP_COLUMNS,
         )
         return
-    for found, names in _alike(proposals).items():
+    for found, group in alike(proposals).items():
+        names = [name for name, _ in group]
         if not found.plan.steps:
             note(f"{', '.join(names)}: nothing to do")
             continue
@@ -230,14 +226,6 @@ def _show(proposals: dict[Who, Proposal], output: str) -> None:
         rows = step_rows(names[0], found)
         title = f"{', '.join(names)}: {render_extent(found)}"
         emit(rows, output, columns=STEP_COLUMNS, cells=package_cells(rows), title=title)
-
-
-def _alike(proposals: dict[Who, Proposal]) -> dict[Proposal, list[str]]:
-    """The names of the machines by what they would do."""
-    groups: dict[Proposal, list[str]] = {}
-    for (name, _), found in proposals.items():
-        groups.setdefault(found, []).append(name)
-    return groups
 
 
 def _agree(targets: Sequence[Machine], terms: Terms) -> None:

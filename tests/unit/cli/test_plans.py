@@ -7,6 +7,7 @@ import pytest
 
 from agent.patching.plan import Change, PatchPlan, Step, encode_plan
 from controller.cli.plans import (
+    alike,
     package_cells,
     parse_proposal,
     remarks_of,
@@ -49,6 +50,16 @@ def test_what_is_shown_is_what_an_order_carries() -> None:
     assert found.data == encode_plan(PLAN)
     assert found.digest == PLAN.digest()
     assert step_rows("web-01", found)[0]["new"] == "3.0.2"
+
+
+def test_machines_whose_plans_differ_in_a_byte_are_not_alike() -> None:
+    one, same = (parse_proposal(answer(encode_plan(PLAN))) for _ in range(2))
+    later = msgspec.structs.replace(PLAN, removals=True)
+    other = parse_proposal(answer(encode_plan(later)))
+    # What is shown of them is the same; what an order would carry is not.
+    assert other.plan == one.plan
+    groups = alike({("a", "1"): one, ("b", "2"): other, ("c", "3"): same})
+    assert groups == {one: [("a", "1"), ("c", "3")], other: [("b", "2")]}
 
 
 @pytest.mark.parametrize("result", [b"", b"{}", b"[]", b'{"plan":{"steps":3}}'])
