@@ -81,9 +81,13 @@ class PrivateSystem:
         (self.path / "etc/apt/sources.list").write_text("".join(lines))
         (self.path / "etc/apt/apt.conf").write_text('Acquire::Retries "0";\n')
 
+    def refresh(self) -> None:
+        """Renew the lists, as the machine's own timer would."""
+        self.call("apt-get", "-qq", "update")
+
     def install(self, *names: str) -> None:
         """Install packages, as the machine's administrator would."""
-        self.call("apt-get", "-qq", "update")
+        self.refresh()
         self.call("apt-get", "-qq", "-y", "install", *names)
 
     def version(self, name: str) -> str:
