@@ -25,7 +25,6 @@ from protocol.errors import Code, InvalidError
 from protocol.ids import OrderId
 from protocol.order import Order, sign
 from protocol.v1.job_pb2 import (
-    GetJobRequest,
     Job,
     SubmitOrderRequest,
     Task,
@@ -204,6 +203,7 @@ def follow(connection: Connection, job: Job, *, live: bool) -> Job:
 
 def _watch(connection: Connection, job: Job, *, live: bool) -> Job:
     names = {task.task_id: task.machine_name for task in job.tasks}
+    tasks = {task.task_id: task for task in job.tasks}
     done: set[str] = set()
     several = len(names) > 1
     with _progress(enabled=not live and sys.stderr.isatty()) as progress:
@@ -215,10 +215,31 @@ def _watch(connection: Connection, job: Job, *, live: bool) -> Job:
                     progress.update(line, description=f"{name}: {_progress_text(event.data)}")
                 elif live:
                     _print_output(event, name if several else "")
-            elif event.state in OVER:
-                done.add(event.task_id)
-                progress.update(line, completed=len(done))
-    return connection.jobs.GetJob(GetJobRequest(job_id=job.job_id)).job
+            else:
+                tasks[event.task_id] = event
+                if event.state in OVER:
+                    done.add(event.task_id)
+                    progress.update(line, completed=len(done))
+    followed = Job()
+    followed.CopyFrom(job)
+    del followed.tasks[:]
+    followed.tasks.extend(tasks.values())
+    return followed
+
+
+def task_of(connection: Connection, job: str, task: str) -> Task | None:
+    """A task with its result, which listings leave out."""
+    events = connection.jobs.WatchJob(WatchJobRequest(job_id=job))
+    try:
+        return next((e.task for e in events if e.HasField("task") and e.task.task_id == task), None)
+    finally:
+        events.cancel()
+
+
+def output_of(connection: Connection, job: str) -> list[TaskOutput]:
+    """What the tasks of a job that is over printed, however much that is."""
+    events = connection.jobs.WatchJob(WatchJobRequest(job_id=job))
+    return [event.output for event in events if event.HasField("output")]
 
 
 def exit_code(job: Job) -> int:
@@ -261,9 +282,12 @@ def result_of(task: Task) -> dict[str, Any]:
     """An action's result; empty when it has none."""
     if not task.result:
         return {}
-    found = msgspec.json.decode(task.result)
+    try:
+        found = msgspec.json.decode(task.result)
+    except (msgspec.DecodeError, RecursionError):
+        found = None
     if not isinstance(found, dict):
-        raise InvalidError(f"the result of {task.machine_name} is not an object")
+        raise InvalidError(f"the result of {task.machine_name} is not a JSON object")
     return found
 
 

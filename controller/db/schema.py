@@ -205,6 +205,8 @@ tasks = Table(
     Column("exit_code", Integer),
     Column("result", LargeBinary),
     Column("output_truncated", Boolean, nullable=False, default=False),
+    # What its rows of output take up, so that a piece costs the same however many there are.
+    Column("output_bytes", BigInteger, nullable=False, default=0),
     Column("offered_at", Moment),
     Column("started_at", Moment),
     Column("ended_at", Moment),

@@ -6,7 +6,7 @@ Everything true is in the database; the feed only says when to look again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from controller import clock
 from controller.db.database import Database
 from controller.jobs import progress, reading, submission
 from controller.jobs.feed import Feed
-from controller.jobs.state import is_over
+from controller.jobs.state import QUEUED, is_over
 from protocol.errors import SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity
 from protocol.ids import TaskId
@@ -31,6 +31,9 @@ log = structlog.get_logger()
 LOOK_EVERY = timedelta(seconds=5)
 """How long a hint may be lost before somebody looks all the same."""
 
+PAGE = 64
+"""Pieces of output that are read at a time."""
+
 SWEEP_EVERY = timedelta(seconds=15)
 
 
@@ -41,6 +44,14 @@ class JobView:
     job: Row[Any]
     tasks: Sequence[Row[Any]]
     output: Sequence[Row[Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A task that is in another state than before, and its result."""
+
+    task: Row[Any]
+    result: bytes
 
 
 @dataclass(slots=True)
@@ -62,45 +73,62 @@ class JobDesk:
     async def view(
         self, job: str, operator: OperatorIdentity, *, with_output: bool = False
     ) -> JobView:
-        """One job as it is now."""
+        """One job as it is now; LIMIT when it does not fit into one answer."""
 
         def look(connection: Connection) -> JobView:
             row = reading.job_row(connection, operator, job)
-            rows = reading.task_rows(connection, [job])[job]
+            reading.check_size(connection, job, with_output=with_output)
+            rows = reading.task_rows(connection, [job], with_results=True)[job]
             ids = [task.id for task in rows] if with_output else []
-            return JobView(row, rows, reading.output_after(connection, ids, {}))
+            output = [piece for task in ids for piece in reading.output_after(connection, task)]
+            return JobView(row, rows, output)
 
         return await self.db.read(look)
 
     async def list(
         self, operator: OperatorIdentity, *, tenant: str, limit: int
     ) -> Sequence[JobView]:
-        """Jobs, newest first."""
+        """Jobs, newest first, without the results of their tasks."""
 
         def look(connection: Connection) -> list[JobView]:
             rows = reading.job_rows(connection, operator, tenant=tenant, limit=limit)
-            tasks = reading.task_rows(connection, [row.id for row in rows])
+            tasks = reading.task_rows(connection, [row.id for row in rows], with_results=False)
             return [JobView(row, tasks[row.id]) for row in rows]
 
         return await self.db.read(look)
 
-    async def watch(self, job: str, operator: OperatorIdentity) -> AsyncIterator[Row[Any]]:
-        """Rows of tasks that changed and of new output, until every task is over."""
+    async def watch(
+        self, job: str, operator: OperatorIdentity
+    ) -> AsyncIterator[Changed | Row[Any]]:
+        """Tasks that changed and rows of new output, until every task is over.
+
+        Holds one page of one task's output at a time, however much there is.
+        """
+
+        def look(connection: Connection) -> Sequence[Row[Any]]:
+            reading.job_row(connection, operator, job)
+            return reading.task_rows(connection, [job], with_results=False)[job]
+
         states: dict[str, str] = {}
         seen: dict[str, int] = {}
         with self.feed.listening(job) as event:
             while True:
                 event.clear()
-                view = await self.view(job, operator)
-                output = await self._new_output(view, seen)
-                for row in output:
-                    seen[row.task_id] = row.seq + 1
-                    yield row
-                for task in view.tasks:
+                tasks = await self.db.read(look)
+                # Once a task was seen to be over, all of its output was there.
+                for task in tasks:
+                    if task.started_at is None or is_over(states.get(task.id, QUEUED)):
+                        continue
+                    while page := await self._page(task.id, seen.get(task.id, 0)):
+                        for piece in page:
+                            yield piece
+                        seen[task.id] = page[-1].seq + 1
+                for task in tasks:
                     if states.get(task.id) != task.state:
                         states[task.id] = task.state
-                        yield task
-                if all(is_over(task.state) for task in view.tasks):
+                        over = is_over(task.state)
+                        yield Changed(task, await self._result(task.id) if over else b"")
+                if all(is_over(task.state) for task in tasks):
                     return
                 await _set_or_timeout(event, LOOK_EVERY)
 
@@ -163,9 +191,11 @@ class JobDesk:
                 log.warning("sweep_failed", reason=str(error))
             await asyncio.sleep(SWEEP_EVERY.total_seconds())
 
-    async def _new_output(self, view: JobView, seen: Mapping[str, int]) -> Sequence[Row[Any]]:
-        ids = [task.id for task in view.tasks if task.started_at is not None]
-        return await self.db.read(lambda c: reading.output_after(c, ids, seen))
+    async def _result(self, task: str) -> bytes:
+        return await self.db.read(lambda c: reading.result_of(c, task))
+
+    async def _page(self, task: str, seen: int) -> Sequence[Row[Any]]:
+        return await self.db.read(lambda c: reading.output_after(c, task, seen, PAGE))
 
     def _announce(self, order: Order) -> None:
         for machine in order.machines:

@@ -12,16 +12,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, task_output, tasks
 from controller.jobs.state import OFFERED, OPEN, PRESUMED, QUEUED, RUNNING, SILENCE, may_follow
+from protocol.errors import InvalidError
 from protocol.identity import MachineIdentity
 from protocol.outcome import Outcome, OutcomeState
 
-MAX_OUTPUT_BYTES = 16 * 1024 * 1024
+MAX_OUTPUT_BYTES = 32 * 1024 * 1024
+"""Twice what an agent keeps of a task's output, pieces of a line each included."""
+
+PIECE_COST_BYTES = 128
+"""What a piece takes up beside its data: output of nothing must have an end, too."""
+
+MAX_PIECE = (1 << 31) - 1
 MAX_RESULT_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE = 4000
+MAX_CODE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,12 @@ def add_output(
     data: bytes,
     at: datetime,
 ) -> str | None:
-    """Keep a piece of output, unless it is kept already or there is too much."""
+    """Keep a piece of output, unless it is kept already or there is too much.
+
+    Raises INVALID for a number that no piece can have.
+    """
+    if sequence > MAX_PIECE:
+        raise InvalidError(f"{sequence} is not the number of a piece of output")
     row = _find(connection, machine, task)
     if row is None:
         return None
@@ -91,9 +105,10 @@ def add_output(
     known = select(task_output.c.seq).where(mine, task_output.c.seq == sequence)
     if connection.execute(known).scalar() is not None:
         return None
-    kept = connection.execute(select(func.sum(func.length(task_output.c.data))).where(mine))
-    if (kept.scalar() or 0) + len(data) > MAX_OUTPUT_BYTES:
-        _set(connection, task, output_truncated=True)
+    kept = row.output_bytes + len(data) + PIECE_COST_BYTES
+    if kept > MAX_OUTPUT_BYTES:
+        if not row.output_truncated:
+            _set(connection, task, output_truncated=True)
         return None
     connection.execute(
         insert(task_output).values(
@@ -105,24 +120,33 @@ def add_output(
             at=at,
         )
     )
+    _set(connection, task, output_bytes=kept)
     return str(row.job_id)
 
 
 def end(
     connection: Connection, machine: MachineIdentity, outcome: Outcome, at: datetime
 ) -> str | None:
-    """Keep a task's outcome and its audit entry; the first one counts."""
+    """Keep a task's outcome and its audit entry; the first one counts.
+
+    What a machine says of itself is cut to a length; a result that is cut would be none.
+    """
     row = _find(connection, machine, outcome.task)
     if row is None or not may_follow(row.state, row.code or "", outcome.state):
         return None
+    too_long = len(outcome.result) > MAX_RESULT_BYTES
+    message = outcome.message[:MAX_MESSAGE]
+    if too_long:
+        message = f"its result of {len(outcome.result)} bytes was not kept. {message}".strip()
+    code = outcome.code[:MAX_CODE]
     _set(
         connection,
         outcome.task,
         state=outcome.state.value,
-        code=outcome.code,
-        message=outcome.message[:4000],
+        code=code,
+        message=message,
         exit_code=outcome.exit_code,
-        result=outcome.result[:MAX_RESULT_BYTES],
+        result=b"" if too_long else outcome.result,
         started_at=outcome.started_at or row.started_at,
         ended_at=outcome.ended_at or at,
         lease_until=None,
@@ -137,7 +161,7 @@ def end(
             "order": row.job_id,
             "task": outcome.task,
             "state": outcome.state.value,
-            "code": outcome.code,
+            "code": code,
             "exit_code": outcome.exit_code,
         },
         at=at,
@@ -236,6 +260,7 @@ def _find(connection: Connection, machine: MachineIdentity, task: str) -> Any:
             tasks.c.code,
             tasks.c.started_at,
             tasks.c.output_truncated,
+            tasks.c.output_bytes,
         ).where(
             tasks.c.id == task,
             tasks.c.machine_id == machine.machine,

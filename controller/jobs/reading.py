@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from controller.db.schema import jobs, machines, task_output, tasks
-from protocol.errors import NotFoundError
+from protocol.errors import Code, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity
+
+MAX_LISTED = 100_000
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""Below what a message may have, with room for all else that stands in it."""
 
 
 def job_row(connection: Connection, operator: OperatorIdentity, job: str) -> Row[Any]:
@@ -23,18 +27,55 @@ def job_row(connection: Connection, operator: OperatorIdentity, job: str) -> Row
 def job_rows(
     connection: Connection, operator: OperatorIdentity, *, tenant: str, limit: int
 ) -> Sequence[Row[Any]]:
-    """Jobs, newest first."""
+    """Jobs, newest first: at least one, and no more than `MAX_LISTED` tasks belong to."""
     query = _visible(operator).order_by(jobs.c.submitted_at.desc(), jobs.c.id.desc()).limit(limit)
     if tenant:
         query = query.where(jobs.c.tenant_id == tenant)
-    return connection.execute(query).all()
+    rows = connection.execute(query).all()
+    counting = (
+        select(tasks.c.job_id, func.count().label("tasks"))
+        .where(tasks.c.job_id.in_([row.id for row in rows]))
+        .group_by(tasks.c.job_id)
+    )
+    counts: dict[str, int] = {
+        counted.job_id: counted.tasks for counted in connection.execute(counting)
+    }
+    listed = 0
+    for place, row in enumerate(rows):
+        listed += counts.get(row.id, 0)
+        if place and listed > MAX_LISTED:
+            return rows[:place]
+    return rows
 
 
-def task_rows(connection: Connection, job_ids: Sequence[str]) -> Mapping[str, list[Row[Any]]]:
+def check_size(connection: Connection, job: str, *, with_output: bool) -> None:
+    """Raise LIMIT when a job's results, and its output, do not fit into one answer."""
+    size: ColumnElement[Any] = func.coalesce(func.length(tasks.c.result), 0)
+    if with_output:
+        size = size + tasks.c.output_bytes
+    query = select(func.sum(size)).where(tasks.c.job_id == job)
+    total = connection.scalar(query) or 0
+    if total > MAX_ANSWER_BYTES:
+        raise SteadError(
+            f"what the tasks of {job} gave back is {total} bytes, too much for one answer; "
+            f"`stead job watch {job}` reads it piece by piece",
+            code=Code.LIMIT,
+        )
+
+
+def result_of(connection: Connection, task: str) -> bytes:
+    """A task's result."""
+    return connection.scalar(select(tasks.c.result).where(tasks.c.id == task)) or b""
+
+
+def task_rows(
+    connection: Connection, job_ids: Sequence[str], *, with_results: bool
+) -> Mapping[str, list[Row[Any]]]:
     """The tasks of these jobs, by job, in the order of their machines' names."""
     found: dict[str, list[Row[Any]]] = {job: [] for job in job_ids}
-    query = (
-        select(tasks, machines.c.name.label("machine_name"))
+    columns = [c for c in tasks.c if with_results or c is not tasks.c.result]
+    query: Select[Any] = (
+        select(*columns, machines.c.name.label("machine_name"))
         .join(machines, machines.c.id == tasks.c.machine_id)
         .where(tasks.c.job_id.in_(job_ids))
         .order_by(machines.c.name)
@@ -45,18 +86,16 @@ def task_rows(connection: Connection, job_ids: Sequence[str]) -> Mapping[str, li
 
 
 def output_after(
-    connection: Connection, task_ids: Sequence[str], seen: Mapping[str, int]
-) -> list[Row[Any]]:
-    """Pieces of output that come after those seen (the next number per task)."""
-    found: list[Row[Any]] = []
-    for task in task_ids:
-        query = (
-            select(task_output)
-            .where(task_output.c.task_id == task, task_output.c.seq >= seen.get(task, 0))
-            .order_by(task_output.c.seq)
-        )
-        found.extend(connection.execute(query))
-    return found
+    connection: Connection, task: str, seen: int = 0, limit: int | None = None
+) -> Sequence[Row[Any]]:
+    """Up to `limit` pieces of a task's output, from number `seen` on."""
+    query = (
+        select(task_output)
+        .where(task_output.c.task_id == task, task_output.c.seq >= seen)
+        .order_by(task_output.c.seq)
+        .limit(limit)
+    )
+    return connection.execute(query).all()
 
 
 def _visible(operator: OperatorIdentity) -> Select[Any]:

@@ -104,6 +104,7 @@ def record(
                 "machine_id": machine,
                 "state": QUEUED,
                 "output_truncated": False,
+                "output_bytes": 0,
             }
             for machine in order.machines
         ],

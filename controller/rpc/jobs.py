@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from controller.jobs.desk import JobDesk, JobView
+from controller.jobs.desk import Changed, JobDesk, JobView
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import to_ms
 from protocol.v1 import job_pb2 as pb
@@ -52,10 +52,10 @@ class Jobs(JobServiceServicer):
     ) -> AsyncIterator[pb.WatchJobResponse]:
         """See `protocol/v1/job.proto`."""
         async for row in self._desk.watch(request.job_id, operator_calling()):
-            if "seq" in row._fields:
-                yield pb.WatchJobResponse(output=output_to_pb(row))
+            if isinstance(row, Changed):
+                yield pb.WatchJobResponse(task=task_to_pb(row.task, row.result))
             else:
-                yield pb.WatchJobResponse(task=task_to_pb(row))
+                yield pb.WatchJobResponse(output=output_to_pb(row))
 
     async def CancelJob(
         self, request: pb.CancelJobRequest, context: Context
@@ -80,8 +80,8 @@ def job_to_pb(view: JobView) -> pb.Job:
     )
 
 
-def task_to_pb(row: Row[Any]) -> pb.Task:
-    """A task."""
+def task_to_pb(row: Row[Any], result: bytes = b"") -> pb.Task:
+    """A task. `result` is for a row that was read without its own."""
     return pb.Task(
         task_id=row.id,
         machine_id=row.machine_id,
@@ -90,7 +90,7 @@ def task_to_pb(row: Row[Any]) -> pb.Task:
         code=row.code or "",
         message=row.message or "",
         exit_code=row.exit_code or 0,
-        result=row.result or b"",
+        result=getattr(row, "result", b"") or result,
         started_at_ms=to_ms(row.started_at),
         ended_at_ms=to_ms(row.ended_at),
         output_truncated=bool(row.output_truncated),

@@ -16,6 +16,7 @@ from controller.cli.ordering import (
     acting,
     exit_code,
     order_and_follow,
+    output_of,
     say_failures,
     task_rows,
     terms_of,
@@ -23,7 +24,7 @@ from controller.cli.ordering import (
 from protocol.action import RunProgram
 from protocol.codec import MAX_ORDER_BYTES
 from protocol.errors import InvalidError
-from protocol.v1.job_pb2 import GetJobRequest
+from protocol.v1.job_pb2 import Job
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
 
 LARGEST_INPUT = MAX_ORDER_BYTES - 64 * 1024
@@ -68,7 +69,7 @@ def command(
     if live:
         say_failures(job)
     else:
-        _print_whole(connection, job.job_id, output)
+        _print_whole(connection, job, output)
     return exit_code(job)
 
 
@@ -93,15 +94,15 @@ def printed(output: Sequence[TaskOutput], task: str, stream: OutputStream.ValueT
     return b"".join(pieces).decode(errors="backslashreplace")
 
 
-def _print_whole(connection: Connection, job: str, output: str) -> None:
-    found = connection.jobs.GetJob(GetJobRequest(job_id=job, with_output=True))
+def _print_whole(connection: Connection, job: Job, output: str) -> None:
+    found = output_of(connection, job.job_id)
     rows = [
         {
             **row,
-            "stdout": printed(found.output, row["task"], OutputStream.OUTPUT_STREAM_STDOUT),
-            "stderr": printed(found.output, row["task"], OutputStream.OUTPUT_STREAM_STDERR),
+            "stdout": printed(found, row["task"], OutputStream.OUTPUT_STREAM_STDOUT),
+            "stderr": printed(found, row["task"], OutputStream.OUTPUT_STREAM_STDERR),
         }
-        for row in task_rows(found.job)
+        for row in task_rows(job)
     ]
     emit(rows, output, columns=())
 

@@ -22,6 +22,7 @@ from controller.cli.ordering import (
     exit_code,
     order_and_follow,
     result_of,
+    task_of,
     task_rows,
     terms_of,
 )
@@ -92,7 +93,7 @@ def look(connection: Connection, machine: Machine) -> Picture:
         collected_at, bodies = None, {}
     request = ListJobsRequest(tenant_id=machine.tenant_id, limit=SEARCHED_JOBS)
     jobs = connection.jobs.ListJobs(request).jobs
-    newest = newest_snapshot(jobs, machine.machine_id)
+    newest = newest_snapshot(connection, jobs, machine.machine_id)
     history = connection.machines.ListInventories(
         ListInventoriesRequest(machine_id=machine.machine_id, limit=SHOWN)
     ).entries
@@ -115,12 +116,14 @@ def look(connection: Connection, machine: Machine) -> Picture:
     )
 
 
-def newest_snapshot(jobs: Sequence[Job], machine: str) -> Task | None:
+def newest_snapshot(connection: Connection, jobs: Sequence[Job], machine: str) -> Task | None:
     """The newest task of the machine that took a snapshot and has its figures."""
     wanted = name_of(TakeSnapshot())
     for job, task in _tasks_of(jobs, machine):
-        if job.action == wanted and task.state in {"succeeded", "partial"} and task.result:
-            return task
+        if job.action == wanted and task.state in {"succeeded", "partial"}:
+            whole = task_of(connection, job.job_id, task.task_id)
+            if whole is not None and whole.result:
+                return whole
     return None
 
 

@@ -39,8 +39,9 @@ def test_only_programs_have_an_exit_code() -> None:
 
 def test_a_result_that_is_no_object_is_refused() -> None:
     assert result_of(Task()) == {}
-    with pytest.raises(InvalidError):
-        result_of(Task(result=b"[1]"))
+    for hostile in (b"[1]", b"no JSON", b"[" * 100_000, b"\xff"):
+        with pytest.raises(InvalidError):
+            result_of(Task(result=hostile))
 
 
 def test_spans_of_time_are_read() -> None:

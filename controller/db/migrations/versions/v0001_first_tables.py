@@ -263,6 +263,7 @@ def upgrade() -> None:
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("result", sa.LargeBinary(), nullable=True),
         sa.Column("output_truncated", sa.Boolean(), nullable=False),
+        sa.Column("output_bytes", sa.BigInteger(), nullable=False),
         sa.Column("offered_at", sa.BigInteger(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
