@@ -71,7 +71,8 @@ class RemovalRefusedError(SteadError):
     def __init__(self, names: Sequence[str]) -> None:
         named = ", ".join(names) or "some packages"
         super().__init__(
-            f"the transaction would remove {named}; plan it with removals allowed to agree to that"
+            f"the transaction would remove {named}, which no order does; ask for other packages, "
+            "or remove it on that machine first"
         )
         self.names = tuple(names)
 

@@ -52,7 +52,7 @@ SCRIPT_SPEAKS = (
         (recorded("failed.upgrade"), ManagerFailedError, "dpkg failed"),
         (SCRIPT_SPEAKS, ManagerFailedError, "dpkg failed"),
         (FULL, DiskFullError, "/var/cache/apt/archives/"),
-        (REMOVES, RemovalRefusedError, "removals allowed"),
+        (REMOVES, RemovalRefusedError, "would remove some packages, which no order does"),
         (BROKEN, DependenciesBrokenError, "delta : Conflicts: alpha"),
         ("something new\n", ManagerFailedError, "something new"),
         ("", ManagerFailedError, "no message"),
