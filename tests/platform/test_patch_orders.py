@@ -338,6 +338,32 @@ def test_a_failing_script_is_named_with_its_status_and_what_it_said(world: World
         assert "ember is half-configured; run `dpkg --configure -a` first" in refused.stderr
 
 
+def test_what_was_cut_short_is_not_said_to_have_changed_nothing(world: World) -> None:
+    world.main.put("fjord", "1.0")
+    world.publish()
+    world.system.install("fjord")
+    world.main.put("fjord", "2.0", scripts={"postinst": "sleep 600"})
+    world.publish()
+    world.system.refresh()
+    words = ("patch", "apply", "all", "fjord", "--yes", "--timeout", "2s")
+    done = world.stead(*words, code=1)
+    assert "timed_out" in done.stderr
+    assert "no package was changed" not in done.stderr
+    assert f"how far it came is not known; `stead patch scan {world.machine}`" in done.stderr
+
+
+def test_what_would_remove_a_package_is_refused_with_a_step_that_there_is(world: World) -> None:
+    world.main.put("inlet", "1.0")
+    world.main.put("jetty", "1.0")
+    world.publish()
+    world.system.install("inlet", "jetty")
+    world.main.put("jetty", "2.0", "Conflicts: inlet")
+    world.publish()
+    world.system.refresh()
+    refused = world.stead("patch", "plan", world.machine, "jetty", code=1)
+    assert "would remove inlet, which no order does" in refused.stderr
+
+
 def test_what_is_not_signed_or_does_not_match_its_signature_is_refused(world: World) -> None:
     world.main.put("gravel", "1.0")
     world.publish()

@@ -19,6 +19,7 @@ from controller.cli.options import tenant_option
 from controller.cli.ordering import (
     Terms,
     acting,
+    acting_within,
     confirm,
     exit_code,
     follow,
@@ -49,6 +50,8 @@ from protocol.v1.operator_pb2 import GetInventoryRequest, Machine
 
 SECTION = "updates"
 SCAN_COLUMNS = ("machine", "state", "updates", "security", "held", "refreshed_at")
+CUT_SHORT = frozenset({"timed_out", "indeterminate", "cancelled"})
+"""How an order ends that leaves a machine wherever it was by then."""
 STEP_COLUMNS = ("package", "change", "old", "new", "reason")
 
 
@@ -141,7 +144,9 @@ def plan(app: App, /, machine: str, packages: tuple[str, ...], output: str, **op
 @command.command(epilog="Example: stead patch apply tag:web openssl libssl3 --reason 'DSA 5678'")
 @click.argument("selector")
 @click.argument("packages", nargs=-1)
-@acting
+# Past the four hours after which the agent itself ends what hangs: an order's time ends the
+# package manager half way and without a word, the agent's own with every step's state.
+@acting_within("5h")
 @output_option
 @click.pass_obj
 def apply(
@@ -242,6 +247,7 @@ def _agree(targets: Sequence[Machine], terms: Terms) -> None:
 
 def _report(done: Sequence[Job], output: str) -> None:
     rows: list[dict[str, Any]] = []
+    lost = False
     for job in done:
         say_failures(job)
         for task in job.tasks:
@@ -249,6 +255,12 @@ def _report(done: Sequence[Job], output: str) -> None:
             rows += result_rows(task.machine_name, result)
             for remark in remarks_of(result):
                 note(f"{task.machine_name}: {remark}")
+            if not result and task.started_at_ms and task.state in CUT_SHORT:
+                lost = True
+                name = task.machine_name
+                note(f"{name}: how far it came is not known; `stead patch scan {name}` looks")
+    if lost and not rows and output == "table":
+        return
     columns = _with_machine(["package", "old", "new", "state", "reason"], rows)
     good = sum(row["state"] == "succeeded" for row in rows)
     emit(
