@@ -40,6 +40,8 @@ Parse = Callable[[bytes], Any]
 Context = grpc.aio.ServicerContext[Any, Any]
 _caller: ContextVar[Peer | None] = ContextVar("caller", default=None)
 _LONGEST_TIMER_S = 86_400.0
+CUT_S = 2.0
+"""How long a call that is cut may take to take its leave."""
 
 
 def machine_calling() -> MachineIdentity:
@@ -69,25 +71,41 @@ class LiveCalls:
 
     def __init__(self) -> None:
         self._calls: dict[asyncio.Future[SteadError], Peer] = {}
+        self._waiting: set[asyncio.Future[SteadError]] = set()
 
     @contextmanager
     def entered(self, peer: Peer | None) -> Any:
-        """Yield a future that gets an error when the call must end."""
-        cut: asyncio.Future[SteadError] = asyncio.get_running_loop().create_future()
-        timer = None
+        """Yield a future that gets an error when the call must end.
+
+        A caller who does not read keeps the call waiting in a write, where nobody looks
+        at the future: such a call is ended without a word.
+        """
+        loop, work = asyncio.get_running_loop(), asyncio.current_task()
+        cut: asyncio.Future[SteadError] = loop.create_future()
+        timer = leave = None
+
+        def insist(settled: asyncio.Future[SteadError]) -> None:
+            nonlocal leave
+            if work is not None and not settled.cancelled() and cut in self._waiting:
+                leave = loop.call_later(CUT_S, work.cancel)
+
+        cut.add_done_callback(insist)
+        self._waiting.add(cut)
         if peer is not None:
             self._calls[cut] = peer
             left = (peer.not_after - clock.now()).total_seconds()
             error = IdentityError("the certificate ended during the call", code=Code.EXPIRED)
             if left < _LONGEST_TIMER_S:
-                timer = asyncio.get_running_loop().call_later(max(left, 0.0), _settle, cut, error)
+                timer = loop.call_later(max(left, 0.0), _settle, cut, error)
         try:
             yield cut
         finally:
             self._calls.pop(cut, None)
-            if timer is not None:
-                timer.cancel()
+            self._waiting.discard(cut)
             cut.cancel()
+            for handle in (timer, leave):
+                if handle is not None:
+                    handle.cancel()
 
     def cut(self, identity: Identity) -> None:
         """End every call of this identity as revoked."""

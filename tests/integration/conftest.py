@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -84,12 +84,13 @@ class Installation:
         *chain: x509.Certificate,
         address: str | None = None,
         root: x509.Certificate | None = None,
+        options: Sequence[tuple[str, int]] = (),
     ) -> grpc.aio.Channel:
         """A channel of its own connection to the link port; closed with the installation."""
         channel = grpc.aio.secure_channel(
             address or self.link_address,
             client_credentials(root or self.root, chain=chain, key=key),
-            options=[*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)],
+            options=[*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1), *options],
         )
         self._channels.append(channel)
         return channel

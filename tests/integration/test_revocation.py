@@ -22,7 +22,7 @@ from protocol.identity import MachineIdentity, Role
 from protocol.v1 import inventory_pb2, job_pb2, operator_pb2
 from protocol.v1.inventory_pb2_grpc import InventoryServiceStub
 from protocol.v1.job_pb2_grpc import JobServiceStub
-from protocol.v1.link_pb2 import ConnectRequest, Hello
+from protocol.v1.link_pb2 import ConnectRequest, Heartbeat, Hello
 from protocol.v1.link_pb2_grpc import LinkServiceStub
 from protocol.v1.operator_pb2_grpc import (
     ControllerServiceStub,
@@ -109,6 +109,29 @@ async def test_a_revoked_machine_is_cut_from_its_link_and_refused_from_then_on(
     await installation.restart()
     assert (await refused(report(installation.machine_channel(machine)))).code is Code.REVOKED
     assert (await installation.audit(machine.tenant))[-1].event == "machine_revoked"
+
+
+async def test_a_revoked_machine_that_does_not_read_is_cut_all_the_same(
+    installation: Installation, machine: Enrolled
+) -> None:
+    narrow = (("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0))
+    channel = installation.channel(machine.key, *machine.chain, options=narrow)
+    call: Any = LinkServiceStub(channel).Connect()
+    await call.write(
+        ConnectRequest(hello=Hello(revision=REVISION, agent_time_ms=to_ms(clock.now())))
+    )
+    assert (await call.read()).WhichOneof("message") == "welcome"
+    # By now the controller waits in a write that nobody takes.
+    for _ in range(30_000):
+        await call.write(ConnectRequest(heartbeat=Heartbeat()))
+    assert await linked(installation) == 1
+    await MachineServiceStub(installation.admin()).RevokeMachine(
+        operator_pb2.RevokeMachineRequest(machine_id=machine.id)
+    )
+    async with asyncio.timeout(IN_TIME_S):
+        while await linked(installation):
+            await asyncio.sleep(0.1)
+    call.cancel()
 
 
 async def test_revoking_one_machine_leaves_its_neighbour_linked(
