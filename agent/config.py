@@ -25,10 +25,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def render_settings(settings: Settings) -> bytes:
-    """`Settings` as TOML, whose basic strings are those of JSON."""
+    """`Settings` as TOML, whose basic strings are those of JSON but for U+007F."""
 
     def quoted(text: str) -> str:
-        return msgspec.json.encode(text).decode()
+        return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
 
     deny = ", ".join(quoted(name) for name in settings.deny)
     return (
@@ -127,13 +127,21 @@ class AgentHome:
     def load_settings(self) -> Settings:
         """Read `agent.toml`; the error says to enroll when there is none."""
         try:
-            text = self.settings.read_text()
+            text = self.settings.read_bytes().decode()
         except FileNotFoundError:
             raise SteadError(
                 f"this machine is not enrolled: {self.settings} is not there; run "
                 "`stead-agent enroll`",
                 code=Code.PRECONDITION,
             ) from None
+        except OSError as error:
+            raise SteadError(
+                f"{self.settings} cannot be read: {error.strerror}; run this as the user who "
+                "enrolled the machine",
+                code=Code.PRECONDITION,
+            ) from error
+        except UnicodeDecodeError as error:
+            raise InvalidError(f"{self.settings} is not UTF-8: {error}") from error
         try:
             return msgspec.convert(tomllib.loads(text), Settings)
         except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
