@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from agent.host import log
+
+
+class Full(io.StringIO):
+    """A log on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Full())
+    log.warning("something_happened")
+
+
+def test_a_line_takes_what_json_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr("sys.stderr", said)
+    log.info("something_happened", reason=b"caf\xe9\n".decode("utf-8", "surrogateescape"))
+    assert said.getvalue().count("\n") == 1
+    assert json.loads(said.getvalue())["reason"] == "caf\\udce9\n"
