@@ -121,18 +121,14 @@ class Agent:
 
 
 def _hello(home: AgentHome) -> Callable[[Credentials], link_pb2.Hello]:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
+    from agent.link.identity import load_sealing
     from agent.link.report import last_root
     from protocol.codec import REVISION, to_ms
     from protocol.sealing import sealing_proof
     from protocol.v1 import link_pb2
-    from protocol.vault.keys import decode_vault_secret
 
     def hello(credentials: Credentials) -> link_pb2.Hello:
-        key = X25519PrivateKey.from_private_bytes(home.sealing_key.read_bytes())
-        public = key.public_key().public_bytes_raw()
-        secret = decode_vault_secret(home.vault_secret.read_bytes())
+        public, secret = load_sealing(home)
         return link_pb2.Hello(
             agent_version=VERSION,
             revision=REVISION,

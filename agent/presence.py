@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -21,6 +21,9 @@ from protocol.errors import InvalidError
 from protocol.identity import MachineIdentity
 from protocol.ids import TaskId
 
+STALE = 3.5
+"""After so many heartbeats that an agent did not note, what it said last counts no more."""
+
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The file `status.json`. `clock_ahead_s` is this clock's lead over the controller's."""
@@ -35,9 +38,21 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""
     again_at: datetime | None = None
     last_heartbeat_at: datetime | None = None
+    heartbeat_s: float = 0.0
     clock_ahead_s: float | None = None
     running: tuple[str, ...] = ()
     journal: str = "ok"
+
+
+def is_stale(status: Status, now: datetime) -> bool:
+    """True when an agent that calls itself connected has not been heard for too long.
+
+    It writes its status at every sign of life; one that was stopped or hangs does not.
+    """
+    heard = status.last_heartbeat_at
+    if status.link is not LinkState.CONNECTED or heard is None:
+        return False
+    return now - heard > STALE * timedelta(seconds=status.heartbeat_s)
 
 
 def load_status(home: AgentHome) -> Status | None:
@@ -58,6 +73,7 @@ class Presence:
         self._identity = identity
         self._link = LinkReport(LinkState.CONNECTING, clock.now())
         self._last_heartbeat_at: datetime | None = None
+        self._heartbeat = timedelta()
         self._ahead_s: float | None = None
 
     def link_changed(self, report: LinkReport) -> None:
@@ -65,8 +81,9 @@ class Presence:
         self._link = report
         self._write()
 
-    def connected(self, controller_time: datetime) -> None:
-        """Welcome has come."""
+    def connected(self, controller_time: datetime, heartbeat: timedelta) -> None:
+        """Welcome has come, and there will be a sign of life this often."""
+        self._heartbeat = heartbeat
         log.info("link_connected")
         self._link = LinkReport(LinkState.CONNECTED, clock.now())
         self.alive(controller_time)
@@ -114,6 +131,7 @@ class Presence:
             code=self._link.code,
             again_at=self._link.again_at,
             last_heartbeat_at=self._last_heartbeat_at,
+            heartbeat_s=self._heartbeat.total_seconds(),
             clock_ahead_s=self._ahead_s,
             running=tuple(self._intake.running()),
             journal="ok" if problem is None else str(problem),

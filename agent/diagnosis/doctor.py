@@ -5,21 +5,34 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
 import msgspec
 
 from agent.config import AgentHome
 from agent.host import clock
-from agent.link.identity import Credentials, load_identity
+from agent.host.lock import holder_of
+from agent.link.identity import Credentials, load_identity, load_sealing
 from agent.link.renew import is_expired
+from agent.link.stay import LinkState
+from agent.presence import is_stale, load_status
 from agent.tasks.journal import find_damage
 from agent.tasks.verify import Believed, check_deny_list
 from protocol.errors import Code, SteadError
 from protocol.identity import pin_of
 from protocol.tls import find_root, split_address
 
+NEXT_STEPS: Mapping[str, str] = {
+    Code.CLOCK_SKEW: "set the clock, and let it be kept by NTP",
+    Code.REVOKED: "ask an operator why; to let it in again, `stead-agent enroll --force` with "
+    "a new token",
+    Code.UNKNOWN_MACHINE: "`stead-agent enroll --force` with a new token",
+    Code.EXPIRED: "`stead-agent enroll --force` with a new token",
+    Code.UPGRADE_REQUIRED: "install a newer stead-agent",
+    Code.LOCKED: "another agent has this machine's identity: is this disk a copy of another "
+    "one? Then `stead-agent enroll --force` with a new token",
+}
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 CONNECT_S = 5.0
 
@@ -37,13 +50,16 @@ def examine(home: AgentHome) -> list[Finding]:
     """Run every check that can be run."""
     try:
         known = load_identity(home)
+        load_sealing(home)
     except SteadError as error:
-        return [Finding("identity", good=False, said=str(error), next_step="stead-agent enroll")]
+        step = "enroll it, or put right what is named"
+        return [Finding("identity", good=False, said=str(error), next_step=step)]
     identity = known.identity
     findings = [Finding("identity", good=True, said=f"{identity.machine} of {identity.tenant}")]
     checks: list[Callable[[], Finding]] = [
         lambda: _certificate(known),
         lambda: _clock(known),
+        lambda: _agent(home),
         lambda: _settings(known),
         lambda: _journal(home),
         lambda: _permissions(home),
@@ -74,6 +90,26 @@ def _clock(known: Credentials) -> Finding:
             next_step="set the clock, and let it be kept by NTP",
         )
     return Finding("clock", good=True, said=said)
+
+
+def _agent(home: AgentHome) -> Finding:
+    """What the running agent itself says of its link: a refusal is seen nowhere else."""
+    process = holder_of(home.lock)
+    if process is None:
+        step = "systemctl start stead-agent, or `stead-agent run`"
+        return Finding("agent", good=False, said="no agent is running", next_step=step)
+    try:
+        status = load_status(home)
+    except SteadError as error:
+        return Finding("agent", good=False, said=str(error), next_step="restart the agent")
+    if status is None or is_stale(status, clock.now()):
+        said = f"process {process} is there and does nothing"
+        return Finding("agent", good=False, said=said, next_step="look at its log, restart it")
+    if status.link is LinkState.CONNECTED:
+        return Finding("agent", good=True, said=f"process {process}, connected")
+    step = NEXT_STEPS.get(status.code, "see what else is found here, and the agent's log")
+    said = f"process {process}, {status.link}: {status.reason or 'it has just begun'}"
+    return Finding("agent", good=False, said=said, next_step=step)
 
 
 def _settings(known: Credentials) -> Finding:

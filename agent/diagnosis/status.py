@@ -10,7 +10,7 @@ from agent.host import clock
 from agent.host.lock import holder_of
 from agent.link.identity import load_identity
 from agent.link.stay import LinkState
-from agent.presence import load_status
+from agent.presence import Status, is_stale, load_status
 from agent.tasks.journal import find_damage
 from agent.tasks.standing import load_set, next_run
 
@@ -28,6 +28,7 @@ def describe(home: AgentHome) -> Told:
     known = load_identity(home)
     process = holder_of(home.lock)
     last = load_status(home) if process is not None else None
+    link, reason = _link(last, process)
     damage = find_damage(home.journal)
     kept = load_set(home)
     fields: dict[str, Any] = {
@@ -36,9 +37,9 @@ def describe(home: AgentHome) -> Told:
         "controller": known.settings.link_address,
         "certificate_until": known.leaf.not_valid_after_utc,
         "agent_process": process,
-        "link": last.link if last else "none",
+        "link": link,
         "link_since": last.since if last else None,
-        "link_reason": last.reason if last else "no agent is running; start it",
+        "link_reason": reason,
         "link_code": last.code if last else "",
         "next_attempt_at": last.again_at if last else None,
         "last_heartbeat_at": last.last_heartbeat_at if last else None,
@@ -51,4 +52,13 @@ def describe(home: AgentHome) -> Told:
     }
     if last is None:
         return Told(fields, 1)
-    return Told(fields, 0 if last.link is LinkState.CONNECTED else 6)
+    return Told(fields, 0 if link == LinkState.CONNECTED else 6)
+
+
+def _link(last: Status | None, process: int | None) -> tuple[str, str]:
+    """How the link is, and why."""
+    if last is None:
+        return "none", "no agent is running; start it"
+    if is_stale(last, clock.now()):
+        return "silent", f"the agent is there and does nothing; look at process {process}"
+    return last.link, last.reason

@@ -13,6 +13,7 @@ from agent.config import AgentHome, Settings
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity, identity_of
 from protocol.tls import CHANNEL_OPTIONS, client_credentials
+from protocol.vault.keys import VaultSecret, decode_vault_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,21 @@ def load_identity(home: AgentHome) -> Credentials:
     if key.public_key() != chain[0].public_key():
         raise _broken(home, "the certificate is for another key")
     return Credentials(settings, root, chain, key, identity)
+
+
+def load_sealing(home: AgentHome) -> tuple[bytes, VaultSecret]:
+    """The public half of the machine's key for restores (32 bytes), and the tenant's secret.
+
+    Raises PRECONDITION when either cannot be read.
+    """
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    try:
+        key = X25519PrivateKey.from_private_bytes(home.sealing_key.read_bytes())
+        secret = decode_vault_secret(home.vault_secret.read_bytes())
+    except (OSError, ValueError, SteadError) as error:
+        raise _broken(home, str(error)) from error
+    return key.public_key().public_bytes_raw(), secret
 
 
 def _broken(home: AgentHome, why: str) -> SteadError:

@@ -30,8 +30,8 @@ LONGEST_HEARTBEAT_S = 300
 class Listener(Protocol):
     """Who is told what the controller says."""
 
-    def connected(self, controller_time: datetime) -> None:
-        """Welcome has come."""
+    def connected(self, controller_time: datetime, heartbeat: timedelta) -> None:
+        """Welcome has come, and there will be a sign of life this often."""
 
     def alive(self, controller_time: datetime) -> None:
         """A heartbeat was acknowledged."""
@@ -113,7 +113,9 @@ class Stream:
             min(max(welcome.heartbeat_interval_s, SHORTEST_HEARTBEAT_S), LONGEST_HEARTBEAT_S)
         )
         self._heard_at = clock.monotonic()
-        self._listener.connected(from_ms(welcome.controller_time_ms))
+        self._listener.connected(
+            from_ms(welcome.controller_time_ms), timedelta(seconds=self._interval_s)
+        )
 
     async def _read(self) -> link_pb2.ConnectResponse:
         answer = await self._call.read()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +20,8 @@ from agent.link.identity import load_identity
 from agent.tasks.journal import new_journal
 from protocol.errors import Code, SteadError
 from protocol.token import decode_token, encode_token
+from protocol.v1 import operator_pb2
+from protocol.v1.operator_pb2_grpc import MachineServiceStub
 from protocol.vault.keys import decode_vault_secret
 from tests.integration.agent_process import TENANT_KEY, AgentProcess, token_text
 from tests.integration.conftest import Installation
@@ -198,7 +202,12 @@ async def test_the_doctor_names_each_trouble_with_a_next_step(
     tenant = await installation.add_tenant()
     await agent.enroll(await token_text(installation, tenant))
     code, out, _ = await agent.command("doctor", "--output", "json")
+    assert (code, troubles(out)) == (1, {"agent"})
+    await agent.start()
+    await agent.until_status(link="connected")
+    code, out, _ = await agent.command("doctor", "--output", "json")
     assert code == 0, out
+    await agent.stop()
     agent.home.key.chmod(0o644)
     damaged = bytearray(agent.home.journal.read_bytes())
     damaged[20] ^= 1
@@ -207,6 +216,53 @@ async def test_the_doctor_names_each_trouble_with_a_next_step(
     agent.home.settings.write_text(text)
     code, out, _ = await agent.command("doctor", "--output", "json")
     assert code == 1
-    bad = {found["check"]: found for found in json.loads(out) if not found["good"]}
-    assert bad.keys() == {"permissions", "journal", "link TCP"}
-    assert all(found["next_step"] for found in bad.values())
+    assert troubles(out) == {"agent", "permissions", "journal", "link TCP"}
+    agent.home.sealing_key.unlink()
+    code, out, _ = await agent.command("doctor", "--output", "json")
+    assert (code, troubles(out)) == (1, {"identity"})
+
+
+def troubles(out: str) -> set[str]:
+    """The checks that did not pass; each says what to do."""
+    bad = [found for found in json.loads(out) if not found["good"]]
+    assert all(found["next_step"] for found in bad), bad
+    return {found["check"] for found in bad}
+
+
+async def test_what_only_the_link_knows_is_told_by_status_and_doctor(
+    installation: Installation, tmp_path: Path
+) -> None:
+    agent = AgentProcess(tmp_path / "machine")
+    tenant = await installation.add_tenant()
+    await agent.enroll(await token_text(installation, tenant))
+    await agent.start()
+    await agent.until_status(link="connected")
+    await MachineServiceStub(installation.admin()).RevokeMachine(
+        operator_pb2.RevokeMachineRequest(machine_id=agent.identity.machine)
+    )
+    await agent.until_status(link="parked", code="revoked")
+    code, out, _ = await agent.command("status", "--output", "json")
+    assert (code, json.loads(out)["link"]) == (6, "parked")
+    code, out, _ = await agent.command("doctor", "--output", "json")
+    assert (code, troubles(out)) == (1, {"agent"})
+    assert "revoked" in out
+    await agent.stop()
+
+
+async def test_an_agent_that_stands_still_is_not_called_connected(
+    installation: Installation, tmp_path: Path
+) -> None:
+    agent = AgentProcess(tmp_path / "machine")
+    tenant = await installation.add_tenant()
+    await agent.enroll(await token_text(installation, tenant))
+    pid = await agent.start()
+    said = await agent.until_status(link="connected")
+    os.kill(pid, signal.SIGSTOP)
+    said["last_heartbeat_at"] = "2026-01-01T00:00:00Z"
+    agent.home.status.write_text(json.dumps(said))
+    code, out, _ = await agent.command("status", "--output", "json")
+    assert (code, json.loads(out)["link"]) == (6, "silent")
+    code, out, _ = await agent.command("doctor", "--output", "json")
+    assert (code, troubles(out)) == (1, {"agent"})
+    os.kill(pid, signal.SIGCONT)
+    await agent.stop()
