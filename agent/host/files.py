@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from protocol.errors import Code, SteadError
@@ -31,6 +32,8 @@ def write_atomically(path: Path, content: bytes, *, mode: int = PRIVATE) -> None
         aside.replace(path)
         sync_directory(path.parent)
     except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
         raise SteadError(
             f"cannot write {path}: {error.strerror}; look at free space and permissions",
             code=Code.STORE_FULL,

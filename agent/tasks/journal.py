@@ -1,10 +1,9 @@
 """The journal of orders: what makes a machine execute each at most once.
 
-An append-only file. A record is a line: CRC-32 of the text in 8 hexadecimal digits, a
-blank, JSON. A record is durable before what it announces begins, so an order that was
-begun is known after any crash. A last line that was cut short announces nothing that
-began and is dropped; any other damage means that nobody can tell what was executed,
-and the journal then refuses everything.
+An append-only file of the records in `agent.tasks.record`. A record is durable before
+what it announces begins, so an order that was begun is known after any crash. A last
+line that was cut short announces nothing that began and is dropped; any other damage
+means that nobody can tell what was executed, and the journal then refuses everything.
 
 What is kept in memory of an order is where its records lie, not the records.
 """
@@ -12,7 +11,6 @@ What is kept in memory of an order is where its records lie, not the records.
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +19,19 @@ from pathlib import Path
 
 import msgspec
 
-from agent.host.files import sync_directory, write_atomically
+from agent.host.files import write_atomically
+from agent.tasks.record import (
+    Accepted,
+    Acknowledged,
+    Ended,
+    Line,
+    Opened,
+    Seen,
+    Started,
+    decode_line,
+    encode_line,
+    is_cut_short,
+)
 from protocol.codec import decode_envelope, encode_envelope, from_ms, to_ms
 from protocol.errors import Code, SteadError
 from protocol.ids import OrderId, TaskId
@@ -33,8 +43,6 @@ KEPT = timedelta(days=30)
 
 SEEN_STEP = timedelta(minutes=10)
 """The latest time that was believed is kept this exactly."""
-
-_CRC_DIGITS = 8
 
 
 class JournalError(SteadError):
@@ -52,55 +60,6 @@ class State(StrEnum):
     ACKNOWLEDGED = "acknowledged"
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind"):
-    """One line."""
-
-
-class Opened(Record, frozen=True, tag="journal"):
-    """The first line."""
-
-    revision: int = 1
-
-
-class Accepted(Record, frozen=True, tag="accepted"):
-    """An order will be executed. The envelope is dropped when it has been."""
-
-    order: str
-    task: str
-    deliver_by_ms: int
-    repeatable: bool = False
-    envelope: bytes = b""
-
-
-class Started(Record, frozen=True, tag="started"):
-    """Execution is about to begin."""
-
-    order: str
-    at_ms: int
-
-
-class Ended(Record, frozen=True, tag="ended"):
-    """How it ended."""
-
-    order: str
-    outcome: Outcome
-
-
-class Acknowledged(Record, frozen=True, tag="acknowledged"):
-    """The controller has the outcome."""
-
-    order: str
-
-
-class Seen(Record, frozen=True, tag="seen"):
-    """The latest time that was believed."""
-
-    at_ms: int
-
-
-Line = Opened | Accepted | Started | Ended | Acknowledged | Seen
-
-
 @dataclass(slots=True)
 class Entry:
     """What is known of one order. Places are offset and length in the file."""
@@ -113,34 +72,6 @@ class Entry:
     accepted_place: tuple[int, int]
     started_at: datetime | None = None
     outcome_place: tuple[int, int] | None = None
-
-
-def encode_line(record: Line) -> bytes:
-    """A record as it stands in the file."""
-    text = msgspec.json.encode(record)
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def decode_line(line: bytes) -> Line:
-    """Read a record; `ValueError` when it is damaged."""
-    text = line[_CRC_DIGITS + 1 : -1]
-    if line[-1:] != b"\n" or line[: _CRC_DIGITS + 1] != b"%08x " % zlib.crc32(text):
-        raise ValueError("its checksum does not fit")
-    return msgspec.json.decode(text, type=Line)  # type: ignore[no-any-return]
-
-
-def _is_cut_short(line: bytes) -> bool:
-    """True for what a crash can leave at the end: a line without its end.
-
-    A whole line whose last byte alone is wrong was written, and has been damaged since.
-    """
-    if line[-1:] == b"\n":
-        return False
-    try:
-        decode_line(line[:-1] + b"\n")
-    except (ValueError, msgspec.DecodeError):
-        return True
-    return False
 
 
 def new_journal() -> bytes:
@@ -188,7 +119,7 @@ class Journal:
                     record = decode_line(line)
                 except (ValueError, msgspec.DecodeError) as error:
                     rest = file.read(1)
-                    if not rest and offset and _is_cut_short(line):
+                    if not rest and offset and is_cut_short(line):
                         os.ftruncate(self._file, offset)
                         os.fsync(self._file)
                         return offset
@@ -357,14 +288,32 @@ class Journal:
             if entry.state is State.ACKNOWLEDGED and now > entry.deliver_by + KEPT
         ]
         kept = [entry for entry in self._entries.values() if entry.order not in set(gone)]
-        write_atomically(self._path, b"".join(self._lines(kept)))
-        self._step("replaced")
+        content = b"".join(self._lines(kept))
+        try:
+            write_atomically(self._path, content)
+            self._step("replaced")
+            replaced = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except (OSError, SteadError) as error:
+            self._check_in_place()
+            raise JournalError(f"the journal {self._path} was not tidied: {error}") from error
         os.close(self._file)
+        self._file = replaced
         self._entries, self._tasks = {}, {}
-        self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        self._size = self._read()
-        sync_directory(self._path.parent)
+        try:
+            self._size = self._read()
+        except JournalError as error:
+            self._broken = str(error)
+            raise
         return len(gone)
+
+    def _check_in_place(self) -> None:
+        """Rely no more on a file that has lost its name: nobody will read what is written there."""
+        try:
+            same = os.path.samestat(self._path.stat(), os.fstat(self._file))
+        except OSError:
+            same = False
+        if not same:
+            self._broken = f"the journal {self._path} was replaced half way"
 
     def _lines(self, kept: list[Entry]) -> Iterator[bytes]:
         yield new_journal()
@@ -391,7 +340,7 @@ def find_damage(path: Path) -> JournalError | None:
                 decode_line(line)
                 offset += len(line)
     except (ValueError, msgspec.DecodeError) as error:
-        if path.stat().st_size > offset + len(line) or not offset or not _is_cut_short(line):
+        if path.stat().st_size > offset + len(line) or not offset or not is_cut_short(line):
             return JournalError(f"{path} is damaged at byte {offset}: {error}")
     except OSError as error:
         return JournalError(f"{path} cannot be read: {error.strerror}")
