@@ -186,6 +186,10 @@ class Link(LinkServiceServicer):
                         continue
         except SteadError as error:
             await outgoing.put(error)
+        except Exception:
+            # A link on which nothing is offered any more would look as good as any other.
+            log.exception("offers_failed", machine=machine.machine)
+            await outgoing.put(SteadError("something went wrong inside the controller"))
 
 
 async def _first(requests: AsyncIterator[pb.ConnectRequest]) -> pb.Hello:

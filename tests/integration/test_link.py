@@ -16,6 +16,7 @@ from sqlalchemy import select, update
 from controller import clock
 from controller.db.schema import jobs, tasks
 from controller.jobs import progress
+from controller.jobs.desk import JobDesk
 from controller.jobs.state import PRESUMED
 from controller.rpc.refusals import METADATA_KEY
 from protocol.action import Action, RunProgram, TakeSnapshot
@@ -400,3 +401,20 @@ async def test_cancelling_ends_what_no_machine_has_got(
         await agent.say(heartbeat=link_pb2.Heartbeat())
         await agent.hear("heartbeat_acknowledged")
         assert not agent.inbox
+
+
+async def test_a_link_on_which_nothing_can_be_offered_ends(
+    installation: Installation, machine: Enrolled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(JobDesk, "offers", broken)
+    call = LinkServiceStub(installation.machine_channel(machine)).Connect()
+    await call.write(hello())
+    agent = Agent(call)
+    await agent.hear("welcome")
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    assert code_of(caught.value) is Code.INTERNAL
