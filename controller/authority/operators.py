@@ -117,15 +117,35 @@ def listed(connection: Connection, caller: OperatorIdentity) -> list[Operator]:
 def revoke(connection: Connection, name: str, *, actor: str, now: datetime) -> OperatorIdentity:
     """Note that an operator is revoked, and return who it is.
 
-    Revoking again changes nothing. The caller tells `Trust` once this is durable.
+    Revoking again changes nothing. The caller tells `Trust` once this is durable. Raises
+    PRECONDITION for the last administrator of all tenants: nobody could add another.
     """
     row = connection.execute(select(operators).where(operators.c.name == name)).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no operator {name[:80]!r}; see `stead operator ls`")
     if row.revoked_at is None:
+        _refuse_last(connection, row.name)
         connection.execute(update(operators).where(operators.c.id == row.id).values(revoked_at=now))
         append(connection, INSTALLATION, actor, "operator_revoked", {"name": name}, now)
     return OperatorIdentity(row.name, Role(row.role), _scope(row.scope))
+
+
+def _refuse_last(connection: Connection, name: str) -> None:
+    administrators = set(
+        connection.scalars(
+            select(operators.c.name).where(
+                operators.c.role == Role.ADMIN.value,
+                operators.c.scope == ALL,
+                operators.c.revoked_at.is_(None),
+            )
+        )
+    )
+    if administrators == {name}:
+        raise SteadError(
+            f"{name} is the last administrator of all tenants; add another one first, with "
+            "`stead operator add`",
+            code=Code.PRECONDITION,
+        )
 
 
 def revoked_names(connection: Connection) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from controller.audit.log import append
-from controller.db.schema import jobs, machines, task_output, tasks
+from controller.db.schema import jobs, machines, operators, task_output, tasks
 from controller.jobs.state import OFFERED, OPEN, PRESUMED, QUEUED, RUNNING, SILENCE, may_follow
 from protocol.errors import InvalidError
 from protocol.identity import MachineIdentity
@@ -44,7 +44,11 @@ class Offer:
 def open_tasks(
     connection: Connection, machine: MachineIdentity, states: Sequence[str] = OPEN
 ) -> list[Offer]:
-    """The machine's tasks in these states, oldest first."""
+    """The machine's tasks in these states, oldest first, but for revoked operators'.
+
+    What it got of those before it ends by itself.
+    """
+    revoked = select(operators.c.name).where(operators.c.revoked_at.is_not(None))
     query = (
         select(tasks.c.id, jobs.c.envelope)
         .join(jobs, jobs.c.id == tasks.c.job_id)
@@ -52,6 +56,7 @@ def open_tasks(
             tasks.c.machine_id == machine.machine,
             tasks.c.tenant_id == machine.tenant,
             tasks.c.state.in_(states),
+            jobs.c.operator.not_in(revoked),
         )
         .order_by(tasks.c.id)
         .limit(1000)
@@ -225,6 +230,22 @@ def sweep(connection: Connection, now: datetime) -> set[str]:
         )
         changed.add(row.job_id)
     return changed
+
+
+def cancel_all_of(connection: Connection, operator: str, actor: str, at: datetime) -> list[str]:
+    """Cancel what no machine has got of an operator's orders; the jobs that changed.
+
+    Who is revoked must not act through orders that wait for machines.
+    """
+    query = (
+        select(jobs.c.id)
+        .where(jobs.c.operator == operator)
+        .where(jobs.c.id.in_(select(tasks.c.job_id).where(tasks.c.state == QUEUED)))
+    )
+    waiting = list(connection.scalars(query))
+    for job in waiting:
+        cancel(connection, job, actor, at)
+    return waiting
 
 
 def cancel(connection: Connection, job: str, actor: str, at: datetime) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from controller import clock
 from controller.authority import operators
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.fleet.scope import require_whole
+from controller.jobs.feed import Feed
+from controller.jobs.progress import cancel_all_of
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import to_ms
+from protocol.identity import OperatorIdentity
 from protocol.v1 import operator_pb2 as pb
 from protocol.v1.operator_pb2_grpc import OperatorServiceServicer
 
@@ -16,9 +21,10 @@ from protocol.v1.operator_pb2_grpc import OperatorServiceServicer
 class Operators(OperatorServiceServicer):
     """See `protocol/v1/operator.proto`."""
 
-    def __init__(self, db: Database, trust: Trust) -> None:
+    def __init__(self, db: Database, trust: Trust, feed: Feed) -> None:
         self._db = db
         self._trust = trust
+        self._feed = feed
 
     async def AddOperator(
         self, request: pb.AddOperatorRequest, context: Context
@@ -50,12 +56,16 @@ class Operators(OperatorServiceServicer):
     ) -> pb.RevokeOperatorResponse:
         """See `protocol/v1/operator.proto`."""
         administrator = require_whole(operator_calling())
-        revoked = await self._db.write(
-            lambda c: operators.revoke(
-                c, request.name, actor=f"operator/{administrator.name}", now=clock.now()
-            )
-        )
+        actor, now = f"operator/{administrator.name}", clock.now()
+
+        def act(connection: Connection) -> tuple[OperatorIdentity, list[str]]:
+            gone = operators.revoke(connection, request.name, actor=actor, now=now)
+            return gone, cancel_all_of(connection, gone.name, administrator.name, now)
+
+        revoked, cancelled = await self._db.write(act)
         self._trust.revoke(revoked)
+        for job in cancelled:
+            self._feed.wake(job)
         return pb.RevokeOperatorResponse()
 
 

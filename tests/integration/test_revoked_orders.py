@@ -1,0 +1,75 @@
+"""What becomes of the orders of an operator who is revoked, and of the last administrator."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from controller.jobs import progress
+from protocol.errors import Code
+from protocol.identity import MachineIdentity, Role
+from protocol.v1 import job_pb2, operator_pb2
+from protocol.v1.job_pb2_grpc import JobServiceStub
+from protocol.v1.operator_pb2_grpc import OperatorServiceStub
+from tests.integration.conftest import Enrolled, Installation
+from tests.integration.refusal import refused
+from tests.integration.test_link import enveloped, job_of, linked, order_for, submit
+
+
+@pytest.fixture
+async def machine(installation: Installation) -> Enrolled:
+    return await installation.new_machine(await installation.add_tenant())
+
+
+async def test_what_a_revoked_operator_ordered_is_delivered_to_nobody(
+    installation: Installation, machine: Enrolled
+) -> None:
+    key, certificate = installation.operator("ann", Role.TECHNICIAN)
+    admin = OperatorServiceStub(installation.admin())
+    await admin.AddOperator(
+        operator_pb2.AddOperatorRequest(certificate=certificate.public_bytes(Encoding.DER))
+    )
+    jobs = JobServiceStub(installation.channel(key, certificate))
+    hers = []
+    for _ in range(2):
+        envelope = installation.signed_order(key, certificate, machine.tenant, machine.id)
+        answer = await jobs.SubmitOrder(job_pb2.SubmitOrderRequest(envelope=envelope))
+        hers.append(answer.job)
+    # One was on its way when the link broke: nobody knows whether it arrived.
+    on_its_way = hers[0].tasks[0].task_id
+    identity = MachineIdentity(machine.tenant, machine.id)
+    db = installation.controller.parts.db
+    now = installation.controller.parts.started_at
+    await db.write(lambda c: progress.mark_offered(c, identity, [on_its_way], now))
+
+    await admin.RevokeOperator(operator_pb2.RevokeOperatorRequest(name="ann"))
+    states = [(await job_of(installation, job.job_id)).job.tasks[0].state for job in hers]
+    assert states == ["offered", "cancelled"]
+    events = [(e.actor, e.event) for e in await installation.audit(machine.tenant)]
+    assert events[-1] == ("operator/admin", "job_cancelled")
+    others = await submit(installation, enveloped(installation, order_for(machine.tenant, machine)))
+    async with linked(installation, machine) as agent:
+        offer = await agent.hear("task_offer")
+        assert offer.task_id == others.tasks[0].task_id
+        await agent.finish(offer.task_id)
+        assert not [m for m in agent.inbox if m.WhichOneof("message") == "task_offer"]
+
+
+async def test_the_last_administrator_stays(installation: Installation, machine: Enrolled) -> None:
+    admin = OperatorServiceStub(installation.admin())
+
+    async def add(name: str, *scope: object) -> None:
+        _, certificate = installation.operator(
+            name, Role.ADMIN, frozenset({machine.tenant}) if scope else None
+        )
+        await admin.AddOperator(
+            operator_pb2.AddOperatorRequest(certificate=certificate.public_bytes(Encoding.DER))
+        )
+
+    await add("ann", machine.tenant)
+    request = operator_pb2.RevokeOperatorRequest(name="admin")
+    refusal = await refused(admin.RevokeOperator(request))
+    assert refusal.code is Code.PRECONDITION
+    await add("eve")
+    await admin.RevokeOperator(request)
+    assert (await refused(admin.RevokeOperator(request))).code is Code.REVOKED
