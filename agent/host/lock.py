@@ -1,4 +1,4 @@
-"""One agent per home: a lock that ends with the process that holds it."""
+"""Locks that end with the process that holds them: one agent per home, one at a time."""
 
 from __future__ import annotations
 
@@ -28,6 +28,19 @@ def locked(path: Path) -> Iterator[None]:
             ) from None
         os.ftruncate(number, 0)
         os.pwrite(number, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(number)
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block with the same path, then run it."""
+    import fcntl
+
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
         yield
     finally:
         os.close(number)

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import grpc
+import msgspec
 from blake3 import blake3
 
 from agent.config import AgentHome
-from agent.host.files import make_private_directory, read_if_there, write_atomically
-from agent.inventory.delta import changed, root_of
+from agent.host.files import make_private_directory, write_atomically
+from agent.host.lock import in_turn
+from agent.inventory.delta import HASH_BYTES, changed, root_of
+from agent.inventory.section import Envelope
 from agent.link.refusal import error_of_call
 from protocol.codec import to_ms
 from protocol.errors import Code, SteadError
@@ -37,14 +40,26 @@ class Reported:
 
 
 def last_root(home: AgentHome) -> bytes:
-    """The root that was last reported; empty when none was."""
-    return read_if_there(home.cache / "inventory.root") or b""
+    """The root that was last reported; empty when none was, or when it cannot be read."""
+    try:
+        root = (home.cache / "inventory.root").read_bytes()
+    except OSError:
+        return b""
+    return root if len(root) == HASH_BYTES else b""
 
 
 def known_sections(home: AgentHome) -> dict[str, bytes]:
-    """The last known body of every section, by name."""
+    """The last known body of every section, by name; a damaged one is not known."""
     directory = home.cache / "sections"
-    return {path.stem: path.read_bytes() for path in sorted(directory.glob(f"*{_SUFFIX}"))}
+    bodies = {path.stem: path.read_bytes() for path in sorted(directory.glob(f"*{_SUFFIX}"))}
+    return {name: body for name, body in bodies.items() if _is_body_of(name, body)}
+
+
+def _is_body_of(name: str, body: bytes) -> bool:
+    try:
+        return msgspec.json.decode(body, type=Envelope).section == name
+    except msgspec.DecodeError:
+        return False
 
 
 def report(
@@ -55,17 +70,19 @@ def report(
     Raises what the controller refuses with, UNAVAILABLE when it cannot be reached, and
     INTERNAL when it computes another root.
     """
-    before = known_sections(home)
-    everything = {**before, **bodies}
     directory = home.cache / "sections"
     make_private_directory(directory)
-    for name, body in bodies.items():
-        if before.get(name) != body:
-            write_atomically(directory / f"{name}{_SUFFIX}", body)
-    manifest = {name: blake3(body).digest() for name, body in everything.items()}
-    sent = _tell(channel, manifest, everything, at)
-    root = root_of(manifest)
-    write_atomically(home.cache / "inventory.root", root)
+    # Two orders may report at once, and what is reported is always all that is kept.
+    with in_turn(home.cache / "inventory.lock"):
+        before = known_sections(home)
+        everything = {**before, **bodies}
+        for name, body in bodies.items():
+            if before.get(name) != body:
+                write_atomically(directory / f"{name}{_SUFFIX}", body)
+        manifest = {name: blake3(body).digest() for name, body in everything.items()}
+        sent = _tell(channel, manifest, everything, at)
+        root = root_of(manifest)
+        write_atomically(home.cache / "inventory.root", root)
     old = {name: blake3(body).digest() for name, body in before.items()}
     return Reported(root, changed(old, manifest).to_send, sent)
 

@@ -21,6 +21,7 @@ from protocol.action import (
     TakeSnapshot,
 )
 from protocol.order import Order
+from protocol.v1 import job_pb2
 from tests.integration.agent_process import AgentProcess, ended_job, printed, token_text
 from tests.integration.conftest import Installation
 from tests.integration.test_link import enveloped, order_for, submit
@@ -101,6 +102,39 @@ async def test_inventory_is_reported_on_order_and_its_root_is_told(
     result = json.loads(task.result)
     assert len(result["root"]) == 64
     assert result["seconds"] < 10
+
+
+async def test_a_damaged_cache_costs_only_what_was_damaged(
+    installation: Installation, agent: AgentProcess
+) -> None:
+    async def collect(*sections: str) -> job_pb2.Task:
+        order = order_to(agent, CollectInventory(sections))
+        job = await submit(installation, enveloped(installation, order))
+        [task] = (await ended_job(installation, job.job_id)).job.tasks
+        return task
+
+    assert (await collect()).state == "succeeded"
+    kept = agent.home.cache / "sections"
+    (kept / "packages.json").write_bytes(b'{"section":"pack')
+    (kept / "cpu.json").write_bytes((kept / "memory.json").read_bytes())
+    (agent.home.cache / "inventory.root").write_bytes(b"short")
+    task = await collect("system")
+    assert task.state == "succeeded", task.message
+    whole = await collect()
+    assert whole.state == "succeeded", whole.message
+    assert {"packages", "cpu"} <= set(json.loads(whole.result)["changed"])
+
+
+async def test_inventories_that_are_ordered_at_once_are_all_reported_whole(
+    installation: Installation, agent: AgentProcess
+) -> None:
+    orders = [order_to(agent, CollectInventory(("cpu", "ports", "packages"))) for _ in range(6)]
+    jobs = [await submit(installation, enveloped(installation, order)) for order in orders]
+    for job in jobs:
+        [task] = (await ended_job(installation, job.job_id)).job.tasks
+        assert task.state == "succeeded", task.message
+    for path in (agent.home.cache / "sections").iterdir():
+        assert json.loads(path.read_bytes())["section"] == path.stem
 
 
 async def test_a_snapshot_has_live_figures(installation: Installation, agent: AgentProcess) -> None:
