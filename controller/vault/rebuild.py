@@ -23,6 +23,7 @@ from controller.vault import index
 from controller.vault.check import rows_of
 from controller.vault.commit import enter
 from controller.vault.keys import PackKey, PointKey, pack_key, point_key
+from controller.vault.losses import note_loss
 from controller.vault.survey import contents, objects
 from protocol.errors import InvalidError, SteadError
 from protocol.identity import MachineIdentity, identity_of
@@ -70,6 +71,9 @@ def rebuild(store: ObjectStore, db: Database, *, now: datetime) -> Rebuilt:
             found_packs[named] = size
         else:
             found_points.append(named)
+    # Whatever is missing afterwards is to be sent again by whoever has it.
+    for tenant in known_tenants:
+        db.write_now(partial(note_loss, tenant=tenant, at=now))
     done.dropped_chunks += db.write_now(lambda c: _drop_lost(c, set(found_packs)))
     # What one pack's wrong rows hid may lie in another that was read before.
     while _rebuild_packs(store, db, found_packs, now, done):

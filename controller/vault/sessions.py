@@ -20,6 +20,7 @@ from controller.db.database import Database
 from controller.db.schema import machines, points, vault_sessions
 from controller.store.store import ObjectStore, StoreFullError
 from controller.vault.errors import SessionLostError
+from controller.vault.losses import must_read_everything
 from controller.vault.points import newest
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity
@@ -204,6 +205,8 @@ def _begin(
         )
     parent = newest(connection, caller.machine)
     parent_id = parent.id if parent is not None else None
+    if must_read_everything(connection, caller.tenant, caller.machine):
+        parent_id = None
     if found is not None and (found.state is not State.OPEN or at < found.lease_until):
         check_open(found, at)
         session = replace(found, lease_until=at + lease)

@@ -18,6 +18,9 @@ from controller.store.local import LocalStore
 from controller.vault.check import check as check_vault
 from controller.vault.check import describe
 from controller.vault.rebuild import rebuild as rebuild_vault
+from controller.vault.repair import repair as repair_vault
+
+SHOWN = 20
 
 
 @click.group(epilog="Example: stead vault check")
@@ -25,34 +28,65 @@ def command() -> None:
     """Check and rebuild the vault, on the controller. The controller must be stopped."""
 
 
-@command.command(epilog="Example: stead vault check --output json")
+@command.command(epilog="Example: stead vault check --repair")
+@click.option(
+    "--repair",
+    "mend",
+    is_flag=True,
+    help="Put what is damaged aside, so that the next backups send it again.",
+)
 @output_option
 @click.pass_obj
-def check(app: App, output: str) -> int:
-    """Read everything that is stored and compare it with its hashes. Changes nothing."""
+def check(app: App, *, mend: bool, output: str) -> int:
+    """Read everything that is stored and compare it with its hashes. Changes nothing.
+
+    With --repair, damaged packs go to the quarantine folder of the store, what is whole of
+    them is kept, and each machine's next backup reads everything and sends what is lost.
+    """
     with _stopped(app) as (store, db):
+        repaired = None
+        if mend:
+            repaired = repair_vault(store, db, now=clock.now())
+            rebuild_vault(store, db, now=clock.now())
         report = check_vault(store, db)
     faults = [describe(fault) for fault in report.faults]
-    emit_one(
-        {
-            "state": "damaged" if faults else "ok",
-            "packs": report.packs,
-            "chunks": report.chunks,
-            "stored_bytes": report.bytes,
-            "points": report.points,
-            "unindexed": len(report.unindexed),
-            "faults": faults if output != "table" else len(faults),
-        },
-        output,
-    )
-    for fault in faults if output == "table" else ():
-        note(fault)
+    row = {
+        "state": "damaged" if faults else "ok",
+        "packs": report.packs,
+        "chunks": report.chunks,
+        "stored_bytes": report.bytes,
+        "points": report.points,
+        "unindexed": len(report.unindexed),
+        "faults": faults if output != "table" else len(faults),
+    }
+    problems: list[str] = []
+    if repaired is not None:
+        problems = repaired.problems
+        row |= dataclasses.asdict(repaired)
+        row["problems"] = problems if output != "table" else len(problems)
+    emit_one(row, output)
+    if output == "table":
+        _say_faults(faults, problems, mended=mend)
     if report.unindexed and not faults:
         note(
             f"{len(report.unindexed)} objects are not in the database: leftovers of a crash, "
             "which do no harm, or a lost index: `stead vault rebuild` takes them in"
         )
-    return FAILED if faults else DONE
+    return FAILED if faults or problems else DONE
+
+
+def _say_faults(faults: list[str], problems: list[str], *, mended: bool) -> None:
+    for said in [*problems, *faults][:SHOWN]:
+        note(said)
+    if len(faults) + len(problems) > SHOWN:
+        note(f"and {len(faults) + len(problems) - SHOWN} more; --output json names all of them")
+    if faults and mended:
+        note(
+            "what is in no pack any more is sent again by the next backup of a machine that "
+            "still has it: start the controller, then `stead backup run all`"
+        )
+    elif faults:
+        note("`stead vault check --repair` puts what is damaged aside and saves the rest")
 
 
 @command.command(epilog="Example: stead vault rebuild")
