@@ -88,10 +88,18 @@ def result_of(report: BackupReport) -> ActionResult:
     encoded = msgspec.json.encode(result)
     if report.is_complete:
         return ActionResult(OutcomeState.SUCCEEDED, encoded, message=_sentence(report))
-    why = f"{skipped.missing} things could not be read"
+    why = []
+    if skipped.missing:
+        what = "one thing" if skipped.missing == 1 else f"{skipped.missing} things"
+        why.append(f"{what} could not be read")
     if report.unsound:
-        why += f", {len(report.unsound)} files were held with other content; run it again"
-    return ActionResult(OutcomeState.PARTIAL, encoded, message=f"{_sentence(report)}; {why}")
+        why.append(
+            f"the vault does not give back {len(report.unsound)} of the files that were looked "
+            f"at again, such as {shown(report.unsound[0])}: run `stead vault check --repair` on "
+            "the controller, then back up again"
+        )
+    message = "; ".join([_sentence(report), *why])
+    return ActionResult(OutcomeState.PARTIAL, encoded, message=message)
 
 
 def _sentence(report: BackupReport) -> str:

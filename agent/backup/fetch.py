@@ -16,15 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from agent.backup.upload import patiently
-from agent.backup.vault import LinkLostError, Vault
-from protocol.errors import Code, SteadError
+from agent.backup.vault import DATA_LOSS, LinkLostError, Vault
+from protocol.errors import SteadError
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, Opener, Reference
 from protocol.vault.keys import VaultSecret
 
 CACHE_BYTES = 12 * 1024 * 1024
 CALL_BYTES = 4 * 1024 * 1024
 THREADS = 3
-_DATA_LOSS = frozenset({Code.CHUNK_MISSING, Code.CHUNK_DAMAGED, Code.PACK_DAMAGED})
 
 Stored = dict[ChunkId, bytes | SteadError]
 Plain = dict[ChunkId, bytes | SteadError]
@@ -108,7 +107,7 @@ class Fetcher:
                 opened[call.ids[got]] = self._open(wanted[call.ids[got]], stored)
                 got += 1
         except SteadError as error:
-            if not isinstance(error, LinkLostError) and error.code not in _DATA_LOSS:
+            if not isinstance(error, LinkLostError) and error.code not in DATA_LOSS:
                 raise
         if got < len(call.ids):
             for one, found in self._call(call.ids[got:]).items():
@@ -162,7 +161,7 @@ class Fetcher:
                     left = left[got:]
                     raise
                 except SteadError as error:
-                    if error.code not in _DATA_LOSS:
+                    if error.code not in DATA_LOSS:
                         raise
                     left = left[got:]
                     # Which one it is about is certain only when one was asked for.

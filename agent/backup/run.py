@@ -31,7 +31,7 @@ from agent.backup.skipped import SkippedList
 from agent.backup.state import Header, Previous, StateWriter, find_previous
 from agent.backup.stream import SmallStream
 from agent.backup.upload import PATIENCE_S, Upload, begin_patiently, patiently
-from agent.backup.vault import Session, Vault
+from agent.backup.vault import DATA_LOSS, Session, Vault
 from agent.backup.walk import Walk, read_pseudo_devices
 from agent.host import clock
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
@@ -213,7 +213,11 @@ class Backup:
             self._tick("send", scan.counts, upload)
             session = upload.finish()
             self._lap("send")
-            unsound = tuple(scan.sample.mismatches(self._vault, Opener(secret)))
+            unsound = patiently(
+                lambda: tuple(scan.sample.mismatches(self._vault, Opener(secret))),
+                self._seed,
+                patience_s=self._patience_s,
+            )
             self._lap("sample")
             state.finish()
         totals = self._totals(root, walk, scan.counts, skipped, upload)
@@ -246,10 +250,19 @@ class Backup:
         return find_previous([memory.state], session.parent_point, self._rules)
 
     def _old_extents(self, entry: Entry) -> Iterator[Extent]:
-        def fetch(ids: Sequence[ChunkId]) -> Iterator[bytes]:
-            return self._vault.get(ids)
+        """The extents of a file as the vault has them; none when it lost their lists."""
 
-        return TreeReader(Opener(self._who.secret), fetch).extents(entry.extents, entry.depth)
+        def fetch(ids: Sequence[ChunkId]) -> Iterable[bytes]:
+            return patiently(
+                lambda: list(self._vault.get(ids)), self._seed, patience_s=self._patience_s
+            )
+
+        reader = TreeReader(Opener(self._who.secret), fetch)
+        try:
+            yield from reader.extents(entry.extents, entry.depth)
+        except SteadError as error:
+            if error.code not in DATA_LOSS:
+                raise
 
     def _totals(
         self, root: Root, walk: Walk, counts: Counts, skipped: SkippedList, upload: Upload

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from agent.backup.merge import Same, Segment
 from agent.backup.read import ChangedTypeError, is_small, read_small
-from agent.backup.vault import Vault
+from agent.backup.vault import DATA_LOSS, Vault
 from agent.backup.walk import Row
-from protocol.vault.chunk import ChunkDamagedError, Opener
+from protocol.errors import SteadError
+from protocol.vault.chunk import Opener, Reference
 from protocol.vault.entry import Entry, Kind
 from protocol.vault.path import join
 
@@ -66,7 +67,8 @@ class Sample:
     def mismatches(self, vault: Vault, opener: Opener) -> list[bytes]:
         """The paths whose content is not what the restore point would give back.
 
-        Raises what the vault raises.
+        A chunk that the vault has lost or finds damaged is as bad as a wrong one. Raises
+        what else the vault raises.
         """
         wanted = {
             extent.reference.id: extent.reference
@@ -74,12 +76,7 @@ class Sample:
             for extent in taken.entry.extents
             if extent.reference is not None and not taken.entry.depth
         }
-        plain = {}
-        for identity, stored in zip(wanted, vault.get(list(wanted)), strict=True):
-            try:
-                plain[identity] = opener.open(stored, wanted[identity])
-            except ChunkDamagedError:
-                plain[identity] = b""
+        plain = {identity: _open(vault, opener, wanted[identity]) for identity in wanted}
         wrong: list[bytes] = []
         for path, entry, data in self._taken:
             held = entry.inline
@@ -93,6 +90,17 @@ class Sample:
             if held != data:
                 wrong.append(path)
         return wrong
+
+
+def _open(vault: Vault, opener: Opener, reference: Reference) -> bytes:
+    """The content of a chunk; nothing when there is none to be had. Raises what else is wrong."""
+    try:
+        (stored,) = vault.get([reference.id])
+        return opener.open(stored, reference)
+    except SteadError as error:
+        if error.code not in DATA_LOSS:
+            raise
+        return b""
 
 
 def _same_time(one: os.stat_result, other: os.stat_result) -> bool:

@@ -14,6 +14,8 @@ from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ChunkId
 
 MAX_IDS = 4096
+DATA_LOSS = frozenset({Code.CHUNK_MISSING, Code.CHUNK_DAMAGED, Code.PACK_DAMAGED})
+"""What an answer may say of single chunks, while the others are well."""
 
 
 class LinkLostError(SteadError):

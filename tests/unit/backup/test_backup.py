@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,22 @@ def test_a_file_changed_behind_its_time_stamps_is_noticed_by_sampling(machine: M
     assert report.unsound
     assert not report.is_complete
     assert not machine.memory.state.exists()
+
+
+def test_a_chunk_that_the_vault_finds_damaged_does_not_end_a_backup(machine: Machine) -> None:
+    old(machine)
+    machine.back_up()
+    (machine.files / "folder03" / "file007").write_bytes(b"edited")
+
+    def damaged(_ids: object) -> Iterator[bytes]:
+        raise SteadError("a chunk is damaged", code=Code.CHUNK_DAMAGED)
+        yield b""
+
+    machine.vault.get = damaged
+    report = machine.back_up()
+    assert report.unsound
+    assert not report.is_complete
+    assert len(machine.vault.points) == 2
 
 
 @pytest.mark.parametrize("where", [20, 200, 5_000, -30])
