@@ -136,11 +136,15 @@ def _control(task: TaskId, line: _Line) -> link_pb2.ConnectRequest | None:
         line.started_told = True
         begun = link_pb2.TaskStarted(task_id=task, started_at_ms=to_ms(line.started_at))
         return link_pb2.ConnectRequest(task_started=begun)
-    printed_all = line.spool is None or line.position >= line.spool.size
-    if line.outcome is not None and not line.outcome_told and printed_all:
+    if line.outcome is not None and not line.outcome_told and _printed_all(line):
         line.outcome_told = True
         return link_pb2.ConnectRequest(task_outcome=outcome_to_pb(line.outcome()))
     return None
+
+
+def _printed_all(line: _Line) -> bool:
+    # Asked by reading: output that was damaged on the disk must not keep the outcome waiting.
+    return line.spool is None or line.spool.piece_at(line.position) is None
 
 
 def _piece(task: TaskId, line: _Line) -> link_pb2.ConnectRequest | None:

@@ -82,6 +82,19 @@ def test_a_spool_of_a_killed_agent_is_read_up_to_its_last_whole_piece(tmp_path: 
     again.remove()
 
 
+def test_damaged_output_does_not_keep_an_outcome_waiting(tmp_path: Path) -> None:
+    outbox, spool = Outbox(), Spool(tmp_path, task(1))
+    outbox.started(task(1), NOW, spool)
+    spool.append(Printed.STDOUT, b"first")
+    spool.append(Printed.STDOUT, b"second")
+    with (tmp_path / task(1)).open("r+b") as file:
+        file.seek(5 + len(b"first"))
+        file.write(b"\xff")
+    outbox.ended(task(1), lambda: Outcome(task(1), OutcomeState.SUCCEEDED))
+    assert kinds(outbox) == ["task_started", "task_output", "task_outcome"]
+    spool.remove()
+
+
 def test_a_spool_keeps_its_bound_and_says_so(tmp_path: Path) -> None:
     spool = Spool(tmp_path, task(1), limit=10)
     spool.append(Printed.STDOUT, b"12345678")
