@@ -87,17 +87,17 @@ class Link:
         self._hello = hello
         self._chance = chance
         self._failures = 0
+        self._welcomed: float | None = None
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
         while True:
             self._tell(LinkState.CONNECTING)
-            began = clock.monotonic()
+            self._welcomed = None
             try:
                 drained = await self._once()
             except SteadError as error:
-                lasted = timedelta(seconds=clock.monotonic() - began)
-                await self._after(error, lasted)
+                await self._after(error)
                 continue
             if drained is None:
                 continue
@@ -121,7 +121,9 @@ class Link:
         ) as channel:
             renewing = asyncio.create_task(self._renewed(credentials))
             talking = asyncio.create_task(
-                Stream(channel, self._outbox, self._told).converse(self._hello(credentials))
+                Stream(channel, self._outbox, self._told).converse(
+                    self._hello(credentials), welcomed=self._was_welcomed
+                )
             )
             try:
                 await asyncio.wait({renewing, talking}, return_when=asyncio.FIRST_COMPLETED)
@@ -134,6 +136,9 @@ class Link:
                 renewing.cancel()
                 talking.cancel()
                 await asyncio.gather(renewing, talking, return_exceptions=True)
+
+    def _was_welcomed(self) -> None:
+        self._welcomed = clock.monotonic()
 
     async def _renewed(self, credentials: Credentials) -> None:
         """Return when there is a new certificate."""
@@ -151,13 +156,19 @@ class Link:
             log.info("certificate_renewed")
             return
 
-    async def _after(self, error: SteadError, lasted: timedelta) -> None:
+    def _lasted(self) -> timedelta:
+        """How long the controller was heard; an attempt that took a minute is no health."""
+        if self._welcomed is None:
+            return timedelta()
+        return timedelta(seconds=clock.monotonic() - self._welcomed)
+
+    async def _after(self, error: SteadError) -> None:
         if error.code in PARKING:
             wait = backoff.wait_when_parked(chance=self._chance())
             log.warning("link_parked", code=error.code, reason=str(error), wait_s=wait.seconds)
             await self._pause(LinkState.PARKED, wait, str(error), error.code)
             return
-        self._failures = backoff.failures_after(self._failures, lasted)
+        self._failures = backoff.failures_after(self._failures, self._lasted())
         wait = backoff.wait_after(self._failures, chance=self._chance())
         log.warning("link_lost", code=error.code, reason=str(error), failures=self._failures)
         await self._pause(LinkState.WAITING, wait, str(error), error.code)

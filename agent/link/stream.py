@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -66,14 +66,18 @@ class Stream:
         self._heard_at = clock.monotonic()
         self._interval_s = float(LONGEST_HEARTBEAT_S)
 
-    async def converse(self, hello: link_pb2.Hello) -> Drained:
+    async def converse(
+        self, hello: link_pb2.Hello, *, welcomed: Callable[[], None] = lambda: None
+    ) -> Drained:
         """Talk until the controller drains; every other end raises `SteadError`.
 
+        `welcomed` is called when the controller has taken the link.
         UNAVAILABLE for a connection that was lost, the controller's own code for a refusal.
         """
         work: set[asyncio.Task[Any]] = set()
         try:
             await self._greet(hello)
+            welcomed()
             self._outbox.begin_anew()
             receiving = asyncio.create_task(self._receive())
             work = {
