@@ -37,9 +37,6 @@ def run_agent(home: AgentHome, pace: Pace | None = None) -> None:
 
     Raises LOCKED when one runs in this home, PRECONDITION when the machine is not enrolled.
     """
-    # gRPC reads these when it is imported. It has no business around the fork of a child.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     home.load_settings()
     with locked(home.lock):
         from agent.link.enroll import finish

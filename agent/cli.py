@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -60,7 +61,7 @@ def enroll(home: AgentHome, token: str, *, force: bool) -> None:
     from agent.link.identity import load_identity
     from agent.tasks.journal import new_journal
 
-    text = sys.stdin.readline() if token == "-" else token  # noqa: S105
+    text = _first_line() if token == "-" else token  # noqa: S105
     make_private_directory(home.path)
     with locked(home.lock):
         enroll_machine(
@@ -163,6 +164,13 @@ def work() -> None:
     do_work()
 
 
+def _first_line() -> str:
+    """A line of standard input, which may hold anything, and may not be there at all."""
+    if sys.stdin is None:
+        return ""
+    return sys.stdin.buffer.readline().decode(errors="replace")
+
+
 def _show(fields: dict[str, Any], output: str) -> None:
     if output == "json":
         click.echo(msgspec.json.encode(fields).decode())
@@ -181,6 +189,10 @@ def _text(value: object) -> str:
 
 def main() -> None:
     """Run the command; an expected failure is one line and an exit code."""
+    # gRPC reads these when it is imported. What it would print of a failed handshake, an
+    # error says better, and it has no business around the fork of a child.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         cli.main(standalone_mode=False)
     except SteadError as error:

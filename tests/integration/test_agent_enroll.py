@@ -266,3 +266,16 @@ async def test_an_agent_that_stands_still_is_not_called_connected(
     assert (code, troubles(out)) == (1, {"agent"})
     os.kill(pid, signal.SIGCONT)
     await agent.stop()
+
+
+async def test_no_token_at_all_is_one_line_too(tmp_path: Path) -> None:
+    agent = AgentProcess(tmp_path / "machine")
+    for before in ("exec <&-", "exec < /dev/null", "printf '\\377\\n' |"):
+        words = " ".join(agent._argv("enroll", "--token", "-"))
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", f"{before}{'' if before.endswith('|') else ';'} {words}",
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, err = await process.communicate()
+        assert process.returncode == 1
+        assert (err.count(b"\n"), b"not an enrollment token" in err) == (1, True), err
