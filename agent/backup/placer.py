@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from agent.backup.beneath import Beneath
@@ -23,6 +24,8 @@ from protocol.vault.path import join
 
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+# EINVAL: a number that this user namespace does not know.
+_NO_OWNER: Final = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOVERFLOW})
 _IN_THE_WAY = "something is there already; it was left as it is"
 
 
@@ -287,12 +290,7 @@ class Placer:
         return True
 
     def _attributes(self, parent: bytes, entry: Entry, fd: int) -> None:
-        owner = entry.owner
-        try:
-            os.chown(fd, owner.uid, owner.gid)
-        except PermissionError as error:
-            self._warn_owner(parent, entry.name, owner, error)
-        os.chmod(fd, entry.mode & 0o7777)
+        os.chmod(fd, self._own(parent, entry, fd))
         for name, value in entry.xattrs:
             try:
                 os.setxattr(fd, name, value)
@@ -302,14 +300,19 @@ class Placer:
         os.utime(fd, ns=(moment, moment))
 
     def _attributes_at(self, parent: bytes, entry: Entry, fd: int, name: bytes) -> None:
-        owner = entry.owner
+        # Whoever owns the folder may put something else in its place at any moment, so it is
+        # held while its type is looked at, and changed through what holds it.
+        held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
         try:
-            os.chown(name, owner.uid, owner.gid, dir_fd=fd, follow_symlinks=False)
-        except PermissionError as error:
-            self._warn_owner(parent, entry.name, owner, error)
-        if entry.mode >> 12 != Kind.SYMLINK:
-            # Ours alone until now, and made a moment ago: no link can be in its place.
-            os.chmod(name, entry.mode & 0o7777, dir_fd=fd)
+            if os.fstat(held).st_mode >> 12 != entry.mode >> 12:
+                raise OSError(errno.EEXIST, "something else was put in its place")
+            if entry.mode >> 12 == Kind.SYMLINK:
+                self._own(parent, entry, name, dir_fd=fd)
+            else:
+                path = Path(f"/proc/self/fd/{held}")
+                path.chmod(self._own(parent, entry, bytes(path)))
+        finally:
+            os.close(held)
         for key, value in entry.xattrs:
             path = b"/proc/self/fd/%d/%s" % (fd, name)
             try:
@@ -318,6 +321,27 @@ class Placer:
                 self._warn_xattr(parent, entry.name, key, error)
         moment = mtime_of(entry)
         os.utime(name, ns=(moment, moment), dir_fd=fd, follow_symlinks=False)
+
+    def _own(
+        self, parent: bytes, entry: Entry, thing: int | bytes, dir_fd: int | None = None
+    ) -> int:
+        """Give something its owner; the permissions that it may have then.
+
+        What cannot get its owner must not run with the rights of the one it has.
+        """
+        owner = entry.owner
+        try:
+            if dir_fd is None:
+                os.chown(thing, owner.uid, owner.gid)
+            else:
+                os.chown(thing, owner.uid, owner.gid, dir_fd=dir_fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_OWNER:
+                raise
+            self._warn_owner(parent, entry.name, owner, error)
+            if entry.mode >> 12 != Kind.DIRECTORY:
+                return entry.mode & 0o1777
+        return entry.mode & 0o7777
 
     def _warn_owner(self, parent: bytes, name: bytes, owner: Owner, error: OSError) -> None:
         if self._is_root or owner.uid != os.geteuid() or owner.gid != os.getegid():

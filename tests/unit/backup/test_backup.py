@@ -107,7 +107,6 @@ def test_a_chunk_that_the_vault_finds_damaged_does_not_end_a_backup(machine: Mac
 
     def damaged(_ids: object) -> Iterator[bytes]:
         raise SteadError("a chunk is damaged", code=Code.CHUNK_DAMAGED)
-        yield b""
 
     machine.vault.get = damaged
     report = machine.back_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -161,3 +162,43 @@ def test_times_that_no_64_bits_can_hold_survive(machine: Machine) -> None:
         target, _ = machine.restore(report.root)
         for name in ("inline", "streamed", "big", "folder"):
             assert (target / name).stat().st_mtime_ns == far
+
+
+def test_what_cannot_get_its_owner_gets_no_right_to_act_as_another(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine.files / "tool").write_bytes(b"x")
+    (machine.files / "tool").chmod(0o6755)
+    os.mkfifo(machine.files / "pipe")
+    report = machine.back_up()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    restored, done = machine.restore(report.root)
+    assert (restored / "tool").stat().st_mode & 0o7777 == 0o755
+    assert (restored / "pipe").is_fifo()
+    assert not done.failed.count
+
+
+def test_a_link_that_takes_the_place_of_a_pipe_is_not_followed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(machine.files / "pipe")
+    (machine.files / "pipe").chmod(0o777)
+    report = machine.back_up()
+    victim = machine.home / "victim"
+    victim.write_bytes(b"theirs")
+    victim.chmod(0o600)
+    mknod = os.mknod
+
+    def swapped(name: bytes, mode: int, device: int, *, dir_fd: int) -> None:
+        mknod(name, mode, device, dir_fd=dir_fd)
+        os.unlink(name, dir_fd=dir_fd)
+        os.symlink(bytes(victim), name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mknod", swapped)
+    _, done = machine.restore(report.root)
+    assert victim.stat().st_mode & 0o7777 == 0o600
+    assert [one.path for one in done.failed.kept] == [b"files/pipe"]
