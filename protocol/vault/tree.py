@@ -7,19 +7,31 @@ happened around them, and an edit rewrites only the nodes on its way to the root
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from blake3 import blake3
 
 from protocol.errors import InvalidError
-from protocol.vault.chunk import Kind, Reference, Sealer
+from protocol.vault.chunk import ChunkId, Kind, Reference, Sealer
 from protocol.vault.entry import Entry, check_entry
 from protocol.vault.leaf import LeafWriter
 from protocol.vault.node import MAX_LEVEL, Item, Root, encode_inner
 from protocol.vault.path import children_prefix, is_path
 
 Put = Callable[[Reference, bytes], None]
+
+
+class FinishedLeaf(NamedTuple):
+    """A leaf that was just finished: how it is reached, where it ends, what is in it."""
+
+    root: Root
+    last_key: bytes
+    plain: bytes
+    children: Sequence[ChunkId]
+
+
+OnLeaf = Callable[[FinishedLeaf], None]
 
 LEAF_BITS: Final = 9
 INNER_BITS: Final = 7
@@ -32,12 +44,16 @@ _LEAF_MASK: Final = (1 << LEAF_BITS) - 1
 class TreeBuilder:
     """Takes entries in key order and hands finished nodes to `put`, children first.
 
+    `on_leaf` is told of every leaf when it is finished, before `add` or `finish` return.
     `boundary_key` is 32 bytes, see `VaultSecret.boundary_key`. Memory holds one node
     a level. Not to be shared between threads.
     """
 
-    def __init__(self, sealer: Sealer, boundary_key: bytes, put: Put) -> None:
+    def __init__(
+        self, sealer: Sealer, boundary_key: bytes, put: Put, on_leaf: OnLeaf | None = None
+    ) -> None:
         self._sealer = sealer
+        self._on_leaf = on_leaf
         self._hash = blake3(key=boundary_key)
         self._put = put
         self._leaf = LeafWriter()
@@ -65,12 +81,33 @@ class TreeBuilder:
         leaf = self._leaf
         leaf.add(parent, entry)
         self._last_key = key
+        bits = self._bits(key)
+        if not bits & _LEAF_MASK or leaf.weight >= MAX_LEAF_WEIGHT:
+            self._end_leaf(bits)
+
+    @property
+    def at_leaf_start(self) -> bool:
+        """Whether the next entry begins a leaf, so that `add_leaf` may be called."""
+        return not self._leaf.entries
+
+    def add_leaf(self, root: Root, last_key: bytes) -> None:
+        """Append a whole leaf of another tree of the same boundary key, held already.
+
+        It has to be a leaf that ended by the rules of the tree, not because that tree
+        did. Raises `InvalidError` when a leaf is open or it is not behind what came.
+        """
+        if not self.at_leaf_start or root.level or last_key <= self._last_key:
+            raise InvalidError("a leaf cannot be taken over here")
+        self._last_key = last_key
+        self._parent = None
+        self._append(root, last_key, self._bits(last_key))
+
+    def _bits(self, key: bytes) -> int:
         digest = self._hash
         digest.update(key)
         bits = int.from_bytes(digest.digest(8), "little")
         digest.reset()
-        if not bits & _LEAF_MASK or leaf.weight >= MAX_LEAF_WEIGHT:
-            self._end_leaf(bits)
+        return bits
 
     def _end_leaf(self, bits: int) -> None:
         leaf = self._leaf
@@ -78,7 +115,10 @@ class TreeBuilder:
         reference, stored = self._sealer.seal(Kind.TREE, plain, children)
         self._put(reference, stored)
         self._leaf = LeafWriter()
-        self._append(Root(reference, 0, leaf.entries, leaf.files, leaf.bytes), self._last_key, bits)
+        root = Root(reference, 0, leaf.entries, leaf.files, leaf.bytes)
+        if self._on_leaf is not None:
+            self._on_leaf(FinishedLeaf(root, self._last_key, plain, children))
+        self._append(root, self._last_key, bits)
 
     def _append(self, node: Root, last_key: bytes, bits: int) -> None:
         level = node.level + 1

@@ -7,14 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import InvalidError, NotFoundError
-from protocol.vault.chunk import inspect
+from protocol.vault.chunk import Sealer, inspect
 from protocol.vault.diff import diff
 from protocol.vault.entry import Entry, Extent, Owner
 from protocol.vault.grant import Grant, decode_grant, encode_grant
 from protocol.vault.node import Root
 from protocol.vault.path import join, tree_key
+from protocol.vault.tree import FinishedLeaf, TreeBuilder
 from tests.property.vault_trees import (
     NAMES,
+    SECRET,
     Found,
     Held,
     in_key_order,
@@ -196,3 +198,36 @@ def test_entries_out_of_order_are_refused() -> None:
     for wrong in ([found[1], found[0]], [found[0], found[0]]):
         with pytest.raises(InvalidError):
             Held().build(wrong)
+
+
+def test_leaves_that_are_taken_over_make_the_same_tree(
+    wide: tuple[Held, list[Found], Root],
+) -> None:
+    held, found, root = wide
+    leaves: list[FinishedLeaf] = []
+    first = TreeBuilder(Sealer(SECRET), SECRET.boundary_key, held.put, leaves.append)
+    for parent, entry in found:
+        first.add(parent, entry)
+    assert first.finish() == root
+    assert sum(leaf.root.entries for leaf in leaves) == len(found)
+    second = TreeBuilder(Sealer(SECRET), SECRET.boundary_key, held.put)
+    start = 0
+    for number, leaf in enumerate(leaves):
+        end = start + leaf.root.entries
+        # Every third is added entry by entry, and so is the last: it ended with the tree.
+        if number % 3 and number < len(leaves) - 1:
+            second.add_leaf(leaf.root, leaf.last_key)
+        else:
+            for parent, entry in found[start:end]:
+                second.add(parent, entry)
+        start = end
+    assert second.finish() == root
+
+
+def test_a_leaf_is_taken_over_only_where_one_begins() -> None:
+    held = Held()
+    root = held.build([(b"", ROOT)])
+    builder = TreeBuilder(Sealer(SECRET), SECRET.boundary_key, held.put)
+    builder.add(b"", ROOT)
+    with pytest.raises(InvalidError, match="taken over"):
+        builder.add_leaf(root, b"\0")
