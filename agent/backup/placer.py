@@ -309,8 +309,8 @@ class Placer:
             if entry.mode >> 12 == Kind.SYMLINK:
                 self._own(parent, entry, name, dir_fd=fd)
             else:
-                path = Path(f"/proc/self/fd/{held}")
-                path.chmod(self._own(parent, entry, bytes(path)))
+                through = Path(f"/proc/self/fd/{held}")
+                through.chmod(self._own(parent, entry, bytes(through)))
         finally:
             os.close(held)
         for key, value in entry.xattrs:

@@ -152,7 +152,7 @@ class Walk:
                     self._leave(levels)
                     continue
                 name, selection = level.left.pop()
-                below = self._open(level, name)
+                below = self._open(level, name, selection)
                 if below is None:
                     continue
                 levels.append(below)
@@ -185,7 +185,7 @@ class Walk:
                     parent.fd = os.dup(done.fd)
         os.close(done.fd)
 
-    def _open(self, level: _Level, name: bytes) -> _Level | None:
+    def _open(self, level: _Level, name: bytes, selection: Selection | None) -> _Level | None:
         path = join(level.path, name)
         if path in self._own:
             self._skipped.add(path, "the agent's own cache", by_rule=True)
@@ -208,7 +208,9 @@ class Walk:
                 self._skipped.add(path, reason_of(denied))
                 return None
         stat = os.fstat(fd)
-        if stat.st_dev in self._pseudo and stat.st_dev != level.device:
+        is_pseudo = stat.st_dev in self._pseudo and stat.st_dev != level.device
+        # What leads to a named path is passed through: /dev/shm is storage, /dev is not.
+        if is_pseudo and (selection is None or selection.whole):
             os.close(fd)
             self._skipped.add(path, "pseudo file system", by_rule=True)
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from agent.backup.place import Memory
 from agent.backup.select import normalise
+from agent.backup.skipped import SkippedList
 from agent.backup.vault import LinkLostError
-from agent.backup.walk import pseudo_devices
+from agent.backup.walk import Walk, pseudo_devices, read_pseudo_devices
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError, UnavailableError
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture
@@ -312,6 +314,24 @@ def test_paths_are_normalised() -> None:
     assert normalise([b"/"]) == (b"",)
     with pytest.raises(InvalidError, match="absolute"):
         normalise([b"relative"])
+
+
+def test_a_named_path_below_a_pseudo_file_system_is_reached() -> None:
+    shm = Path("/dev/shm")  # noqa: S108 - the one storage that lies below no storage everywhere
+    pseudo = read_pseudo_devices()
+    if not shm.is_dir() or Path("/dev").stat().st_dev not in pseudo:
+        pytest.skip("not run: /dev/shm is not below a pseudo file system here")
+    with tempfile.TemporaryDirectory(dir=shm) as folder:
+        (Path(folder) / "file").write_bytes(b"kept")
+        skipped = SkippedList()
+        walk = Walk([folder.encode().lstrip(b"/")], skipped, pseudo=pseudo)
+        names = []
+        for listing in walk:
+            names += [row[0] for row in listing.rows]
+            os.close(listing.fd)
+        assert walk.found_paths == 1
+        assert names[-1] == b"file"
+        assert not skipped.count
 
 
 def test_pseudo_file_systems_are_told_from_storage() -> None:
