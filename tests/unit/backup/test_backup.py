@@ -317,7 +317,7 @@ def test_paths_are_normalised() -> None:
 
 
 def test_a_named_path_below_a_pseudo_file_system_is_reached() -> None:
-    shm = Path("/dev/shm")  # noqa: S108 - the one storage that lies below no storage everywhere
+    shm = Path("/dev/shm")
     pseudo = read_pseudo_devices()
     if not shm.is_dir() or Path("/dev").stat().st_dev not in pseudo:
         pytest.skip("not run: /dev/shm is not below a pseudo file system here")
