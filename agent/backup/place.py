@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from agent.host import clock
 from protocol.errors import Code, SteadError
+
+_ENTRY_BYTES: Final = 4096
+"""Looking at an entry takes about as long as reading so many bytes."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -24,6 +28,23 @@ class Run(msgspec.Struct, frozen=True):
 
     point: str
     rules: bytes
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What the last restore point of the same rules held: how much the next will find."""
+
+    rules: bytes
+    entries: int
+    size: int
+
+    def left(self, entries: int, size: int) -> float | None:
+        """The share of the work that is left, by entries and bytes; None beyond the end.
+
+        >>> Expected(b"", 1000, 1 << 30).left(500, 1 << 29)
+        0.5
+        """
+        done, whole = size + entries * _ENTRY_BYTES, self.size + self.entries * _ENTRY_BYTES
+        return 1 - done / whole if done < whole else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +95,17 @@ class Memory:
         temporary.replace(self.path / "run")
         return run
 
-    def committed(self, *, adopt: bool) -> None:
+    def expected(self, rules: bytes) -> Expected | None:
+        """What the last backup found; None when there was none with these rules."""
+        try:
+            found = msgspec.msgpack.decode((self.path / "expected").read_bytes(), type=Expected)
+        except (OSError, ValueError):
+            return None
+        return found if found.rules == rules else None
+
+    def committed(self, found: Expected, *, adopt: bool) -> None:
         """The run's restore point exists: its state counts from now on, if it is sound."""
+        (self.path / "expected").write_bytes(msgspec.msgpack.encode(found))
         if adopt:
             self.next_state.replace(self.state)
         else:

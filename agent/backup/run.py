@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from agent.backup.assemble import Assembly
 from agent.backup.merge import merge
 from agent.backup.owners import Owners
-from agent.backup.place import Memory, Run
+from agent.backup.place import Expected, Memory, Run
 from agent.backup.plant import Planter
 from agent.backup.sample import Sample
 from agent.backup.scan import Counts, Scan
@@ -55,6 +55,8 @@ DETECTOR = "walk"
 RACY_NS = 2_000_000_000
 _PROGRESS_S = 0.3
 _LISTED = 200
+_CERTAIN = 0.98
+"""With more than so much left, how long it will take is anybody's guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class Backup:
         self._begun = clock.monotonic()
         self._seconds: dict[str, float] = {}
         self._next_word = 0.0
+        self._expected: Expected | None = None
 
     def run(self) -> BackupReport:
         """Make the restore point.
@@ -164,6 +167,7 @@ class Backup:
 
     def _attempt(self, run: Run, session: Session, *, use_state: bool) -> BackupReport:
         started_at = clock.now()
+        self._expected = self._memory.expected(self._rules)
         skipped = SkippedList()
         names = _names_hash()
         previous = self._previous(session) if use_state else Previous(None)
@@ -223,7 +227,8 @@ class Backup:
         totals = self._totals(root, walk, scan.counts, skipped, upload)
         record = self._record(run, session, started_at, root, totals, skipped)
         received_at = self._commit(session, record)
-        self._memory.committed(adopt=not unsound)
+        expected = Expected(self._rules, root.entries, root.bytes)
+        self._memory.committed(expected, adopt=not unsound)
         self._lap("commit")
         return BackupReport(
             run.point,
@@ -347,16 +352,19 @@ class Backup:
             return
         self._next_word = now + _PROGRESS_S
         elapsed = max(now - self._begun, 0.001)
-        self._progress(
-            {
-                "phase": phase,
-                "files": counts.files,
-                "bytes": counts.bytes,
-                "new_bytes": upload.new_bytes,
-                "sent_bytes": upload.new_bytes,
-                "rate": int(counts.bytes / elapsed),
-            }
-        )
+        said: dict[str, Any] = {
+            "phase": phase,
+            "files": counts.files,
+            "bytes": counts.bytes,
+            "new_bytes": upload.new_bytes,
+            "sent_bytes": upload.new_bytes,
+            "rate": int(counts.bytes / elapsed),
+        }
+        if phase == "read" and self._expected is not None:
+            left = self._expected.left(counts.entries, counts.bytes)
+            if left is not None and left < _CERTAIN:
+                said["eta"] = round(elapsed * left / (1 - left), 1)
+        self._progress(said)
 
 
 def _names_hash() -> bytes:

@@ -340,3 +340,17 @@ def test_pseudo_file_systems_are_told_from_storage() -> None:
 28 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 """
     assert pseudo_devices(text) == {os.makedev(0, 21), os.makedev(0, 22)}
+
+
+def test_a_second_backup_says_how_long_it_will_take(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.backup.run._PROGRESS_S", 0.0)
+    machine.back_up()
+    assert not any("eta" in one for one in machine.said)
+    machine.memory.state.unlink()
+    machine.said.clear()
+    machine.back_up()
+    left = [one["eta"] for one in machine.said if "eta" in one]
+    assert left
+    assert all(eta >= 0 for eta in left)
