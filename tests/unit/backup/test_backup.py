@@ -85,7 +85,8 @@ def test_files_with_fresh_time_stamps_are_read_again(machine: Machine) -> None:
     machine.back_up(racy_ns=3_600_000_000_000)
     again = machine.back_up()
     assert again.counts.read_files == 1201
-    assert again.new_bytes == 0
+    # The folders above are everybody's: their times may have changed.
+    assert again.new_chunks <= 3
 
 
 def test_a_file_changed_behind_its_time_stamps_is_noticed_by_sampling(machine: Machine) -> None:
