@@ -7,6 +7,7 @@ and says so, since the controller may change its mind.
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,6 +63,15 @@ class LinkReport:
     again_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a connection ended, and how long it had been one."""
+
+    code: Code
+    reason: str
+    lasted: timedelta
+
+
 class Told(Listener, Protocol):
     """A listener who also wants to know how the link is."""
 
@@ -94,16 +104,23 @@ class Link:
         while True:
             self._tell(LinkState.CONNECTING)
             self._welcomed = None
-            try:
-                drained = await self._once()
-            except SteadError as error:
-                await self._after(error)
-                continue
-            if drained is None:
-                continue
-            self._failures = 0
-            wait = backoff.wait_when_drained(drained.within, chance=self._chance())
-            await self._pause(LinkState.WAITING, wait, "the controller drains", "")
+            ended = await self._attempt()
+            # A connection lives as long as its call, and the traceback of what ended it
+            # holds that in a circle: an idle agent would keep the connection for hours.
+            gc.collect()
+            if isinstance(ended, Failure):
+                await self._after(ended)
+            elif ended is not None:
+                self._failures = 0
+                wait = backoff.wait_when_drained(ended.within, chance=self._chance())
+                await self._pause(LinkState.WAITING, wait, "the controller drains", "")
+
+    async def _attempt(self) -> Drained | Failure | None:
+        """One connection, and how it ended; see `_once`."""
+        try:
+            return await self._once()
+        except SteadError as error:
+            return Failure(error.code, str(error), self._lasted())
 
     async def _once(self) -> Drained | None:
         """One connection; None when it was ended for a new certificate's sake."""
@@ -162,16 +179,17 @@ class Link:
             return timedelta()
         return timedelta(seconds=clock.monotonic() - self._welcomed)
 
-    async def _after(self, error: SteadError) -> None:
-        if error.code in PARKING:
+    async def _after(self, failure: Failure) -> None:
+        code, reason = failure.code, failure.reason
+        if code in PARKING:
             wait = backoff.wait_when_parked(chance=self._chance())
-            log.warning("link_parked", code=error.code, reason=str(error), wait_s=wait.seconds)
-            await self._pause(LinkState.PARKED, wait, str(error), error.code)
+            log.warning("link_parked", code=code, reason=reason, wait_s=wait.seconds)
+            await self._pause(LinkState.PARKED, wait, reason, code)
             return
-        self._failures = backoff.failures_after(self._failures, self._lasted())
+        self._failures = backoff.failures_after(self._failures, failure.lasted)
         wait = backoff.wait_after(self._failures, chance=self._chance())
-        log.warning("link_lost", code=error.code, reason=str(error), failures=self._failures)
-        await self._pause(LinkState.WAITING, wait, str(error), error.code)
+        log.warning("link_lost", code=code, reason=reason, failures=self._failures)
+        await self._pause(LinkState.WAITING, wait, reason, code)
 
     async def _pause(self, state: LinkState, wait: timedelta, reason: str, code: str) -> None:
         self._tell(state, reason, code, clock.now() + wait)
