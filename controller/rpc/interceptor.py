@@ -1,7 +1,8 @@
 """What happens to every call before and after its method: one interceptor.
 
 Before: the caller's certificate is believed or not, the table says whether it may
-call this, and the request is refused when it has fields that are not known. After: a
+call this, and only then its request is read, in its turn, and refused when it has
+fields that are not known. After: a
 `SteadError` leaves as a status with a refusal; anything else leaves as INTERNAL with
 a number that the log has too. Meanwhile: a call of a caller who is revoked, or whose
 certificate ends, is cut.
@@ -12,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import grpc
@@ -37,9 +40,16 @@ from protocol.identity import (
 log = structlog.get_logger()
 
 Parse = Callable[[bytes], Any]
+Read = Callable[[Any], Awaitable[Any]]
 Context = grpc.aio.ServicerContext[Any, Any]
 _caller: ContextVar[Peer | None] = ContextVar("caller", default=None)
 _LONGEST_TIMER_S = 86_400.0
+TURNS = 8
+"""Requests that one caller may have read and answered at a time."""
+
+PATIENCE = timedelta(minutes=5)
+"""How long a request may take to arrive: 12 MiB of inventory over 320 kbit/s."""
+
 CUT_S = 2.0
 """How long a call that is cut may take to take its leave."""
 
@@ -135,12 +145,41 @@ def _same(one: Identity, other: Identity) -> bool:
             return False
 
 
+class Turns:
+    """So many requests of one caller at a time; further ones wait, and are not read yet.
+
+    What requests take in memory is bounded by it: one message may have 24 MiB.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._taken: dict[str, tuple[asyncio.Semaphore, list[object]]] = {}
+
+    @asynccontextmanager
+    async def taken(self, key: str) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it inside the block."""
+        turn, users = self._taken.setdefault(key, (asyncio.Semaphore(self._count), []))
+        me = object()
+        users.append(me)
+        try:
+            async with turn:
+                yield
+        finally:
+            users.remove(me)
+            if not users:
+                del self._taken[key]
+
+
 class Gate(grpc.aio.ServerInterceptor):
     """See the module. `trust` is None on the port that asks for no certificate."""
 
-    def __init__(self, trust: Trust | None, calls: LiveCalls) -> None:
+    def __init__(
+        self, trust: Trust | None, calls: LiveCalls, *, patience: timedelta = PATIENCE
+    ) -> None:
         self._trust = trust
         self._calls = calls
+        self._patience = patience
+        self._turns = Turns(TURNS)
 
     async def intercept_service(
         self,
@@ -152,16 +191,15 @@ class Gate(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = str(handler_call_details.method)
+        # On the wire one request is a stream of one. gRPC reads a single request before it
+        # asks anybody; so each is taken as a stream, and read once its sender may send it.
         make = (
-            grpc.unary_unary_rpc_method_handler
-            if not handler.request_streaming and not handler.response_streaming
-            else grpc.unary_stream_rpc_method_handler
-            if not handler.request_streaming
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
             else grpc.stream_unary_rpc_method_handler
-            if not handler.response_streaming
-            else grpc.stream_stream_rpc_method_handler
         )
         wrap = self._streamed if handler.response_streaming else self._single
+        read = self._stream if handler.request_streaming else self._one
         inner = (
             handler.unary_unary
             or handler.unary_stream
@@ -170,7 +208,7 @@ class Gate(grpc.aio.ServerInterceptor):
         )
         return make(
             # Requests are parsed inside: gRPC itself would answer bad bytes with UNKNOWN.
-            wrap(method, inner, handler.request_deserializer),
+            wrap(method, inner, partial(read, handler.request_deserializer)),
             response_serializer=handler.response_serializer,
         )
 
@@ -184,46 +222,78 @@ class Gate(grpc.aio.ServerInterceptor):
         check_allowed(method, peer.identity if peer is not None else None)
         return peer
 
-    def _single(self, method: str, inner: Any, parse: Parse) -> Any:
+    async def _one(self, parse: Parse, requests: Any) -> Any:
+        """The one request of a call, as a message that is understood whole."""
+        try:
+            async with asyncio.timeout(self._patience.total_seconds()):
+                return _checked(await anext(aiter(requests)), parse)
+        except StopAsyncIteration:
+            raise InvalidError("this call takes a request, and none was sent") from None
+        except TimeoutError:
+            raise SteadError(
+                f"the request did not arrive within {self._patience.seconds} s",
+                code=Code.TIMED_OUT,
+            ) from None
+
+    async def _stream(self, parse: Parse, requests: Any) -> Any:
+        return _checked_stream(requests, parse)
+
+    def _single(self, method: str, inner: Any, read: Read) -> Any:
+        async def answer(request: Any, context: Context, peer: Peer | None) -> Any:
+            async with self._turns.taken(_key(peer, context)):
+                return await inner(await read(request), context)
+
         async def call(request: Any, context: Context) -> Any:
+            work: Any = None
+            cut: Any = None
             try:
                 peer = self._admit(method, context)
                 _caller.set(peer)
                 with self._calls.entered(peer) as cut:
-                    work = asyncio.ensure_future(inner(_checked(request, parse), context))
+                    work = asyncio.ensure_future(answer(request, context, peer))
                     return await _unless(cut, work)
-            except SteadError as error:
-                await refuse(context, error)
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except Exception as error:  # noqa: BLE001 - the edge: nothing inside may reach the peer
-                await refuse(context, _unexpected(method, error))
+                refusal = _refusal_of(method, error)
+            # gRPC keeps the error that ends a call, this frame with it, and so all it holds.
+            del request, work, cut
+            return await refuse(context, refusal)
 
         return call
 
-    def _streamed(self, method: str, inner: Any, parse: Parse) -> Any:
+    def _streamed(self, method: str, inner: Any, read: Read) -> Any:
+        async def arrived(request: Any, context: Context, peer: Peer | None) -> Any:
+            async with self._turns.taken(_key(peer, context)):
+                return await read(request)
+
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            work: Any = None
+            cut: Any = None
+            answers: Any = None
+            answer: Any = None
             try:
                 peer = self._admit(method, context)
                 _caller.set(peer)
                 with self._calls.entered(peer) as cut:
-                    answers = inner(_checked(request, parse), context)
+                    work = asyncio.ensure_future(arrived(request, context, peer))
+                    answers = inner(await _unless(cut, work), context)
                     try:
                         while True:
                             work = asyncio.ensure_future(anext(answers))
                             try:
                                 answer = await _unless(cut, work)
                             except StopAsyncIteration:
-                                break
+                                return
                             yield answer
                     finally:
                         await answers.aclose()
-            except SteadError as error:
-                await refuse(context, error)
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except Exception as error:  # noqa: BLE001 - the edge: nothing inside may reach the peer
-                await refuse(context, _unexpected(method, error))
+                refusal = _refusal_of(method, error)
+            del request, work, cut, answers, answer
+            await refuse(context, refusal)
 
         return call
 
@@ -239,12 +309,20 @@ async def _unless(cut: asyncio.Future[SteadError], work: asyncio.Future[Any]) ->
         if not work.done():
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+        # It holds its error, and the error this frame: a ring, in which a request of many
+        # megabytes would stay until the collector comes by.
+        del work
 
 
-def _checked(request: Any, parse: Parse) -> Any:
-    """The request, or the stream of them, as messages that are understood whole."""
-    if hasattr(request, "__aiter__"):
-        return _checked_stream(request, parse)
+def _key(peer: Peer | None, context: Context) -> str:
+    """Whose turn a call takes: the caller's, or for want of one that of the address."""
+    if peer is not None:
+        return peer.identity.uri()
+    return str(context.peer()).rpartition(":")[0]
+
+
+def _checked(request: bytes, parse: Parse) -> Any:
+    """A message that is understood whole."""
     try:
         message = parse(request)
     except DecodeError as error:
@@ -256,6 +334,13 @@ def _checked(request: Any, parse: Parse) -> Any:
 async def _checked_stream(requests: Any, parse: Parse) -> AsyncIterator[Any]:
     async for request in requests:
         yield _checked(request, parse)
+
+
+def _refusal_of(method: str, error: Exception) -> SteadError:
+    """What the caller is told, without the frames in which it happened."""
+    if not isinstance(error, SteadError):
+        return _unexpected(method, error)
+    return SteadError(str(error), code=error.code)
 
 
 def _unexpected(method: str, error: Exception) -> SteadError:

@@ -24,8 +24,17 @@ from protocol.tls import CHANNEL_OPTIONS, chain_pem, private_pem
 Add = Callable[[grpc.aio.Server], None]
 """Adds one service to a server."""
 
-MAX_ENROLLMENTS = 64
+MAX_ENROLLMENTS = 512
 """Enrollments at a time; more are told RESOURCE_EXHAUSTED and come again."""
+
+MAX_ENROLLMENTS_OF_ONE = 4
+"""Enrollments at a time on one connection: further ones wait at their sender's."""
+
+ENROLLMENT_PATIENCE = timedelta(seconds=15)
+"""How long a request of somebody without a certificate may take to arrive."""
+
+MAX_CALLS_OF_ONE = 64
+"""Calls at a time on one connection to the link port."""
 
 MAX_ENROLLMENT_BYTES = 64 * 1024
 """Who shows no certificate may send little."""
@@ -49,17 +58,24 @@ class Server:
         self._calls = calls
         self._certificate = certificate
         self._root = trust.root
+        self._gate = Gate(trust, calls)
         self._link = grpc.aio.server(
-            interceptors=[Gate(trust, calls)], options=[*CHANNEL_OPTIONS, *_SERVER_OPTIONS]
+            interceptors=[self._gate],
+            options=[
+                *CHANNEL_OPTIONS,
+                *_SERVER_OPTIONS,
+                ("grpc.max_concurrent_streams", MAX_CALLS_OF_ONE),
+            ],
         )
         self._enrollment = grpc.aio.server(
-            interceptors=[Gate(None, calls)],
+            interceptors=[Gate(None, calls, patience=ENROLLMENT_PATIENCE)],
             options=[
                 *(option for option in CHANNEL_OPTIONS if option[0] != _RECEIVED),
                 *_SERVER_OPTIONS,
                 (_RECEIVED, MAX_ENROLLMENT_BYTES),
-                # Nobody holds one of the places for long by sending half a request.
-                ("grpc.max_connection_age_ms", 60_000),
+                # Nobody holds many places, or one for long, by sending half a request.
+                ("grpc.max_concurrent_streams", MAX_ENROLLMENTS_OF_ONE),
+                ("grpc.max_connection_age_ms", 20_000),
                 ("grpc.max_connection_age_grace_ms", 10_000),
             ],
             maximum_concurrent_rpcs=MAX_ENROLLMENTS,
