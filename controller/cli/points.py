@@ -14,9 +14,10 @@ from cryptography import x509
 
 from controller.cli.connection import Connection
 from controller.cli.emit import from_wire_ms
+from controller.cli.seen import RolledBackError, Seen
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.identity import MachineIdentity, believe
-from protocol.ids import MachineId, TenantId
+from protocol.ids import MachineId, PointId, TenantId
 from protocol.v1.operator_pb2 import Machine
 from protocol.v1.vault_pb2 import GetRequest, ListPointsRequest, PointRecord
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, Opener
@@ -72,12 +73,28 @@ def list_points(connection: Connection, machine: Machine, *, limit: int = 0) -> 
     ]
 
 
+def seen_by(connection: Connection) -> Seen:
+    """What this profile remembers of restore points."""
+    return Seen(connection.home.path / "seen")
+
+
+def roll_back_problem(connection: Connection, machine: Machine, latest: Listed | None) -> str:
+    """Why the latest point that the controller shows is none; empty when all is well."""
+    shown = PointId(latest.id) if latest is not None else None
+    return seen_by(connection).problem(MachineId(machine.machine_id), shown)
+
+
 def point_meant(connection: Connection, machine: Machine, name: str) -> RestorePoint:
     """A restore point by its id, or the newest one for `latest`.
 
-    NOT_FOUND when there is none, BAD_SIGNATURE when it is not to be believed.
+    NOT_FOUND when there is none, BAD_SIGNATURE when it is not to be believed, and when it
+    is older than the latest one that this profile has opened before.
     """
     found = list_points(connection, machine, limit=1 if name == LATEST else 0)
+    if name == LATEST:
+        problem = roll_back_problem(connection, machine, found[0] if found else None)
+        if problem:
+            raise RolledBackError(problem)
     for listed in found:
         if name in {LATEST, listed.id}:
             if listed.point is None:
@@ -96,7 +113,11 @@ def point_meant(connection: Connection, machine: Machine, name: str) -> RestoreP
 
 
 def open_point(connection: Connection, point: RestorePoint) -> Opened:
-    """Open a restore point with the tenant's recovery key from this profile."""
+    """Open a restore point with the tenant's recovery key from this profile.
+
+    Reads its root, which only a machine of the tenant can have made: `ChunkDamagedError`
+    when somebody else did.
+    """
     tenant = TenantId(point.tenant)
     key = connection.keyring.load(tenant)
     contents = open_contents(key.recovery_private, point)
@@ -106,6 +127,8 @@ def open_point(connection: Connection, point: RestorePoint) -> Opened:
         return fetch_chunks(connection, tenant, ids)
 
     reader = TreeReader(Opener(secret), fetch)
+    for _ in reader.nodes([contents.root]):
+        seen_by(connection).remember(MachineId(point.machine), PointId(point.id))
     return Opened(point, contents.root, reader, secret, tenant, connection)
 
 

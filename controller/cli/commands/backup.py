@@ -34,6 +34,7 @@ from controller.cli.points import (
     list_points,
     open_point,
     point_meant,
+    roll_back_problem,
     tree_path,
 )
 from protocol.action import RestoreFiles, RunBackup, SetBackup
@@ -131,7 +132,10 @@ def ls(app: App, machine: str, tenant: str, output: str) -> int:
     for point in listed:
         if point.problem:
             note(f"{point.id} is not to be believed: {point.problem}")
-    return IN_PART if any(point.problem for point in listed) else DONE
+    rolled_back = roll_back_problem(connection, found, listed[0] if listed else None)
+    if rolled_back:
+        note(rolled_back)
+    return IN_PART if rolled_back or any(point.problem for point in listed) else DONE
 
 
 @command.command(epilog="Example: stead backup browse web-01 latest /etc")
