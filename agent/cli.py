@@ -29,15 +29,23 @@ def exit_code(error: SteadError) -> int:
 
 
 output_option = click.option(
-    "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
+    "--output",
+    "-o",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Table for people, JSON for scripts.",
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: stead-agent status"
+)
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of all state; the agent's part is in its `agent` folder. [env: STEAD_HOME]",
+    help="Directory of all state; the agent's part is in its `agent` folder. Default: "
+    "$STEAD_HOME, or the platform's usual place.",
 )
 @click.pass_context
 def cli(context: click.Context, home: Path | None) -> None:
@@ -71,7 +79,7 @@ def enroll(home: AgentHome, token: str, *, force: bool) -> None:
     click.echo(f"enrolled as {identity.machine} of tenant {identity.tenant}")
 
 
-@cli.command()
+@cli.command(epilog="Example: stead-agent run")
 @click.pass_obj
 def run(home: AgentHome) -> None:
     """Be the agent, until SIGTERM or Ctrl-C. Usually the service manager starts this."""
@@ -80,7 +88,7 @@ def run(home: AgentHome) -> None:
     run_agent(home)
 
 
-@cli.command()
+@cli.command(epilog="Example: stead-agent status --output json")
 @output_option
 @click.pass_obj
 def status(home: AgentHome, output: str) -> None:
@@ -95,11 +103,11 @@ def status(home: AgentHome, output: str) -> None:
     raise SystemExit(told.exit_code)
 
 
-@cli.command()
+@cli.command(epilog="Example: stead-agent doctor")
 @output_option
 @click.pass_obj
 def doctor(home: AgentHome, output: str) -> None:
-    """Look for what keeps this machine from working, and say what to do.
+    """Look for what keeps this machine from working.
 
     Exit code 0 when every check passed, 1 when one did not.
     """
@@ -116,12 +124,12 @@ def doctor(home: AgentHome, output: str) -> None:
     raise SystemExit(0 if all(finding.good for finding in findings) else 1)
 
 
-@cli.group()
+@cli.group(epilog="Example: stead-agent backup ls")
 def backup() -> None:
-    """What this machine's own administrator may ask for."""
+    """Restore points that this machine's own administrator asks for."""
 
 
-@backup.command("run")
+@backup.command("run", epilog="Example: stead-agent backup run")
 @click.pass_obj
 def backup_run(home: AgentHome) -> None:
     """Make a restore point of the backup set now.
@@ -135,7 +143,7 @@ def backup_run(home: AgentHome) -> None:
     raise SystemExit(code)
 
 
-@backup.command("ls")
+@backup.command("ls", epilog="Example: stead-agent backup ls --output json")
 @output_option
 @click.pass_obj
 def backup_ls(home: AgentHome, output: str) -> None:
@@ -150,7 +158,7 @@ def backup_ls(home: AgentHome, output: str) -> None:
         click.echo(f"{point['received_at']:%Y-%m-%d %H:%M:%S}Z  {point['point']}")
 
 
-@cli.command()
+@cli.command(epilog="Example: stead-agent version")
 def version() -> None:
     """Print the version."""
     click.echo(VERSION)

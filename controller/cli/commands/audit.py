@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import rich_click as click
 
-from controller.audit.chain import Broken, Entry, Head, verify
+from controller.audit.chain import Broken, Entry, Head, Verified, verify
 from controller.audit.log import INSTALLATION
 from controller.cli.app import App
 from controller.cli.choice import tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE, FAILED
+from controller.cli.heads import SeenHeads, parse_head
 from controller.db.micros import from_micros
 from protocol.errors import InvalidError
 from protocol.v1.operator_pb2 import AuditEntry, ListAuditRequest, ListTenantsRequest
 
 PAGE = 1000
 INSTALLATION_NAME = "installation"
-_HEAD = re.compile(r"(\d{1,18}):([0-9a-f]{64})\Z")
 
 
 @click.group(epilog="Example: stead audit verify")
@@ -37,7 +36,7 @@ def command() -> None:
     show_default=True,
     help="A tenant's log, or the installation's own.",
 )
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The last.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest.")
 @output_option
 @click.pass_obj
 def ls(app: App, tenant: str, limit: int, output: str) -> None:
@@ -72,30 +71,18 @@ def ls(app: App, tenant: str, limit: int, output: str) -> None:
 def verify_(app: App, tenant: str, head: str, output: str) -> int:
     """Recompute the chain of every log that you may see.
 
-    Note the heads that are printed, somewhere else: with them, a log that was cut or
-    rewritten from its beginning is found out as well.
+    The heads that were seen are kept in your profile, and every later log must go through
+    them: so one that was cut or rewritten since is found out as well. Note the heads
+    somewhere else, too, and --head holds a log against them.
     """
     connection = app.connection
     if head and not tenant:
         raise InvalidError("--head belongs to one log: name it with --tenant")
     logs = [_log_named(connection, tenant)] if tenant else _all_logs(connection)
-    rows = [_verified(connection, log, name, parse_head(head)) for log, name in logs]
+    seen = SeenHeads(app.operator.path / "audit")
+    rows = [_verified(connection, seen, log, name, parse_head(head)) for log, name in logs]
     emit(rows, output, columns=("log", "state", "entries", "head", "reason"))
     return DONE if all(row["state"] == "ok" for row in rows) else FAILED
-
-
-def parse_head(text: str) -> Head | None:
-    """A head as `verify` prints it; None for an empty text, INVALID otherwise.
-
-    >>> parse_head("3:" + "00" * 32).seq
-    3
-    """
-    if not text:
-        return None
-    found = _HEAD.match(text.lower())
-    if found is None:
-        raise InvalidError("a head is SEQ:HASH, as `stead audit verify` prints it")
-    return Head(int(found[1]), bytes.fromhex(found[2]))
 
 
 def entry_of(entry: AuditEntry, tenant: str) -> Entry:
@@ -112,8 +99,11 @@ def entry_of(entry: AuditEntry, tenant: str) -> Entry:
     )
 
 
-def _verified(connection: Connection, log: str, name: str, expected: Head | None) -> dict[str, Any]:
+def _verified(
+    connection: Connection, seen: SeenHeads, log: str, name: str, given: Head | None
+) -> dict[str, Any]:
     count = 0
+    before = seen.load(log)
 
     def counted() -> Iterator[Entry]:
         nonlocal count
@@ -121,7 +111,12 @@ def _verified(connection: Connection, log: str, name: str, expected: Head | None
             count += 1
             yield entry
 
-    result = verify(counted(), log, expected=expected)
+    chain = list(counted())
+    result = verify(chain, log, expected=before)
+    if isinstance(result, Verified) and given is not None:
+        result = verify(chain, log, expected=given)
+    if isinstance(result, Verified):
+        seen.save(log, result.head)
     if isinstance(result, Broken):
         row = {"state": "damaged", "head": "", "reason": f"entry {result.seq}: {result.reason}"}
     else:

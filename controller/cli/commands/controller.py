@@ -73,8 +73,10 @@ def init(app: App, names: tuple[str, ...], listen: str, enroll_listen: str, admi
 
 
 @command.command(epilog="Example: stead controller serve --listen 0.0.0.0:7443")
-@click.option("--listen", metavar="ADDR:PORT", help="Default: as in config.toml.")
-@click.option("--enroll-listen", metavar="ADDR:PORT", help="Default: as in config.toml.")
+@click.option("--listen", metavar="ADDR:PORT", help="Link port. Default: as in config.toml.")
+@click.option(
+    "--enroll-listen", metavar="ADDR:PORT", help="Enrollment port. Default: as in config.toml."
+)
 @click.option("--database", metavar="URL", help="Default: stead.db beside config.toml.")
 @click.option("--objects", metavar="DIRECTORY", help="Default: objects beside config.toml.")
 @click.pass_obj

@@ -72,7 +72,7 @@ def show(
 @click.argument("machine")
 @click.argument("other", default="")
 @click.option("--since", type=Moment(), help="What it was then; else before its last change.")
-@click.option("--section", "sections", multiple=True, help="Only these; may be repeated.")
+@click.option("--section", "sections", multiple=True, help="Only this section; may be repeated.")
 @tenant_option
 @output_option
 @click.pass_obj
@@ -118,7 +118,9 @@ def diff(
 
 @command.command(epilog="Example: stead inventory history web-01")
 @click.argument("machine")
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The newest."
+)
 @tenant_option
 @output_option
 @click.pass_obj

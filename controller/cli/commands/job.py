@@ -47,7 +47,9 @@ def command() -> None:
 
 @command.command(epilog="Example: stead job ls --limit 10")
 @tenant_option
-@click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=30, show_default=True, help="The newest."
+)
 @output_option
 @click.pass_obj
 def ls(app: App, tenant: str, limit: int, output: str) -> None:

@@ -39,9 +39,14 @@ def command() -> None:
 
 @command.command(epilog="Example: stead operator add eve --role helpdesk --tenant acme")
 @click.argument("name")
-@click.option("--role", type=click.Choice([r.value for r in Role]), required=True)
 @click.option(
-    "--tenant", "tenants", multiple=True, help="Only these tenants; may be given several times."
+    "--role",
+    type=click.Choice([r.value for r in Role]),
+    required=True,
+    help="What they may do; see docs/guide/operating.md.",
+)
+@click.option(
+    "--tenant", "tenants", multiple=True, help="Only this tenant; may be repeated. Default: all."
 )
 @click.option(
     "--root",

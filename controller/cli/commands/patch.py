@@ -62,7 +62,7 @@ def command() -> None:
 
 @command.command(epilog="Example: stead patch scan all")
 @click.argument("selector")
-@click.option("--refresh/--no-refresh", default=True, help="Fetch the repositories' lists first.")
+@click.option("--refresh/--no-refresh", default=True, help="Fetch the lists first (default).")
 @acting
 @output_option
 @click.pass_obj

@@ -36,7 +36,9 @@ LARGEST_INPUT = MAX_ORDER_BYTES - 64 * 1024
 @click.argument("selector")
 @click.argument("argv", nargs=-1, required=True, metavar="-- PROGRAM [ARGUMENT]...")
 @click.option("--stdin", "stdin", type=click.File("rb"), help="A file for the program to read.")
-@click.option("--env", "environment", metavar="NAME=VALUE", multiple=True, help="Several times.")
+@click.option(
+    "--env", "environment", metavar="NAME=VALUE", multiple=True, help="A variable; may be repeated."
+)
 @click.option("--directory", metavar="PATH", default="", help="Where to run it. Default: /")
 @acting
 @output_option

@@ -35,10 +35,20 @@ def command() -> None:
 @command.command(epilog="Example: stead token new --tenant acme --uses 20 --ttl 7d --tag office")
 @click.option("--tenant", metavar="NAME", default="", help="The tenant; needed with several.")
 @click.option(
-    "--uses", type=click.IntRange(1, 100_000), default=1, show_default=True, help="For how many."
+    "--uses",
+    type=click.IntRange(1, 100_000),
+    default=1,
+    show_default=True,
+    help="How many machines.",
 )
-@click.option("--ttl", type=Span(), default="24h", show_default=True, help="For how long.")
-@click.option("--tag", "tags", multiple=True, help="Tag that the machines get; several times.")
+@click.option(
+    "--ttl",
+    type=Span(),
+    default="24h",
+    show_default=True,
+    help="How long it is good; 90 days at most.",
+)
+@click.option("--tag", "tags", multiple=True, help="Tag that the machines get; may be repeated.")
 @click.pass_obj
 def new(app: App, tenant: str, uses: int, ttl: timedelta, tags: tuple[str, ...]) -> None:
     """Make an enrollment token and print it alone: it is a secret."""
