@@ -81,6 +81,8 @@ def verify_(app: App, tenant: str, head: str, output: str) -> int:
     logs = [_log_named(connection, tenant)] if tenant else _all_logs(connection)
     seen = SeenHeads(app.operator.path / "audit")
     rows = [_verified(connection, seen, log, name, parse_head(head)) for log, name in logs]
+    if not tenant:
+        rows += [_gone(log) for log in sorted(seen.logs() - {log for log, _ in logs})]
     emit(rows, output, columns=("log", "state", "entries", "head", "reason"))
     return DONE if all(row["state"] == "ok" for row in rows) else FAILED
 
@@ -111,10 +113,9 @@ def _verified(
             count += 1
             yield entry
 
-    chain = list(counted())
-    result = verify(chain, log, expected=before)
+    result = verify(counted(), log, expected=before)
     if isinstance(result, Verified) and given is not None:
-        result = verify(chain, log, expected=given)
+        result = verify(_entries(connection, log, after=0), log, expected=given)
     if isinstance(result, Verified):
         seen.save(log, result.head)
     if isinstance(result, Broken):
@@ -123,6 +124,12 @@ def _verified(
         at = f"{result.head.seq}:{result.head.hash.hex()}"
         row = {"state": "ok", "head": at, "reason": ""}
     return {"log": name, "entries": count, **row}
+
+
+def _gone(log: str) -> dict[str, Any]:
+    reason = "it was verified before, and the controller no longer lists it"
+    name = log or INSTALLATION_NAME
+    return {"log": name, "entries": 0, "state": "damaged", "head": "", "reason": reason}
 
 
 def _entries(connection: Connection, log: str, *, after: int) -> Iterator[Entry]:

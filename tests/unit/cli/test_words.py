@@ -7,11 +7,11 @@ import stat
 import pytest
 
 from controller.audit.chain import Head
-from controller.cli.commands.audit import parse_head
 from controller.cli.commands.machine import parse_tags
 from controller.cli.commands.run import parse_environment
 from controller.cli.commands.tenant import read_key
 from controller.cli.entries import entry_row, render_name
+from controller.cli.heads import parse_head
 from controller.cli.points import tree_path
 from controller.cli.sections import Fields, Rows, parts_of
 from protocol.errors import InvalidError, NotFoundError
