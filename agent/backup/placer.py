@@ -56,6 +56,7 @@ class OpenFile:
     name: bytes
     final: bytes | None
     has_holes: bool = False
+    is_abandoned: bool = False
 
 
 class Placer:
@@ -161,6 +162,9 @@ class Placer:
 
     def abandon(self, file: OpenFile, reason: str, error: OSError | None = None) -> None:
         """Remove a file that cannot be completed. Raises `TargetFullError` when that is why."""
+        if file.is_abandoned:
+            return
+        file.is_abandoned = True
         if file.fd >= 0:
             os.close(file.fd)
             file.fd = -1
