@@ -4,7 +4,7 @@ Nothing of ours judges: rsync compares content, modes, owners, times, links, ACL
 attributes, and `stat` what rsync rounds or leaves out.
 """
 
-# ruff: noqa: PTH - names are raw bytes here
+# ruff: noqa: PTH101, PTH102, PTH103, PTH109, PTH123, PTH211
 from __future__ import annotations
 
 import os
@@ -98,7 +98,7 @@ def facts(top: Path) -> dict[bytes, tuple[int, ...]]:
 
 
 def write(path: bytes, content: bytes = b"x") -> None:
-    with open(path, "wb") as file:  # noqa: PTH123 - raw names
+    with open(path, "wb") as file:
         file.write(content)
 
 
@@ -120,13 +120,18 @@ def make_links(top: bytes) -> None:
         write(top + b"/a/" + name, random.Random(content).randbytes(content))
         os.link(top + b"/a/" + name, top + b"/b/" + name)
         os.link(top + b"/a/" + name, top + b"/a/deeper/" + name)
-    for name, leads in ((b"dangling", b"nowhere"), (b"absolute", b"/etc/hosts"), (b"long", b"x" * 4000),
-                        (b"odd", b"\xff\n\x1b[31m"), (b"folder", b"a")):  # fmt: skip
+    for name, leads in (
+        (b"dangling", b"nowhere"),
+        (b"absolute", b"/etc/hosts"),
+        (b"long", b"x" * 4000),
+        (b"odd", b"\xff\n\x1b[31m"),
+        (b"folder", b"a"),
+    ):
         os.symlink(leads, top + b"/" + name)
     os.mkfifo(top + b"/pipe")
     os.link(top + b"/pipe", top + b"/b/pipe")
     listening = socket.socket(socket.AF_UNIX)
-    here = os.getcwd()  # noqa: PTH109 - a socket's path is short
+    here = os.getcwd()
     try:
         os.chdir(top)
         listening.bind("socket")
@@ -139,11 +144,11 @@ def make_modes(top: bytes) -> None:
     os.mkdir(top)
     for mode in (0o4755, 0o2755, 0o1777, 0o7777, 0o400, 0o600, 0o0 if IS_ROOT else 0o444):
         write(top + b"/f%o" % mode)
-        os.chmod(top + b"/f%o" % mode, mode)  # noqa: PTH101
+        os.chmod(top + b"/f%o" % mode, mode)
     for mode in (0o1777, 0o2775, 0o555, 0o711):
         os.mkdir(top + b"/d%o" % mode)
         write(top + b"/d%o/in" % mode)
-        os.chmod(top + b"/d%o" % mode, mode)  # noqa: PTH101
+        os.chmod(top + b"/d%o" % mode, mode)
 
 
 def make_sizes(top: bytes) -> None:
@@ -165,7 +170,7 @@ def make_sparse(top: bytes) -> None:
         (b"start", 1 << 20, [((1 << 20) - 4096, b"y" * 4096)]),
         (b"comb", 8 << 20, [(place << 16, b"%064d" % place * 64) for place in range(128)]),
     ):
-        with open(top + b"/" + name, "wb") as file:  # noqa: PTH123
+        with open(top + b"/" + name, "wb") as file:
             file.truncate(size)
             for place, piece in pieces:
                 file.seek(place)
@@ -224,7 +229,7 @@ def make_what_root_may(top: bytes) -> None:
     os.mknod(top + b"/far", 0o600 | stat.S_IFCHR, os.makedev(4095, 1_048_575))
     write(top + b"/owned")
     os.chown(top + b"/owned", 12_345, 4_294_967_294)
-    os.chmod(top + b"/owned", 0o6755)  # noqa: PTH101
+    os.chmod(top + b"/owned", 0o6755)
     os.symlink(b"x", top + b"/link")
     os.chown(top + b"/link", 1000, 1001, follow_symlinks=False)
     os.setxattr(top + b"/link", "trusted.link", b"1", follow_symlinks=False)
