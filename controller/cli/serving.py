@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ def settings_with(
 async def serve_until_signalled(home: Path, settings: Settings) -> None:
     """Serve, say on one line where, and stop cleanly at SIGTERM or SIGINT."""
     write_logs()
+    allow_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -51,6 +53,16 @@ async def serve_until_signalled(home: Path, settings: Settings) -> None:
         await stop.wait()
     finally:
         await controller.stop()
+
+
+def allow_connections() -> None:
+    """Have as many descriptors as the system allows: each machine's link takes one.
+
+    The usual 1,024 would be used up by a thousand idle connections, and then no file of
+    the store could be opened either.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def write_logs() -> None:

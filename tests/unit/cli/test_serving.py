@@ -1,15 +1,16 @@
-"""What the controller's log holds, on a terminal and in a file."""
+"""How a controller is run: what its log holds, and how many connections it can have."""
 
 from __future__ import annotations
 
 import io
+import resource
 import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
-from controller.cli.serving import write_logs
+from controller.cli.serving import allow_connections, write_logs
 
 
 class Screen(io.StringIO):
@@ -48,3 +49,13 @@ def test_a_traceback_in_the_log_has_no_local_variables(
         structlog.get_logger().error("call_failed", exc_info=error)
     assert "13 characters are too many" in screen.getvalue()
     assert "stead1-secret" not in screen.getvalue()
+
+
+def test_a_controller_may_have_as_many_connections_as_the_system_allows() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+        allow_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
