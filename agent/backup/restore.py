@@ -124,7 +124,7 @@ class Restore:
             yield window
 
     def _items(self) -> Iterator[_Item]:
-        reader = TreeReader(Opener(self._secret), self._fetcher.nodes)
+        reader = TreeReader(Opener(self._secret), self._fetcher.nodes, self._lost)
         strip, prefix = self._strip, len(self._strip) + 1 if self._strip else 0
         for parent, entry in reader.read(*self._spans):
             if not entry.name:
@@ -136,6 +136,13 @@ class Restore:
                 yield _Item(below, entry, extents)
             else:
                 yield from self._parts(below, entry, reader)
+
+    def _lost(self, node: Root, reason: SteadError) -> None:
+        """Entries whose names are lost with the node that held them."""
+        what = "1 entry" if node.entries == 1 else f"{node.entries} entries"
+        self._placer.done.failed.add(
+            b"", f"{what} somewhere below, {node.files} of them files: {reason}"
+        )
 
     def _parts(self, parent: bytes, entry: Entry, reader: TreeReader) -> Iterator[_Item]:
         part: list[Extent] = []

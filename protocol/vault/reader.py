@@ -21,6 +21,7 @@ Fetch = Callable[[Sequence[ChunkId]], Iterable[bytes]]
 Found = tuple[bytes, Entry]
 
 BATCH: Final = 16
+_DATA_LOSS: Final = frozenset({Code.CHUNK_MISSING, Code.CHUNK_DAMAGED, Code.PACK_DAMAGED})
 
 
 class Inner(NamedTuple):
@@ -63,16 +64,21 @@ class ChunkMissingError(SteadError):
         self.chunk = chunk
 
 
+Lost = Callable[[Root, SteadError], None]
+
+
 class TreeReader:
     """Reads trees of one tenant. Not to be shared between threads.
 
     Every method raises `ChunkDamagedError` for a node that is not sound, and passes on
-    what `fetch` raises.
+    what `fetch` raises. With `lost`, a node that is damaged or missing is told to it with
+    the reason and left out, and what lies beside it is read all the same.
     """
 
-    def __init__(self, opener: Opener, fetch: Fetch) -> None:
+    def __init__(self, opener: Opener, fetch: Fetch, lost: Lost | None = None) -> None:
         self._opener = opener
         self._fetch = fetch
+        self._lost = lost
 
     def entries(self, root: Root) -> Iterator[Found]:
         """All entries as (path of the directory, entry), in key order."""
@@ -147,9 +153,10 @@ class TreeReader:
         self, nodes: Sequence[Root | Piece], span: Span, last_keys: Sequence[bytes] = ()
     ) -> Iterator[tuple[ChunkId | None, Leaf]]:
         """The leaves that may hold keys of the span; `last_keys` are those noted above."""
-        for position, (node, opened) in enumerate(self.nodes(nodes)):
+        noted = {id(node): key for node, key in zip(nodes, last_keys, strict=False)}
+        for node, opened in self.nodes(nodes):
             name = node.reference.id if isinstance(node, Root) else None
-            if last_keys and opened.last_key != last_keys[position]:
+            if last_keys and opened.last_key != noted[id(node)]:
                 raise ChunkDamagedError(name, "its last key was noted as another")
             if isinstance(opened, Inner):
                 items = list(_within(opened.items, span))
@@ -164,15 +171,44 @@ class TreeReader:
         for start in range(0, len(nodes), BATCH):
             batch = nodes[start : start + BATCH]
             wanted = [node.reference.id for node in batch if isinstance(node, Root)]
-            given = iter(self._fetch(wanted) if wanted else ())
+            given = self._given(wanted)
             for node in batch:
                 if isinstance(node, Piece):
                     yield node, decode_leaf(node.plain, node.children)
                     continue
-                stored = next(given, None)
-                if stored is None:
-                    raise ChunkMissingError(node.reference.id)
-                yield node, self._open(node, stored)
+                try:
+                    stored = next(given, None)
+                    if stored is None:
+                        raise ChunkMissingError(node.reference.id)
+                    if isinstance(stored, SteadError):
+                        raise stored
+                    opened = self._open(node, stored)
+                except SteadError as error:
+                    if self._lost is None or error.code not in _DATA_LOSS:
+                        raise
+                    self._lost(node, error)
+                    continue
+                yield node, opened
+
+    def _given(self, wanted: Sequence[ChunkId]) -> Iterator[bytes | SteadError]:
+        """What `fetch` gives; with `lost`, one by one where it does not give all."""
+        if self._lost is None or not wanted:
+            return iter(self._fetch(wanted) if wanted else ())
+        try:
+            return iter(list(self._fetch(wanted)))
+        except SteadError as error:
+            if error.code not in _DATA_LOSS:
+                raise
+        return map(self._alone, wanted)
+
+    def _alone(self, identity: ChunkId) -> bytes | SteadError:
+        try:
+            found = list(self._fetch([identity]))
+        except SteadError as error:
+            if error.code not in _DATA_LOSS:
+                raise
+            return error
+        return found[0] if found else ChunkMissingError(identity)
 
     def _open(self, node: Root, stored: bytes) -> Leaf | Inner:
         plain, children = self._opener.open_tree(stored, node.reference)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from agent.backup.placer import TargetFullError
-from protocol.vault.chunk import ChunkId
-from tests.unit.backup.machine import Machine
+from protocol.vault.chunk import ChunkId, Opener
+from protocol.vault.reader import Inner, TreeReader
+from tests.unit.backup.machine import WHO, Machine
 from tests.unit.backup.trees import picture
 
 
@@ -202,3 +203,29 @@ def test_a_link_that_takes_the_place_of_a_pipe_is_not_followed(
     _, done = machine.restore(report.root)
     assert victim.stat().st_mode & 0o7777 == 0o600
     assert [one.path for one in done.failed.kept] == [b"files/pipe"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_lost_leaf_costs_what_is_in_it_and_nothing_else(
+    tmp_path: Path, *, is_there: bool
+) -> None:
+    machine = Machine(tmp_path)
+    for number in range(3_000):
+        (machine.files / f"file{number}").write_bytes(b"%d" % number)
+    report = machine.back_up()
+    reader = TreeReader(Opener(WHO.secret), machine.vault.get)
+    inner = next(iter(reader.nodes([report.root])))[1]
+    assert isinstance(inner, Inner)
+    lost = max(inner.items, key=lambda item: item.node.entries).node
+    if is_there:
+        stored = bytearray(machine.vault.chunks[lost.reference.id])
+        stored[-1] ^= 1
+        machine.vault.chunks[lost.reference.id] = bytes(stored)
+    else:
+        del machine.vault.chunks[lost.reference.id]
+    target = tmp_path / "target"
+    target.mkdir()
+    _, done = machine.restore(report.root, b"", target)
+    assert done.files == 3_000 - lost.files
+    assert len(done.failed.kept) == 1
+    assert str(lost.entries) in done.failed.kept[0].reason
