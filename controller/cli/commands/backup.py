@@ -60,8 +60,8 @@ def command() -> None:
 
 @command.command("set", epilog="Example: stead backup set all --path /etc --schedule daily")
 @click.argument("selector")
-@click.option("--path", "paths", multiple=True, required=True, help="Absolute; several times.")
-@click.option("--schedule", type=click.Choice(SCHEDULES), help="Default: only when ordered.")
+@click.option("--path", "paths", multiple=True, required=True, help="Absolute; may be repeated.")
+@click.option("--schedule", type=click.Choice(SCHEDULES), help="How often. Default: when ordered.")
 @acting
 @output_option
 @click.pass_obj
@@ -85,7 +85,7 @@ def set_(
 
 @command.command(epilog="Example: stead backup run web-01 --path /srv")
 @click.argument("selector")
-@click.option("--path", "paths", multiple=True, help="Instead of the machine's backup set.")
+@click.option("--path", "paths", multiple=True, help="Instead of the backup set; may be repeated.")
 @acting_within("24h")
 @output_option
 @click.pass_obj
