@@ -5,14 +5,24 @@ from __future__ import annotations
 import errno
 import os
 
-from protocol.vault.entry import MAX_XATTR_BYTES
+from protocol.errors import Code, SteadError
+from protocol.vault.entry import MAX_XATTR_BYTES, MAX_XATTRS
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 _NONE = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EACCES, errno.EPERM})
 
 
+class AttributeTooLargeError(SteadError):
+    """An attribute that the format has no room for."""
+
+    code = Code.LIMIT
+
+
 def xattrs_of(fd: int) -> Xattrs:
-    """The extended attributes of an open file, sorted by name; ACLs are among them."""
+    """The extended attributes of an open file, sorted by name; ACLs are among them.
+
+    Raises `AttributeTooLargeError` and `OSError`.
+    """
     try:
         names = os.listxattr(fd)
     except OSError as error:
@@ -43,6 +53,9 @@ def _values(where: int | bytes, names: list[str], *, follow: bool) -> Xattrs:
             if error.errno in _NONE:
                 continue
             raise
-        if len(value) <= MAX_XATTR_BYTES:
-            found.append((os.fsencode(name), value))
+        if len(value) > MAX_XATTR_BYTES:
+            raise AttributeTooLargeError(f"its attribute {name!r} is larger than 64 KiB")
+        found.append((os.fsencode(name), value))
+    if len(found) > MAX_XATTRS:
+        raise AttributeTooLargeError(f"it has more than {MAX_XATTRS} attributes")
     return tuple(sorted(found))

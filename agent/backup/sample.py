@@ -10,6 +10,7 @@ import os
 import random
 from typing import NamedTuple
 
+from agent.backup.attributes import AttributeTooLargeError
 from agent.backup.merge import Same, Segment
 from agent.backup.read import ChangedTypeError, is_small, read_small
 from agent.backup.vault import DATA_LOSS, Vault
@@ -54,7 +55,7 @@ class Sample:
             return None
         try:
             content = read_small(segment.fd, name, stat)
-        except (OSError, ChangedTypeError):
+        except (OSError, ChangedTypeError, AttributeTooLargeError):
             # It changed a moment ago: the next backup will see it.
             return None
         if content.data is None or content.changed or not _same_time(content.stat, stat):

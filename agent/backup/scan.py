@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from agent.backup.assemble import Assembly, Draft
-from agent.backup.attributes import xattrs_at, xattrs_of
+from agent.backup.attributes import AttributeTooLargeError, xattrs_at, xattrs_of
 from agent.backup.big import BigFile
 from agent.backup.far_time import extensions_of, mtime_of, near
 from agent.backup.merge import Known, Mixed, Same, Segment
@@ -197,7 +197,7 @@ class Scan:
         except OSError as error:
             self.skipped.add(join(parent, name), reason_of(error))
             return None
-        except ChangedTypeError as error:
+        except (ChangedTypeError, AttributeTooLargeError) as error:
             self.skipped.add(join(parent, name), str(error))
             return None
         return draft

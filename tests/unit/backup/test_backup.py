@@ -355,3 +355,15 @@ def test_a_second_backup_says_how_long_it_will_take(
     left = [one["eta"] for one in machine.said if "eta" in one]
     assert left
     assert all(eta >= 0 for eta in left)
+
+
+def test_attributes_that_cannot_be_kept_are_named(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = machine.files / "folder00" / "file000"
+    os.setxattr(path, "user.many", b"x" * 100)
+    monkeypatch.setattr("agent.backup.attributes.MAX_XATTR_BYTES", 99)
+    report = machine.back_up()
+    assert not report.is_complete
+    assert [one.path for one in report.skipped.kept] == [bytes(path).lstrip(b"/")]
+    assert "user.many" in report.skipped.kept[0].reason
