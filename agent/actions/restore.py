@@ -16,7 +16,7 @@ from agent.backup.frugal import save_time_and_memory
 from agent.backup.placer import Done, TargetFullError
 from agent.backup.restore import Restore
 from agent.backup.send import GrpcVault
-from agent.backup.skipped import reason_of
+from agent.backup.skipped import reason_of, shown
 from agent.host import clock
 from protocol.action import RestoreFiles
 from protocol.errors import Code, InvalidError, SteadError
@@ -74,7 +74,10 @@ def _target(path: bytes) -> bytes:
     try:
         Path(os.fsdecode(path)).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidError(f"{path[:200]!r} cannot be restored into: {reason_of(error)}") from error
+        raise InvalidError(
+            f"{shown(path[:200])} cannot be restored into: {reason_of(error)}; "
+            "name another directory"
+        ) from error
     return path
 
 
@@ -125,7 +128,8 @@ def _result(done: Done, fetched: int, seconds: float, full: TargetFullError | No
     if full is not None:
         return ActionResult(OutcomeState.FAILED, encoded, full.code, str(full))
     if done.failed.count:
-        return ActionResult(
-            OutcomeState.PARTIAL, encoded, message=f"{said}; {done.failed.count} things were not"
+        left = (
+            "1 thing was not" if done.failed.count == 1 else f"{done.failed.count} things were not"
         )
+        return ActionResult(OutcomeState.PARTIAL, encoded, message=f"{said}; {left}")
     return ActionResult(OutcomeState.SUCCEEDED, encoded, message=said)
