@@ -219,16 +219,16 @@ class Restore:
         done = self._placer.done
         elapsed = max(now - self._begun, 0.001)
         rate = done.bytes / elapsed
-        said: dict[str, Any] = {
-            "phase": "restore",
-            "files": done.files,
-            "bytes": done.bytes,
-            "new_bytes": done.bytes,
-            "sent_bytes": self._fetcher.fetched_bytes,
-            "rate": int(rate),
-        }
+        said: dict[str, Any] = {"phase": "restore"}
         if rate and self._total_bytes > done.bytes:
             said["eta"] = round((self._total_bytes - done.bytes) / rate, 1)
+        said |= {
+            "rate": int(rate),
+            "files": done.files,
+            "bytes": done.bytes,
+            "sent_bytes": self._fetcher.fetched_bytes,
+            "new_bytes": done.bytes,
+        }
         self._progress(said)
 
 

@@ -352,18 +352,19 @@ class Backup:
             return
         self._next_word = now + _PROGRESS_S
         elapsed = max(now - self._begun, 0.001)
-        said: dict[str, Any] = {
-            "phase": phase,
-            "files": counts.files,
-            "bytes": counts.bytes,
-            "new_bytes": upload.new_bytes,
-            "sent_bytes": upload.new_bytes,
-            "rate": int(counts.bytes / elapsed),
-        }
+        # In this order: a narrow terminal shows the beginning.
+        said: dict[str, Any] = {"phase": phase}
         if phase == "read" and self._expected is not None:
             left = self._expected.left(counts.entries, counts.bytes)
             if left is not None and left < _CERTAIN:
                 said["eta"] = round(elapsed * left / (1 - left), 1)
+        said |= {
+            "rate": int(counts.bytes / elapsed),
+            "files": counts.files,
+            "bytes": counts.bytes,
+            "sent_bytes": upload.new_bytes,
+            "new_bytes": upload.new_bytes,
+        }
         self._progress(said)
 
 
