@@ -26,6 +26,7 @@ from sqlalchemy.exc import ArgumentError
 from controller.db import sqlite
 from controller.db.errors import DatabaseMissingError, DatabaseVersionError
 from controller.db.migrate import check_version, schema_version, upgrade
+from controller.db.sums import take_sums, write_sums
 from controller.db.writer import Writer
 from protocol.errors import InvalidError
 
@@ -36,11 +37,12 @@ READERS = 2
 class Database:
     """An open database; make one with `Database.open`."""
 
-    def __init__(self, writing: Engine, reading: Engine, readers: int, name: str, lock: int):
+    def __init__(self, writing: Engine, reading: Engine, readers: int, path: Path, lock: int):
+        self._path = path
         self._writing = writing
         self._reading = reading
         self._lock = lock
-        self._writer = Writer(writing, name)
+        self._writer = Writer(writing, str(path))
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="database-reader")
         self._closed = False
 
@@ -72,6 +74,7 @@ class Database:
         try:
             if create:
                 sqlite.make_file(path)
+            take_sums(path)
             writing = sqlite.writer_engine(path, check=check)
             try:
                 with writing.begin() as connection:
@@ -82,7 +85,7 @@ class Database:
         except BaseException:
             os.close(lock)
             raise
-        return cls(writing, sqlite.reader_engine(path, size=readers), readers, str(path), lock)
+        return cls(writing, sqlite.reader_engine(path, size=readers), readers, path, lock)
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
         """Run an act; when this returns, it is on the disk.
@@ -121,6 +124,8 @@ class Database:
         self._reading.dispose()
         self._writer.close()
         self._writing.dispose()
+        if not self._writer.broken:
+            write_sums(self._path)
         os.close(self._lock)
 
 
@@ -130,7 +135,7 @@ def _settle_schema(connection: Connection, path: Path, *, create: bool, migrate:
         return
     if found is None and not create:
         raise DatabaseMissingError(
-            f"{path} holds no tables; restore it, or run `stead controller init`"
+            f"{path} holds no tables; restore it from a backup of the controller"
         )
     if found is not None and not migrate:
         raise DatabaseVersionError(

@@ -63,7 +63,7 @@ def require_file(path: Path) -> None:
     """Raise `DatabaseMissingError` when there is no file: a lost one is never replaced unasked."""
     if not path.is_file():
         raise DatabaseMissingError(
-            f"there is no database at {path}; restore it, or run `stead controller init`"
+            f"there is no database at {path}; restore it from a backup of the controller"
         )
 
 

@@ -52,6 +52,11 @@ class Writer:
         self._thread = threading.Thread(target=self._serve, name="database-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def broken(self) -> bool:
+        """The disk failed under a transaction: what the file holds is not certain."""
+        return self._broken is not None
+
     def submit(self, fn: Callable[[Connection], T]) -> Future[T]:
         """Queue an act. Its future has the result once the transaction is on the disk."""
         if threading.current_thread() is self._thread:

@@ -34,7 +34,7 @@ class StoreFullError(SteadError):
     def __init__(self, where: str, *, free_bytes: int, needed_bytes: int) -> None:
         super().__init__(
             f"{where} is full: {needed_bytes} bytes were to be written and {free_bytes} are "
-            "free; make room or run `stead vault collect`"
+            "free; make room: nothing is deleted by itself"
         )
         self.free_bytes = free_bytes
         self.needed_bytes = needed_bytes

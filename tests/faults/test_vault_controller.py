@@ -24,6 +24,7 @@ from sqlalchemy import select
 
 from controller.authority.trust import Trust
 from controller.db.database import Database
+from controller.db.errors import DatabaseDamagedError
 from controller.db.schema import machines
 from controller.store.local import LocalStore
 from controller.vault.check import check
@@ -325,12 +326,18 @@ async def test_one_flipped_bit_in_the_database_is_refused_or_found(
     backup = Backup.make()
     file = whole / "stead.db"
     content = file.read_bytes()
+    sums = whole / "stead.db.sums"
     named = 0
     for identity in chance.sample(backup.ids, 6):
         for start in _places(content, identity):
             broken = bytearray(content)
             broken[start + chance.randrange(32)] ^= 1 << chance.randrange(8)
             file.write_bytes(broken)
+            if closed := sums.exists():
+                with pytest.raises(DatabaseDamagedError, match="changed since it was closed"):
+                    open_vault(whole)
+                sums.unlink()  # as after a kill, which leaves none
+            assert closed or named
             vault, db, store = open_vault(whole)
             faults = check(store, db).faults
             named += any(fault.chunk == identity for fault in faults)

@@ -33,6 +33,7 @@ def made(tmp_path: Path) -> Path:
 
 
 def execute(path: Path, statement: str) -> None:
+    path.with_name(path.name + ".sums").unlink(missing_ok=True)
     connection = sqlite3.connect(path)
     connection.execute(statement)
     connection.commit()
@@ -45,8 +46,9 @@ def test_a_new_database_is_its_owners_alone_and_opens_again(made: Path) -> None:
     Database.open(url(made), create=True).close_now()
 
 
-def test_closing_leaves_one_file_to_copy(made: Path) -> None:
-    assert {path.name for path in made.parent.iterdir()} == {"stead.db", "stead.db.lock"}
+def test_closing_leaves_one_file_to_copy_and_its_sums(made: Path) -> None:
+    names = {path.name for path in made.parent.iterdir()}
+    assert names == {"stead.db", "stead.db.lock", "stead.db.sums"}
 
 
 @pytest.mark.parametrize("content", [None, b""])
@@ -56,7 +58,7 @@ def test_a_lost_database_is_not_replaced_by_an_empty_one(
     path = tmp_path / "stead.db"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DatabaseMissingError, match="stead controller init"):
+    with pytest.raises(DatabaseMissingError, match="restore it from a backup"):
         Database.open(url(path))
 
 
@@ -86,6 +88,7 @@ def test_a_refused_opening_gives_the_lock_back(made: Path) -> None:
 
 
 def test_a_file_that_is_no_database_is_named(made: Path) -> None:
+    made.with_name("stead.db.sums").unlink()
     made.write_bytes(b"not a database, " * 1000)
     with pytest.raises(DatabaseDamagedError, match=r"stead\.db.*vault rebuild") as caught:
         Database.open(url(made))
@@ -93,6 +96,7 @@ def test_a_file_that_is_no_database_is_named(made: Path) -> None:
 
 
 def test_damage_inside_is_found_at_opening(made: Path) -> None:
+    made.with_name("stead.db.sums").unlink()
     content = bytearray(made.read_bytes())
     for page in range(4096, len(content), 4096):
         content[page : page + 40] = bytes(40)
@@ -102,6 +106,7 @@ def test_damage_inside_is_found_at_opening(made: Path) -> None:
 
 
 def test_a_truncated_file_is_found_at_opening(made: Path) -> None:
+    made.with_name("stead.db.sums").unlink()
     content = made.read_bytes()
     made.write_bytes(content[: len(content) // 2])
     with pytest.raises(DatabaseDamagedError, match=r"stead\.db"):
