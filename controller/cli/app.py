@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller import clock
 from controller.config import ControllerHome, OperatorHome, RootHome
 
 if TYPE_CHECKING:
@@ -37,12 +38,23 @@ class App:
 
     @cached_property
     def connection(self) -> Connection:
-        """The way to the controller; PRECONDITION when there is no profile."""
+        """The way to the controller; PRECONDITION when there is no profile.
+
+        Says so when the operator's certificate ends soon; UNAUTHENTICATED once it has.
+        """
         # gRPC and the certificates take a tenth of a second that `--help` need not wait for.
         from controller.cli.connection import Connection
+        from controller.cli.emit import note
+        from controller.cli.renewal import ended_error, ends_soon
 
         self.operator.load_settings()
-        return Connection(self.operator, self.address_now)
+        connection = Connection(self.operator, self.address_now)
+        now = clock.now()
+        if (ended := ended_error(connection.certificate, now)) is not None:
+            raise ended
+        if soon := ends_soon(connection.certificate, now):
+            note(f"warning: {soon}")
+        return connection
 
     @property
     def address_now(self) -> str:

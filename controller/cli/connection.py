@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from controller import clock
 from controller.authority.authority import load_certificate, load_key
 from controller.cli.keyring import Keyring
+from controller.cli.renewal import ended_error
 from controller.config import OperatorHome
 from controller.rpc.refusals import METADATA_KEY
 from protocol.codec import refusal_from_pb
@@ -121,6 +122,9 @@ class Connection:
             if key == METADATA_KEY and isinstance(value, bytes):
                 return refusal_from_pb(Refusal.FromString(value))
         if call.code() is grpc.StatusCode.UNAVAILABLE:
+            # While something was watched: no handshake succeeds with it any more.
+            if (ended := ended_error(self.certificate, clock.now())) is not None:
+                return ended
             return explain_failure(self.address, self.root, now=clock.now())
         if call.code() is grpc.StatusCode.UNIMPLEMENTED:
             return SteadError(

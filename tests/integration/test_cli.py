@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from controller.authority.authority import load_key
+from controller.authority.certificates import certify_operator
+from controller.authority.keys import new_serial
+from controller.cli.renewal import load_root
+from controller.config import OperatorHome, RootHome
+from protocol.identity import OperatorIdentity, Role
+from protocol.tls import chain_pem
 
 WAIT_S = 60
 
@@ -265,6 +275,28 @@ def test_an_operator_does_what_the_role_allows_and_no_more(place: Place, machine
     place.bad("token", "new", home="eve", code=4)
     place.good("operator", "revoke", "eve", "--yes")
     place.bad("machine", "ls", home="eve", code=4)
+
+
+def test_an_ended_operator_is_renewed_without_a_controller_and_believed(
+    place: Place, machine: str
+) -> None:
+    late = OperatorHome(place.directory / "late" / "operator")
+    shutil.copytree(place.directory / "home" / "operator", late.path)
+    root = RootHome(place.directory / "home" / "root")
+    begun = datetime.now(UTC) - timedelta(days=400)
+    ended = certify_operator(
+        load_root(root, datetime.now(UTC)),
+        load_key(late.key).public_key(),
+        OperatorIdentity("admin", Role.ADMIN, None),
+        serial=new_serial(),
+        now=begun,
+    )
+    late.certificate.write_bytes(chain_pem([ended]))
+    assert "stead operator renew" in place.bad("machine", "ls", home="late", code=4)
+    place.bad("operator", "renew", "--root", "nowhere", home="late", code=1)
+    place.bad("operator", "renew", "eve", "--root", str(root.path), home="late", code=2)
+    place.good("operator", "renew", "admin", "--root", str(root.path), home="late")
+    assert place.good("run", machine, "--", "printf", "again", home="late") == "again"
 
 
 def test_several_machines_are_not_touched_unasked(place: Place) -> None:

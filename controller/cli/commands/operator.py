@@ -10,17 +10,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller import clock
-from controller.authority.authority import load_certificate, load_key
-from controller.authority.certificates import Issuer, certify_operator
+from controller.authority.certificates import certify_operator
 from controller.authority.durable import make_directory, write_durably
 from controller.authority.keys import new_key, new_serial
 from controller.cli.app import App
 from controller.cli.choice import tenant_named
 from controller.cli.emit import emit, emit_one, from_wire_ms, note, output_option
 from controller.cli.options import yes_option
+from controller.cli.renewal import load_root, renew
 from controller.config import OperatorHome, OperatorSettings, RootHome, render_settings
 from protocol.errors import Code, NotFoundError, SteadError
-from protocol.identity import OperatorIdentity, Role
+from protocol.identity import OperatorIdentity, Role, identity_of
 from protocol.ids import TenantId, check_name
 from protocol.tls import chain_pem, private_pem
 from protocol.v1.operator_pb2 import (
@@ -29,6 +29,13 @@ from protocol.v1.operator_pb2 import (
     ListTenantsRequest,
     Operator,
     RevokeOperatorRequest,
+)
+
+root_option = click.option(
+    "--root",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of the root key, where it was moved. Default: `root` in the home directory.",
 )
 
 
@@ -48,12 +55,7 @@ def command() -> None:
 @click.option(
     "--tenant", "tenants", multiple=True, help="Only this tenant; may be repeated. Default: all."
 )
-@click.option(
-    "--root",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of the root key, where it was moved. Default: `root` in the home directory.",
-)
+@root_option
 @click.option(
     "--to",
     "target",
@@ -84,7 +86,7 @@ def add(
             f"there is an operator {name} already; see `stead operator ls`",
             code=Code.ALREADY_EXISTS,
         )
-    issuer = load_root(RootHome(root) if root is not None else app.root)
+    issuer = load_root(_root(app, root), clock.now())
     if issuer.certificate != connection.root:
         raise SteadError(
             "the root key here belongs to another installation than this profile",
@@ -124,6 +126,32 @@ def ls(app: App, output: str) -> None:
     )
 
 
+@command.command("renew", epilog="Example: stead operator renew --root /media/safe/root")
+@click.argument("name", default="")
+@root_option
+@output_option
+@click.pass_obj
+def renew_(app: App, name: str, root: Path | None, output: str) -> None:
+    """Make this profile's certificate anew for a year, with the root's key; also an ended one.
+
+    No controller is asked. NAME says whose the profile ought to be.
+    """
+    app.operator.load_settings()
+    renewed = renew(app.operator, _root(app, root), name, now=clock.now())
+    identity = identity_of(renewed)
+    assert isinstance(identity, OperatorIdentity)
+    emit_one(
+        {
+            "name": identity.name,
+            "role": identity.role.value,
+            "tenants": ["all"] if identity.tenants is None else sorted(identity.tenants),
+            "ends_at": renewed.not_valid_after_utc,
+            "profile": str(app.operator.path),
+        },
+        output,
+    )
+
+
 @command.command(epilog="Example: stead operator revoke eve")
 @click.argument("name")
 @yes_option
@@ -139,17 +167,6 @@ def revoke(app: App, name: str, yes: bool) -> None:
     note(f"{name} is revoked.")
 
 
-def load_root(home: RootHome) -> Issuer:
-    """The root with its key; PRECONDITION when it was moved away."""
-    if not home.key.exists():
-        raise SteadError(
-            f"making an operator needs the root's key, and {home.key} is not there; bring it "
-            "back for the moment, or name its directory with --root",
-            code=Code.PRECONDITION,
-        )
-    return Issuer(load_certificate(home.certificate), load_key(home.key))
-
-
 def write_profile(
     profile: OperatorHome, certificate: bytes, key: bytes, root: x509.Certificate, address: str
 ) -> None:
@@ -161,6 +178,10 @@ def write_profile(
     write_durably(profile.root, chain_pem([root]))
     settings = OperatorSettings(address=address)
     write_durably(profile.settings, render_settings(settings).encode())
+
+
+def _root(app: App, named: Path | None) -> RootHome:
+    return app.root if named is None else RootHome(named)
 
 
 def _refuse_existing(profile: OperatorHome) -> None:
