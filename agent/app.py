@@ -85,7 +85,12 @@ class Agent:
         self._presence = Presence(home, self._intake, credentials.identity)
         self._link = Link(home, outbox, self._presence, hello=_hello(home))
         self._routine = Routine(
-            home, believed, Executor(home, credentials.identity), turns, self._intake
+            home,
+            believed,
+            Executor(home, credentials.identity),
+            turns,
+            self._intake,
+            self._presence.linked,
         )
         self._pace = pace
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -75,10 +76,14 @@ class Presence:
         self._last_heartbeat_at: datetime | None = None
         self._heartbeat = timedelta()
         self._ahead_s: float | None = None
+        self.linked = asyncio.Event()
+        """Set while there is a link."""
 
     def link_changed(self, report: LinkReport) -> None:
         """The link is in another state."""
         self._link = report
+        if report.state is not LinkState.CONNECTED:
+            self.linked.clear()
         self._write()
 
     def connected(self, controller_time: datetime, heartbeat: timedelta) -> None:
@@ -86,6 +91,7 @@ class Presence:
         self._heartbeat = heartbeat
         log.info("link_connected")
         self._link = LinkReport(LinkState.CONNECTED, clock.now())
+        self.linked.set()
         self.alive(controller_time)
 
     def alive(self, controller_time: datetime) -> None:

@@ -37,17 +37,20 @@ class Routine:
         executor: Executor,
         turns: Turns,
         intake: Intake,
+        linked: asyncio.Event,
     ) -> None:
         self._home = home
         self._believed = believed
         self._executor = executor
         self._turns = turns
         self._intake = intake
+        self._linked = linked
 
     async def report_inventory(self, first: timedelta) -> None:
-        """Report everything at the start and once a day."""
+        """Report everything once there is a link, and then once a day."""
         await asyncio.sleep(first.total_seconds())
         while True:
+            await self._linked.wait()
             outcome = await self._do(CollectInventory(), INVENTORY_LIMIT)
             wait = INVENTORY_EVERY if outcome.state in DONE else RETRY
             await asyncio.sleep(wait.total_seconds())
