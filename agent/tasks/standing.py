@@ -15,7 +15,7 @@ from agent.host.files import read_if_there, write_atomically
 from agent.tasks.schedule import begin_of, is_due, period_of, slot_of
 from agent.tasks.verify import Believed, verify_standing
 from protocol.action import RunBackup, SetBackup
-from protocol.codec import decode_envelope, encode_envelope
+from protocol.codec import decode_envelope, decode_order, encode_envelope
 from protocol.errors import Code, DeniedError, InvalidError, NotFoundError, SteadError
 from protocol.ids import MachineId, TaskId
 from protocol.order import Envelope
@@ -56,8 +56,19 @@ def load_set(home: AgentHome) -> KeptSet | None:
 def set_backup(
     home: AgentHome, task: TaskId, action: SetBackup, envelope: Envelope, *, now: datetime
 ) -> Outcome:
-    """Replace the backup set by a verified order's."""
+    """Replace the backup set by a verified order's.
+
+    Raises REPLAYED for an order that is older than the one behind the present set: who
+    carries orders must not choose between them by the order in which he brings them.
+    """
     period_of(action.schedule)
+    if (present := load_set(home)) is not None:
+        signed_at = decode_order(decode_envelope(present.envelope).order).issued_at
+        if decode_order(envelope.order).issued_at < signed_at:
+            raise SteadError(
+                f"the backup set in force was ordered later, at {signed_at:%Y-%m-%d %H:%M:%S}Z",
+                code=Code.REPLAYED,
+            )
     wrong = [path for path in action.paths if not path.startswith(b"/") or b"\0" in path]
     if wrong:
         shown = wrong[0][:200].decode(errors="backslashreplace")

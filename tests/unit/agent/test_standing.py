@@ -27,22 +27,24 @@ class Desk:
         machine = MachineIdentity(self.realm.tenant, MachineId(fresh("mc")))
         self.believed = Believed(self.realm.root.certificate, machine)
 
-    def envelope(self, action: SetBackup, by: Authority | None = None) -> Envelope:
+    def envelope(
+        self, action: SetBackup, by: Authority | None = None, at: datetime = NOW
+    ) -> Envelope:
         by = by or self.realm.operator(life=DAY)
         order = Order(
             id=OrderId(fresh("or")),
             tenant=self.believed.identity.tenant,
             machines=(self.believed.identity.machine,),
             action=action,
-            issued_at=NOW,
-            not_before=NOW,
+            issued_at=at,
+            not_before=at,
             deliver_by=NOW + DAY,
             timeout=DAY,
         )
         return sign(encode_order(order), key=by.key, certificate=by.certificate)
 
-    def put(self, action: SetBackup) -> None:
-        set_backup(self.home, new_task(), action, self.envelope(action), now=NOW)
+    def put(self, action: SetBackup, at: datetime = NOW) -> None:
+        set_backup(self.home, new_task(), action, self.envelope(action, at=at), now=NOW)
 
 
 @pytest.fixture
@@ -55,6 +57,16 @@ def test_a_set_is_due_once_a_period_long_after_its_signers_certificate_ended(des
     assert due_backup(desk.home, desk.believed, now=NOW) is None
     later = NOW + timedelta(days=300)
     assert due_backup(desk.home, desk.believed, now=later) == RunBackup((b"/etc",))
+
+
+def test_an_older_order_does_not_replace_a_newer_ones_set(desk: Desk) -> None:
+    desk.put(SetBackup((b"/etc",)))
+    with pytest.raises(SteadError) as caught:
+        desk.put(SetBackup((b"/home",)), at=NOW - timedelta(seconds=1))
+    assert caught.value.code is Code.REPLAYED
+    assert verified_set(desk.home, desk.believed).paths == (b"/etc",)
+    desk.put(SetBackup((b"/srv",)), at=NOW + timedelta(seconds=1))
+    assert verified_set(desk.home, desk.believed).paths == (b"/srv",)
 
 
 def test_a_set_without_a_schedule_is_never_due(desk: Desk) -> None:
