@@ -14,7 +14,7 @@ from tests.faults.backup_world import World, body_of
 from tests.unit.backup.trees import picture
 
 SEED = 20261122
-SAMPLED = [("flistxattr", 40), ("flistxattr", 400), ("rename", 1), ("rename", 2), ("sendmsg", 40)]
+SAMPLED = [("flistxattr", 40), ("flistxattr", 400), ("rename", 1), ("rename", 2), ("sendmsg", 20)]
 EVERY = [("flistxattr", number) for number in range(1, 700, 70)]
 EVERY += [("rename", number) for number in (1, 2)]
 EVERY += [("unlink", 1), ("flock", 1)]
