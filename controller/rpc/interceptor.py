@@ -309,6 +309,8 @@ async def _unless(cut: asyncio.Future[SteadError], work: asyncio.Future[Any]) ->
         if not work.done():
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+        elif not work.cancelled():
+            work.exception()  # looked at, also when the call was cancelled meanwhile
         # It holds its error, and the error this frame: a ring, in which a request of many
         # megabytes would stay until the collector comes by.
         del work
