@@ -25,6 +25,9 @@ FORMATS = ("table", "json", "jsonl")
 UNBROKEN = frozenset({"id", "job", "point", "task", "state"})
 """Columns that are copied from, so that no line break may fall into them."""
 
+UNBOUNDED = 1_000_000_000
+"""Columns of what is no terminal: programs that read lines want a row on each."""
+
 GOOD = frozenset({"succeeded", "active", "ok", "linked", "running", "good", "up"})
 WARN = frozenset({"partial", "queued", "offered", "expired", "cancelled", "stale", "unlinked"})
 BAD = frozenset(
@@ -68,7 +71,7 @@ def emit(
         note(empty or "nothing to show")
         return
     if title:
-        console().print(Text(printable(title), style="bold"))
+        _print(Text(printable(title), style="bold"))
     table = Table(box=None, pad_edge=False, header_style="bold" if not title else "dim")
     for column in columns:
         right = column not in cells and any(
@@ -84,11 +87,13 @@ def emit(
     for row in rows:
         table.add_row(
             *(
-                cell_of(column, cells[column](row) if column in cells else row.get(column))
+                _one_line(
+                    cell_of(column, cells[column](row) if column in cells else row.get(column))
+                )
                 for column in columns
             )
         )
-    console().print(table)
+    _print(table)
 
 
 def emit_one(record: Row, output: str, *, title: str = "") -> None:
@@ -98,13 +103,13 @@ def emit_one(record: Row, output: str, *, title: str = "") -> None:
         _write(msgspec.json.format(body, indent=2) if output == "json" else body)
         return
     if title:
-        console().print(Text(printable(title), style="bold"))
+        _print(Text(printable(title), style="bold"))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in record.items():
-        table.add_row(_label(name), cell_of(name, value))
-    console().print(table)
+        table.add_row(_label(name), _one_line(cell_of(name, value)))
+    _print(table)
 
 
 def note(message: str) -> None:
@@ -113,8 +118,8 @@ def note(message: str) -> None:
 
 
 def console() -> Console:
-    """Standard output for people; wide when it is not a terminal."""
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    """Standard output for people; as wide as it takes when it is not a terminal."""
+    return Console(width=None if sys.stdout.isatty() else UNBOUNDED, highlight=False)
 
 
 def printable(text: str) -> str:
@@ -159,6 +164,25 @@ def render_age(at: datetime | None, now: datetime) -> str:
 def from_wire_ms(ms: int) -> datetime | None:
     """A time from a message; 0 is none."""
     return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+
+
+def _print(shown: Table | Text) -> None:
+    target = console()
+    if sys.stdout.isatty():
+        target.print(shown)
+        return
+    with target.capture() as captured:
+        target.print(shown)
+    # The blanks that fill up a last column are nobody's.
+    lines = captured.get().rstrip("\n").split("\n")
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def _one_line(cell: Text) -> Text:
+    """A line break inside a cell would make two rows of one for whoever reads lines."""
+    if sys.stdout.isatty() or "\n" not in cell.plain:
+        return cell
+    return Text(cell.plain.replace("\n", "\\n"), style=cell.style)
 
 
 def _plain(row: Row) -> dict[str, Any]:

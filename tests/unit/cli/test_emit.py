@@ -53,3 +53,23 @@ def test_nested_records_keep_their_shape(capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(capsys.readouterr().out) == {
         "machine": {"seen": "2026-05-01T00:00:00.000Z", "key": "ff"}
     }
+
+
+def test_a_row_is_one_line_of_its_own_where_no_terminal_reads(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    long = "x" * 5_000 + " y" * 500
+    emit(
+        [{"name": "a", "what": long, "id": "1"}, {"name": "two\nlines", "what": "", "id": None}],
+        "table",
+        columns=("name", "what", "id"),
+        title="t " * 200,
+    )
+    emit_one({"long": long, "short": "s"}, "table", title="one")
+    title, _, first, second, one, wide, short = capsys.readouterr().out.splitlines()
+    assert title == ("t " * 200).rstrip()
+    assert first.split() == ["a", "x" * 5_000, *["y"] * 500, "1"]
+    assert second.startswith("two\\nlines")
+    assert one == "one"
+    assert wide == f"long   {long}"
+    assert short == "short  s"
