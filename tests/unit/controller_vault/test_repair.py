@@ -110,9 +110,7 @@ async def test_a_pack_of_one_chunk_whose_index_is_damaged_keeps_it(
 async def test_swapped_packs_lose_nothing(world: World, kept: Kept, tmp_path: Path) -> None:
     other = [data_chunk(os.urandom(30_000)) for _ in range(3)]
     await back_up(world, kept, other)
-    one, two = sorted(
-        (p for p in tmp_path.glob("objects/*/packs/*/*") if p.stat().st_size > 10_000)
-    )
+    one, two = sorted(p for p in tmp_path.glob("objects/*/packs/*/*") if p.stat().st_size > 10_000)
     first, second = one.read_bytes(), two.read_bytes()
     one.write_bytes(second)
     two.write_bytes(first)
