@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import platform
+from contextlib import suppress
 from struct import pack
 from typing import Final
 
@@ -47,13 +48,20 @@ class Beneath:
             self._libc = None
         return self._step_by_step(path)
 
-    def _step_by_step(self, path: bytes) -> int:
+    def make(self, path: bytes) -> int:
+        """The same, making every directory on the way that is missing."""
+        return self._step_by_step(path, make=True)
+
+    def _step_by_step(self, path: bytes, *, make: bool = False) -> int:
         fd = os.dup(self.fd)
         for name in path.split(b"/"):
             if name in (b"", b".", b".."):
                 os.close(fd)
                 raise OSError(errno.EXDEV, "the path leads out of the directory")
             try:
+                if make:
+                    with suppress(FileExistsError):
+                        os.mkdir(name, 0o700, dir_fd=fd)
                 below = os.open(name, DIRECTORY, dir_fd=fd)
             finally:
                 os.close(fd)

@@ -64,6 +64,8 @@ class Placer:
 
     def __init__(self, target: bytes, *, overwrite: bool) -> None:
         self.done = Done()
+        # Set once entries were lost: among them may be the folders of what comes.
+        self.makes_parents = False
         self._beneath = Beneath(target)
         self._overwrite = overwrite
         self._is_root = os.geteuid() == 0
@@ -198,7 +200,7 @@ class Placer:
                 self._fd = -1
             self._parent, self._refused = parent, None
             try:
-                self._fd = self._beneath.open(parent)
+                self._fd = self._open_parent(parent)
             except OSError as error:
                 self._refused = error
         if self._refused is not None:
@@ -206,6 +208,15 @@ class Placer:
                 self._refused.errno, f"its folder cannot be used: {reason_of(self._refused)}"
             )
         return self._fd
+
+    def _open_parent(self, parent: bytes) -> int:
+        try:
+            return self._beneath.open(parent)
+        except FileNotFoundError:
+            if not self.makes_parents:
+                raise
+        self.done.warnings.add(parent, "what was known of this folder is lost")
+        return self._beneath.make(parent)
 
     def _failed(self, parent: bytes, name: bytes, error: OSError) -> None:
         self.fail(parent, name, reason_of(error))

@@ -139,6 +139,7 @@ class Restore:
 
     def _lost(self, node: Root, reason: SteadError) -> None:
         """Entries whose names are lost with the node that held them."""
+        self._placer.makes_parents = True
         what = "1 entry" if node.entries == 1 else f"{node.entries} entries"
         self._placer.done.failed.add(
             b"", f"{what} somewhere below, {node.files} of them files: {reason}"
