@@ -34,9 +34,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
 
 def tenant_option(command: F) -> F:
     """Add `--tenant` to a command."""
-    return click.option(
-        "--tenant", metavar="NAME", default="", help="Only this tenant; needed when names clash."
-    )(command)
+    return click.option("--tenant", metavar="NAME", default="", help="Only this tenant.")(command)
 
 
 def yes_option(command: F) -> F:

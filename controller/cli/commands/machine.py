@@ -83,7 +83,8 @@ def show(app: App, machine: str, tenant: str, output: str) -> None:
 
 @command.command(
     epilog="Example: stead machine tag web-01 +web -old",
-    context_settings={"ignore_unknown_options": True},
+    # No option of one letter here: it would be found inside -oauth, which takes a tag away.
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
 )
 @click.argument("selector")
 @click.argument("tags", nargs=-1, required=True, metavar="+TAG|-TAG...")

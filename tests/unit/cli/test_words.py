@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from controller.audit.chain import Head
-from controller.cli.commands.machine import parse_tags
+from controller.cli.commands.machine import parse_tags, tag
 from controller.cli.commands.run import parse_environment
 from controller.cli.commands.tenant import read_key
 from controller.cli.entries import entry_row, render_name
@@ -25,6 +25,13 @@ KEY = TenantKey(bytes(range(32)))
 def test_tags_that_cannot_be_meant_are_refused(words: list[str]) -> None:
     with pytest.raises(InvalidError):
         parse_tags(words)
+
+
+def test_no_tag_is_taken_for_an_option() -> None:
+    words = ["web-01", "-oauth", "-yellow", "-h", "-y", "+x", "--yes"]
+    made = tag.make_context("tag", list(words), resilient_parsing=True)
+    assert made.params["tags"] == ("-oauth", "-yellow", "-h", "-y", "+x")
+    assert made.params["yes"]
 
 
 @pytest.mark.parametrize("text", ["3", "3:00", "x:" + "0" * 64, "3:" + "z" * 64])
