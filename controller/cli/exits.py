@@ -16,6 +16,20 @@ UNREACHABLE = 6
 INTERRUPTED = 130
 """What shells say of a program that Ctrl-C ended."""
 
+OVER = frozenset(
+    {
+        "succeeded",
+        "partial",
+        "failed",
+        "timed_out",
+        "expired",
+        "cancelled",
+        "rejected",
+        "indeterminate",
+    }
+)
+"""States of a task that nothing follows."""
+
 _BY_CODE: Mapping[Code, int] = {
     Code.INVALID: WRONG_USE,
     Code.UNAVAILABLE: UNREACHABLE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,9 @@ from controller import clock
 from controller.cli.choice import ids_of
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, printable, render_bytes
-from controller.cli.exits import DONE, FAILED, IN_PART, NOT_IN_TIME, REFUSED
+from controller.cli.exits import DONE, FAILED, IN_PART, NOT_IN_TIME, OVER, REFUSED
+from controller.cli.printed import Printer
+from controller.cli.waiting import say_unlinked
 from protocol.action import Action, summary_of
 from protocol.codec import encode_envelope, encode_order
 from protocol.errors import Code, InvalidError
@@ -34,18 +37,6 @@ from protocol.v1.link_pb2 import OutputStream, TaskOutput
 from protocol.v1.operator_pb2 import Machine
 
 F = TypeVar("F", bound=Callable[..., Any])
-OVER = frozenset(
-    {
-        "succeeded",
-        "partial",
-        "failed",
-        "timed_out",
-        "expired",
-        "cancelled",
-        "rejected",
-        "indeterminate",
-    }
-)
 PROGRAM = "run_program"
 PATIENCE = timedelta(minutes=2)
 """How long a watcher waits for a controller that went away."""
@@ -108,7 +99,9 @@ def acting_within(timeout: str) -> Callable[[F], F]:
             help="End the execution after this time.",
         ),
         click.option("--reason", default="", help="Why; kept in the audit log."),
-        click.option("--yes", "-y", is_flag=True, help="Do not ask before acting on several."),
+        click.option(
+            "--yes", "-y", is_flag=True, help="Do not ask before acting on several machines."
+        ),
         click.option("--dry-run", is_flag=True, help="Show what would be ordered; order nothing."),
     ]
 
@@ -205,8 +198,12 @@ def _watch(connection: Connection, job: Job, *, live: bool) -> Job:
     names = {task.task_id: task.machine_name for task in job.tasks}
     tasks = {task.task_id: task for task in job.tasks}
     done: set[str] = set()
-    several = len(names) > 1
-    with _progress(enabled=not live and sys.stderr.isatty()) as progress:
+    printer = Printer(names)
+    say_unlinked(connection, job)
+    with (
+        contextlib.closing(printer),
+        _progress(enabled=not live and sys.stderr.isatty()) as progress,
+    ):
         line = progress.add_task(f"{job.summary}", total=len(names))
         for event in _events(connection, job.job_id):
             if isinstance(event, TaskOutput):
@@ -214,7 +211,7 @@ def _watch(connection: Connection, job: Job, *, live: bool) -> Job:
                 if event.stream == OutputStream.OUTPUT_STREAM_PROGRESS:
                     progress.update(line, description=f"{name}: {_progress_text(event.data)}")
                 elif live:
-                    _print_output(event, name if several else "")
+                    printer.print(event)
             else:
                 tasks[event.task_id] = event
                 if event.state in OVER:
@@ -299,6 +296,13 @@ def say_failures(job: Job) -> None:
             note(f"{task.machine_name}: {task.state}: {why}")
 
 
+def say_cut(job: Job) -> None:
+    """Tell the person whose output is not whole."""
+    for task in job.tasks:
+        if task.output_truncated:
+            note(f"{task.machine_name}: it printed more than is kept; the rest was cut off")
+
+
 def finish(job: Job | None, output: str) -> int:
     """Say how a job ended, as a listing of its tasks; the exit code."""
     if job is None:
@@ -376,24 +380,6 @@ def _progress_text(data: bytes) -> str:
         sized = isinstance(value, int) and (name.endswith("bytes") or name == "rate")
         parts.append(f"{name.replace('_', ' ')} {render_bytes(value) if sized else value}")
     return printable(", ".join(parts))[:160]
-
-
-def _print_output(event: TaskOutput, name: str) -> None:
-    stream = sys.stderr if event.stream == OutputStream.OUTPUT_STREAM_STDERR else sys.stdout
-    if not name:
-        if stream.isatty():
-            stream.write(_for_terminal(event.data))
-        else:
-            stream.buffer.write(event.data)
-    else:
-        for line in _for_terminal(event.data).splitlines():
-            stream.write(f"{name}: {line}\n")
-    stream.flush()
-
-
-def _for_terminal(data: bytes) -> str:
-    text = data.decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() or c in "\n\t\r" else repr(c)[1:-1] for c in text)
 
 
 def _whole_ms(at: datetime) -> datetime:

@@ -138,6 +138,15 @@ def test_a_program_runs_with_its_output_and_its_end(place: Place, machine: str) 
     assert place.rows("job", "show", "latest")["tasks"][0]["output"] == "1\n/\n"
 
 
+def test_output_that_was_cut_is_said_beside_what_there_is(place: Place, machine: str) -> None:
+    done = place.stead(
+        "run", machine, "--", "sh", "-c", "yes | head -c 9000000; printf '\\033' >&2"
+    )
+    assert done.returncode == 0
+    assert done.stdout == b"y\n" * 4 * 1024 * 1024
+    assert b"the rest was cut off" in done.stderr
+
+
 def test_a_dry_run_orders_nothing(place: Place, machine: str) -> None:
     before = place.rows("job", "ls")
     place.good("run", machine, "--dry-run", "--", "true")
@@ -307,6 +316,7 @@ def test_several_machines_are_not_touched_unasked(place: Place) -> None:
     done = place.stead("run", "all", "--yes", "--no-wait", "-o", "json", "--", "true")
     (row,) = json.loads(done.stdout)
     assert row["machines"] == 2
+    assert b"not linked" not in done.stderr
     cancelled = place.stead("job", "cancel", row["job"], "-o", "json")
     assert "cancelled" in {task["state"] for task in json.loads(cancelled.stdout)}
     active = [row for row in place.rows("machine", "ls") if row["state"] == "active"]
@@ -314,6 +324,7 @@ def test_several_machines_are_not_touched_unasked(place: Place) -> None:
     late = place.stead("run", second, "--deliver-by", "1s", "--", "true")
     assert late.returncode == 5, late
     assert b"expired" in late.stderr
+    assert late.stderr.count(f"{second} is not linked; waits until ".encode()) == 1
     place.good("machine", "revoke", second, "--yes")
 
 

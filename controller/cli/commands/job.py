@@ -22,14 +22,15 @@ from controller.cli.emit import (
     printable,
     render_age,
 )
+from controller.cli.exits import OVER
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
-    OVER,
     PROGRAM,
     exit_code,
     finish,
     follow,
     result_of,
+    say_cut,
     say_failures,
     task_rows,
 )
@@ -92,6 +93,7 @@ def show(app: App, job: str, output: str) -> None:
     )
     for task in found.job.tasks:
         _print_output(task.machine_name, text_of(found.output, task.task_id))
+    say_cut(found.job)
 
 
 @command.command(epilog="Example: stead job watch latest")
@@ -107,6 +109,7 @@ def watch(app: App, job: str, output: str) -> int:
     if not live:
         return finish(done, output)
     say_failures(done)
+    say_cut(done)
     return exit_code(done)
 
 

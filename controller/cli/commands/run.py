@@ -17,6 +17,7 @@ from controller.cli.ordering import (
     exit_code,
     order_and_follow,
     output_of,
+    say_cut,
     say_failures,
     task_rows,
     terms_of,
@@ -72,6 +73,7 @@ def command(
         say_failures(job)
     else:
         _print_whole(connection, job, output)
+    say_cut(job)
     return exit_code(job)
 
 
@@ -103,8 +105,9 @@ def _print_whole(connection: Connection, job: Job, output: str) -> None:
             **row,
             "stdout": printed(found, row["task"], OutputStream.OUTPUT_STREAM_STDOUT),
             "stderr": printed(found, row["task"], OutputStream.OUTPUT_STREAM_STDERR),
+            "output_truncated": task.output_truncated,
         }
-        for row in task_rows(job)
+        for row, task in zip(task_rows(job), job.tasks, strict=True)
     ]
     emit(rows, output, columns=())
 

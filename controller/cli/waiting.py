@@ -1,0 +1,41 @@
+"""Say for whom an order waits, before somebody watches nothing happen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controller.cli.connection import Connection
+from controller.cli.emit import from_wire_ms, note
+from controller.cli.exits import OVER
+from protocol.v1.job_pb2 import Job
+from protocol.v1.operator_pb2 import ListMachinesRequest, Machine
+
+SHOWN = 5
+
+
+def say_unlinked(connection: Connection, job: Job) -> None:
+    """Name the machines that a job waits for; says nothing when all are there."""
+    if all(task.state in OVER for task in job.tasks):
+        return
+    request = ListMachinesRequest(tenant_id=job.tenant_id)
+    if said := unlinked_line(job, connection.machines.ListMachines(request).machines):
+        note(said)
+
+
+def unlinked_line(job: Job, machines: Sequence[Machine]) -> str:
+    """What to say of the machines that hold no link; empty when all do."""
+    linked = {machine.machine_id for machine in machines if machine.linked}
+    away = [
+        task.machine_name
+        for task in job.tasks
+        if task.state not in OVER and task.machine_id not in linked
+    ]
+    if not away:
+        return ""
+    names = ", ".join(away[:SHOWN])
+    if len(away) > SHOWN:
+        names += f" and {len(away) - SHOWN} more"
+    verb, waits = ("is", "waits") if len(away) == 1 else ("are", "wait")
+    deliver_by = from_wire_ms(job.deliver_by_ms)
+    until = f" until {deliver_by.astimezone():%Y-%m-%d %H:%M}" if deliver_by is not None else ""
+    return f"{names} {verb} not linked; {waits}{until}; Ctrl-C leaves the order standing"

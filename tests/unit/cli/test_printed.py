@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import pty
+import sys
+from contextlib import closing
+
+import pytest
+
+from controller.cli.printed import Printer
+from protocol.v1.link_pb2 import OutputStream, TaskOutput
+
+OUT, ERR = OutputStream.OUTPUT_STREAM_STDOUT, OutputStream.OUTPUT_STREAM_STDERR
+HOSTILE = b"\x1b]0;title\x07\xff\r\n\x00"
+
+
+def show(names: dict[str, str], *pieces: tuple[str, OutputStream.ValueType, bytes]) -> None:
+    with closing(Printer(names)) as printer:
+        for task, stream, data in pieces:
+            printer.print(TaskOutput(task_id=task, stream=stream, data=data))
+
+
+def test_bytes_of_one_machine_pass_unchanged(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    show({"t": "web"}, ("t", OUT, HOSTILE), ("t", ERR, b"no\xfe"), ("t", OUT, b"\xe2\x82"))
+    assert capfdbinary.readouterr() == (HOSTILE + b"\xe2\x82", b"no\xfe")
+
+
+def test_lines_of_several_machines_stay_whole_and_have_a_name(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    show(
+        {"a": "web", "b": "db"},
+        ("a", OUT, b"one\ntw"),
+        ("b", OUT, b"x\xff\x1b\r\n"),
+        ("a", OUT, b"o\nend"),
+        ("a", ERR, b"no\n"),
+    )
+    assert capfdbinary.readouterr() == (
+        b"web: one\ndb: x\xff\x1b\r\nweb: two\nweb: end\n",
+        b"web: no\n",
+    )
+
+
+def on_a_terminal(
+    patch: pytest.MonkeyPatch,
+    names: dict[str, str],
+    *pieces: tuple[str, OutputStream.ValueType, bytes],
+) -> bytes:
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    try:
+        with os.fdopen(theirs, "w", encoding="utf-8") as stdout, patch.context() as patched:
+            patched.setattr(sys, "stdout", stdout)
+            show(names, *pieces)
+            return os.read(ours, 4096)
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.parametrize("names", [{"t": "web"}, {"t": "web", "u": "db"}])
+def test_nothing_steers_a_terminal(monkeypatch: pytest.MonkeyPatch, names: dict[str, str]) -> None:
+    euro = "€".encode()
+    said = on_a_terminal(
+        monkeypatch, names, ("t", OUT, HOSTILE), ("t", OUT, euro[:1]), ("t", OUT, euro[1:])
+    )
+    assert b"\x1b" not in said
+    assert b"\x07" not in said
+    assert b"\\x1b]0;title\\x07\\xff" in said
+    assert euro in said
+
+
+def test_half_a_character_at_the_end_is_not_lost_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = on_a_terminal(monkeypatch, {"t": "web"}, ("t", OUT, b"a\xe2\x82"))
+    assert said == b"a\\xe2\\x82"
