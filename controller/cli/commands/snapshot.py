@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich_click as click
@@ -62,8 +62,8 @@ def take(app: App, /, selector: str, output: str, **options: Any) -> int:
     ]
     emit(rows, output, columns=("machine", "state", "seconds", "changed", "message"))
     for row in rows:
-        for section, reason in row["unavailable"].items():
-            note(f"{row['machine']}: {section} could not be had: {reason}")
+        for line in untold(row["message"], row["unavailable"]):
+            note(f"{row['machine']}: {line}")
     return exit_code(job)
 
 
@@ -138,6 +138,19 @@ def picture_row(picture: Picture) -> dict[str, Any]:
         "changes": [{"at": c.at, "sections": c.what} for c in picture.changes],
         "jobs": [{"at": j.at, "summary": j.what, "state": j.state} for j in picture.jobs],
     }
+
+
+def untold(message: str, unavailable: Mapping[str, str]) -> list[str]:
+    """What the message does not say already of sections that are not there.
+
+    >>> untold("dmi: no such file", {"dmi": "no such file", "disks": "no lsblk"})
+    ['disks could not be had: no lsblk']
+    """
+    return [
+        f"{section} could not be had: {reason}"
+        for section, reason in unavailable.items()
+        if f"{section}: {reason}" not in message
+    ]
 
 
 def _taken(result: dict[str, Any]) -> dict[str, Any]:
