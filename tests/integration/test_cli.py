@@ -196,8 +196,12 @@ def test_files_come_back_byte_for_byte(place: Place, machine: str) -> None:
     assert (back / "source" / "big").read_bytes() == big
     assert (back / "source" / "link").readlink() == Path("big")
     one = place.directory / "one"
-    place.good("backup", "restore", machine, "latest", f"{source}/sub/small", "--to", str(one))
+    words = ("backup", "restore", machine, "latest", f"{source}/sub/small", "--to", str(one))
+    assert f"{one}/small" in place.good(*words)
     assert [p.name for p in one.iterdir()] == ["small"]
+    again = place.stead(*words)
+    assert again.returncode == 3, again
+    assert f"{machine}: {one}/small: ".encode() in again.stderr
     said = place.bad("backup", "cat", machine, "latest", "/nope", code=1)
     assert "stead backup browse" in said
 

@@ -208,6 +208,7 @@ def restore(
 ) -> int:
     """Write a file or a folder from a restore point into a directory of a machine.
 
+    PATH arrives in DIRECTORY under its own last name: /etc/hosts as DIRECTORY/hosts.
     The order carries the right to read this path and nothing else, sealed to the
     machine that restores.
     """
@@ -230,11 +231,22 @@ def restore(
     if job is None:
         return DONE
     say_failures(job)
-    rows = result_rows(job)
-    emit(rows, output, columns=("machine", "state", "seconds", "files", "bytes"), cells=SIZES)
+    arrived = arrival(directory, wanted)
+    rows = [{**row, "target": text_of(arrived)} for row in result_rows(job)]
+    columns = ("machine", "state", "seconds", "files", "bytes", "target")
+    emit(rows, output, columns=columns, cells=SIZES)
     for row in rows:
-        _say_left_out(row)
+        _say_left_out(row, below=text_of(directory.rstrip(b"/")))
     return exit_code(job)
+
+
+def arrival(directory: bytes, path: bytes) -> bytes:
+    """Where a path of a restore point arrives in a directory of a machine.
+
+    >>> arrival(b"/tmp/back/", b"etc/hosts"), arrival(b"/", b"etc"), arrival(b"/back", b"")
+    (b'/tmp/back/hosts', b'/etc', b'/back')
+    """
+    return (directory.rstrip(b"/") + b"/" + path.rpartition(b"/")[2]).rstrip(b"/") or b"/"
 
 
 def machine_paths(paths: Sequence[str]) -> tuple[bytes, ...]:
@@ -307,11 +319,14 @@ def _sealed(opened: Opened, path: bytes, target: Machine) -> bytes:
     )
 
 
-def _say_left_out(row: Mapping[str, Any]) -> None:
-    """Name the first few things that are missing, each with its reason."""
+def _say_left_out(row: Mapping[str, Any], *, below: str = "") -> None:
+    """Name the first few things that are missing, each with its reason.
+
+    `below` is the directory that the paths begin in, where that is not the root.
+    """
     listed = [row[name] for name in LEFT_OUT if isinstance(row.get(name), list)]
     for left in [one for part in listed for one in part][:SHOWN]:
-        note(f"{row['machine']}: {left.get('path')}: {left.get('reason')}")
+        note(f"{row['machine']}: {below}{left.get('path')}: {left.get('reason')}")
 
 
 def _size(name: str) -> Callable[[Row], str]:

@@ -7,8 +7,10 @@ import stat
 import pytest
 
 from controller.audit.chain import Head
+from controller.cli.commands.backup import arrival
 from controller.cli.commands.machine import parse_tags, tag
 from controller.cli.commands.run import parse_environment
+from controller.cli.commands.snapshot import untold
 from controller.cli.commands.tenant import read_key
 from controller.cli.entries import entry_row, render_name
 from controller.cli.heads import parse_head
@@ -25,6 +27,19 @@ KEY = TenantKey(bytes(range(32)))
 def test_tags_that_cannot_be_meant_are_refused(words: list[str]) -> None:
     with pytest.raises(InvalidError):
         parse_tags(words)
+
+
+def test_a_path_arrives_in_the_directory_under_its_own_last_name() -> None:
+    assert arrival(b"/tmp/back/", b"etc/hosts") == b"/tmp/back/hosts"
+    assert arrival(b"/", b"etc") == b"/etc"
+    assert arrival(b"/back", b"") == b"/back"
+    assert arrival(b"/", b"") == b"/"
+
+
+def test_a_reason_that_the_message_gives_is_not_given_again() -> None:
+    gaps = {"dmi": "no such file", "disks": "no lsblk"}
+    assert untold("dmi: no such file; disks: no lsblk", gaps) == []
+    assert untold("dmi: no such file", gaps) == ["disks could not be had: no lsblk"]
 
 
 def test_no_tag_is_taken_for_an_option() -> None:
