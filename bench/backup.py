@@ -19,12 +19,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+
+import psutil
 
 from bench.trees import LARGE_BYTES, SMALL_BYTES, SMALL_FILES, large_files, small_tree
 from demo.comparison import compare, measure
@@ -54,15 +57,15 @@ class Figures:
 
 def timed(argv: list[str], environment: dict[str, str], cwd: Path) -> tuple[float, int]:
     """Run a program that must succeed; its seconds and its peak resident memory in KiB."""
-    started = time.monotonic()
     with (cwd / "bench.log").open("ab") as log:
+        started = time.monotonic()
         process = subprocess.Popen(argv, env=environment, cwd=cwd, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-    took = time.monotonic() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
+        with peak_of(psutil.Process(process.pid)) as peak:
+            process.wait()
+        took = time.monotonic() - started
     if process.returncode != 0:
         raise SystemExit(f"{argv} ended with {process.returncode}; see {cwd / 'bench.log'}")
-    return took, usage.ru_maxrss
+    return took, peak()
 
 
 def ours(figures: Figures, tree: str, source: Path, work: Path) -> None:
@@ -72,9 +75,10 @@ def ours(figures: Figures, tree: str, source: Path, work: Path) -> None:
     installation = Installation(home)
     with installation.enrolled():
         machine = _only_machine(installation)
+        agent = _agent_of(installation)
         backup = ("stead", "backup", "run", machine, "--path", str(source))
         for phase in PHASES[:2]:
-            with peak_of_children(installation) as peak:
+            with peak_of(agent) as peak:
                 started = time.monotonic()
                 installation.must(*backup)
                 took = time.monotonic() - started
@@ -142,29 +146,28 @@ def tar(figures: Figures, tree: str, source: Path, work: Path) -> None:
 
 
 @contextmanager
-def peak_of_children(installation: Installation) -> Iterator[Callable[[], int]]:
-    """Peak resident KiB among the agent and its workers, sampled while the block runs."""
-    import threading
+def peak_of(process: psutil.Process) -> Iterator[Callable[[], int]]:
+    """Peak resident KiB of a process and its children together, sampled every 20 ms.
 
-    import psutil
-
-    agent = next(
-        p
-        for p in psutil.process_iter(["cmdline", "environ"])
-        if (p.info["environ"] or {}).get("STEAD_HOME") == str(installation.home)
-        and "run" in (p.info["cmdline"] or ())
-        and any(part.endswith("stead-agent") for part in p.info["cmdline"])
-    )
+    What the system itself keeps of a child's peak would not do: it counts the memory of
+    this very program, of which a child is a copy until it becomes another program.
+    """
     peak, ended = 0, threading.Event()
+
+    def resident(one: psutil.Process) -> int:
+        try:
+            return int(one.memory_info().rss) // KIB
+        except psutil.Error:
+            return 0
 
     def sample() -> None:
         nonlocal peak
         while not ended.wait(0.02):
-            for process in [agent, *agent.children(recursive=True)]:
-                try:
-                    peak = max(peak, process.memory_info().rss // KIB)
-                except psutil.NoSuchProcess:
-                    continue
+            try:
+                family = [process, *process.children(recursive=True)]
+            except psutil.Error:
+                continue
+            peak = max(peak, sum(map(resident, family)))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -173,6 +176,19 @@ def peak_of_children(installation: Installation) -> Iterator[Callable[[], int]]:
     finally:
         ended.set()
         thread.join()
+
+
+def _agent_of(installation: Installation) -> psutil.Process:
+    """The running agent of an installation, by its home."""
+    for process in psutil.process_iter():
+        try:
+            words, environment = process.cmdline(), process.environ()
+        except psutil.Error:
+            continue
+        ours = environment.get("STEAD_HOME") == str(installation.home)
+        if ours and "run" in words and any(word.endswith("stead-agent") for word in words):
+            return process
+    raise SystemExit("the agent is not running")
 
 
 def _only_machine(installation: Installation) -> str:
