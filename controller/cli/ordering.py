@@ -375,11 +375,19 @@ def _progress_text(data: bytes) -> str:
         return ""
     if not isinstance(found, dict):
         return ""
-    parts = []
-    for name, value in found.items():
-        sized = isinstance(value, int) and (name.endswith("bytes") or name == "rate")
-        parts.append(f"{name.replace('_', ' ')} {render_bytes(value) if sized else value}")
-    return printable(", ".join(parts))[:160]
+    return printable(", ".join(_progress_part(name, value) for name, value in found.items()))[:160]
+
+
+def _progress_part(name: str, value: Any) -> str:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return f"{name.replace('_', ' ')} {value}"
+    if name == "eta":
+        return f"{value:.0f} s left"
+    if name == "rate":
+        return f"{render_bytes(value)}/s"
+    if name.endswith("bytes"):
+        return f"{name.replace('_', ' ')} {render_bytes(value)}"
+    return f"{name.replace('_', ' ')} {value:,}"
 
 
 def _whole_ms(at: datetime) -> datetime:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from click import BadParameter
 
-from controller.cli.ordering import Span, exit_code, result_of, task_rows
+from controller.cli.ordering import Span, _progress_text, exit_code, result_of, task_rows
 from protocol.errors import InvalidError
 from protocol.v1.job_pb2 import Job, Task
 
@@ -51,3 +51,11 @@ def test_spans_of_time_are_read() -> None:
     for bad in ("", "4", "h", "0m", "-1h", "1.5h", "²d", "٣h", "99999999999d", "10000d"):
         with pytest.raises(BadParameter):
             Span().convert(bad, None, None)
+
+
+def test_progress_reads_with_its_units() -> None:
+    said = b'{"phase":"reading","rate":1048576,"eta":8.1,"files":20000,"new_bytes":2048}'
+    assert (
+        _progress_text(said)
+        == "phase reading, 1.0 MiB/s, 8 s left, files 20,000, new bytes 2.0 KiB"
+    )
