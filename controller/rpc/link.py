@@ -51,9 +51,11 @@ class Link(LinkServiceServicer):
         """See `protocol/v1/link.proto`."""
         machine = machine_calling()
         hello = await _first(request_iterator)
-        yield pb.ConnectResponse(welcome=self._welcome(hello))
+        welcome = self._welcome(hello)
         outgoing: Outgoing = asyncio.Queue(WAITING)
         async with self._presence.linked_as(machine, _greeting(hello)) as parting:
+            # Who is welcomed counts as linked already.
+            yield pb.ConnectResponse(welcome=welcome)
             workers = [
                 asyncio.create_task(self._listen(machine, request_iterator, outgoing)),
                 asyncio.create_task(self._offer(machine, outgoing)),

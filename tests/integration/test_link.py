@@ -354,8 +354,6 @@ async def test_a_controller_that_stops_tells_its_machines_when_to_come_back(
     installation: Installation, machine: Enrolled
 ) -> None:
     async with linked(installation, machine) as agent:
-        await agent.say(heartbeat=link_pb2.Heartbeat())
-        await agent.hear("heartbeat_acknowledged")
         stopping = asyncio.create_task(installation.controller.stop())
         assert 1 <= (await agent.hear("drain")).reconnect_within_s <= 60
         await read_to_the_end(agent.call)
