@@ -178,6 +178,9 @@ class LinkServer(LinkServiceServicer, InventoryServiceServicer, EnrollmentServic
         self.heartbeats: list[link_pb2.Heartbeat] = []
         self.refuse: SteadError | None = None
         self.enroll: Callable[[enrollment_pb2.EnrollRequest], enrollment_pb2.EnrollResponse]
+        self.may_renew = asyncio.Event()
+        """Renewals wait for this; set unless a test clears it."""
+        self.may_renew.set()
         self.renew: Callable[[enrollment_pb2.RenewRequest], enrollment_pb2.RenewResponse]
         self.address = ""
         self.open_address = ""
@@ -262,6 +265,7 @@ class LinkServer(LinkServiceServicer, InventoryServiceServicer, EnrollmentServic
         return await _answered(self.enroll, request, context)
 
     async def Renew(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.may_renew.wait()
         return await _answered(self.renew, request, context)
 
     async def visit(self, *, wait: float = 30.0) -> Visit:

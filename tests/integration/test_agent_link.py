@@ -239,8 +239,10 @@ async def test_past_half_of_its_life_a_certificate_is_renewed_on_a_link_that_goe
         key=key,
     )
     asked = renewing(server, key=key.public_key())
+    server.may_renew.clear()
     await agent.start()
     await server.visit()
+    server.may_renew.set()
     await server.visit()
     assert len(asked) == 1
 
