@@ -11,8 +11,8 @@ from collections import deque
 from agent.backup.attributes import Xattrs
 from agent.backup.big import BigFile
 from agent.backup.far_time import extensions_of, near
+from agent.backup.nodes import Block
 from agent.backup.plant import Planter
-from agent.backup.state import Block
 from agent.backup.stream import SmallStream
 from protocol.vault.entry import Entry, Extent, Owner
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import NamedTuple
 
-from agent.backup.state import NO_MARK, Block, Previous, image_of
+from agent.backup.nodes import Block, StateDamagedError
+from agent.backup.state import Previous, image_of, is_trusted
 from agent.backup.walk import Listing, Row
-from protocol.errors import InvalidError
 from protocol.vault.entry import Entry
 
 _MAX_LISTINGS = 128
@@ -82,7 +82,7 @@ def merge(
                         open_fd = -1
                 start = end
                 if ends_here:
-                    piece = _piece(held, block, gave_up, whole_leaves=whole_leaves)
+                    piece = _piece(held, block, previous, gave_up, whole_leaves=whole_leaves)
                     if held:
                         yield piece
                         _close(held)
@@ -96,7 +96,7 @@ def merge(
             if open_fd >= 0:
                 os.close(open_fd)
         if held and previous.block is not None:
-            yield _piece(held, previous.block, gave_up, whole_leaves=whole_leaves)
+            yield _piece(held, previous.block, previous, gave_up, whole_leaves=whole_leaves)
     finally:
         _close(held)
 
@@ -109,7 +109,12 @@ def _within(last_key: bytes, prefix: bytes, rows: list[Row], start: int) -> int:
 
 
 def _piece(
-    held: list[Segment], block: Block, gave_up: Known | None, *, whole_leaves: bool
+    held: list[Segment],
+    block: Block,
+    previous: Previous,
+    gave_up: Known | None,
+    *,
+    whole_leaves: bool,
 ) -> Same | Mixed:
     if gave_up is not None:
         return Mixed(held, gave_up)
@@ -123,19 +128,18 @@ def _piece(
             parts += map(_line, rows)
         if image_of(parts) == block.image:
             return Same(block, held)
-    return Mixed(held, _known(block, None))
+    return Mixed(held, _known(block, previous))
 
 
-def _known(block: Block, previous: Previous | None) -> Known:
+def _known(block: Block, previous: Previous) -> Known:
     try:
         return {
             (parent, entry.name): (entry, mark)
-            for parent, entry, mark in block.entries()
-            if mark != NO_MARK
+            for parent, entry, mark in previous.entries(block)
+            if is_trusted(mark)
         }
-    except InvalidError:
-        if previous is not None:
-            previous.damaged = True
+    except StateDamagedError:
+        previous.damaged = True
         return {}
 
 

@@ -16,9 +16,11 @@ from typing import Final
 
 import msgspec
 
+from agent.backup.state import Previous, find_previous, load_head
 from agent.host import clock
 from protocol.errors import Code, SteadError
 
+_NODES: Final = "nodes."
 _ENTRY_BYTES: Final = 4096
 """Looking at an entry takes about as long as reading so many bytes."""
 
@@ -62,6 +64,28 @@ class Memory:
     def next_state(self) -> Path:
         """The state of the restore point that is being made."""
         return self.path / "state.next"
+
+    def previous(self, newest: str, rules: bytes) -> Previous:
+        """The state of the machine's newest restore point, as the controller names it."""
+        waiting = load_head(self.next_state)
+        if waiting is not None and waiting.header.point == newest:
+            # Its commit was acknowledged to a run that did not live to hear of it.
+            self.next_state.replace(self.state)
+        self.next_state.unlink(missing_ok=True)
+        self._tidy()
+        return find_previous(self.state, newest, rules)
+
+    def fresh_nodes(self) -> Path:
+        """A name for a file of nodes that nobody uses."""
+        numbers = [int(path.suffix[1:] or 0) for path in self.path.glob(_NODES + "*")]
+        return self.path / f"{_NODES}{max(numbers, default=0) + 1}"
+
+    def _tidy(self) -> None:
+        """Remove the files of nodes that no state needs."""
+        head = load_head(self.state)
+        for path in self.path.glob(_NODES + "*"):
+            if head is None or path.name != head.file:
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -111,4 +135,5 @@ class Memory:
         else:
             self.state.unlink(missing_ok=True)
             self.next_state.unlink(missing_ok=True)
+        self._tidy()
         (self.path / "run").unlink(missing_ok=True)

@@ -1,34 +1,41 @@
-"""Build the tree of a restore point, taking over whole leaves that have not changed.
+"""Build the tree of a restore point, taking over whole nodes that have not changed.
 
-A leaf ends where the keys say so, so an unchanged stretch of entries that begins where
-a leaf begins is the same leaf: its reference is taken over and nothing is encoded.
+A node ends where the keys say so, so an unchanged stretch of entries that begins where
+a node begins is the same node: its reference is taken over and nothing is encoded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from agent.backup.state import Block, make_block
+from agent.backup.nodes import Block
+from agent.backup.state import Previous, StateWriter
 from agent.backup.walk import MARK_BYTES
 from protocol.vault.chunk import Reference, Sealer
 from protocol.vault.entry import Entry
 from protocol.vault.keys import VaultSecret
 from protocol.vault.node import Root
-from protocol.vault.tree import FinishedLeaf, TreeBuilder
+from protocol.vault.tree import FinishedInner, FinishedLeaf, TreeBuilder
 
 
 class Planter:
-    """Builds a tree, and hands out the state block of every leaf."""
+    """Builds a tree, and beside it the blocks of the state. `top` is the last of them."""
 
     def __init__(
         self,
         secret: VaultSecret,
         put: Callable[[Reference, bytes], None],
-        keep: Callable[[Block], None],
+        state: StateWriter,
+        previous: Previous,
     ) -> None:
-        self._tree = TreeBuilder(Sealer(secret), secret.boundary_key, put, self._leaf_ended)
+        self._tree = TreeBuilder(
+            Sealer(secret), secret.boundary_key, put, self._leaf_ended, self._inner_ended
+        )
         self._add = self._tree.add
-        self._keep = keep
+        self._state = state
+        self._previous = previous
+        # Blocks by level that no inner node holds yet.
+        self._blocks: list[list[Block]] = [[]]
         self._parts: list[bytes] = []
         self._marks: list[bytes] = []
         self._run: bytes | None = None
@@ -48,31 +55,49 @@ class Planter:
         self._add(parent, entry)
 
     def take_over(self, block: Block) -> None:
-        """Append a whole leaf of the previous tree."""
-        if not block.closed or not self._tree.at_leaf_start:
-            for parent, entry, mark in block.entries():
-                self.plant(parent, entry, entry.name + b"\0" + mark)
-            return
-        self._keep(block)
-        self._tree.add_leaf(block.node(), block.last_key)
-        self.reused_leaves += 1
+        """Append a whole node of the previous tree, or what is in it where that cannot be."""
+        node = block.node()
+        fits = block.closed and self._tree.at_start_of(node.level)
+        if fits and (not node.level or self._state.shares):
+            self._keep(self._state.kept(block), node.level)
+            self._tree.add_node(node, block.last_key)
+            self.reused_leaves += not node.level
+        elif node.level:
+            for below in self._previous.below(block):
+                self.take_over(below)
+        else:
+            for parent, entry, mark in self._previous.entries(block):
+                linked = entry.link_group is not None
+                self.plant(parent, entry, entry.name + b"\0" + mark, linked=linked)
 
-    def finish(self) -> Root:
-        """See `TreeBuilder.finish`."""
+    def finish(self) -> tuple[Root, Block]:
+        """The root, see `TreeBuilder.finish`, and its block."""
         self._closed = False
-        return self._tree.finish()
+        root = self._tree.finish()
+        return root, self._blocks[root.level][-1]
+
+    def _keep(self, block: Block, level: int) -> None:
+        while len(self._blocks) <= level:
+            self._blocks.append([])
+        self._blocks[level].append(block)
 
     def _leaf_ended(self, leaf: FinishedLeaf) -> None:
-        self._keep(
-            make_block(
-                leaf.root,
-                leaf.last_key,
-                self._parts,
-                self._marks,
-                leaf.plain,
-                leaf.children,
-                linked=self._linked,
-                closed=self._closed,
-            )
+        block = self._state.leaf(
+            leaf.root,
+            leaf.last_key,
+            self._parts,
+            self._marks,
+            leaf.plain,
+            leaf.children,
+            linked=self._linked,
+            closed=self._closed,
         )
+        self._keep(block, 0)
         self._parts, self._marks, self._run, self._linked = [], [], None, False
+
+    def _inner_ended(self, inner: FinishedInner) -> None:
+        level = inner.root.level
+        below, self._blocks[level - 1] = self._blocks[level - 1], []
+        self._keep(
+            self._state.branch(inner.root, inner.last_key, below, closed=inner.closed), level
+        )

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from agent.backup.assemble import Assembly
 from agent.backup.merge import merge
+from agent.backup.nodes import StateDamagedError
 from agent.backup.owners import Owners
 from agent.backup.place import Expected, Memory, Run
 from agent.backup.plant import Planter
@@ -28,7 +29,7 @@ from agent.backup.scan import Counts, Scan
 from agent.backup.sealing import Sealing
 from agent.backup.select import normalise, rules_hash
 from agent.backup.skipped import SkippedList
-from agent.backup.state import Header, Previous, StateWriter, find_previous
+from agent.backup.state import Header, StateWriter
 from agent.backup.stream import SmallStream
 from agent.backup.upload import PATIENCE_S, Upload, begin_patiently, patiently
 from agent.backup.vault import DATA_LOSS, Session, Vault
@@ -143,10 +144,13 @@ class Backup:
             run, session = self._begin(run)
             try:
                 return self._attempt(run, session, use_state=True)
+            except StateDamagedError:
+                pass
             except SteadError as error:
                 if error.code is not Code.CHUNK_MISSING:
                     raise
-            # What the previous point held is gone: read everything, send what is missing.
+            # What the last run left, here or in the vault, is gone: read everything, send
+            # what is missing.
             session = begin_patiently(
                 self._vault, run.point, self._seed, patience_s=self._patience_s
             )
@@ -170,7 +174,9 @@ class Backup:
         self._expected = self._memory.expected(self._rules)
         skipped = SkippedList()
         names = _names_hash()
-        previous = self._previous(session) if use_state else Previous(None)
+        memory = self._memory
+        newest = session.parent_point if use_state else ""
+        previous = memory.previous(newest, self._rules)
         whole = previous.header is not None and previous.header.names == names
         walk = Walk(
             self._paths,
@@ -183,10 +189,13 @@ class Backup:
         header = Header(run.point, self._rules, names)
         upload = Upload(self._vault, session, run.point, self._seed, patience_s=self._patience_s)
         self._lap("begin")
-        with StateWriter(self._memory.next_state, header) as state, upload:
+        with (
+            StateWriter(memory.next_state, header, previous, memory.fresh_nodes()) as state,
+            upload,
+        ):
             with Sealing(secret, upload.give) as sealing:
                 stream = SmallStream(secret.gear_seed, sealing)
-                planter = Planter(secret, upload.give, state.add)
+                planter = Planter(secret, upload.give, state, previous)
                 scan = Scan(
                     assembly=Assembly(planter, stream),
                     stream=stream,
@@ -197,7 +206,7 @@ class Backup:
                     old_extents=self._old_extents,
                     owners=Owners(),
                     skipped=skipped,
-                    sample=Sample(self._seed),
+                    sample=Sample(self._seed, previous.entries),
                     seed=self._seed,
                     safe_ns=int(started_at.timestamp() * 1_000_000_000) - self._racy_ns,
                     tick=lambda: self._tick("read", scan.counts, upload),
@@ -211,7 +220,7 @@ class Backup:
                         "none of the paths to back up exists: "
                         + ", ".join(str(one["path"]) for one in skipped.as_json()[:10])
                     )
-                root = planter.finish()
+                root, top = planter.finish()
             self._lap("read")
             self._next_word = 0.0
             self._tick("send", scan.counts, upload)
@@ -223,7 +232,7 @@ class Backup:
                 patience_s=self._patience_s,
             )
             self._lap("sample")
-            state.finish()
+            state.finish(top, directories=walk.directories, skipped=skipped)
         totals = self._totals(root, walk, scan.counts, skipped, upload)
         record = self._record(run, session, started_at, root, totals, skipped)
         received_at = self._commit(session, record)
@@ -243,16 +252,6 @@ class Backup:
             upload.lost_links,
             self._seconds,
         )
-
-    def _previous(self, session: Session) -> Previous:
-        """The state of the machine's newest restore point, as the controller names it."""
-        memory = self._memory
-        waiting = Previous(memory.next_state)
-        waiting.close()
-        if waiting.header is not None and waiting.header.point == session.parent_point:
-            # Its commit was acknowledged to a run that did not live to hear of it.
-            memory.next_state.replace(memory.state)
-        return find_previous([memory.state], session.parent_point, self._rules)
 
     def _old_extents(self, entry: Entry) -> Iterator[Extent]:
         """The extents of a file as the vault has them; none when it lost their lists."""

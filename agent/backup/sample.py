@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
 from agent.backup.attributes import AttributeTooLargeError
 from agent.backup.merge import Same, Segment
+from agent.backup.nodes import Block, Known
 from agent.backup.read import ChangedTypeError, is_small, read_small
 from agent.backup.vault import DATA_LOSS, Vault
 from agent.backup.walk import Row
@@ -32,8 +34,9 @@ class _Taken(NamedTuple):
 class Sample:
     """At most `SIZE` files, each leaf that was taken over equally likely to give one."""
 
-    def __init__(self, seed: random.Random) -> None:
+    def __init__(self, seed: random.Random, entries: Callable[[Block], Known]) -> None:
         self._seed = seed
+        self._entries = entries
         self._taken: list[_Taken] = []
         self._offered = 0
 
@@ -60,7 +63,7 @@ class Sample:
             return None
         if content.data is None or content.changed or not _same_time(content.stat, stat):
             return None
-        for parent, entry, _mark in piece.block.entries():
+        for parent, entry, _mark in self._entries(piece.block):
             if parent == segment.parent and entry.name == name:
                 return _Taken(join(parent, name), entry, content.data)
         return None

@@ -22,7 +22,7 @@ from agent.backup.read import ChangedTypeError, is_small, open_file, read_small
 from agent.backup.sample import Sample
 from agent.backup.sealing import Sealing
 from agent.backup.skipped import SkippedList, reason_of
-from agent.backup.state import NO_MARK
+from agent.backup.state import NO_MARK, untrusted
 from agent.backup.stream import SmallStream
 from agent.backup.walk import MARK_BYTES, OPEN_DIRECTORY, Row, line_of
 from protocol.vault.chunk import Reference, Sealer
@@ -108,7 +108,7 @@ class Scan:
         add, counts = self.assembly.add, self.counts
         safe, owner_of = self.safe_ns, self.owners.of
         for row in rows:
-            name, stat, line = row
+            _, stat, line = row
             mode = stat.st_mode
             kind = mode >> 12
             if kind != _DIRECTORY and stat.st_nlink > 1:
@@ -120,7 +120,7 @@ class Scan:
             if draft is None:
                 continue
             if draft.line is line and (stat.st_ctime_ns >= safe or stat.st_mtime_ns >= safe):
-                draft.line = name + b"\0" + NO_MARK
+                draft.line = untrusted(line)
             draft.owner = owner_of(stat.st_uid, stat.st_gid)
             counts.entries += 1
             if kind == _FILE:

@@ -1,36 +1,35 @@
-"""The agent's own memory of its last restore point: which files it saw, and their leaves.
+"""The agent's own memory of its last restore point: which files it saw, and their nodes.
 
-One block for each leaf of the tree: how to reach the leaf, a hash of the lines of its
-entries (see `walk.Row`), and, packed, those lines' marks and the leaf itself. A block
-whose hash fits what the walk sees stands for all of its entries at once.
+A small head says which restore point it is, and points at the top node in a file of
+nodes, see `nodes`. The state is a cache: it counts only while the controller names its
+point as the machine's newest, and whatever is damaged is as if it had never been there.
 
-The file is a cache: each block carries a checksum, and whatever does not fit is treated
-as if it had never been there. A mark of zeros never fits: it stands for an entry whose
-time stamps were too fresh to be trusted.
+A mark whose mode is 0 never fits: it stands for an entry whose time stamps were too
+fresh to be trusted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from struct import Struct
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 import zstandard
 from blake3 import blake3
 
+from agent.backup.nodes import Block, Known, NodeFile, StateDamagedError
+from agent.backup.skipped import Skipped, SkippedList
 from agent.backup.walk import MARK_BYTES
-from protocol.errors import InvalidError
-from protocol.vault.chunk import ID_BYTES, ChunkId
-from protocol.vault.entry import Entry
-from protocol.vault.leaf import decode_leaf
-from protocol.vault.node import Root, decode_root, encode_root
+from protocol.vault.node import Root, encode_root
 
-_MAGIC: Final = b"StSt\x01\0\0\0"
-_FRAME = Struct("<I16s")
-_MAX_BLOCK: Final = 64 * 1024 * 1024
+_MAGIC: Final = b"StSt\x02\0\0\0"
+_DIGEST_BYTES: Final = 16
+_IDENTITY_BYTES: Final = 16
 NO_MARK: Final = bytes(MARK_BYTES)
+SLACK: Final = 3
+"""A file of nodes is written anew when it is so many times what still counts in it."""
+_SLACK_BYTES: Final = 16 * 1024 * 1024
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -44,43 +43,23 @@ class Header(msgspec.Struct, frozen=True):
     names: bytes
 
 
-class Block(msgspec.Struct, array_like=True, frozen=True):
-    """One leaf. `closed`: it ended by the rules of the tree, not because the tree did."""
+class Head(msgspec.Struct, frozen=True):
+    """Everything but the nodes. `end` is the length of the file of nodes that counts.
 
-    root: bytes
-    last_key: bytes
-    image: bytes
-    linked: bool
-    closed: bool
-    packed: bytes
+    `directories` are those of the tree but for the root; `skipped` is what was left out,
+    or None when that was too much to remember.
+    """
 
-    def node(self) -> Root:
-        """How the leaf is reached."""
-        return decode_root(self.root)
-
-    def entries(self) -> list[tuple[bytes, Entry, bytes]]:
-        """What is in it: directory, entry, mark. Raises `InvalidError` when it is damaged."""
-        try:
-            marks, plain, ids = msgspec.msgpack.decode(
-                zstandard.ZstdDecompressor().decompress(self.packed, max_output_size=_MAX_BLOCK),
-                type=tuple[bytes, bytes, bytes],
-            )
-        except (ValueError, zstandard.ZstdError) as error:
-            raise InvalidError(f"a block of the state file is damaged: {error}") from error
-        children = [
-            ChunkId(ids[start : start + ID_BYTES]) for start in range(0, len(ids), ID_BYTES)
-        ]
-        found = decode_leaf(plain, children).entries
-        if len(marks) != len(found) * MARK_BYTES:
-            raise InvalidError("a block of the state file has other marks than entries")
-        return [
-            (parent, entry, marks[place * MARK_BYTES : (place + 1) * MARK_BYTES])
-            for place, (parent, entry) in enumerate(found)
-        ]
+    header: Header
+    file: str
+    end: int
+    top: Block
+    directories: int
+    skipped: tuple[Skipped, ...] | None
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_block = msgspec.msgpack.Decoder(Block).decode
+_decode_head = msgspec.msgpack.Decoder(Head).decode
 _compressor = zstandard.ZstdCompressor(level=1)
 
 
@@ -89,39 +68,104 @@ def image_of(parts: Sequence[bytes]) -> bytes:
     return blake3(b"".join(parts)).digest()
 
 
-def make_block(
-    root: Root,
-    last_key: bytes,
-    parts: Sequence[bytes],
-    marks: Sequence[bytes],
-    plain: bytes,
-    children: Sequence[bytes],
-    *,
-    linked: bool,
-    closed: bool,
-) -> Block:
-    """The block of a leaf that was just written."""
-    packed = _compressor.compress(_encode((b"".join(marks), plain, b"".join(children))))
-    return Block(encode_root(root), last_key, image_of(parts), linked, closed, packed)
+def untrusted(line: bytes) -> bytes:
+    """The same line with a mark that never fits, and still says which inode it was."""
+    kept = line[: _IDENTITY_BYTES - MARK_BYTES]
+    return kept + NO_MARK[_IDENTITY_BYTES:]
+
+
+def identity_of(mark: bytes) -> bytes:
+    """Inode and device of a mark; zeros when it does not say."""
+    return mark[:_IDENTITY_BYTES]
+
+
+def is_trusted(mark: bytes) -> bool:
+    """Whether a mark can fit at all."""
+    return mark[_IDENTITY_BYTES:] != NO_MARK[_IDENTITY_BYTES:]
 
 
 class StateWriter:
-    """Writes a state file block by block. Use as a context; it does not rename anything."""
+    """Writes a state. Use as a context; `finish` leaves a head that nobody has adopted.
 
-    def __init__(self, path: Path, header: Header) -> None:
-        self.path = path
-        self._file: BinaryIO = path.open("wb", buffering=1024 * 1024)
-        self._file.write(_MAGIC)
-        self._frame(_encode(header))
+    It goes on in the file of the previous state, unless there is none or too much of it
+    is out of date: then everything is copied into the file `fresh`.
+    """
 
-    def add(self, block: Block) -> None:
-        """Append a block; blocks come in key order."""
-        self._frame(_encode(block))
+    def __init__(self, head: Path, header: Header, previous: Previous, fresh: Path) -> None:
+        self._head = head
+        self._header = header
+        self._previous = previous
+        before = previous.head
+        self._copies = before is None or (before.end > SLACK * before.top.weight + _SLACK_BYTES)
+        if before is None or self._copies:
+            self._file = NodeFile(fresh, new=True)
+        else:
+            self._file = NodeFile(head.with_name(before.file), end=before.end)
+            self._file.cut()
 
-    def finish(self) -> None:
-        """Write the end, without which a reader trusts nothing behind the last block."""
-        self._frame(b"")
+    @property
+    def shares(self) -> bool:
+        """Whether whole subtrees of the previous state can be kept as they are."""
+        return not self._copies
+
+    def leaf(
+        self,
+        root: Root,
+        last_key: bytes,
+        parts: Sequence[bytes],
+        marks: Sequence[bytes],
+        plain: bytes,
+        children: Sequence[bytes],
+        *,
+        linked: bool,
+        closed: bool,
+    ) -> Block:
+        """The block of a leaf that was just written."""
+        packed = _compressor.compress(_encode((b"".join(marks), plain, b"".join(children))))
+        return self._add(packed, root, last_key, image_of(parts), linked, closed, 0)
+
+    def branch(self, root: Root, last_key: bytes, below: Sequence[Block], *, closed: bool) -> Block:
+        """The block of an inner node."""
+        linked = any(block.linked for block in below)
+        weight = sum(block.weight for block in below)
+        return self._add(_encode(below), root, last_key, b"", linked, closed, weight)
+
+    def kept(self, block: Block) -> Block:
+        """The block of a leaf, or where it `shares` of any node, of the previous state."""
+        if not self._copies:
+            return block
+        offset, _ = self._file.append(self._previous.read(block))
+        return msgspec.structs.replace(block, offset=offset)
+
+    def _add(
+        self,
+        data: bytes,
+        root: Root,
+        last_key: bytes,
+        image: bytes,
+        linked: bool,
+        closed: bool,
+        below: int,
+    ) -> Block:
+        offset, digest = self._file.append(data)
+        size = len(data)
+        return Block(
+            encode_root(root), last_key, image, linked, closed, offset, size, digest, size + below
+        )
+
+    def finish(self, top: Block, *, directories: int, skipped: SkippedList) -> None:
+        """Write the head, without which a reader trusts nothing."""
         self._file.flush()
+        head = Head(
+            self._header,
+            self._file.path.name,
+            self._file.end,
+            top,
+            directories,
+            tuple(skipped.kept) if skipped.count == len(skipped.kept) else None,
+        )
+        data = _encode(head)
+        self._head.write_bytes(_MAGIC + blake3(data).digest(_DIGEST_BYTES) + data)
 
     def __enter__(self) -> StateWriter:
         return self
@@ -129,75 +173,98 @@ class StateWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def _frame(self, data: bytes) -> None:
-        self._file.write(_FRAME.pack(len(data), blake3(data).digest(16)))
-        self._file.write(data)
+
+def load_head(path: Path) -> Head | None:
+    """The head in a file; None when there is none or it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    start = len(_MAGIC) + _DIGEST_BYTES
+    if data[: len(_MAGIC)] != _MAGIC:
+        return None
+    if blake3(data[start:]).digest(_DIGEST_BYTES) != data[len(_MAGIC) : start]:
+        return None
+    try:
+        return _decode_head(data[start:])
+    except ValueError:
+        return None
 
 
 class Previous:
-    """Reads a state file. `block` is the one at hand, None when there are no more."""
+    """Reads a state, leaf by leaf: `block` is the one at hand, None when there are no more.
 
-    def __init__(self, path: Path | None) -> None:
-        self.header: Header | None = None
+    The state of `head`, whose file of nodes lies in `directory`; an empty one without.
+    """
+
+    def __init__(self, head: Head | None = None, directory: Path = Path()) -> None:
+        self.head = head
         self.block: Block | None = None
         self.damaged = False
-        self._file: BinaryIO | None = None
-        if path is None:
+        self._file: NodeFile | None = None
+        self._leaves: Iterator[Block] = iter(())
+        if head is None:
             return
         try:
-            self._file = path.open("rb", buffering=1024 * 1024)
+            self._file = NodeFile(directory / head.file, end=head.end)
         except OSError:
+            self.head = None
             return
-        if self._file.read(len(_MAGIC)) != _MAGIC:
-            self.close()
-            return
-        data = self._next()
-        try:
-            self.header = msgspec.msgpack.decode(data, type=Header) if data else None
-        except ValueError:
-            self.header = None
-        if self.header is None:
-            self.close()
+        self._leaves = self._walk([head.top])
+
+    @property
+    def header(self) -> Header | None:
+        """What the state belongs to; None for an empty one."""
+        return None if self.head is None else self.head.header
 
     def advance(self) -> Block | None:
-        """Go to the next block. Anything damaged ends the file."""
-        self.block = None
-        data = self._next()
-        if data:
-            try:
-                self.block = _decode_block(data)
-            except ValueError:
-                self.damaged = True
-                self.close()
+        """Go to the next block. Anything damaged ends the state."""
+        try:
+            self.block = next(self._leaves, None)
+        except StateDamagedError:
+            self.damaged = True
+            self.block = None
+            self._leaves = iter(())
         return self.block
+
+    def read(self, block: Block) -> bytes:
+        """See `NodeFile.read`."""
+        return self._there().read(block)
+
+    def entries(self, block: Block) -> Known:
+        """See `NodeFile.entries`."""
+        return self._there().entries(block)
+
+    def below(self, block: Block) -> list[Block]:
+        """See `NodeFile.below`."""
+        return self._there().below(block)
 
     def close(self) -> None:
         """Give up the rest."""
+        self.block = None
+        self._leaves = iter(())
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _next(self) -> bytes:
+    def _walk(self, blocks: Sequence[Block]) -> Iterator[Block]:
+        for block in blocks:
+            if block.node().level:
+                yield from self._walk(self.below(block))
+            else:
+                yield block
+
+    def _there(self) -> NodeFile:
         if self._file is None:
-            return b""
-        frame = self._file.read(_FRAME.size)
-        if len(frame) == _FRAME.size:
-            length, digest = _FRAME.unpack(frame)
-            data = self._file.read(length) if length <= _MAX_BLOCK else b""
-            if len(data) == length and blake3(data).digest(16) == digest:
-                return data
-        self.damaged = True
-        self.close()
-        return b""
+            raise StateDamagedError("the state file is closed")
+        return self._file
 
 
-def find_previous(paths: Sequence[Path], point: str, rules: bytes) -> Previous:
+def find_previous(path: Path, point: str, rules: bytes) -> Previous:
     """The state that belongs to this restore point and these rules, or an empty one."""
-    for path in paths:
-        previous = Previous(path)
-        header = previous.header
-        if header is not None and (header.point, header.rules) == (point, rules) and point:
-            previous.advance()
-            return previous
-        previous.close()
-    return Previous(None)
+    head = load_head(path)
+    if head is None or not point or (head.header.point, head.header.rules) != (point, rules):
+        return Previous()
+    previous = Previous(head, path.parent)
+    previous.advance()
+    return previous

@@ -31,7 +31,19 @@ class FinishedLeaf(NamedTuple):
     children: Sequence[ChunkId]
 
 
+class FinishedInner(NamedTuple):
+    """An inner node that was just finished: how it is reached, where it ends.
+
+    `closed`: it ended by the rules of the tree, not because the tree did.
+    """
+
+    root: Root
+    last_key: bytes
+    closed: bool
+
+
 OnLeaf = Callable[[FinishedLeaf], None]
+OnInner = Callable[[FinishedInner], None]
 
 LEAF_BITS: Final = 9
 INNER_BITS: Final = 7
@@ -44,16 +56,25 @@ _LEAF_MASK: Final = (1 << LEAF_BITS) - 1
 class TreeBuilder:
     """Takes entries in key order and hands finished nodes to `put`, children first.
 
-    `on_leaf` is told of every leaf when it is finished, before `add` or `finish` return.
-    `boundary_key` is 32 bytes, see `VaultSecret.boundary_key`. Memory holds one node
-    a level. Not to be shared between threads.
+    `on_leaf` is told of every leaf when it is finished, before `add` or `finish` return,
+    and `on_inner` of every inner node: its items are all nodes of the level below that
+    were finished or taken over since the last of its own level. `boundary_key` is 32
+    bytes, see `VaultSecret.boundary_key`. Memory holds one node a level. Not to be shared
+    between threads.
     """
 
     def __init__(
-        self, sealer: Sealer, boundary_key: bytes, put: Put, on_leaf: OnLeaf | None = None
+        self,
+        sealer: Sealer,
+        boundary_key: bytes,
+        put: Put,
+        on_leaf: OnLeaf | None = None,
+        on_inner: OnInner | None = None,
     ) -> None:
         self._sealer = sealer
         self._on_leaf = on_leaf
+        self._on_inner = on_inner
+        self._finishing = False
         self._hash = blake3(key=boundary_key)
         self._put = put
         self._leaf = LeafWriter()
@@ -85,19 +106,19 @@ class TreeBuilder:
         if not bits & _LEAF_MASK or leaf.weight >= MAX_LEAF_WEIGHT:
             self._end_leaf(bits)
 
-    @property
-    def at_leaf_start(self) -> bool:
-        """Whether the next entry begins a leaf, so that `add_leaf` may be called."""
-        return not self._leaf.entries
+    def at_start_of(self, level: int) -> bool:
+        """Whether the next entry begins a node of this level and of all below it."""
+        return not self._leaf.entries and not any(self._inner[:level])
 
-    def add_leaf(self, root: Root, last_key: bytes) -> None:
-        """Append a whole leaf of another tree of the same boundary key, held already.
+    def add_node(self, root: Root, last_key: bytes) -> None:
+        """Append a whole node of another tree of the same boundary key, held already.
 
-        It has to be a leaf that ended by the rules of the tree, not because that tree
-        did. Raises `InvalidError` when a leaf is open or it is not behind what came.
+        It has to be a node that ended by the rules of the tree, not because that tree
+        did. Then what is made is the tree of all entries, whatever was taken over. Raises
+        `InvalidError` when a node is open or it is not behind what came.
         """
-        if not self.at_leaf_start or root.level or last_key <= self._last_key:
-            raise InvalidError("a leaf cannot be taken over here")
+        if not self.at_start_of(root.level) or last_key <= self._last_key:
+            raise InvalidError("a node cannot be taken over here")
         self._last_key = last_key
         self._parent = None
         self._append(root, last_key, self._bits(last_key))
@@ -124,7 +145,7 @@ class TreeBuilder:
         level = node.level + 1
         if level > MAX_LEVEL:
             raise InvalidError("a tree is too large for this format")
-        if level > len(self._inner):
+        while level > len(self._inner):
             self._inner.append([])
             self._weights.append(0)
         self._inner[level - 1].append(Item(last_key, node))
@@ -142,11 +163,15 @@ class TreeBuilder:
         last_key = items[-1].last_key
         self._inner[level - 1] = []
         self._weights[level - 1] = 0
-        self._append(Root(reference, level, *totals), last_key, bits)
+        root = Root(reference, level, *totals)
+        if self._on_inner is not None:
+            self._on_inner(FinishedInner(root, last_key, not self._finishing))
+        self._append(root, last_key, bits)
 
     def finish(self) -> Root:
         """Seal what is open and return the root; an empty tree is one empty leaf."""
         never = (1 << 64) - 1
+        self._finishing = True
         if self._leaf.entries or not self._inner:
             self._end_leaf(never)
         level = 1

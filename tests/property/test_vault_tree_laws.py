@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import random
+from collections import deque
+from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import InvalidError, NotFoundError
@@ -13,7 +15,7 @@ from protocol.vault.entry import Entry, Extent, Owner
 from protocol.vault.grant import Grant, decode_grant, encode_grant
 from protocol.vault.node import Root
 from protocol.vault.path import join, tree_key
-from protocol.vault.tree import FinishedLeaf, TreeBuilder
+from protocol.vault.tree import FinishedInner, FinishedLeaf, TreeBuilder
 from tests.property.vault_trees import (
     NAMES,
     SECRET,
@@ -216,7 +218,7 @@ def test_leaves_that_are_taken_over_make_the_same_tree(
         end = start + leaf.root.entries
         # Every third is added entry by entry, and so is the last: it ended with the tree.
         if number % 3 and number < len(leaves) - 1:
-            second.add_leaf(leaf.root, leaf.last_key)
+            second.add_node(leaf.root, leaf.last_key)
         else:
             for parent, entry in found[start:end]:
                 second.add(parent, entry)
@@ -230,4 +232,119 @@ def test_a_leaf_is_taken_over_only_where_one_begins() -> None:
     builder = TreeBuilder(Sealer(SECRET), SECRET.boundary_key, held.put)
     builder.add(b"", ROOT)
     with pytest.raises(InvalidError, match="taken over"):
-        builder.add_leaf(root, b"\0")
+        builder.add_node(root, b"\0")
+
+
+class Grown:
+    """A tree with what is needed to take its nodes over into another."""
+
+    def __init__(self, found: list[Found]) -> None:
+        self.held = Held()
+        self.levels: list[list[Taken]] = [[] for _ in range(16)]
+        self._found = found
+        self._start = 0
+        self._ends_with_the_tree = False
+        builder = TreeBuilder(
+            Sealer(SECRET), SECRET.boundary_key, self.held.put, self._leaf, self._inner
+        )
+        for parent, entry in found:
+            builder.add(parent, entry)
+        self._ends_with_the_tree = True
+        self.root = builder.finish()
+        self.top = self.levels[self.root.level][-1]
+
+    def _leaf(self, leaf: FinishedLeaf) -> None:
+        end = self._start + leaf.root.entries
+        found = self._found[self._start : end]
+        closed = not self._ends_with_the_tree
+        self.levels[0].append(Taken(leaf.root, leaf.last_key, closed, (), found))
+        self._start = end
+
+    def _inner(self, inner: FinishedInner) -> None:
+        level = inner.root.level
+        below, self.levels[level - 1] = tuple(self.levels[level - 1]), []
+        found = [one for node in below for one in node.found]
+        self.levels[level].append(Taken(inner.root, inner.last_key, inner.closed, below, found))
+
+
+class Taken(NamedTuple):
+    root: Root
+    last_key: bytes
+    closed: bool
+    below: tuple[Any, ...]
+    found: list[Found]
+
+
+@pytest.fixture
+def small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of two to four entries, so that a small tree has many levels."""
+    monkeypatch.setattr("protocol.vault.tree.LEAF_BITS", 1)
+    monkeypatch.setattr("protocol.vault.tree._LEAF_MASK", 1)
+    monkeypatch.setattr("protocol.vault.tree.INNER_BITS", 1)
+
+
+@pytest.mark.usefixtures("small_nodes")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    count=st.integers(0, 120),
+    edits=st.lists(st.tuples(st.integers(0, 130), st.sampled_from("rca")), max_size=6),
+    heavy=st.booleans(),
+)
+def test_whole_nodes_that_are_taken_over_make_the_tree_of_all_entries(
+    count: int, edits: list[tuple[int, str]], heavy: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if heavy:
+            patch.setattr("protocol.vault.tree.MAX_LEAF_WEIGHT", 400)
+            patch.setattr("protocol.vault.tree.MAX_INNER_WEIGHT", 500)
+        _same_tree(count, edits)
+
+
+def _same_tree(count: int, edits: list[tuple[int, str]]) -> None:
+    found = many_files(count, per_directory=7)
+    old = Grown(found)
+    edited = {key_of(one): one for one in found}
+    touched: set[bytes] = set()
+    for place, action in edits:
+        parent, entry = found[place % count] if count else (b"", Entry(b"n", 0o100644, OWNER, 1))
+        key = key_of((parent, entry))
+        touched.add(key)
+        if action == "r":
+            edited.pop(key, None)
+        elif action == "c":
+            edited[key] = (parent, Entry(entry.name, entry.mode, OWNER, place))
+        else:
+            new = (parent, Entry(entry.name + b"+%d" % place, 0o100644, OWNER, 1))
+            edited[key_of(new)] = new
+            touched.add(key_of(new))
+    wanted = [edited[key] for key in sorted(edited)]
+    held = Held()
+    held.chunks.update(old.held.chunks)
+    builder = TreeBuilder(Sealer(SECRET), SECRET.boundary_key, held.put)
+    left = deque(wanted)
+
+    def add_before(key: bytes) -> None:
+        while left and key_of(left[0]) <= key:
+            builder.add(*left.popleft())
+
+    def take(node: Taken, before: bytes) -> None:
+        changed = any(before < key <= node.last_key for key in touched)
+        if not changed and node.closed and builder.at_start_of(node.root.level):
+            builder.add_node(node.root, node.last_key)
+            for _ in node.found:
+                left.popleft()
+        elif node.below:
+            for below in node.below:
+                take(below, before)
+                before = below.last_key
+        else:
+            add_before(node.last_key)
+
+    if found:
+        take(old.top, b"")
+    add_before(b"\xff" * 20)
+    root = builder.finish()
+    full = Held()
+    assert full.build(wanted) == root
+    assert list(held.reader().entries(root)) == wanted
+    assert full.chunks.keys() <= held.chunks.keys()

@@ -119,13 +119,19 @@ def test_a_chunk_that_the_vault_finds_damaged_does_not_end_a_backup(machine: Mac
     assert len(machine.vault.points) == 2
 
 
-@pytest.mark.parametrize("where", [20, 200, 5_000, -30])
-def test_a_damaged_state_file_costs_time_and_nothing_else(machine: Machine, where: int) -> None:
+@pytest.mark.parametrize(
+    ("file", "where"),
+    [("state", 20), ("state", -30), ("nodes.1", 200), ("nodes.1", 5_000), ("nodes.1", -30)],
+)
+def test_a_damaged_state_file_costs_time_and_nothing_else(
+    machine: Machine, file: str, where: int
+) -> None:
     old(machine)
     first = machine.back_up()
-    data = bytearray(machine.memory.state.read_bytes())
+    path = machine.memory.path / file
+    data = bytearray(path.read_bytes())
     data[where] ^= 255
-    machine.memory.state.write_bytes(data)
+    path.write_bytes(data)
     second = machine.back_up()
     assert second.root.entries == first.root.entries
     restored, _ = machine.restore(second.root)
