@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from controller.db.columns import Moment
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration that this code knows; versions are four digits and only grow."""
 
 metadata = MetaData(
@@ -290,6 +290,106 @@ points = Table(
     Column("object_key", Text, nullable=False, unique=True),
     Index(None, "machine_id", "received_at"),
     Index(None, "tenant_id", "received_at"),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    _tenant(primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    # "marking", "condemned" or "abandoned".
+    Column("state", Text, nullable=False),
+    Column("began_at", Moment, nullable=False),
+    Column("condemned_at", Moment),
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    _tenant(primary_key=True),
+    Column("id", LargeBinary, primary_key=True),
+    # In force once this generation is condemned.
+    Column("generation", Integer, nullable=False),
+    Index(None, "tenant_id", "generation"),
+    sqlite_with_rowid=False,
+)
+
+doomed_packs = Table(
+    "doomed_packs",
+    metadata,
+    _tenant(primary_key=True),
+    Column("id", Text, primary_key=True),
+    # The object may be deleted from then on.
+    Column("due_at", Moment, nullable=False),
+)
+
+forgotten_points = Table(
+    "forgotten_points",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _tenant(),
+    _machine(),
+    Column("received_at", Moment, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("record", LargeBinary, nullable=False),
+    Column("root_id", LargeBinary, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("new_bytes", BigInteger, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("object_key", Text, nullable=False, unique=True),
+    Column("forgotten_at", Moment, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index(None, "machine_id", "forgotten_at"),
+    Index(None, "tenant_id", "forgotten_at"),
+)
+
+point_holds = Table(
+    "point_holds",
+    metadata,
+    Column("point_id", Text, primary_key=True),
+    _tenant(),
+    _machine(),
+    Column("reason", Text, nullable=False),
+    Column("held_by", Text, nullable=False),
+    Column("held_at", Moment, nullable=False),
+    Index(None, "machine_id"),
+)
+
+point_tags = Table(
+    "point_tags",
+    metadata,
+    Column("point_id", Text, primary_key=True),
+    Column("tag", Text, primary_key=True),
+    _tenant(),
+    _machine(),
+    Index(None, "machine_id"),
+)
+
+retention_rules = Table(
+    "retention_rules",
+    metadata,
+    _tenant(primary_key=True),
+    # Empty: the rules of all machines of the tenant that have none of their own.
+    Column("machine_id", Text, primary_key=True),
+    # JSON of `controller.vault.retention.Rules`.
+    Column("rules", Text, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("set_at", Moment, nullable=False),
+)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    _machine(primary_key=True),
+    _tenant(),
+    # The restore point that looked wrong, and since when forgetting is stopped for it.
+    Column("point_id", Text),
+    Column("frozen_at", Moment),
+    Column("reasons", Text, nullable=False),
+    # An operator has looked at everything received up to then.
+    Column("released_through", Moment),
+    Index(None, "tenant_id"),
 )
 
 audit = Table(

@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy import Connection, select
 
 from controller.db.database import Database
-from controller.db.schema import chunks, packs, points
+from controller.db.schema import chunks, doomed_packs, forgotten_points, packs, points
 from controller.store.store import ObjectStore
 from controller.vault import index
 from controller.vault.keys import PackKey, PointKey, pack_key, point_key
@@ -54,7 +54,10 @@ def check(store: ObjectStore, db: Database) -> Report:
     report = Report()
     known = db.read_now(_known_packs)
     known_points = db.read_now(_known_points)
+    doomed = db.read_now(doomed_now)
     for named, size in objects(store):
+        if named in doomed:
+            continue
         if isinstance(named, PackKey):
             report.packs += 1
             report.bytes += size
@@ -77,10 +80,19 @@ def _known_packs(connection: Connection) -> dict[PackKey, int]:
 
 
 def _known_points(connection: Connection) -> dict[PointKey, str]:
-    rows = connection.execute(
-        select(points.c.tenant_id, points.c.machine_id, points.c.id, points.c.object_key)
-    )
-    return {PointKey(row[0], row[1], row[2]): row[3] for row in rows}
+    return {
+        PointKey(row[0], row[1], row[2]): row[3]
+        for table in (points, forgotten_points)
+        for row in connection.execute(
+            select(table.c.tenant_id, table.c.machine_id, table.c.id, table.c.object_key)
+        )
+    }
+
+
+def doomed_now(connection: Connection) -> set[PackKey]:
+    """Packs whose objects are only waiting to be deleted."""
+    rows = connection.execute(select(doomed_packs.c.tenant_id, doomed_packs.c.id))
+    return {PackKey(row[0], row[1]) for row in rows}
 
 
 def _pack(
@@ -128,8 +140,8 @@ def _rows(db: Database, named: PackKey, number: int, placed: list[Placed]) -> It
     for chunk in indexed - stored:
         yield Fault(key, chunk.id, "the database has it in another place than the pack")
     missing = {chunk.id for chunk in stored - indexed}
-    held = db.read_now(lambda connection: index.held(connection, named.tenant, missing))
-    for lost in missing - held:
+    present = db.read_now(lambda connection: index.present(connection, named.tenant, missing))
+    for lost in missing - present:
         yield Fault(key, lost, "the database does not know it; run `stead vault rebuild`")
 
 
@@ -146,11 +158,16 @@ def rows_of(connection: Connection, number: int) -> set[Placed]:
 def _children(
     db: Database, named: PackKey, content: bytes, placed: list[Placed]
 ) -> Iterator[Fault]:
-    """Trees whose children are not held; there are none unless a pack was lost."""
+    """Trees whose children are not held; there are none unless a pack was lost.
+
+    A dead tree is not asked: what it names may be gone already.
+    """
     key = pack_key(named.tenant, named.pack)
     view = memoryview(content)
+    trees = {chunk.id for chunk in placed if chunk.kind is Kind.TREE}
+    alive = db.read_now(partial(index.held, tenant=named.tenant, ids=trees))
     for chunk in placed:
-        if chunk.kind is not Kind.TREE:
+        if chunk.id not in alive:
             continue
         try:
             header = inspect(view[chunk.offset : chunk.offset + chunk.length])
@@ -186,7 +203,7 @@ def _point(
     root = ChunkId(point.root)
 
     def compare(connection: Connection) -> tuple[bytes | None, bool]:
-        row = connection.scalar(select(points.c.record).where(points.c.id == named.point))
+        row = record_of(connection, named)
         return row, root in index.held(connection, named.tenant, [root])
 
     row, held = db.read_now(compare)
@@ -194,6 +211,15 @@ def _point(
         yield Fault(key, None, "the database has another record than the store")
     if not held:
         yield Fault(key, root, "the root of the restore point is in no pack")
+
+
+def record_of(connection: Connection, named: PointKey) -> bytes | None:
+    """The record of a restore point as the database has it, a forgotten one included."""
+    for table in (points, forgotten_points):
+        found = connection.scalar(select(table.c.record).where(table.c.id == named.point))
+        if found is not None:
+            return bytes(found)
+    return None
 
 
 def describe(fault: Fault) -> str:

@@ -167,7 +167,7 @@ def _check(
         )
     root = ChunkId(point.root)
     place = index.locate(connection, caller.tenant, [root]).get(root)
-    if place is None:
+    if place is None or not index.held(connection, caller.tenant, [root]):
         raise ChunkMissingError(root)
     if place.kind is not Kind.TREE:
         raise InvalidError(f"the root {root.hex()} is no tree chunk")

@@ -17,10 +17,10 @@ from sqlalchemy import Connection, delete, select, update
 
 from controller.audit import log as audit_log
 from controller.db.database import Database
-from controller.db.schema import chunks, machines, packs, points, tenants
+from controller.db.schema import chunks, forgotten_points, machines, packs, points, tenants
 from controller.store.store import ObjectStore
 from controller.vault import index
-from controller.vault.check import rows_of
+from controller.vault.check import doomed_now, rows_of
 from controller.vault.commit import enter
 from controller.vault.keys import PackKey, PointKey, pack_key, point_key
 from controller.vault.losses import note_loss
@@ -64,7 +64,10 @@ def rebuild(store: ObjectStore, db: Database, *, now: datetime) -> Rebuilt:
     known_tenants = db.read_now(lambda c: set(c.scalars(select(tenants.c.id))))
     found_packs: dict[PackKey, int] = {}
     found_points: list[PointKey] = []
+    doomed = db.read_now(doomed_now)
     for named, size in objects(store):
+        if named in doomed:
+            continue
         if named.tenant not in known_tenants:
             _complain(done, f"{named.tenant} is no known tenant; restore the database first")
         elif isinstance(named, PackKey):
@@ -149,10 +152,12 @@ def _correct(
                 delete(chunks).where(chunks.c.tenant_id == pack.tenant, chunks.c.id == chunk.id)
             )
     ids = {chunk.id for chunk in placed}
-    new = ids - index.held(connection, pack.tenant, ids)
+    new = ids - index.present(connection, pack.tenant, ids)
     # A pack holds chunks of one kind only.
     kind = Kind(placed[0].kind)
-    index.record_pack(connection, pack.tenant, pack.pack, kind, size, placed, now)
+    index.record_pack(
+        connection, pack.tenant, pack.pack, kind, size, placed, now, revive_dead=False
+    )
     return len(new), len(wrong)
 
 
@@ -209,8 +214,11 @@ def _enter_missing(connection: Connection, ordered: list[_Found], problems: list
     last: datetime | None = None
     for found in ordered:
         point = found.point
+        table = points
+        if _is_forgotten(connection, point.id):
+            table = forgotten_points
         row = connection.execute(
-            select(points.c.received_at, points.c.record).where(points.c.id == point.id)
+            select(table.c.received_at, table.c.record).where(table.c.id == point.id)
         ).one_or_none()
         if row is None:
             at = point.started_at if last is None else max(point.started_at, last + _TICK)
@@ -222,7 +230,12 @@ def _enter_missing(connection: Connection, ordered: list[_Found], problems: list
         if row.record != found.record:
             problems.append(f"{point.id}: the database had another record than the store")
             connection.execute(
-                update(points).where(points.c.id == point.id).values(record=found.record)
+                update(table).where(table.c.id == point.id).values(record=found.record)
             )
         last = row.received_at
     return added
+
+
+def _is_forgotten(connection: Connection, point: str) -> bool:
+    found = select(forgotten_points.c.id).where(forgotten_points.c.id == point)
+    return connection.scalar(found) is not None

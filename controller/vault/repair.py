@@ -17,10 +17,10 @@ from sqlalchemy import Connection, delete, select
 
 from controller.audit import log as audit_log
 from controller.db.database import Database
-from controller.db.schema import chunks, packs, points, tenants
+from controller.db.schema import chunks, forgotten_points, packs, points, tenants
 from controller.store.store import ObjectMissingError, ObjectStore, StoreFailedError
 from controller.vault import index
-from controller.vault.check import rows_of
+from controller.vault.check import doomed_now, record_of, rows_of
 from controller.vault.keys import PackKey, PointKey, pack_key, point_key
 from controller.vault.losses import note_loss
 from controller.vault.survey import intact, objects
@@ -63,7 +63,8 @@ def repair(store: ObjectStore, db: Database, *, now: datetime) -> Repaired:
     """
     done = Repaired()
     known = db.read_now(lambda c: set(c.scalars(select(tenants.c.id))))
-    found = [named for named, _ in objects(store) if named.tenant in known]
+    doomed = db.read_now(doomed_now)
+    found = [n for n, _ in objects(store) if n.tenant in known and n not in doomed]
     for named in found:
         if isinstance(named, PackKey):
             _mend_pack(store, db, named, now, done)
@@ -210,18 +211,26 @@ def _replace(
         connection.execute(delete(chunks).where(chunks.c.pack_number == number))
         connection.execute(delete(packs).where(packs.c.number == number))
     for name, length, placed in made:
-        index.record_pack(connection, named.tenant, name, placed[0].kind, length, placed, now)
-    lost = before - index.held(connection, named.tenant, before)
+        kind = placed[0].kind
+        index.record_pack(
+            connection, named.tenant, name, kind, length, placed, now, revive_dead=False
+        )
+    lost = before - index.present(connection, named.tenant, before)
+    # What comes back is sent by somebody who relies on it.
+    index.lift(connection, named.tenant, lost)
     if lost:
         note_loss(connection, named.tenant, now)
     return len(lost)
 
 
 def _known_points(db: Database) -> set[PointKey]:
-    rows = db.read_now(
-        lambda c: c.execute(select(points.c.tenant_id, points.c.machine_id, points.c.id)).all()
+    return db.read_now(
+        lambda connection: {
+            PointKey(row[0], row[1], row[2])
+            for table in (points, forgotten_points)
+            for row in connection.execute(select(table.c.tenant_id, table.c.machine_id, table.c.id))
+        }
     )
-    return {PointKey(*row) for row in rows}
 
 
 def _mend_point(store: ObjectStore, db: Database, named: PointKey, done: Repaired) -> None:
@@ -236,9 +245,7 @@ def _mend_point(store: ObjectStore, db: Database, named: PointKey, done: Repaire
         problem = str(error)
     if problem is None:
         return
-    record = db.read_now(
-        lambda c: c.scalar(select(points.c.record).where(points.c.id == named.point))
-    )
+    record = db.read_now(lambda c: record_of(c, named))
     if there:
         store.quarantine(key, problem)
         done.points_put_aside += 1

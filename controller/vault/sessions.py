@@ -9,7 +9,7 @@ session began is what collection has to know.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,6 +21,7 @@ from controller.db.schema import machines, points, vault_sessions
 from controller.store.store import ObjectStore, StoreFullError
 from controller.vault.errors import SessionLostError
 from controller.vault.losses import must_read_everything
+from controller.vault.pins import Pins
 from controller.vault.points import newest
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity
@@ -37,6 +38,8 @@ class State(StrEnum):
     OPEN = "open"
     COMMITTED = "committed"
     SUPERSEDED = "superseded"
+    # Its lease ran out and the collector has seen it: no clock brings it back.
+    LAPSED = "lapsed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Begun:
 
     session: Session
     parent_hash: bytes | None
+    is_new: bool = True
+    """Whether it got a new fence: what was held for an older one may be gone."""
 
 
 def session_of(point: str) -> SessionId:
@@ -77,6 +82,7 @@ class Sessions:
         self,
         store: ObjectStore,
         db: Database,
+        pins: Pins,
         *,
         now: Callable[[], datetime],
         lease: timedelta = LEASE,
@@ -84,6 +90,7 @@ class Sessions:
     ) -> None:
         self._store = store
         self._db = db
+        self._pins = pins
         self._now = now
         self.lease = lease
         self._floor = floor_bytes
@@ -107,6 +114,8 @@ class Sessions:
                 lambda connection: _begin(connection, caller, identity, at, self.lease)
             )
             self._known[caller.machine] = begun.session
+            if begun.is_new:
+                self._pins.began(caller.tenant, identity, begun.session.fence)
         return begun
 
     async def use(self, caller: MachineIdentity, identity: str) -> Session:
@@ -118,12 +127,22 @@ class Sessions:
         check_open(known, at)
         if known.lease_until - at < self.lease * 3 / 4:
             until = at + self.lease
-            await self._db.write(lambda connection: _renew(connection, identity, until))
+            if not await self._db.write(lambda connection: _renew(connection, identity, until)):
+                self._known.pop(caller.machine, None)
+                known = await self._db.read(lambda connection: find(connection, caller, identity))
+                check_open(known, at)
             known = replace(known, lease_until=until)
         now_known = self._known.get(caller.machine)
         if now_known is None or now_known.fence <= known.fence:
             self._known[caller.machine] = known
         return known
+
+    def forget(self, lapsed: Iterable[str]) -> None:
+        """These sessions were ended in the rows: ask the rows for them. For any thread."""
+        gone = set(lapsed)
+        for machine, known in list(self._known.items()):
+            if known.id in gone:
+                self._known.pop(machine, None)
 
     def turn(self, caller: MachineIdentity) -> asyncio.Lock:
         """Held while a session of the machine begins or is committed."""
@@ -150,7 +169,7 @@ def check_open(session: Session, at: datetime) -> None:
         )
     if session.state is State.COMMITTED:
         raise SessionLostError("this backup is committed; begin again with a new point")
-    if at >= session.lease_until:
+    if session.state is State.LAPSED or at >= session.lease_until:
         raise SessionLostError(
             f"the session ran out at {session.lease_until:%Y-%m-%d %H:%M}Z; begin again with the "
             "same point, what was acknowledged is kept"
@@ -207,7 +226,8 @@ def _begin(
     parent_id = parent.id if parent is not None else None
     if must_read_everything(connection, caller.tenant, caller.machine):
         parent_id = None
-    if found is not None and (found.state is not State.OPEN or at < found.lease_until):
+    is_new = found is None or found.state is State.LAPSED or _has_run_out(found, at)
+    if found is not None and not is_new:
         check_open(found, at)
         session = replace(found, lease_until=at + lease)
         _renew(connection, identity, session.lease_until)
@@ -222,7 +242,33 @@ def _begin(
             state=State.OPEN,
         )
         _enter(connection, session, at, is_new=found is None)
-    return Begun(session, parent.hash if parent is not None else None)
+    return Begun(session, parent.hash if parent is not None else None, is_new)
+
+
+def _has_run_out(session: Session, at: datetime) -> bool:
+    return session.state is State.OPEN and at >= session.lease_until
+
+
+def lapse(connection: Connection, tenant: str, at: datetime) -> tuple[list[str], list[str]]:
+    """End the tenant's sessions whose lease ran out; those that live, and those that ended."""
+    rows = connection.execute(
+        select(vault_sessions.c.id, vault_sessions.c.lease_until).where(
+            vault_sessions.c.tenant_id == tenant, vault_sessions.c.state == State.OPEN.value
+        )
+    ).all()
+    dead = [row.id for row in rows if at >= row.lease_until]
+    fence_off(connection, dead)
+    return [row.id for row in rows if at < row.lease_until], dead
+
+
+def fence_off(connection: Connection, sessions: Iterable[str]) -> None:
+    """End open sessions: they cannot commit, and begin again with the same point."""
+    for identity in sessions:
+        connection.execute(
+            update(vault_sessions)
+            .where(vault_sessions.c.id == identity, vault_sessions.c.state == State.OPEN.value)
+            .values(state=State.LAPSED.value)
+        )
 
 
 def _check_machine(connection: Connection, caller: MachineIdentity) -> None:
@@ -274,7 +320,11 @@ def _enter(connection: Connection, session: Session, at: datetime, *, is_new: bo
         )
 
 
-def _renew(connection: Connection, identity: str, until: datetime) -> None:
-    connection.execute(
-        update(vault_sessions).where(vault_sessions.c.id == identity).values(lease_until=until)
+def _renew(connection: Connection, identity: str, until: datetime) -> bool:
+    """Whether the session is still open."""
+    done = connection.execute(
+        update(vault_sessions)
+        .where(vault_sessions.c.id == identity, vault_sessions.c.state == State.OPEN.value)
+        .values(lease_until=until)
     )
+    return done.rowcount == 1

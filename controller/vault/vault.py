@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from functools import partial
 
 from controller import clock
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.store.store import ObjectStore
-from controller.vault import index, points
+from controller.vault import points
+from controller.vault.claims import Claims
 from controller.vault.commit import Committed, Committer
 from controller.vault.errors import LimitError
+from controller.vault.holding import Hold, hold
+from controller.vault.pins import Pins
 from controller.vault.points import StoredPoint
 from controller.vault.reader import Reader
 from controller.vault.sessions import FLOOR_BYTES, LEASE, Begun, Sessions
@@ -51,8 +56,13 @@ class Vault:
         pack_bytes: int = PACK_BYTES,
     ) -> None:
         self._db = db
-        self._sessions = Sessions(store, db, now=now, lease=lease, floor_bytes=floor_bytes)
-        self._writer = Writer(store, db, now=now, room_bytes=room_bytes, pack_bytes=pack_bytes)
+        self._pins, claims = Pins(), Claims()
+        self._sessions = Sessions(
+            store, db, self._pins, now=now, lease=lease, floor_bytes=floor_bytes
+        )
+        self._writer = Writer(
+            store, db, claims=claims, now=now, room_bytes=room_bytes, pack_bytes=pack_bytes
+        )
         self._committer = Committer(store, db, trust, self._sessions, now=now)
         self._reader = Reader(store, db, now=now)
         self._uploads = Streams(STREAMS)
@@ -75,12 +85,11 @@ class Vault:
     async def has(
         self, caller: MachineIdentity, session: str, asked: Sequence[bytes]
     ) -> list[bool]:
-        """Which of the chunks are held, in the order of the question."""
+        """Which of the chunks are held, in the order of the question; those stay."""
         wanted = check_ids(asked)
         await self._sessions.use(caller, session)
-        found = await self._db.read(
-            lambda connection: index.held(connection, caller.tenant, wanted)
-        )
+        pin = partial(self._pins.add, caller.tenant, session)
+        found = await asyncio.to_thread(hold, self._db, caller.tenant, wanted, pin)
         return [chunk in found for chunk in wanted]
 
     async def put(
@@ -88,6 +97,7 @@ class Vault:
     ) -> AsyncGenerator[int, None]:
         """See `Writer.put`; the first arrival names the session."""
         session = ""
+        relied_on = Hold(self._pins, self._db, caller.tenant)
 
         async def admit(arrival: Arrival) -> None:
             nonlocal session
@@ -97,9 +107,10 @@ class Vault:
             if len(arrival.chunks) > MAX_SENT:
                 raise LimitError(f"send at most {MAX_SENT} chunks in a message")
             await self._sessions.use(caller, session)
+            relied_on.enter(session)
 
         with self._uploads.entered(caller.uri()):
-            upload = self._writer.put(caller.tenant, arrivals, admit)
+            upload = self._writer.put(caller.tenant, arrivals, admit, relied_on)
             async with aclosing(upload):
                 async for durable in upload:
                     yield durable

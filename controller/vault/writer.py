@@ -12,17 +12,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 import structlog
 
 from controller.db.database import Database
 from controller.store.store import ObjectStore
 from controller.vault import index
+from controller.vault.claims import Claims
+from controller.vault.holding import Hold
 from controller.vault.keys import pack_key
-from controller.vault.packing import GrowingPack, Held, Packing
+from controller.vault.packing import GrowingPack, Packing
 from controller.vault.room import Room
-from protocol.vault.chunk import ChunkId, Kind
+from protocol.vault.chunk import Kind
 from protocol.vault.pack import PACK_BYTES, PackId
 
 log = structlog.get_logger()
@@ -58,12 +59,14 @@ class Writer:
         store: ObjectStore,
         db: Database,
         *,
+        claims: Claims,
         now: Callable[[], datetime],
         room_bytes: int = ROOM_BYTES,
         pack_bytes: int = PACK_BYTES,
     ) -> None:
         self.store = store
         self.db = db
+        self.claims = claims
         self.now = now
         self.pack_bytes = pack_bytes
         self.room = Room(room_bytes)
@@ -72,15 +75,16 @@ class Writer:
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def put(
-        self, tenant: str, arrivals: AsyncIterator[Arrival], admit: Admit
+        self, tenant: str, arrivals: AsyncIterator[Arrival], admit: Admit, hold: Hold
     ) -> AsyncGenerator[int, None]:
         """Store an upload; yields how many of its chunks, from the first, are durable.
 
-        `admit` is awaited with every message and raises when its session is over. Raises
+        `admit` is awaited with every message and raises when its session is over; it
+        enters `hold`, which is left when nothing of the upload is under way. Raises
         what `Packing.absorb`, the store and the database raise; what was yielded before
         stays durable.
         """
-        upload = _Upload(self, tenant)
+        upload = _Upload(self, tenant, hold)
         reading = asyncio.create_task(upload.read(arrivals, admit))
         reading.add_done_callback(upload.landed)
         try:
@@ -103,11 +107,11 @@ class Writer:
 class _Upload:
     """One stream of chunks."""
 
-    def __init__(self, writer: Writer, tenant: str) -> None:
+    def __init__(self, writer: Writer, tenant: str, hold: Hold) -> None:
         self._writer = writer
         self._tenant = tenant
+        self._hold = hold
         self._packing = Packing(writer.pack_bytes)
-        self._held: Held = partial(_held, writer.db, tenant)
         self._slots = asyncio.Semaphore(PACKS_IN_FLIGHT)
         self._settling: set[asyncio.Task[None]] = set()
         self._checking: asyncio.Task[None] | None = None
@@ -170,12 +174,15 @@ class _Upload:
 
     async def leave(self, reading: asyncio.Task[None]) -> None:
         """Make durable what came before the stream broke off; nobody waits for it."""
-        await asyncio.wait({reading})
-        if self._checking is not None:
-            await asyncio.wait({self._checking})
-        known = self._failure
-        await self._seal()
-        await self._settled()
+        try:
+            await asyncio.wait({reading})
+            if self._checking is not None:
+                await asyncio.wait({self._checking})
+            known = self._failure
+            await self._seal()
+            await self._settled()
+        finally:
+            self._hold.leave()
         if self._failure is not known:
             log.warning("vault_upload_cut_short", tenant=self._tenant, error=str(self._failure))
 
@@ -206,7 +213,7 @@ class _Upload:
         room.take(size)
         try:
             await asyncio.get_running_loop().run_in_executor(
-                self._writer.checking, packing.absorb, chunks, self._held
+                self._writer.checking, packing.absorb, chunks, self._hold.held
             )
         finally:
             room.give(size - (packing.kept_bytes - before))
@@ -239,11 +246,14 @@ class _Upload:
                 self._writer.writing, self._store, pack
             )
             at = self._writer.now()
-            await self._writer.db.write(
-                lambda connection: index.record_pack(
-                    connection, self._tenant, name, pack.kind, length, pack.placed, at
+            try:
+                await self._writer.db.write(
+                    lambda connection: index.record_pack(
+                        connection, self._tenant, name, pack.kind, length, pack.placed, at
+                    )
                 )
-            )
+            finally:
+                self._writer.claims.give(self._tenant, name)
             pack.settle()
             self._changed.set()
         except Exception as error:
@@ -261,9 +271,10 @@ class _Upload:
     def _store(self, pack: GrowingPack) -> tuple[PackId, int]:
         length = pack.builder.finished_bytes
         name, pieces = pack.builder.finish()
-        self._writer.store.put(pack_key(self._tenant, name), pieces)
+        self._writer.claims.take(self._tenant, name)
+        try:
+            self._writer.store.put(pack_key(self._tenant, name), pieces)
+        except BaseException:
+            self._writer.claims.give(self._tenant, name)
+            raise
         return name, length
-
-
-def _held(db: Database, tenant: str, ids: set[ChunkId]) -> set[ChunkId]:
-    return db.read_now(lambda connection: index.held(connection, tenant, ids)) if ids else set()
