@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Protocol
 
 from rich.console import Console
@@ -24,6 +23,7 @@ from controller.cli.emit import printable, render_bytes
 
 BAR = 12
 LABEL = 18
+_FAR_DAYS = 1000
 _SETTLED_S = 2.0
 """Before that the rate is anybody's guess, and so is the time left."""
 
@@ -41,11 +41,10 @@ def render_left(seconds: float) -> str:
     >>> render_left(75), render_left(7300), render_left(3)
     ('1 min 15 s left', '2 h 1 min left', '3 s left')
     """
-    whole = timedelta(seconds=max(0, round(seconds)))
-    days, rest = whole.days, whole.seconds
+    days, rest = divmod(max(0, round(seconds)), 86_400)
     hours, minutes, left = rest // 3600, rest // 60 % 60, rest % 60
     if days:
-        return f"{days} d {hours} h left"
+        return f"{days} d {hours} h left" if days < _FAR_DAYS else "long"
     if hours:
         return f"{hours} h {minutes} min left"
     return f"{minutes} min {left} s left" if minutes else f"{left} s left"
