@@ -127,6 +127,7 @@ class Controller:
         self.addresses = addresses
         self._server = server
         self._sweeping = asyncio.create_task(parts.jobs.sweep_forever())
+        self._scrubbing = asyncio.create_task(parts.vault.scrub.run_forever())
 
     @classmethod
     async def serve(cls, home: Path, settings: Settings | None = None) -> Controller:
@@ -167,7 +168,8 @@ class Controller:
         await self.parts.presence.drain(min(grace, PARTING))
         await self._server.stop(grace)
         self._sweeping.cancel()
-        await asyncio.gather(self._sweeping, return_exceptions=True)
+        self._scrubbing.cancel()
+        await asyncio.gather(self._sweeping, self._scrubbing, return_exceptions=True)
         await self.parts.vault.close()
         await self.parts.enrollments.close()
         await self.parts.db.close()

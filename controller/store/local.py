@@ -150,6 +150,18 @@ class LocalStore:
             path.unlink()
         self._settle_directory(path.parent)
 
+    def drop_cached(self, key: str) -> None:
+        """See `ObjectStore.drop_cached`. The kernel is asked; what others hold stays."""
+        with self._named(0):
+            try:
+                descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW)
+            except _ABSENT:
+                return
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
     def free_bytes(self) -> int | None:
         """What an unprivileged process may still write to this file system."""
         with self._named(0):

@@ -104,6 +104,13 @@ class ObjectStore(Protocol):
         ever overwritten. Raises `ObjectMissingError`.
         """
 
+    def drop_cached(self, key: str) -> None:
+        """Forget what memory holds of an object, so that it is next read from where it lies.
+
+        For those who want to know whether it can still be read. Does nothing for a key that
+        is not there, and where nothing is kept in memory.
+        """
+
     def free_bytes(self) -> int | None:
         """How much may still be written; None where the store does not know."""
 

@@ -117,9 +117,9 @@ def _pack(
     if number is None:
         report.unindexed.append(key)
         return faults
-    faults += _rows(db, named, number, placed)
+    faults += row_faults(db, named, number, placed)
     if not bad:
-        faults += _children(db, named, content, placed)
+        faults += child_faults(db, named, content, placed)
     return faults
 
 
@@ -132,7 +132,7 @@ def _damaged(content: bytes, placed: list[Placed]) -> list[ChunkId]:
     ]
 
 
-def _rows(db: Database, named: PackKey, number: int, placed: list[Placed]) -> Iterator[Fault]:
+def row_faults(db: Database, named: PackKey, number: int, placed: list[Placed]) -> Iterator[Fault]:
     """What the database says of a pack and the pack does not, and the other way round."""
     key = pack_key(named.tenant, named.pack)
     stored = set(placed)
@@ -155,7 +155,7 @@ def rows_of(connection: Connection, number: int) -> set[Placed]:
     return {Placed(ChunkId(row[0]), Kind(row[1]), row[2], row[3]) for row in rows}
 
 
-def _children(
+def child_faults(
     db: Database, named: PackKey, content: bytes, placed: list[Placed]
 ) -> Iterator[Fault]:
     """Trees whose children are not held; there are none unless a pack was lost.

@@ -36,12 +36,20 @@ Found = Mapping[ChunkId, bytes | ChunkDamagedError]
 
 
 class Reader:
-    """Reads for all calls; see the module."""
+    """Reads for all calls; see the module. `suspect` is told of packs that gave wrong bytes."""
 
-    def __init__(self, store: ObjectStore, db: Database, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        db: Database,
+        *,
+        now: Callable[[], datetime],
+        suspect: Callable[[str, str], None],
+    ) -> None:
         self._store = store
         self._db = db
         self._now = now
+        self._suspect = suspect
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="vault-read")
         self._ahead = 0
         self._reported: set[tuple[str, ChunkId]] = set()
@@ -150,6 +158,7 @@ class Reader:
     ) -> None:
         """Log damage always, and note it once for the tenant."""
         log.error("chunk_damaged", tenant=tenant, chunk=chunk.hex(), pack=place.pack)
+        self._suspect(tenant, place.pack)
         if (tenant, chunk) in self._reported:
             return
         self._reported.add((tenant, chunk))

@@ -7,7 +7,7 @@ deleted: damaged objects go to the store's quarantine. It can be cut short and r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -47,6 +47,10 @@ class Repaired:
     points_put_aside: int = 0
     points_restored: int = 0
     problems: list[str] = field(default_factory=list)
+
+
+Made = tuple[PackId, int, list[Placed]]
+"""A new pack: its name, its length, and where its chunks lie."""
 
 
 class _Salvaged(NamedTuple):
@@ -92,22 +96,22 @@ def _mend_pack(
     found = _salvage(store, db, named)
     if found.reason is None:
         return
-    made: list[tuple[PackId, int, list[Placed]]] = []
+    made: list[Made] = []
     for kind in Kind:
         whole = [chunk for chunk in found.chunks if chunk[1][5] == kind]
         if not whole:
             continue
-        kept = _keep(store, named, whole)
+        kept = keep_whole(store, named, whole)
         if kept is None:
             done.problems.append(f"{key}: {found.reason}; mend the other packs, then run again")
             return
         made.append(kept)
-    lost = db.write_now(partial(_replace, named=named, made=made, now=now))
+    lost = db.write_now(partial(replace_rows, named=named, made=made, now=now))
     if store.exists(key) and all(name != named.pack for name, _, _ in made):
         store.quarantine(key, found.reason)
     done.packs_put_aside += 1
     done.kept_chunks += len(found.chunks)
-    done.lost_chunks += lost
+    done.lost_chunks += len(lost)
 
 
 def _salvage(store: ObjectStore, db: Database, named: PackKey) -> _Salvaged:
@@ -121,7 +125,7 @@ def _salvage(store: ObjectStore, db: Database, named: PackKey) -> _Salvaged:
         placed = read_index(content)
     except PackDamagedError as damage:
         placed, reason = intact(content), str(damage)
-    whole = _whole(placed, [content[one.offset : one.offset + one.length] for one in placed])
+    whole = whole_chunks(placed, [content[one.offset : one.offset + one.length] for one in placed])
     if len(whole) < len(placed):
         reason = f"{len(placed) - len(whole)} chunks hold other bytes than their ids say"
     elif reason is None and pack_id(content) != named.pack:
@@ -145,10 +149,11 @@ def _piece_by_piece(
             read.append(store.get(pack_key(*named), one.offset, one.length))
         except StoreFailedError:
             read.append(b"")
-    return _whole(placed, read)
+    return whole_chunks(placed, read)
 
 
-def _whole(placed: Sequence[Placed], read: Sequence[bytes]) -> list[tuple[ChunkId, bytes]]:
+def whole_chunks(placed: Sequence[Placed], read: Sequence[bytes]) -> list[tuple[ChunkId, bytes]]:
+    """The chunks of which what was read hashes to their ids."""
     return [
         (one.id, stored)
         for one, stored in zip(placed, read, strict=True)
@@ -156,13 +161,17 @@ def _whole(placed: Sequence[Placed], read: Sequence[bytes]) -> list[tuple[ChunkI
     ]
 
 
-def _keep(
-    store: ObjectStore, named: PackKey, whole: Sequence[tuple[ChunkId, bytes]]
-) -> tuple[PackId, int, list[Placed]] | None:
-    """A new pack of these chunks, durable; None when a damaged one has its name.
+def keep_whole(
+    store: ObjectStore,
+    named: PackKey,
+    whole: Sequence[tuple[ChunkId, bytes]],
+    claim: Callable[[PackId], None] = lambda _: None,
+) -> Made | None:
+    """A new pack of these chunks of one kind, durable; None when a damaged one has its name.
 
     When only its index was damaged the new pack would have the name of the old, which is
     in its place until the new one is safe: the order of the chunks makes another name.
+    `claim` is told of a name before anything is put under it.
     """
     for ordered in (whole, whole[::-1]):
         builder = PackBuilder(Kind(ordered[0][1][5]))
@@ -173,6 +182,7 @@ def _keep(
         length = builder.finished_bytes
         name, pieces = builder.finish()
         key = pack_key(named.tenant, name)
+        claim(name)
         if store.put(key, pieces) or _is_sound(store, key, name):
             return name, length, placed
     if name != named.pack:
@@ -197,13 +207,13 @@ def _number(connection: Connection, named: PackKey) -> int | None:
     return None if number is None else int(number)
 
 
-def _replace(
+def replace_rows(
     connection: Connection,
     named: PackKey,
-    made: Sequence[tuple[PackId, int, list[Placed]]],
+    made: Sequence[Made],
     now: datetime,
-) -> int:
-    """Let the rows of a damaged pack become those of the new ones; how many chunks are lost."""
+) -> set[ChunkId]:
+    """Let the rows of a damaged pack become those of the new ones; the chunks that are lost."""
     number = _number(connection, named)
     before: set[ChunkId] = set()
     if number is not None:
@@ -220,7 +230,7 @@ def _replace(
     index.lift(connection, named.tenant, lost)
     if lost:
         note_loss(connection, named.tenant, now)
-    return len(lost)
+    return lost
 
 
 def _known_points(db: Database) -> set[PointKey]:

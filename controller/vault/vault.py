@@ -20,6 +20,7 @@ from controller.vault.holding import Hold, hold
 from controller.vault.pins import Pins
 from controller.vault.points import StoredPoint
 from controller.vault.reader import Reader
+from controller.vault.scrub import Scrub
 from controller.vault.sessions import FLOOR_BYTES, LEASE, Begun, Sessions
 from controller.vault.streams import Streams
 from controller.vault.writer import ROOM_BYTES, Arrival, Writer
@@ -64,7 +65,9 @@ class Vault:
             store, db, claims=claims, now=now, room_bytes=room_bytes, pack_bytes=pack_bytes
         )
         self._committer = Committer(store, db, trust, self._sessions, now=now)
-        self._reader = Reader(store, db, now=now)
+        self.scrub = Scrub(store, db, claims, now=now)
+        """Looks at what is stored, all the time."""
+        self._reader = Reader(store, db, now=now, suspect=self.scrub.suspect)
         self._uploads = Streams(STREAMS)
         self._downloads = Streams(STREAMS)
         self._now = now
@@ -141,6 +144,7 @@ class Vault:
         """Wait for what is under way and end the threads."""
         await self._writer.close()
         self._reader.close()
+        await asyncio.to_thread(self.scrub.close)
 
 
 def check_ids(asked: Sequence[bytes]) -> list[ChunkId]:

@@ -154,3 +154,12 @@ def test_quarantine_frees_the_key_for_a_sound_object(store: ObjectStore) -> None
 def test_free_room_is_a_size_or_unknown(store: ObjectStore) -> None:
     free = store.free_bytes()
     assert free is None or free > 0
+
+
+def test_forgetting_what_memory_holds_changes_nothing(store: ObjectStore) -> None:
+    store.put(KEY, [b"content"])
+    store.drop_cached(KEY)
+    assert store.get(KEY) == b"content"
+    store.drop_cached("tn_1/packs/ab/absent")
+    with pytest.raises(InvalidError):
+        store.drop_cached("../outside")

@@ -67,6 +67,9 @@ class MemoryStore:
             self.quarantined.append((key, reason, self._of(key)))
             del self.objects[key]
 
+    def drop_cached(self, key: str) -> None:
+        check_key(key)
+
     def free_bytes(self) -> int | None:
         with self._lock:
             return self._free()

@@ -1,0 +1,267 @@
+"""Look at everything that is stored, all the time, while the controller runs.
+
+One thread looks at one thing at a time (`controller.vault.look`) and notes how far it is,
+so a restart goes on there. The steady rounds are paced by bytes; what somebody was given
+wrong bytes of, and what could not be read before, goes first.
+
+A round in which more than `BREAKER` packs are damaged mends no more: then something else
+may be wrong, such as the controller's memory, and an operator has to look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from controller.db.database import Database
+from controller.store.store import ObjectStore
+from controller.vault import rounds
+from controller.vault.check import Fault
+from controller.vault.claims import Claims
+from controller.vault.keys import PackKey, parse_key
+from controller.vault.look import Look, Seen
+from controller.vault.mend import finish, settle_losses
+from controller.vault.pace import RETRY, SPAN, most_urgent, rest_s
+from controller.vault.rounds import ORDERED, STEADY, Counts, Position
+from protocol.errors import SteadError
+from protocol.ids import TenantId
+from protocol.vault.pack import PackId
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+BREAKER = 16
+"""A steady round puts so many packs aside by itself and no more."""
+_NAP_S = 60.0
+_TROUBLE_S = 300.0
+_SAVED_EVERY_S = 1.0
+_TELL_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an ordered scrub or a check is; `faults` are those found since the last one."""
+
+    counts: Counts
+    total_bytes: int
+    faults: list[Fault]
+    damages: list[int]
+    is_done: bool = False
+
+
+class Scrub:
+    """See the module. `run_forever` is the steady one; the others are on request."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        db: Database,
+        claims: Claims,
+        *,
+        now: Callable[[], datetime],
+        span: timedelta = SPAN,
+    ) -> None:
+        self._store = store
+        self._db = db
+        self._claims = claims
+        self._now = now
+        self._look = Look(store, db, claims, now=now)
+        self._span = span
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault-scrub")
+        self._suspects: dict[PackKey, None] = {}
+        self._wake = asyncio.Event()
+
+    async def run_forever(self) -> None:
+        """Scrub every tenant once in a span, for as long as this is not cancelled."""
+        while True:
+            try:
+                await self._in_thread(
+                    partial(finish, self._store, self._db, self._claims, self._now())
+                )
+                while True:
+                    await self._rest(await self._in_thread(self._step))
+            except SteadError as error:
+                log.warning("scrub_stopped_for_now", reason=str(error))
+            except Exception:
+                # A mistake of ours must not end scrubbing for good.
+                log.exception("scrub_failed_unexpectedly")
+            await self._rest(_TROUBLE_S)
+
+    async def _rest(self, seconds: float) -> None:
+        self._wake.clear()
+        if self._suspects and seconds < _TROUBLE_S:
+            return
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def suspect(self, tenant: str, pack: str) -> None:
+        """Look at this pack next: somebody was given wrong bytes of it."""
+        self._suspects[PackKey(TenantId(tenant), PackId(pack))] = None
+        self._wake.set()
+
+    async def status(self, tenants: Sequence[str]) -> list[rounds.Status]:
+        """What is known of the vaults of these tenants."""
+        now = self._now()
+        for tenant in tenants:
+            await self._db.write(partial(settle_losses, tenant=tenant, now=now))
+        return [await self._db.read(partial(rounds.status, tenant=one)) for one in tenants]
+
+    async def ordered(
+        self, tenants: Sequence[str], *, mend_all: bool
+    ) -> AsyncGenerator[Progress, None]:
+        """Look at everything of these tenants now; without `mend_all` nothing is changed.
+
+        Yields a few times a second, and once more at the end.
+        """
+        work = _Ordered(self._look, self._db, self._now, tenants, mend_all)
+        total = await self._db.read(work.total)
+        told = time.monotonic()
+        while await self._in_thread(work.step):
+            if time.monotonic() - told >= _TELL_EVERY_S:
+                told = time.monotonic()
+                yield work.progress(total)
+        yield work.progress(total, is_done=True)
+
+    def close(self) -> None:
+        """End the thread, once what it looks at is looked at."""
+        self._thread.shutdown(cancel_futures=True)
+
+    async def _in_thread(self, act: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, act)
+
+    def _step(self) -> float:
+        """Look at one thing; how many seconds to rest before the next."""
+        now = self._now()
+        self._take_up_unread(now)
+        if self._suspects:
+            named, _ = self._suspects.popitem()
+            self._look.at_pack(named, may_mend=True)
+            return 0.0
+        found = most_urgent(self._db.read_now(rounds.open_rounds), now, self._span)
+        if found is None:
+            return _NAP_S
+        first, wait = found
+        if wait > timedelta():
+            return min(wait.total_seconds(), _NAP_S)
+        began = time.monotonic()
+        one = self._db.write_now(partial(rounds.take_up, tenant=first.tenant, kind=STEADY, at=now))
+        seen, position = self._look.after(one.tenant, one.position, may_mend=one.damaged < BREAKER)
+        ended = None if position is not None else self._now()
+        self._db.write_now(
+            partial(
+                rounds.advance,
+                one=one,
+                position=position or one.position,
+                seen=seen.counts,
+                ended_at=ended,
+            )
+        )
+        if ended is not None:
+            end_round(self._db, one.tenant, ended)
+        return rest_s(seen.counts.bytes, time.monotonic() - began)
+
+    def _take_up_unread(self, now: datetime) -> None:
+        for key in self._db.read_now(partial(rounds.to_try_again, before=now - RETRY)):
+            named = parse_key(key)
+            if isinstance(named, PackKey):
+                self._suspects[named] = None
+
+
+def end_round(db: Database, tenant: str, at: datetime) -> None:
+    """Everything of a tenant was looked at."""
+    db.write_now(partial(settle_losses, tenant=tenant, now=at))
+    log.info("scrub_round_ended", tenant=tenant)
+
+
+class _Ordered:
+    """One walk over everything of some tenants. `step` is called in the scrub's thread."""
+
+    def __init__(
+        self,
+        look: Look,
+        db: Database,
+        now: Callable[[], datetime],
+        tenants: Sequence[str],
+        mend_all: bool,
+    ) -> None:
+        self._look = look
+        self._db = db
+        self._now = now
+        self._waiting = list(reversed(tenants))
+        self._tenants = list(tenants)
+        self._mend = mend_all
+        self._counts = Counts()
+        self._fresh = Seen()
+        self._round: rounds.OpenRound | None = None
+        self._tenant = ""
+        self._position: Position | None = None
+        self._unsaved = Counts()
+        self._saved_at = time.monotonic()
+
+    def total(self, connection: Connection) -> int:
+        """The bytes of all packs that it will look at."""
+        return rounds.total_bytes(connection, self._tenants)
+
+    def step(self) -> bool:
+        """Look at one thing; False when there is nothing left."""
+        if self._position is None:
+            if not self._waiting:
+                return False
+            self._begin(self._waiting.pop())
+        assert self._position is not None
+        seen, position = self._look.after(
+            self._tenant, self._position, may_mend=self._mend, read_only=not self._mend
+        )
+        self._counts.add(seen.counts)
+        self._unsaved.add(seen.counts)
+        self._fresh.add(seen)
+        self._save(position)
+        self._position = position
+        return True
+
+    def progress(self, total: int, *, is_done: bool = False) -> Progress:
+        """How far it is, with what was found since the last time."""
+        fresh, self._fresh = self._fresh, Seen()
+        counts = Counts()
+        counts.add(self._counts)
+        return Progress(counts, total, fresh.faults, fresh.damages, is_done)
+
+    def _begin(self, tenant: str) -> None:
+        self._tenant, self._position = tenant, Position()
+        if self._mend:
+            self._db.write_now(partial(rounds.abandon, tenant=tenant, kind=ORDERED))
+            self._round = self._db.write_now(
+                partial(rounds.take_up, tenant=tenant, kind=ORDERED, at=self._now())
+            )
+
+    def _save(self, position: Position | None) -> None:
+        if self._round is None:
+            return
+        now = time.monotonic()
+        if position is not None and now - self._saved_at < _SAVED_EVERY_S:
+            return
+        self._saved_at = now
+        ended = None if position is not None else self._now()
+        self._db.write_now(
+            partial(
+                rounds.advance,
+                one=self._round,
+                position=position or Position(True),
+                seen=self._unsaved,
+                ended_at=ended,
+            )
+        )
+        self._unsaved = Counts()
+        if ended is not None:
+            end_round(self._db, self._tenant, ended)
