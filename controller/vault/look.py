@@ -127,7 +127,7 @@ class Look:
         """The verdict, or `UNREADABLE` where acting on it could do more harm than good."""
         if not may_mend:
             reason = (
-                f"{found.reason}; so many packs were damaged in this round that it may be the "
+                f"{found.reason}; so many packs were damaged today that it may be the "
                 "machine: look at its disks and memory, then run `stead vault scrub --now`"
             )
             return Examined(Verdict.UNREADABLE, reason)

@@ -31,6 +31,7 @@ from controller.vault.claims import Claims
 from controller.vault.examine import Examined, Verdict
 from controller.vault.hits import hit_points
 from controller.vault.keys import PackKey, pack_key, parse_key
+from controller.vault.losses import note_loss
 from controller.vault.repair import Made, keep_whole, replace_rows, whole_chunks
 from controller.vault.survey import intact
 from protocol.errors import Code, SteadError
@@ -41,6 +42,7 @@ log = structlog.get_logger()
 
 SETTLING = timedelta(days=2)
 _BATCH = 500
+NAMED_CHUNKS = 8
 NAMED_POINTS = 100
 """So many restore points an audit entry names; the row of the damage names all."""
 
@@ -113,6 +115,43 @@ def name_hits(
     hit = hit_points(store, db, tenant, map(ChunkId, lost)) if lost else {}
     db.write_now(partial(_note_hits, tenant=tenant, damage=damage, hit=hit, now=now))
     return hit
+
+
+def note_incomplete(
+    connection: Connection,
+    tenant: str,
+    point: str,
+    missing: Sequence[tuple[ChunkId, ChunkId]],
+    now: datetime,
+) -> int | None:
+    """Note that a restore point names chunks that are not held, each with who names it.
+
+    The number of the damage; None when all of it was known. The next backups read
+    everything and send what is missing.
+    """
+    known = set(
+        connection.scalars(
+            select(lost_chunks.c.id).where(
+                lost_chunks.c.tenant_id == tenant,
+                lost_chunks.c.id.in_([one for one, _ in missing][:_BATCH]),
+            )
+        )
+    )
+    fresh = {one: tree for one, tree in missing[:_BATCH] if one not in known}
+    if not fresh:
+        return None
+    note_loss(connection, tenant, now)
+    reason = "the restore point names chunks that are in no pack"
+    damage = _enter(connection, tenant, point, reason, 0, frozenset(fresh), now, is_aside=True)
+    body = {
+        "damage": damage,
+        "point": point,
+        "missing": len(fresh),
+        "chunks": [one.hex() for one in list(fresh)[:NAMED_CHUNKS]],
+        "named_by": [tree.hex() for tree in list(fresh.values())[:NAMED_CHUNKS]],
+    }
+    audit_log.append(connection, tenant, "controller", "restore_point_incomplete", body, now)
+    return damage
 
 
 def finish(store: ObjectStore, db: Database, claims: Claims, now: datetime) -> None:
@@ -220,29 +259,10 @@ def _replace(
     alive = index.held(connection, named.tenant, _rows_of(connection, named))
     lost = replace_rows(connection, named, made, now) & alive
     key = pack_key(*named)
-    damage = connection.execute(
-        insert(damages).values(
-            tenant_id=named.tenant,
-            object_key=key,
-            found_at=now,
-            reason=found.reason,
-            kept_chunks=kept,
-            lost_chunks=len(lost),
-            is_aside=found.verdict is Verdict.MISSING,
-            hit=None if lost else "{}",
-        )
-    ).inserted_primary_key
-    assert damage is not None
-    number = int(damage[0])
-    if lost:
-        rows = [{"tenant_id": named.tenant, "id": one, "damage": number} for one in sorted(lost)]
-        statement = upsert(connection, lost_chunks)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["tenant_id", "id"], set_={"damage": number}
-            ),
-            rows,
-        )
+    is_gone = found.verdict is Verdict.MISSING
+    number = _enter(
+        connection, named.tenant, key, found.reason, kept, frozenset(lost), now, is_aside=is_gone
+    )
     body = {
         "damage": number,
         "pack": named.pack,
@@ -260,6 +280,44 @@ def _rows_of(connection: Connection, named: PackKey) -> Sequence[ChunkId]:
         .join(packs, packs.c.number == chunks.c.pack_number)
         .where(packs.c.tenant_id == named.tenant, packs.c.id == named.pack)
     ).all()
+
+
+def _enter(
+    connection: Connection,
+    tenant: str,
+    key: str,
+    reason: str,
+    kept: int,
+    lost: frozenset[ChunkId],
+    now: datetime,
+    *,
+    is_aside: bool,
+) -> int:
+    """Insert a damage with what is lost by it; its number."""
+    done = connection.execute(
+        insert(damages).values(
+            tenant_id=tenant,
+            object_key=key,
+            found_at=now,
+            reason=reason,
+            kept_chunks=kept,
+            lost_chunks=len(lost),
+            is_aside=is_aside,
+            hit=None if lost else "{}",
+        )
+    ).inserted_primary_key
+    assert done is not None
+    number = int(done[0])
+    if lost:
+        rows = [{"tenant_id": tenant, "id": one, "damage": number} for one in sorted(lost)]
+        statement = upsert(connection, lost_chunks)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["tenant_id", "id"], set_={"damage": number}
+            ),
+            rows,
+        )
+    return number
 
 
 def _put_aside(store: ObjectStore, db: Database, key: str, damage: int, reason: str) -> None:

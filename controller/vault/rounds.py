@@ -47,7 +47,6 @@ class OpenRound:
     tenant: str
     number: int
     position: Position
-    damaged: int
 
 
 @dataclass(slots=True)
@@ -165,7 +164,7 @@ def take_up(connection: Connection, tenant: str, kind: str, at: datetime) -> Ope
     ).one_or_none()
     if row is not None:
         position = msgspec.json.decode(row.position, type=Position)
-        return OpenRound(tenant, row.number, position, row.damaged)
+        return OpenRound(tenant, row.number, position)
     last = connection.scalar(select(func.max(scrubs.c.number)).where(scrubs.c.tenant_id == tenant))
     number = int(last or 0) + 1
     connection.execute(
@@ -177,7 +176,7 @@ def take_up(connection: Connection, tenant: str, kind: str, at: datetime) -> Ope
     connection.execute(
         delete(scrubs).where(scrubs.c.tenant_id == tenant, scrubs.c.number <= number - KEPT_ROUNDS)
     )
-    return OpenRound(tenant, number, Position(), 0)
+    return OpenRound(tenant, number, Position())
 
 
 def advance(
@@ -382,3 +381,9 @@ def abandon(connection: Connection, tenant: str, kind: str) -> None:
             scrubs.c.tenant_id == tenant, scrubs.c.kind == kind, scrubs.c.ended_at.is_(None)
         )
     )
+
+
+def damages_since(connection: Connection, tenant: str, at: datetime) -> int:
+    """How many damages were found since then."""
+    found = select(func.count()).where(damages.c.tenant_id == tenant, damages.c.found_at > at)
+    return int(connection.scalar(found) or 0)

@@ -4,14 +4,17 @@ One thread looks at one thing at a time (`controller.vault.look`) and notes how 
 so a restart goes on there. The steady rounds are paced by bytes; what somebody was given
 wrong bytes of, and what could not be read before, goes first.
 
-A round in which more than `BREAKER` packs are damaged mends no more: then something else
-may be wrong, such as the controller's memory, and an operator has to look.
+Where more than `BREAKER` packs are damaged in a day no more are mended: then something
+else may be wrong, such as the controller's memory, and an operator has to look.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,9 +32,10 @@ from controller.vault.check import Fault
 from controller.vault.claims import Claims
 from controller.vault.keys import PackKey, parse_key
 from controller.vault.look import Look, Seen
-from controller.vault.mend import finish, settle_losses
+from controller.vault.mend import finish, name_hits, note_incomplete, settle_losses
 from controller.vault.pace import RETRY, SPAN, most_urgent, rest_s
 from controller.vault.rounds import ORDERED, STEADY, Counts, Position
+from controller.vault.samples import sample, some_points
 from protocol.errors import SteadError
 from protocol.ids import TenantId
 from protocol.vault.pack import PackId
@@ -40,7 +44,9 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 BREAKER = 16
-"""A steady round puts so many packs aside by itself and no more."""
+BREAKER_SPAN = timedelta(days=1)
+"""So many packs of a tenant are put aside by itself in a day, and no more."""
+_SAMPLES = 256
 _NAP_S = 60.0
 _TROUBLE_S = 300.0
 _SAVED_EVERY_S = 1.0
@@ -78,6 +84,7 @@ class Scrub:
         self._span = span
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault-scrub")
         self._suspects: dict[PackKey, None] = {}
+        self._samples: deque[tuple[str, str]] = deque(maxlen=_SAMPLES)
         self._wake = asyncio.Event()
 
     async def run_forever(self) -> None:
@@ -98,7 +105,7 @@ class Scrub:
 
     async def _rest(self, seconds: float) -> None:
         self._wake.clear()
-        if self._suspects and seconds < _TROUBLE_S:
+        if (self._suspects or self._samples) and seconds < _TROUBLE_S:
             return
         try:
             await asyncio.wait_for(self._wake.wait(), seconds)
@@ -108,6 +115,11 @@ class Scrub:
     def suspect(self, tenant: str, pack: str) -> None:
         """Look at this pack next: somebody was given wrong bytes of it."""
         self._suspects[PackKey(TenantId(tenant), PackId(pack))] = None
+        self._wake.set()
+
+    def sample(self, tenant: str, point: str = "") -> None:
+        """Look soon whether this restore point, or a few of the tenant's, are complete."""
+        self._samples.append((tenant, point))
         self._wake.set()
 
     async def status(self, tenants: Sequence[str]) -> list[rounds.Status]:
@@ -146,7 +158,10 @@ class Scrub:
         self._take_up_unread(now)
         if self._suspects:
             named, _ = self._suspects.popitem()
-            self._look.at_pack(named, may_mend=True)
+            self._look.at_pack(named, may_mend=self._may_mend(named.tenant, now))
+            return 0.0
+        if self._samples:
+            self._sample(*self._samples.popleft(), now)
             return 0.0
         found = most_urgent(self._db.read_now(rounds.open_rounds), now, self._span)
         if found is None:
@@ -156,7 +171,9 @@ class Scrub:
             return min(wait.total_seconds(), _NAP_S)
         began = time.monotonic()
         one = self._db.write_now(partial(rounds.take_up, tenant=first.tenant, kind=STEADY, at=now))
-        seen, position = self._look.after(one.tenant, one.position, may_mend=one.damaged < BREAKER)
+        seen, position = self._look.after(
+            one.tenant, one.position, may_mend=self._may_mend(one.tenant, now)
+        )
         ended = None if position is not None else self._now()
         self._db.write_now(
             partial(
@@ -170,6 +187,26 @@ class Scrub:
         if ended is not None:
             end_round(self._db, one.tenant, ended)
         return rest_s(seen.counts.bytes, time.monotonic() - began)
+
+    def _may_mend(self, tenant: str, now: datetime) -> bool:
+        since = now - BREAKER_SPAN
+        return self._db.read_now(partial(rounds.damages_since, tenant=tenant, at=since)) < BREAKER
+
+    def _sample(self, tenant: str, point: str, now: datetime) -> None:
+        self._db.write_now(partial(settle_losses, tenant=tenant, now=now))
+        seed = random.Random(os.urandom(16))  # noqa: S311 - a sample, no secret
+        for name, root in self._db.read_now(partial(some_points, tenant=tenant, point=point)):
+            found = sample(self._store, self._db, tenant, name, root, seed)
+            self._suspects.update(dict.fromkeys(found.suspects))
+            if not found.missing:
+                continue
+            act = partial(
+                note_incomplete, tenant=tenant, point=name, missing=found.missing, now=now
+            )
+            damage = self._db.write_now(act)
+            if damage is not None:
+                log.error("restore_point_incomplete", tenant=tenant, point=name)
+                name_hits(self._store, self._db, tenant, damage, now)
 
     def _take_up_unread(self, now: datetime) -> None:
         for key in self._db.read_now(partial(rounds.to_try_again, before=now - RETRY)):

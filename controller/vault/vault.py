@@ -122,7 +122,9 @@ class Vault:
         self, caller: MachineIdentity, session: str, fence: int, record: bytes
     ) -> Committed:
         """See `Committer.commit`."""
-        return await self._committer.commit(caller, session, fence, record)
+        done = await self._committer.commit(caller, session, fence, record)
+        self.scrub.sample(caller.tenant, done.point)
+        return done
 
     async def get(
         self, caller: Identity, tenant: str, asked: Sequence[bytes]
