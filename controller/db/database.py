@@ -87,6 +87,11 @@ class Database:
             raise
         return cls(writing, sqlite.reader_engine(path, size=readers), readers, path, lock)
 
+    @property
+    def folder(self) -> Path:
+        """Where its file lies."""
+        return self._path.parent
+
     async def write(self, fn: Callable[[Connection], T]) -> T:
         """Run an act; when this returns, it is on the disk.
 

@@ -46,6 +46,26 @@ _PRESENT = select(chunks.c.id).where(
     chunks.c.tenant_id == bindparam("tenant"),
     chunks.c.id.in_(bindparam("ids", expanding=True)),
 )
+PAGE = (
+    select(
+        chunks.c.id,
+        chunks.c.pack_number,
+        chunks.c.length,
+        chunks.c.kind,
+        _IS_DEAD.label("is_dead"),
+        exists()
+        .where(
+            tombstones.c.tenant_id == bindparam("tenant"),
+            tombstones.c.id == chunks.c.id,
+            tombstones.c.generation <= bindparam("due"),
+        )
+        .label("is_due"),
+    )
+    .where(chunks.c.tenant_id == bindparam("tenant"), chunks.c.id > bindparam("after"))
+    .order_by(chunks.c.id)
+    .limit(bindparam("limit"))
+)
+"""A piece of a tenant's index in the order of ids, for the collector."""
 _ANY_TOMBSTONE = (
     select(tombstones.c.generation).where(tombstones.c.tenant_id == bindparam("tenant")).limit(1)
 )

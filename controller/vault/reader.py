@@ -139,7 +139,7 @@ class Reader:
         try:
             content = memoryview(self._store.get(key, wanted.offset, wanted.length))
         except ObjectMissingError:
-            return {chunk: _damage(chunk, wanted.pack, "is missing") for chunk in wanted.chunks}
+            return self._elsewhere(tenant, wanted, places)
         except StoreFailedError as error:
             if len(wanted.chunks) == 1:
                 chunk = wanted.chunks[0]
@@ -152,6 +152,19 @@ class Reader:
                 found.update(self._range(tenant, alone, places))
             return found
         return {chunk: _checked(chunk, wanted, places[chunk], content) for chunk in wanted.chunks}
+
+    def _elsewhere(self, tenant: str, wanted: Range, places: Mapping[ChunkId, Place]) -> Found:
+        """Chunks whose pack is gone: a collection may have moved them since they were located."""
+        now = self._db.read_now(lambda c: index.locate(c, tenant, wanted.chunks))
+        found: dict[ChunkId, bytes | ChunkDamagedError] = {}
+        for chunk in wanted.chunks:
+            place = now.get(chunk, places[chunk])
+            if place.pack == wanted.pack:
+                found[chunk] = _damage(chunk, wanted.pack, "is missing")
+            else:
+                moved = Range(place.pack, place.offset, place.length, (chunk,))
+                found.update(self._range(tenant, moved, now))
+        return found
 
     async def _report(
         self, tenant: str, chunk: ChunkId, place: Place, damage: ChunkDamagedError

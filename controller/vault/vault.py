@@ -14,7 +14,9 @@ from controller.db.database import Database
 from controller.store.store import ObjectStore
 from controller.vault import points
 from controller.vault.claims import Claims
+from controller.vault.collect import Collector
 from controller.vault.commit import Committed, Committer
+from controller.vault.condemn import TERMS, Means, Terms
 from controller.vault.errors import LimitError
 from controller.vault.holding import Hold, hold
 from controller.vault.pins import Pins
@@ -55,6 +57,7 @@ class Vault:
         floor_bytes: int = FLOOR_BYTES,
         room_bytes: int = ROOM_BYTES,
         pack_bytes: int = PACK_BYTES,
+        terms: Terms = TERMS,
     ) -> None:
         self._db = db
         self._pins, claims = Pins(), Claims()
@@ -68,6 +71,18 @@ class Vault:
         self.scrub = Scrub(store, db, claims, now=now)
         """Looks at what is stored, all the time."""
         self._reader = Reader(store, db, now=now, suspect=self.scrub.suspect)
+        means = Means(
+            store=store,
+            db=db,
+            pins=self._pins,
+            claims=claims,
+            scratch=db.folder,
+            now=now,
+            terms=terms,
+            forget_sessions=self._sessions.forget,
+            pack_bytes=pack_bytes,
+        )
+        self.collector = Collector(means)
         self._uploads = Streams(STREAMS)
         self._downloads = Streams(STREAMS)
         self._now = now
