@@ -102,6 +102,7 @@ class Agent:
             asyncio.create_task(self._link.run()),
             asyncio.create_task(self._routine.report_inventory(self._pace.first_inventory)),
             asyncio.create_task(self._routine.run_backups(self._pace.look_for_backups)),
+            asyncio.create_task(self._routine.run_drills(self._pace.look_for_backups)),
             asyncio.create_task(self._routine.prune()),
             asyncio.create_task(_watchdog()),
         ]

@@ -110,6 +110,11 @@ class AgentHome:
         return self.path / "backup.runs"
 
     @property
+    def drill_runs(self) -> Path:
+        """Which drill by itself was the last."""
+        return self.path / "drill.runs"
+
+    @property
     def status(self) -> Path:
         """How the running agent is; written by it alone."""
         return self.path / "status.json"

@@ -1,4 +1,4 @@
-"""What the agent does by itself: report inventory, run the backup set, tidy the journal."""
+"""What the agent does by itself: report inventory, back up, drill, tidy the journal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.host.files import make_private_directory
 from agent.host.spool import Spool
 from agent.tasks.execute import Executor, Turns
 from agent.tasks.intake import Intake
-from agent.tasks.standing import LastRun, due_backup, note_run
+from agent.tasks.standing import LastRun, due_backup, due_drill, note_drill, note_run
 from agent.tasks.verify import Believed
 from protocol.action import Action, CollectInventory, name_of
 from protocol.errors import Code, SteadError
@@ -23,6 +23,7 @@ INVENTORY_EVERY = timedelta(days=1)
 INVENTORY_LIMIT = timedelta(minutes=5)
 RETRY = timedelta(minutes=15)
 BACKUP_LIMIT = timedelta(days=2)
+DRILL_LIMIT = timedelta(hours=4)
 PRUNE_EVERY = timedelta(days=1)
 DONE = frozenset({OutcomeState.SUCCEEDED, OutcomeState.PARTIAL})
 
@@ -71,6 +72,33 @@ class Routine:
             outcome = await self._do(action, BACKUP_LIMIT)
             if outcome.state in DONE:
                 self._note(LastRun(now, outcome.state, outcome.message))
+            else:
+                await asyncio.sleep(RETRY.total_seconds())
+
+    async def run_drills(self, look: timedelta) -> None:
+        """Make a drill when the backup set says that one is due and there is a link.
+
+        One that was not good is noted as well, and told: trying it again until it is good
+        would hide what it found.
+        """
+        while True:
+            await asyncio.sleep(look.total_seconds())
+            await self._linked.wait()
+            now = clock.now()
+            try:
+                action = due_drill(self._home, self._believed(), now=now)
+            except SteadError as error:
+                log.warning("drill_refused", code=error.code, reason=str(error))
+                await asyncio.sleep(RETRY.total_seconds())
+                continue
+            if action is None:
+                continue
+            outcome = await self._do(action, DRILL_LIMIT)
+            if outcome.result:
+                try:
+                    note_drill(self._home, LastRun(now, outcome.state, outcome.message))
+                except SteadError as error:
+                    log.warning("drill_not_noted", reason=str(error))
             else:
                 await asyncio.sleep(RETRY.total_seconds())
 

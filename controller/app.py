@@ -39,6 +39,7 @@ from controller.rpc.jobs import Jobs
 from controller.rpc.link import Link
 from controller.rpc.machines import Machines
 from controller.rpc.operators import Operators
+from controller.rpc.proof import Proof
 from controller.rpc.server import Add, Server
 from controller.rpc.tenants import Tenants
 from controller.rpc.tokens import Tokens
@@ -59,6 +60,7 @@ from protocol.v1.operator_pb2_grpc import (
     add_TenantServiceServicer_to_server,
     add_TokenServiceServicer_to_server,
 )
+from protocol.v1.proof_pb2_grpc import add_ProofServiceServicer_to_server
 from protocol.v1.vault_pb2_grpc import add_VaultServiceServicer_to_server
 
 log = structlog.get_logger()
@@ -100,6 +102,7 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
         partial(add_LinkServiceServicer_to_server, Link(parts.jobs, parts.presence)),
         partial(add_JobServiceServicer_to_server, Jobs(parts.jobs)),
         partial(add_VaultServiceServicer_to_server, VaultServicer(parts.vault)),
+        partial(add_ProofServiceServicer_to_server, Proof(db, parts.vault.scrub)),
         partial(add_InventoryServiceServicer_to_server, Inventories(db)),
         partial(
             add_ControllerServiceServicer_to_server,

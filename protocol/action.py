@@ -59,6 +59,9 @@ class SetBackup:
 
     paths: tuple[bytes, ...]
     schedule: str = ""
+    seal_to_machine: bool = False
+    drills: str = ""
+    canaries: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class RunBackup:
     """Make a restore point of these paths, or of the backup set when none is named."""
 
     paths: tuple[bytes, ...] = ()
+    seal_to_machine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,16 @@ class RestoreFiles:
     overwrite: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RunDrill:
+    """Restore some files of a restore point, compare them, and report; zeros are defaults."""
+
+    point_id: str = ""
+    max_files: int = 0
+    max_bytes: int = 0
+    canaries: tuple[bytes, ...] = ()
+
+
 Action = (
     RunProgram
     | CollectInventory
@@ -89,6 +103,7 @@ Action = (
     | SetBackup
     | RunBackup
     | RestoreFiles
+    | RunDrill
 )
 
 ACTIONS: Mapping[str, type[Action]] = {
@@ -101,6 +116,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "set_backup": SetBackup,
     "run_backup": RunBackup,
     "restore_files": RestoreFiles,
+    "run_drill": RunDrill,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
 OBSERVING = frozenset({"collect_inventory", "take_snapshot", "scan_updates", "plan_updates"})

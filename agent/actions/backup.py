@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import random
+from datetime import datetime
 
+import grpc
 import msgspec
 
 from agent.actions.action import ActionResult, Workplace
+from agent.backup.drill import Proved, decode_sample
 from agent.backup.frugal import save_time_and_memory
+from agent.backup.own_points import report
 from agent.backup.place import Memory
 from agent.backup.run import Backup, BackupReport, Who
 from agent.backup.send import GrpcVault
 from agent.backup.skipped import shown
 from agent.config import AgentHome
-from agent.link.identity import load_identity
+from agent.host import clock
+from agent.link.identity import load_identity, load_sealing
 from agent.version import VERSION
 from protocol.action import RunBackup
 from protocol.errors import Code, SteadError
@@ -49,56 +54,106 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
         key=credentials.key,
         chain=credentials.chain,
         release=VERSION,
+        own_key=load_sealing(place.home)[0] if action.seal_to_machine else None,
     )
     save_time_and_memory()
+    seed = random.Random(os.urandom(16))  # noqa: S311 - spreads retries, and samples
+    started_at = clock.now()
     with place.channel() as channel:
-        report = Backup(
+        vault = GrpcVault(channel)
+        done = Backup(
             action.paths,
             who=who,
-            vault=GrpcVault(channel),
+            vault=vault,
             memory=Memory(place.home.cache / "backup"),
-            seed=random.Random(os.urandom(16)),  # noqa: S311 - spreads retries
+            seed=seed,
             progress=place.progress,
         ).run()
-    return result_of(report)
+        proved = _sample(done, who.secret, vault, channel, seed, started_at)
+    return result_of(done, proved)
 
 
-def result_of(report: BackupReport) -> ActionResult:
-    """The report as an action's result."""
-    counts, skipped = report.counts, report.skipped
+def _sample(
+    done: BackupReport,
+    secret: VaultSecret,
+    vault: GrpcVault,
+    channel: grpc.Channel,
+    seed: random.Random,
+    started_at: datetime,
+) -> Proved | None:
+    """Decode a few files of what was just made, and report it; None where that failed.
+
+    The restore point exists by now, so a controller that goes away meanwhile is no failure.
+    """
+    try:
+        proved = decode_sample(done.root, vault=vault, secret=secret, seed=seed, patience_s=0)
+        report(
+            channel,
+            seed,
+            drill=clock.new_id("dr"),
+            point=done.point,
+            kind="sample",
+            state="wrong" if proved.wrong else "good",
+            started_at=started_at,
+            took_ms=int(proved.took_s * 1000),
+            files=proved.files,
+            size=proved.size,
+            compared=proved.compared,
+            wrong=len(proved.wrong),
+            details=msgspec.json.encode(proved.as_json()),
+            patience_s=0,
+        )
+    except SteadError:
+        return None
+    return proved
+
+
+def result_of(made: BackupReport, proved: Proved | None = None) -> ActionResult:
+    """The report as an action's result, with what a sample of it has shown."""
+    counts, skipped = made.counts, made.skipped
     result = {
-        "point": report.point,
-        "received_at": report.received_at.isoformat(),
-        "entries": report.root.entries,
-        "files": report.root.files,
-        "bytes": report.root.bytes,
+        "point": made.point,
+        "received_at": made.received_at.isoformat(),
+        "entries": made.root.entries,
+        "files": made.root.files,
+        "bytes": made.root.bytes,
         "read_files": counts.read_files,
         "read_bytes": counts.read_bytes,
         "reused_files": counts.reused_files,
         "changed_while_read": counts.changed_while_read,
-        "new_chunks": report.new_chunks,
-        "new_bytes": report.new_bytes,
-        "sent_bytes": report.new_bytes,
-        "lost_links": report.lost_links,
+        "new_chunks": made.new_chunks,
+        "new_bytes": made.new_bytes,
+        "sent_bytes": made.new_bytes,
+        "lost_links": made.lost_links,
         "skipped": skipped.count,
         "skipped_paths": skipped.as_json()[:_SHOWN],
-        "unsound": [shown(path) for path in report.unsound],
-        "seconds": {phase: round(took, 3) for phase, took in report.seconds.items()},
+        "decoded": None
+        if proved is None
+        else {"files": proved.files, "bytes": proved.size, "wrong": proved.as_json()},
+        "unsound": [shown(path) for path in made.unsound],
+        "seconds": {phase: round(took, 3) for phase, took in made.seconds.items()},
     }
     encoded = msgspec.json.encode(result)
-    if report.is_complete:
-        return ActionResult(OutcomeState.SUCCEEDED, encoded, message=_sentence(report))
+    wrong = proved.wrong if proved is not None else []
+    if made.is_complete and not wrong:
+        return ActionResult(OutcomeState.SUCCEEDED, encoded, message=_sentence(made))
     why = []
     if skipped.missing:
         what = "one thing" if skipped.missing == 1 else f"{skipped.missing} things"
         why.append(f"{what} could not be read")
-    if report.unsound:
+    if made.unsound:
         why.append(
-            f"the vault does not give back {len(report.unsound)} of the files that were looked "
-            f"at again, such as {shown(report.unsound[0])}: run `stead vault check --repair` on "
+            f"the vault does not give back {len(made.unsound)} of the files that were looked "
+            f"at again, such as {shown(made.unsound[0])}: run `stead vault check --repair` on "
             "the controller, then back up again"
         )
-    message = "; ".join([_sentence(report), *why])
+    if wrong:
+        path, reason = wrong[0]
+        why.append(
+            f"of the files that were decoded again {len(wrong)} are wrong, such as "
+            f"{shown(path)}: {reason}; run `stead vault scrub --now`, then back up again"
+        )
+    message = "; ".join([_sentence(made), *why])
     return ActionResult(OutcomeState.PARTIAL, encoded, message=message)
 
 

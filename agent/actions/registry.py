@@ -16,6 +16,7 @@ MODULES = {
     "apply_updates": "agent.actions.updates",
     "run_backup": "agent.actions.backup",
     "restore_files": "agent.actions.restore",
+    "run_drill": "agent.actions.drill",
 }
 """Programs and backup sets are not here: they need no worker."""
 

@@ -62,7 +62,11 @@ _CERTAIN = 0.98
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The machine that backs up, and what it seals and signs with."""
+    """The machine that backs up, and what it seals and signs with.
+
+    `own_key`: its X25519 public key (32 bytes), when its restore points are sealed to that
+    as well.
+    """
 
     tenant: TenantId
     machine: MachineId
@@ -70,6 +74,7 @@ class Who:
     key: EllipticCurvePrivateKey
     chain: Sequence[x509.Certificate]
     release: str
+    own_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +286,7 @@ class Backup:
             read_bytes=counts.read_bytes,
             new_chunks=upload.new_chunks,
             new_bytes=upload.new_bytes,
+            new_plain_bytes=upload.new_plain_bytes,
         )
 
     def _record(
@@ -294,13 +300,20 @@ class Backup:
     ) -> bytes:
         who = self._who
         listed = tuple(Skipped(one.path, one.reason) for one in skipped.kept[:_LISTED])
-        sealed = seal_contents(
-            Contents(root, tuple(b"/" + path for path in self._paths), listed),
-            who.secret.recovery_public,
-            kind="tenant",
-            tenant=who.tenant,
-            machine=who.machine,
-            point=run.point,
+        recipients = [("tenant", who.secret.recovery_public)]
+        if who.own_key is not None:
+            recipients.append(("machine", who.own_key))
+        contents = Contents(root, tuple(b"/" + path for path in self._paths), listed)
+        sealed = tuple(
+            seal_contents(
+                contents,
+                key,
+                kind=kind,
+                tenant=who.tenant,
+                machine=who.machine,
+                point=run.point,
+            )
+            for kind, key in recipients
         )
         point = RestorePoint(
             id=run.point,
@@ -311,7 +324,7 @@ class Backup:
             detector=DETECTOR,
             scope="tenant",
             root=root.reference.id,
-            sealed=(sealed,),
+            sealed=sealed,
             totals=totals,
             previous=session.parent_hash or None,
             agent=who.release,

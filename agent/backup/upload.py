@@ -39,6 +39,7 @@ Answered = TypeVar("Answered")
 class _Item(NamedTuple):
     id: ChunkId
     stored: bytes
+    plain_bytes: int
 
 
 def begin_patiently(
@@ -91,7 +92,7 @@ class Upload:
         self._done = False
         self._failure: BaseException | None = None
         self._inner_failure: Exception | None = None
-        self.offered_chunks = self.new_chunks = self.new_bytes = 0
+        self.offered_chunks = self.new_chunks = self.new_bytes = self.new_plain_bytes = 0
         self.lost_links = 0
         self._fruitless = 0
         # Counts streams: what is left of one that broke off must not take from the next.
@@ -125,7 +126,7 @@ class Upload:
             if len(self._recent) > _RECENT:
                 del self._recent[next(iter(self._recent))]
             self._room += len(stored)
-            self._queue.append(_Item(identity, stored))
+            self._queue.append(_Item(identity, stored, reference.length))
             self._lock.notify_all()
 
     def finish(self) -> Session:
@@ -268,6 +269,7 @@ class Upload:
             self._asked.popleft()
             wanted = [item for item, is_held in zip(items, held, strict=True) if not is_held]
             self._sent += wanted
+            self.new_plain_bytes += sum(item.plain_bytes for item in wanted)
             for item, is_held in zip(items, held, strict=True):
                 if is_held:
                     self._room -= len(item.stored)

@@ -25,6 +25,7 @@ from protocol.action import (
     ApplyUpdates,
     PlanUpdates,
     RunBackup,
+    RunDrill,
     RunProgram,
     ScanUpdates,
 )
@@ -40,6 +41,7 @@ EXCLUSIVE: Mapping[type[Action], str] = {
     PlanUpdates: "packages",
     ApplyUpdates: "packages",
     RunBackup: "backup",
+    RunDrill: "drill",
 }
 """Kinds of work of which a machine does one at a time."""
 

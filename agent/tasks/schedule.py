@@ -18,6 +18,11 @@ PERIODS = {
     "daily": timedelta(days=1),
     "weekly": timedelta(weeks=1),
 }
+DRILLS = {
+    "daily": timedelta(days=1),
+    "weekly": timedelta(weeks=1),
+    "monthly": timedelta(days=30),
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,6 +38,20 @@ def period_of(schedule: str) -> timedelta | None:
             f"{schedule[:80]!r} is no schedule; there are: {', '.join(PERIODS)}, and none"
         )
     return PERIODS[schedule]
+
+
+def drill_period_of(schedule: str) -> timedelta | None:
+    """How long a slot for drills is; None where they are made on order only.
+
+    Raises `InvalidError` for a word that is no schedule.
+    """
+    if not schedule:
+        return None
+    if schedule not in DRILLS:
+        raise InvalidError(
+            f"{schedule[:80]!r} is no schedule for drills; there are: {', '.join(DRILLS)}, and none"
+        )
+    return DRILLS[schedule]
 
 
 def offset_of(machine: MachineId, period: timedelta) -> timedelta:

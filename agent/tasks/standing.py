@@ -7,14 +7,15 @@ have other paths backed up, and a machine whose settings have come to deny it st
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 
 from agent.config import AgentHome
 from agent.host.files import read_if_there, write_atomically
-from agent.tasks.schedule import begin_of, is_due, period_of, slot_of
+from agent.tasks.schedule import begin_of, drill_period_of, is_due, period_of, slot_of
 from agent.tasks.verify import Believed, verify_standing
-from protocol.action import RunBackup, SetBackup
+from protocol.action import RunBackup, RunDrill, SetBackup
 from protocol.codec import decode_envelope, decode_order, encode_envelope
 from protocol.errors import Code, DeniedError, InvalidError, NotFoundError, SteadError
 from protocol.ids import MachineId, TaskId
@@ -62,6 +63,9 @@ def set_backup(
     carries orders must not choose between them by the order in which he brings them.
     """
     period_of(action.schedule)
+    drill_period_of(action.drills)
+    if action.drills and not action.seal_to_machine:
+        raise InvalidError("drills need restore points that this machine's own key opens")
     if (present := load_set(home)) is not None:
         signed_at = decode_order(decode_envelope(present.envelope).order).issued_at
         if decode_order(envelope.order).issued_at < signed_at:
@@ -69,7 +73,8 @@ def set_backup(
                 f"the backup set in force was ordered later, at {signed_at:%Y-%m-%d %H:%M:%S}Z",
                 code=Code.REPLAYED,
             )
-    wrong = [path for path in action.paths if not path.startswith(b"/") or b"\0" in path]
+    named = (*action.paths, *action.canaries)
+    wrong = [path for path in named if not path.startswith(b"/") or b"\0" in path]
     if wrong:
         shown = wrong[0][:200].decode(errors="backslashreplace")
         raise InvalidError(f"{shown!r} is not an absolute path")
@@ -78,6 +83,7 @@ def set_backup(
     result = {
         "paths": [path.decode(errors="backslashreplace") for path in action.paths],
         "schedule": action.schedule,
+        "drills": action.drills,
     }
     return Outcome(task, OutcomeState.SUCCEEDED, result=msgspec.json.encode(result))
 
@@ -114,7 +120,36 @@ def due_backup(home: AgentHome, believed: Believed, *, now: datetime) -> RunBack
         return None
     if not is_due(now, last_begun(home, kept), believed.identity.machine, period):
         return None
-    return RunBackup(action.paths)
+    return RunBackup(action.paths, seal_to_machine=action.seal_to_machine)
+
+
+def due_drill(home: AgentHome, believed: Believed, *, now: datetime) -> RunDrill | None:
+    """The drill that is to be made now, if one is.
+
+    Raises `SteadError` when there is a set that may not be run.
+    """
+    kept = load_set(home)
+    if kept is None or not kept.paths:
+        return None
+    action = verified_set(home, believed)
+    period = drill_period_of(action.drills)
+    if period is None or "run_drill" in believed.deny:
+        return None
+    last = last_drill(home)
+    since = kept.set_at if last is None else max(last.at, kept.set_at)
+    if not is_due(now, since, believed.identity.machine, period):
+        return None
+    return RunDrill(canaries=action.canaries)
+
+
+def last_drill(home: AgentHome) -> LastRun | None:
+    """The last drill by itself; None when there was none."""
+    return _last(home.drill_runs)
+
+
+def note_drill(home: AgentHome, run: LastRun) -> None:
+    """Keep when a drill was last made."""
+    write_atomically(home.drill_runs, msgspec.json.encode(run))
 
 
 def last_begun(home: AgentHome, kept: KeptSet) -> datetime:
@@ -125,7 +160,11 @@ def last_begun(home: AgentHome, kept: KeptSet) -> datetime:
 
 def last_run(home: AgentHome) -> LastRun | None:
     """The last run by itself; None when there was none."""
-    data = read_if_there(home.backup_runs)
+    return _last(home.backup_runs)
+
+
+def _last(path: Path) -> LastRun | None:
+    data = read_if_there(path)
     try:
         return None if data is None else msgspec.json.decode(data, type=LastRun)
     except msgspec.DecodeError:

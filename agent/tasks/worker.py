@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +21,7 @@ import msgspec
 from agent.actions.action import ActionResult, Workplace
 from agent.config import AgentHome
 from agent.host.process import end_group, end_marked
-from protocol.action import ACTIONS, Action, RunBackup, name_of
+from protocol.action import ACTIONS, Action, RunBackup, RunDrill, name_of
 from protocol.errors import Code, SteadError
 from protocol.ids import MachineId, TaskId, TenantId
 from protocol.outcome import OutcomeState
@@ -98,9 +99,7 @@ def _execute(request: Request, action: Action, progress: Any) -> ActionResult:
 
     try:
         place = _workplace(request, progress)
-        if action == RunBackup():
-            action = RunBackup(_set_paths(place.home))
-        result = execute(action, place)
+        result = execute(_by_set(action, place.home), place)
     except SteadError as error:
         state = OutcomeState.TIMED_OUT if error.code is Code.TIMED_OUT else OutcomeState.FAILED
         return ActionResult(state, code=error.code, message=str(error))
@@ -131,15 +130,32 @@ def _workplace(request: Request, progress: Any) -> Workplace:
     )
 
 
-def _set_paths(home: AgentHome) -> tuple[bytes, ...]:
-    """The paths of the backup set, as its standing order has them."""
+def _by_set(action: Action, home: AgentHome) -> Action:
+    """The action with what the backup set says where the action does not.
+
+    The set is read as its standing order has it. What names its paths needs no set.
+    """
+    if not isinstance(action, RunBackup | RunDrill):
+        return action
     from agent.link.identity import load_identity
     from agent.tasks.standing import verified_set
     from agent.tasks.verify import Believed
 
     known = load_identity(home)
     believed = Believed(known.root, known.identity, known.settings.deny)
-    return verified_set(home, believed).paths
+    try:
+        backup_set = verified_set(home, believed)
+    except SteadError as error:
+        if error.code is Code.NOT_FOUND and action != RunBackup():
+            return action
+        raise
+    if isinstance(action, RunDrill):
+        return replace(action, canaries=action.canaries or backup_set.canaries)
+    return replace(
+        action,
+        paths=action.paths or backup_set.paths,
+        seal_to_machine=action.seal_to_machine or backup_set.seal_to_machine,
+    )
 
 
 def _end_with_agent(task: str) -> None:

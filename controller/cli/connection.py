@@ -28,6 +28,7 @@ from protocol.v1.operator_pb2_grpc import (
     TenantServiceStub,
     TokenServiceStub,
 )
+from protocol.v1.proof_pb2_grpc import ProofServiceStub
 from protocol.v1.refusal_pb2 import Refusal
 from protocol.v1.vault_pb2_grpc import VaultServiceStub
 
@@ -92,6 +93,11 @@ class Connection:
     def tokens(self) -> TokenServiceStub:
         """`TokenService`."""
         return TokenServiceStub(self.channel)
+
+    @cached_property
+    def proofs(self) -> ProofServiceStub:
+        """`ProofService`."""
+        return ProofServiceStub(self.channel)
 
     @cached_property
     def machines(self) -> MachineServiceStub:

@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "job": "Orders on their way.",
     "patch": "Updates: scan, plan, apply.",
     "backup": "Backups: make, browse, restore.",
-    "vault": "Check and rebuild the vault, on the controller.",
+    "vault": "Check, scrub and rebuild the vault; how much is in it.",
     "audit": "Read and verify the audit log.",
 }
 """The commands in the order of `--help`; each has a module of its name in `commands`."""

@@ -31,8 +31,8 @@ _SETTLED_S = 2.0
 class Told(Protocol):
     """Takes what is done by now, and a word that says with what."""
 
-    def __call__(self, done: float, word: str = "", /) -> None:
-        """See the module."""
+    def __call__(self, done: float, word: str = "", /, *, total: float = 0) -> None:
+        """See the module; `total` where it becomes known, or changes."""
 
 
 def render_left(seconds: float) -> str:
@@ -97,8 +97,10 @@ def meter(
     with progress:
         line = progress.add_task(label[:LABEL], total=total or None, seconds=0.0)
 
-        def told(done: float, word: str = "") -> None:
+        def told(done: float, word: str = "", /, *, total: float = 0) -> None:
             said = f"{label} {printable(word)}" if word else label
+            if total:
+                progress.update(line, total=total)
             progress.update(line, completed=done, description=said[:LABEL], seconds=clock() - began)
 
         yield told
@@ -115,7 +117,7 @@ class _Words(ProgressColumn):
         return Text(render_done(task.completed, task.total or 0, seconds, self._unit))
 
 
-def _silent(_done: float, _word: str = "") -> None:
+def _silent(_done: float, _word: str = "", /, *, total: float = 0) -> None:
     pass
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from controller.audit.log import append
-from controller.db.schema import certificates, machine_tags, machines, points
+from controller.db.schema import certificates, drills, machine_tags, machines, points
 from controller.fleet.names import check_machine_name, check_tags
 from controller.fleet.scope import require_machine, require_tenant, visible
 from controller.fleet.summary import Summary, summaries
@@ -38,6 +38,9 @@ class Machine:
     sealing_proof: bytes
     summary: Summary
     last_point_at: datetime | None
+    last_drill_at: datetime | None = None
+    drill_state: str = ""
+    """The last good drill, and how the newest one ended; empty when there was none."""
 
 
 def listed(
@@ -64,10 +67,48 @@ def listed(
     )
     last_points: dict[str, datetime] = {row.machine_id: row.at for row in newest}
     known = summaries(connection, operator, tenant_id)
+    drilled = _drilled(connection, operator)
     return [
-        _machine(row, tags.get(row.id, ()), known.get(row.id, Summary()), last_points.get(row.id))
+        replace(
+            _machine(
+                row, tags.get(row.id, ()), known.get(row.id, Summary()), last_points.get(row.id)
+            ),
+            last_drill_at=drilled.get(row.id, (None, ""))[0],
+            drill_state=drilled.get(row.id, (None, ""))[1],
+        )
         for row in rows
     ]
+
+
+def _drilled(
+    connection: Connection, operator: OperatorIdentity
+) -> dict[str, tuple[datetime | None, str]]:
+    """By machine: when its last good drill was received, and how its newest one ended."""
+    condition = and_(visible(drills.c.tenant_id, operator), drills.c.kind == "drill")
+    good = connection.execute(
+        select(drills.c.machine_id, func.max(drills.c.received_at).label("at"))
+        .where(condition, drills.c.state == "good")
+        .group_by(drills.c.machine_id)
+    )
+    last_good: dict[str, datetime] = {row.machine_id: row.at for row in good}
+    newest = (
+        select(drills.c.machine_id, func.max(drills.c.received_at).label("at"))
+        .where(condition)
+        .group_by(drills.c.machine_id)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(drills.c.machine_id, drills.c.state)
+        .join(
+            newest,
+            and_(
+                drills.c.machine_id == newest.c.machine_id,
+                drills.c.received_at == newest.c.at,
+            ),
+        )
+        .where(condition)
+    )
+    return {row.machine_id: (last_good.get(row.machine_id), row.state) for row in rows}
 
 
 def rename(

@@ -6,7 +6,7 @@ reported as if it were missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -49,8 +49,13 @@ class Report:
     faults: list[Fault] = field(default_factory=list)
 
 
-def check(store: ObjectStore, db: Database) -> Report:
-    """Check all packs, restore points and rows. Blocks for as long as reading takes."""
+def check(
+    store: ObjectStore, db: Database, told: Callable[[int], None] = lambda _bytes: None
+) -> Report:
+    """Check all packs, restore points and rows. Blocks for as long as reading takes.
+
+    `told` hears of the bytes that were read so far.
+    """
     report = Report()
     known = db.read_now(_known_packs)
     known_points = db.read_now(_known_points)
@@ -63,6 +68,7 @@ def check(store: ObjectStore, db: Database) -> Report:
             report.bytes += size
             number = known.pop(named, None)
             report.faults += _pack(store, db, named, number, report)
+            told(report.bytes)
         else:
             report.points += 1
             report.faults += _point(store, db, named, known_points, report)

@@ -8,6 +8,7 @@ right stays. So it can be cut short and run again.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -54,8 +55,16 @@ class _Found:
     hash: bytes
 
 
-def rebuild(store: ObjectStore, db: Database, *, now: datetime) -> Rebuilt:
+def rebuild(
+    store: ObjectStore,
+    db: Database,
+    *,
+    now: datetime,
+    told: Callable[[int], None] = lambda _packs: None,
+) -> Rebuilt:
     """Bring packs, chunks and points in line with the store. Blocks; run it alone.
+
+    `told` hears how many packs were looked at so far.
 
     The tenants and machines themselves are not in the store: what belongs to unknown
     ones is left alone and named.
@@ -79,7 +88,7 @@ def rebuild(store: ObjectStore, db: Database, *, now: datetime) -> Rebuilt:
         db.write_now(partial(note_loss, tenant=tenant, at=now))
     done.dropped_chunks += db.write_now(lambda c: _drop_lost(c, set(found_packs)))
     # What one pack's wrong rows hid may lie in another that was read before.
-    while _rebuild_packs(store, db, found_packs, now, done):
+    while _rebuild_packs(store, db, found_packs, now, done, told):
         pass
     _rebuild_points(store, db, found_points, done)
     summary = {
@@ -109,12 +118,18 @@ def _drop_lost(connection: Connection, found: set[PackKey]) -> int:
 
 
 def _rebuild_packs(
-    store: ObjectStore, db: Database, found: dict[PackKey, int], now: datetime, done: Rebuilt
+    store: ObjectStore,
+    db: Database,
+    found: dict[PackKey, int],
+    now: datetime,
+    done: Rebuilt,
+    told: Callable[[int], None],
 ) -> bool:
     """Correct the rows of every pack; whether any were dropped."""
     before = done.dropped_chunks
     done.packs = done.chunks = 0
-    for pack, size in found.items():
+    for looked, (pack, size) in enumerate(found.items()):
+        told(looked)
         try:
             placed, damage = contents(store, pack, size)
         except SteadError as error:

@@ -60,19 +60,30 @@ class _Salvaged(NamedTuple):
     reason: str | None
 
 
-def repair(store: ObjectStore, db: Database, *, now: datetime) -> Repaired:
+def repair(
+    store: ObjectStore,
+    db: Database,
+    *,
+    now: datetime,
+    told: Callable[[int], None] = lambda _bytes: None,
+) -> Repaired:
     """Repair packs and restore points of known tenants. Blocks; run it alone.
+
+    `told` hears of the bytes that were read so far.
 
     The rows of packs that are not damaged are `rebuild`'s affair.
     """
     done = Repaired()
     known = db.read_now(lambda c: set(c.scalars(select(tenants.c.id))))
     doomed = db.read_now(doomed_now)
-    found = [n for n, _ in objects(store) if n.tenant in known and n not in doomed]
-    for named in found:
+    found = [(n, size) for n, size in objects(store) if n.tenant in known and n not in doomed]
+    read = 0
+    for named, size in found:
         if isinstance(named, PackKey):
             _mend_pack(store, db, named, now, done)
-    for key in {*_known_points(db), *(one for one in found if isinstance(one, PointKey))}:
+            read += size
+            told(read)
+    for key in {*_known_points(db), *(one for one, _ in found if isinstance(one, PointKey))}:
         _mend_point(store, db, key, done)
     if done.packs_put_aside or done.points_put_aside or done.points_restored:
         body = {

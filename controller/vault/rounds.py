@@ -387,3 +387,8 @@ def damages_since(connection: Connection, tenant: str, at: datetime) -> int:
     """How many damages were found since then."""
     found = select(func.count()).where(damages.c.tenant_id == tenant, damages.c.found_at > at)
     return int(connection.scalar(found) or 0)
+
+
+def stored_bytes(connection: Connection) -> int:
+    """The length of all packs of all tenants."""
+    return int(connection.scalar(select(func.sum(packs.c.length))) or 0)

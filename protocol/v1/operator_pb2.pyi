@@ -607,6 +607,8 @@ class Machine(_message.Message):
     UPDATES_FIELD_NUMBER: _builtins.int
     LAST_POINT_AT_MS_FIELD_NUMBER: _builtins.int
     SECURITY_UPDATES_FIELD_NUMBER: _builtins.int
+    LAST_DRILL_AT_MS_FIELD_NUMBER: _builtins.int
+    DRILL_STATE_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
     """Its id."""
     tenant_id: _builtins.str
@@ -637,6 +639,10 @@ class Machine(_message.Message):
     """When its newest restore point was received, in milliseconds since 1970; 0 when never."""
     security_updates: _builtins.int
     """Security updates among those on offer, -1 when never scanned."""
+    last_drill_at_ms: _builtins.int
+    """When its last good drill was received, in milliseconds since 1970; 0 when never."""
+    drill_state: _builtins.str
+    """How its newest drill ended: "good", "wrong" or "failed"; empty when it made none."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its tags."""
@@ -660,10 +666,12 @@ class Machine(_message.Message):
         updates: _builtins.int = ...,
         last_point_at_ms: _builtins.int = ...,
         security_updates: _builtins.int = ...,
+        last_drill_at_ms: _builtins.int = ...,
+        drill_state: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "enrolled_at_ms", b"enrolled_at_ms", "hostname", b"hostname", "last_point_at_ms", b"last_point_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "linked", b"linked", "machine_id", b"machine_id", "name", b"name", "sealing_key", b"sealing_key", "sealing_proof", b"sealing_proof", "security_updates", b"security_updates", "state", b"state", "system", b"system", "tags", b"tags", "tenant_id", b"tenant_id", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "drill_state", b"drill_state", "enrolled_at_ms", b"enrolled_at_ms", "hostname", b"hostname", "last_drill_at_ms", b"last_drill_at_ms", "last_point_at_ms", b"last_point_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "linked", b"linked", "machine_id", b"machine_id", "name", b"name", "sealing_key", b"sealing_key", "sealing_proof", b"sealing_proof", "security_updates", b"security_updates", "state", b"state", "system", b"system", "tags", b"tags", "tenant_id", b"tenant_id", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protocol/v1/order.proto\x12\x0bprotocol.v1\"E\n\x08\x45nvelope\x12\r\n\x05order\x18\x01 \x01(\x0c\x12*\n\nsignatures\x18\x02 \x03(\x0b\x32\x16.protocol.v1.Signature\"3\n\tSignature\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x8e\x05\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0bmachine_ids\x18\x03 \x03(\t\x12\x14\n\x0cissued_at_ms\x18\x04 \x01(\x03\x12\x15\n\rnot_before_ms\x18\x05 \x01(\x03\x12\x15\n\rdeliver_by_ms\x18\x06 \x01(\x03\x12\x11\n\ttimeout_s\x18\x07 \x01(\r\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x12\n\nrepeatable\x18\t \x01(\x08\x12.\n\x0brun_program\x18\x14 \x01(\x0b\x32\x17.protocol.v1.RunProgramH\x00\x12:\n\x11\x63ollect_inventory\x18\x15 \x01(\x0b\x32\x1d.protocol.v1.CollectInventoryH\x00\x12\x32\n\rtake_snapshot\x18\x16 \x01(\x0b\x32\x19.protocol.v1.TakeSnapshotH\x00\x12\x30\n\x0cscan_updates\x18\x17 \x01(\x0b\x32\x18.protocol.v1.ScanUpdatesH\x00\x12\x30\n\x0cplan_updates\x18\x18 \x01(\x0b\x32\x18.protocol.v1.PlanUpdatesH\x00\x12\x32\n\rapply_updates\x18\x19 \x01(\x0b\x32\x19.protocol.v1.ApplyUpdatesH\x00\x12,\n\nset_backup\x18\x1a \x01(\x0b\x32\x16.protocol.v1.SetBackupH\x00\x12,\n\nrun_backup\x18\x1b \x01(\x0b\x32\x16.protocol.v1.RunBackupH\x00\x12\x32\n\rrestore_files\x18\x1c \x01(\x0b\x32\x19.protocol.v1.RestoreFilesH\x00\x42\x08\n\x06\x61\x63tion\"\xaf\x01\n\nRunProgram\x12\x0c\n\x04\x61rgv\x18\x01 \x03(\t\x12\r\n\x05stdin\x18\x02 \x01(\x0c\x12=\n\x0b\x65nvironment\x18\x03 \x03(\x0b\x32(.protocol.v1.RunProgram.EnvironmentEntry\x12\x11\n\tdirectory\x18\x04 \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"$\n\x10\x43ollectInventory\x12\x10\n\x08sections\x18\x01 \x03(\t\"\x0e\n\x0cTakeSnapshot\"\x1e\n\x0bScanUpdates\x12\x0f\n\x07refresh\x18\x01 \x01(\x08\"\x1f\n\x0bPlanUpdates\x12\x10\n\x08packages\x18\x01 \x03(\t\"\x1c\n\x0c\x41pplyUpdates\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\",\n\tSetBackup\x12\r\n\x05paths\x18\x01 \x03(\x0c\x12\x10\n\x08schedule\x18\x02 \x01(\t\"\x1a\n\tRunBackup\x12\r\n\x05paths\x18\x01 \x03(\x0c\"l\n\x0cRestoreFiles\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\x0c\x12\x19\n\x11sealed_references\x18\x03 \x03(\x0c\x12\x0e\n\x06target\x18\x04 \x01(\x0c\x12\x11\n\toverwrite\x18\x05 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protocol/v1/order.proto\x12\x0bprotocol.v1\"E\n\x08\x45nvelope\x12\r\n\x05order\x18\x01 \x01(\x0c\x12*\n\nsignatures\x18\x02 \x03(\x0b\x32\x16.protocol.v1.Signature\"3\n\tSignature\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xba\x05\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0bmachine_ids\x18\x03 \x03(\t\x12\x14\n\x0cissued_at_ms\x18\x04 \x01(\x03\x12\x15\n\rnot_before_ms\x18\x05 \x01(\x03\x12\x15\n\rdeliver_by_ms\x18\x06 \x01(\x03\x12\x11\n\ttimeout_s\x18\x07 \x01(\r\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x12\n\nrepeatable\x18\t \x01(\x08\x12.\n\x0brun_program\x18\x14 \x01(\x0b\x32\x17.protocol.v1.RunProgramH\x00\x12:\n\x11\x63ollect_inventory\x18\x15 \x01(\x0b\x32\x1d.protocol.v1.CollectInventoryH\x00\x12\x32\n\rtake_snapshot\x18\x16 \x01(\x0b\x32\x19.protocol.v1.TakeSnapshotH\x00\x12\x30\n\x0cscan_updates\x18\x17 \x01(\x0b\x32\x18.protocol.v1.ScanUpdatesH\x00\x12\x30\n\x0cplan_updates\x18\x18 \x01(\x0b\x32\x18.protocol.v1.PlanUpdatesH\x00\x12\x32\n\rapply_updates\x18\x19 \x01(\x0b\x32\x19.protocol.v1.ApplyUpdatesH\x00\x12,\n\nset_backup\x18\x1a \x01(\x0b\x32\x16.protocol.v1.SetBackupH\x00\x12,\n\nrun_backup\x18\x1b \x01(\x0b\x32\x16.protocol.v1.RunBackupH\x00\x12\x32\n\rrestore_files\x18\x1c \x01(\x0b\x32\x19.protocol.v1.RestoreFilesH\x00\x12*\n\trun_drill\x18  \x01(\x0b\x32\x15.protocol.v1.RunDrillH\x00\x42\x08\n\x06\x61\x63tion\"\xaf\x01\n\nRunProgram\x12\x0c\n\x04\x61rgv\x18\x01 \x03(\t\x12\r\n\x05stdin\x18\x02 \x01(\x0c\x12=\n\x0b\x65nvironment\x18\x03 \x03(\x0b\x32(.protocol.v1.RunProgram.EnvironmentEntry\x12\x11\n\tdirectory\x18\x04 \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"$\n\x10\x43ollectInventory\x12\x10\n\x08sections\x18\x01 \x03(\t\"\x0e\n\x0cTakeSnapshot\"\x1e\n\x0bScanUpdates\x12\x0f\n\x07refresh\x18\x01 \x01(\x08\"\x1f\n\x0bPlanUpdates\x12\x10\n\x08packages\x18\x01 \x03(\t\"\x1c\n\x0c\x41pplyUpdates\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\"g\n\tSetBackup\x12\r\n\x05paths\x18\x01 \x03(\x0c\x12\x10\n\x08schedule\x18\x02 \x01(\t\x12\x17\n\x0fseal_to_machine\x18\x14 \x01(\x08\x12\x0e\n\x06\x64rills\x18\x15 \x01(\t\x12\x10\n\x08\x63\x61naries\x18\x16 \x03(\x0c\"3\n\tRunBackup\x12\r\n\x05paths\x18\x01 \x03(\x0c\x12\x17\n\x0fseal_to_machine\x18\x14 \x01(\x08\"l\n\x0cRestoreFiles\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\x0c\x12\x19\n\x11sealed_references\x18\x03 \x03(\x0c\x12\x0e\n\x06target\x18\x04 \x01(\x0c\x12\x11\n\toverwrite\x18\x05 \x01(\x08\"T\n\x08RunDrill\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x11\n\tmax_files\x18\x02 \x01(\r\x12\x11\n\tmax_bytes\x18\x03 \x01(\x04\x12\x10\n\x08\x63\x61naries\x18\x04 \x03(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,25 +38,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNATURE']._serialized_start=111
   _globals['_SIGNATURE']._serialized_end=162
   _globals['_ORDER']._serialized_start=165
-  _globals['_ORDER']._serialized_end=819
-  _globals['_RUNPROGRAM']._serialized_start=822
-  _globals['_RUNPROGRAM']._serialized_end=997
-  _globals['_RUNPROGRAM_ENVIRONMENTENTRY']._serialized_start=947
-  _globals['_RUNPROGRAM_ENVIRONMENTENTRY']._serialized_end=997
-  _globals['_COLLECTINVENTORY']._serialized_start=999
-  _globals['_COLLECTINVENTORY']._serialized_end=1035
-  _globals['_TAKESNAPSHOT']._serialized_start=1037
-  _globals['_TAKESNAPSHOT']._serialized_end=1051
-  _globals['_SCANUPDATES']._serialized_start=1053
-  _globals['_SCANUPDATES']._serialized_end=1083
-  _globals['_PLANUPDATES']._serialized_start=1085
-  _globals['_PLANUPDATES']._serialized_end=1116
-  _globals['_APPLYUPDATES']._serialized_start=1118
-  _globals['_APPLYUPDATES']._serialized_end=1146
-  _globals['_SETBACKUP']._serialized_start=1148
-  _globals['_SETBACKUP']._serialized_end=1192
-  _globals['_RUNBACKUP']._serialized_start=1194
-  _globals['_RUNBACKUP']._serialized_end=1220
-  _globals['_RESTOREFILES']._serialized_start=1222
-  _globals['_RESTOREFILES']._serialized_end=1330
+  _globals['_ORDER']._serialized_end=863
+  _globals['_RUNPROGRAM']._serialized_start=866
+  _globals['_RUNPROGRAM']._serialized_end=1041
+  _globals['_RUNPROGRAM_ENVIRONMENTENTRY']._serialized_start=991
+  _globals['_RUNPROGRAM_ENVIRONMENTENTRY']._serialized_end=1041
+  _globals['_COLLECTINVENTORY']._serialized_start=1043
+  _globals['_COLLECTINVENTORY']._serialized_end=1079
+  _globals['_TAKESNAPSHOT']._serialized_start=1081
+  _globals['_TAKESNAPSHOT']._serialized_end=1095
+  _globals['_SCANUPDATES']._serialized_start=1097
+  _globals['_SCANUPDATES']._serialized_end=1127
+  _globals['_PLANUPDATES']._serialized_start=1129
+  _globals['_PLANUPDATES']._serialized_end=1160
+  _globals['_APPLYUPDATES']._serialized_start=1162
+  _globals['_APPLYUPDATES']._serialized_end=1190
+  _globals['_SETBACKUP']._serialized_start=1192
+  _globals['_SETBACKUP']._serialized_end=1295
+  _globals['_RUNBACKUP']._serialized_start=1297
+  _globals['_RUNBACKUP']._serialized_end=1348
+  _globals['_RESTOREFILES']._serialized_start=1350
+  _globals['_RESTOREFILES']._serialized_end=1458
+  _globals['_RUNDRILL']._serialized_start=1460
+  _globals['_RUNDRILL']._serialized_end=1544
 # @@protoc_insertion_point(module_scope)

@@ -98,6 +98,7 @@ class Order(_message.Message):
     SET_BACKUP_FIELD_NUMBER: _builtins.int
     RUN_BACKUP_FIELD_NUMBER: _builtins.int
     RESTORE_FILES_FIELD_NUMBER: _builtins.int
+    RUN_DRILL_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Unique for ever: a machine executes it at most once."""
     tenant_id: _builtins.str
@@ -156,6 +157,10 @@ class Order(_message.Message):
     def restore_files(self) -> Global___RestoreFiles:
         """Write files from a restore point."""
 
+    @_builtins.property
+    def run_drill(self) -> Global___RunDrill:
+        """Prove that a restore point restores."""
+
     def __init__(
         self,
         *,
@@ -177,12 +182,13 @@ class Order(_message.Message):
         set_backup: Global___SetBackup | None = ...,
         run_backup: Global___RunBackup | None = ...,
         restore_files: Global___RestoreFiles | None = ...,
+        run_drill: Global___RunDrill | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "collect_inventory", b"collect_inventory", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "collect_inventory", b"collect_inventory", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "collect_inventory", b"collect_inventory", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "collect_inventory", b"collect_inventory", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "run_drill"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -365,21 +371,39 @@ class SetBackup(_message.Message):
 
     PATHS_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
+    SEAL_TO_MACHINE_FIELD_NUMBER: _builtins.int
+    DRILLS_FIELD_NUMBER: _builtins.int
+    CANARIES_FIELD_NUMBER: _builtins.int
     schedule: _builtins.str
     """"" (only on order), "hourly", "daily" or "weekly", at a minute of the machine's own."""
+    seal_to_machine: _builtins.bool
+    """Seal restore points to the machine's own key too: it can then restore them by itself,
+    and whoever has its keys can read them.
+    """
+    drills: _builtins.str
+    """How often to prove that the newest restores: "" (only on order), "daily", "weekly" or
+    "monthly". It needs `seal_to_machine`.
+    """
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Absolute paths, in the machine's own bytes."""
+
+    @_builtins.property
+    def canaries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Files that every drill restores, absolute."""
 
     def __init__(
         self,
         *,
         paths: _abc.Iterable[_builtins.bytes] | None = ...,
         schedule: _builtins.str = ...,
+        seal_to_machine: _builtins.bool = ...,
+        drills: _builtins.str = ...,
+        canaries: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "schedule", b"schedule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canaries", b"canaries", "drills", b"drills", "paths", b"paths", "schedule", b"schedule", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -392,6 +416,9 @@ class RunBackup(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATHS_FIELD_NUMBER: _builtins.int
+    SEAL_TO_MACHINE_FIELD_NUMBER: _builtins.int
+    seal_to_machine: _builtins.bool
+    """As in SetBackup."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Absolute paths; empty means the machine's backup set."""
@@ -400,10 +427,11 @@ class RunBackup(_message.Message):
         self,
         *,
         paths: _abc.Iterable[_builtins.bytes] | None = ...,
+        seal_to_machine: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -452,3 +480,41 @@ class RestoreFiles(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RestoreFiles: _TypeAlias = RestoreFiles  # noqa: Y015
+
+@_typing.final
+class RunDrill(_message.Message):
+    """Restores some files into a folder that is removed afterwards, compares them with what
+    was recorded and with the live files, and reports how that went and how long it took.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINT_ID_FIELD_NUMBER: _builtins.int
+    MAX_FILES_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    CANARIES_FIELD_NUMBER: _builtins.int
+    point_id: _builtins.str
+    """The restore point; empty means the newest."""
+    max_files: _builtins.int
+    """At most so many files; 0 means 60."""
+    max_bytes: _builtins.int
+    """At most so many bytes; 0 means 256 MiB."""
+    @_builtins.property
+    def canaries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Files to restore in any case, absolute; empty means those of the backup set."""
+
+    def __init__(
+        self,
+        *,
+        point_id: _builtins.str = ...,
+        max_files: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+        canaries: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canaries", b"canaries", "max_bytes", b"max_bytes", "max_files", b"max_files", "point_id", b"point_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunDrill: _TypeAlias = RunDrill  # noqa: Y015

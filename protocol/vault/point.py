@@ -61,7 +61,10 @@ class SealedContents(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Counts of one restore point; `new_*` is what this one had to send."""
+    """Counts of one restore point; `new_*` is what this one had to send.
+
+    `new_plain_bytes` is that before compression; points of earlier releases do not say it.
+    """
 
     entries: Natural = 0
     files: Natural = 0
@@ -72,6 +75,7 @@ class Totals(msgspec.Struct, frozen=True):
     read_bytes: Natural = 0
     new_chunks: Natural = 0
     new_bytes: Natural = 0
+    new_plain_bytes: Natural | msgspec.UnsetType = msgspec.UNSET
 
 
 class Skipped(msgspec.Struct, frozen=True):

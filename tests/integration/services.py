@@ -18,6 +18,7 @@ from protocol.v1 import (
     link_pb2,
     operator_pb2,
     order_pb2,
+    proof_pb2,
     refusal_pb2,
     vault_pb2,
 )
@@ -29,6 +30,7 @@ FILES = (
     link_pb2,
     operator_pb2,
     order_pb2,
+    proof_pb2,
     refusal_pb2,
     vault_pb2,
 )

@@ -356,8 +356,8 @@ def test_a_controller_that_is_not_there_exits_6(place: Place) -> None:
     )
 
 
-def test_the_vault_is_checked_only_when_the_controller_is_stopped(place: Place) -> None:
-    assert "stop that controller first" in place.bad("vault", "check", code=1)
+def test_the_index_is_made_anew_only_when_the_controller_is_stopped(place: Place) -> None:
+    assert "stop that controller first" in place.bad("vault", "rebuild", code=1)
 
 
 def test_a_profile_of_another_installation_is_told_from_an_outage(

@@ -31,7 +31,7 @@ def ids(prefix: str) -> st.SearchStrategy[str]:
 
 def of_type(kind: Any) -> st.SearchStrategy[Any]:
     """Values for a field of an action, by its annotation."""
-    plain = {str: TEXT, bytes: BYTES, bool: st.booleans()}
+    plain = {str: TEXT, bytes: BYTES, bool: st.booleans(), int: st.integers(0, 2**31 - 1)}
     if kind in plain:
         return plain[kind]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)

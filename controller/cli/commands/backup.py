@@ -10,6 +10,7 @@ import rich_click as click
 
 from controller.cli.app import App
 from controller.cli.choice import machine_meant, machines_meant
+from controller.cli.drilling import drill, drilled, drills_of
 from controller.cli.emit import Row, emit, note, output_option, render_bytes
 from controller.cli.entries import entry_row, entry_rows, render_name, text_of
 from controller.cli.exits import DONE, IN_PART
@@ -58,10 +59,14 @@ def command() -> None:
     """Backups: make, browse, restore."""
 
 
+command.add_command(drill)
+
+
 @command.command("set", epilog="Example: stead backup set all --path /etc --schedule daily")
 @click.argument("selector")
 @click.option("--path", "paths", multiple=True, required=True, help="Absolute; may be repeated.")
 @click.option("--schedule", type=click.Choice(SCHEDULES), help="How often. Default: when ordered.")
+@drilled
 @acting
 @output_option
 @click.pass_obj
@@ -76,7 +81,14 @@ def set_(
 ) -> int:
     """Say what machines back up and how often; takes the place of what was said before."""
     terms = terms_of(options)
-    action = SetBackup(machine_paths(paths), schedule or "")
+    drills = drills_of(options)
+    action = SetBackup(
+        machine_paths(paths),
+        schedule or "",
+        seal_to_machine=drills.seal_to_machine,
+        drills=drills.schedule,
+        canaries=drills.canaries,
+    )
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
     job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)

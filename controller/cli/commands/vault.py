@@ -1,4 +1,4 @@
-"""`stead vault`: check and rebuild what is stored, on the controller's own machine."""
+"""`stead vault`: whether what is stored is whole, how much it is, and its index made anew."""
 
 from __future__ import annotations
 
@@ -13,19 +13,29 @@ from controller import clock
 from controller.cli.app import App
 from controller.cli.emit import emit_one, note, output_option
 from controller.cli.exits import DONE, FAILED, IN_PART
+from controller.cli.looking import look, say_look
+from controller.cli.meter import meter
+from controller.cli.vault_scrub import scrub
+from controller.cli.vault_stats import stats
 from controller.db.database import Database
+from controller.db.errors import DatabaseLockedError
 from controller.store.local import LocalStore
 from controller.vault.check import check as check_vault
 from controller.vault.check import describe
 from controller.vault.rebuild import rebuild as rebuild_vault
 from controller.vault.repair import repair as repair_vault
+from controller.vault.rounds import stored_bytes
 
 SHOWN = 20
 
 
 @click.group(epilog="Example: stead vault check")
 def command() -> None:
-    """Check and rebuild the vault, on the controller. The controller must be stopped."""
+    """Check, scrub and rebuild the vault, and say how much is in it."""
+
+
+command.add_command(scrub)
+command.add_command(stats)
 
 
 @command.command(epilog="Example: stead vault check --repair")
@@ -40,15 +50,22 @@ def command() -> None:
 def check(app: App, *, mend: bool, output: str) -> int:
     """Read everything that is stored and compare it with its hashes. Changes nothing.
 
+    A running controller does it beside its backups; where it is stopped, it is done here.
     With --repair, damaged packs go to the quarantine folder of the store, what is whole of
     them is kept, and each machine's next backup reads everything and sends what is lost.
     """
-    with _stopped(app) as (store, db):
+    opened = _opened(app)
+    if opened is None:
+        return say_look(look(app.connection, "", mend=mend), output, mended=mend)
+    with _closing(*opened) as (store, db):
+        total = db.read_now(stored_bytes)
         repaired = None
         if mend:
-            repaired = repair_vault(store, db, now=clock.now())
+            with meter("repair", total) as told:
+                repaired = repair_vault(store, db, now=clock.now(), told=told)
             rebuild_vault(store, db, now=clock.now())
-        report = check_vault(store, db)
+        with meter("check", total) as told:
+            report = check_vault(store, db, told=told)
     faults = [describe(fault) for fault in report.faults]
     row = {
         "state": "damaged" if faults else "ok",
@@ -93,9 +110,12 @@ def _say_faults(faults: list[str], problems: list[str], *, mended: bool) -> None
 @output_option
 @click.pass_obj
 def rebuild(app: App, output: str) -> int:
-    """Make the database's index of the vault anew from what is stored."""
-    with _stopped(app) as (store, db):
-        done = rebuild_vault(store, db, now=clock.now())
+    """Make the database's index of the vault anew from what is stored.
+
+    On the controller's own machine, while the controller is stopped.
+    """
+    with _closing(*_open(app)) as (store, db), meter("rebuild", unit="") as told:
+        done = rebuild_vault(store, db, now=clock.now(), told=told)
     row = dataclasses.asdict(done)
     problems = row.pop("problems")
     emit_one({**row, "problems": problems if output != "table" else len(problems)}, output)
@@ -104,13 +124,31 @@ def rebuild(app: App, output: str) -> int:
     return IN_PART if problems else DONE
 
 
-@contextmanager
-def _stopped(app: App) -> Iterator[tuple[LocalStore, Database]]:
+def _opened(app: App) -> tuple[LocalStore, Database] | None:
+    """What `_open` gives; None when a controller runs, here or on another machine."""
+    if not app.controller.settings.exists() and app.operator.settings.exists():
+        return None
+    try:
+        return _open(app)
+    except DatabaseLockedError:
+        return None
+
+
+def _open(app: App) -> tuple[LocalStore, Database]:
     """Store and database of a controller that does not run; LOCKED when one does."""
     settings = app.controller.load_settings()
     objects = Path(settings.objects) if settings.objects else app.controller.objects
     db = Database.open(app.controller.database_url(settings))
     try:
-        yield LocalStore.open(objects), db
+        return LocalStore.open(objects), db
+    except BaseException:
+        db.close_now()
+        raise
+
+
+@contextmanager
+def _closing(store: LocalStore, db: Database) -> Iterator[tuple[LocalStore, Database]]:
+    try:
+        yield store, db
     finally:
         db.close_now()

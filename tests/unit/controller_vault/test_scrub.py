@@ -315,10 +315,7 @@ async def test_losses_that_no_restore_point_needs_are_forgotten_in_time(
     assert status.damages[0].missing == 0
 
 
-async def test_a_restore_point_is_sampled_after_its_commit(
-    world: World, kept: Kept, tmp_path: Path
-) -> None:
-    flip(data_pack(tmp_path), 30_000)
+async def test_a_restore_point_is_sampled_after_its_commit(world: World, kept: Kept) -> None:
     await steadily(world, 1)
     assert "restore_point_incomplete" not in await events(world, kept)
     # As if a collection had dropped what the restore point needs.

@@ -1,0 +1,160 @@
+"""Compare a file on the disk with what a restore point holds of it, by hashes of the whole.
+
+Every chunk is fetched, checked against its id and key, and opened; so a hash that fits
+says that the vault gives back the very bytes, and not only that it has something.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+from collections.abc import Iterator, Sequence
+
+from blake3 import blake3
+
+from agent.backup.skipped import reason_of
+from agent.backup.upload import patiently
+from agent.backup.vault import DATA_LOSS, Vault
+from protocol.errors import SteadError
+from protocol.vault.chunk import ChunkDamagedError, ChunkId, Opener
+from protocol.vault.entry import Entry, Extent
+from protocol.vault.keys import VaultSecret
+from protocol.vault.reader import TreeReader
+
+_AT_ONCE_BYTES = 8 * 1024 * 1024
+_AT_ONCE = 256
+_PIECE = 1024 * 1024
+_CACHED = 512
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Prover:
+    """Fetches and opens what a restore point holds. Not to be shared between threads."""
+
+    def __init__(
+        self, vault: Vault, secret: VaultSecret, seed: random.Random, *, patience_s: float
+    ) -> None:
+        self._vault = vault
+        self._seed = seed
+        self._patience_s = patience_s
+        self._opener = Opener(secret)
+        self._nodes: dict[ChunkId, bytes] = {}
+        self.reader = TreeReader(Opener(secret), self._fetch_nodes)
+        """Reads the tree; the nodes that it has read last are kept."""
+        self.fetched_bytes = 0
+
+    def digest(self, entry: Entry) -> bytes:
+        """BLAKE3 of a file's content as the vault gives it back.
+
+        Raises `SteadError` when it does not give all of it.
+        """
+        whole = blake3()
+        if entry.inline is not None:
+            whole.update(entry.inline)
+            return whole.digest()
+        batch: list[Extent] = []
+        size = 0
+        for extent in self.reader.extents(entry.extents, entry.depth):
+            batch.append(extent)
+            size += extent.reference.length if extent.reference is not None else 0
+            if size >= _AT_ONCE_BYTES or len(batch) >= _AT_ONCE:
+                self._update(whole, batch)
+                batch, size = [], 0
+        self._update(whole, batch)
+        return whole.digest()
+
+    def problem(self, entry: Entry, path: bytes) -> str | None:
+        """Why a file on the disk is not what the vault holds; None when it is."""
+        try:
+            held = self.digest(entry)
+        except SteadError as error:
+            if error.code not in DATA_LOSS:
+                raise
+            return str(error)
+        try:
+            found = file_digest(path)
+        except OSError as error:
+            return f"it cannot be read: {reason_of(error)}"
+        if found is None:
+            return "it changed while it was compared"
+        return None if found == held else "it holds other bytes than were backed up"
+
+    def _update(self, whole: blake3, batch: Sequence[Extent]) -> None:
+        references = {e.reference.id: e.reference for e in batch if e.reference is not None}
+        stored = self._get(list(references))
+        plain = {
+            one: self._opener.open(stored[one], reference) for one, reference in references.items()
+        }
+        for extent in batch:
+            if extent.reference is None:
+                for piece in _zeros(extent.length):
+                    whole.update(piece)
+                continue
+            content = plain[extent.reference.id]
+            part = memoryview(content)[extent.offset : extent.offset + extent.length]
+            if len(part) != extent.length:
+                raise ChunkDamagedError(extent.reference.id, "it is shorter than was noted")
+            whole.update(part)
+
+    def _fetch_nodes(self, ids: Sequence[ChunkId]) -> Iterator[bytes]:
+        missing = [one for one in dict.fromkeys(ids) if one not in self._nodes]
+        if missing:
+            if len(self._nodes) > _CACHED:
+                self._nodes.clear()
+            self._nodes |= self._get(missing)
+        missing = [one for one in ids if one not in self._nodes]
+        found = self._nodes | (self._get(missing) if missing else {})
+        return iter([found[one] for one in ids])
+
+    def _get(self, ids: Sequence[ChunkId]) -> dict[ChunkId, bytes]:
+        if not ids:
+            return {}
+        given = patiently(
+            lambda: list(self._vault.get(ids)), self._seed, patience_s=self._patience_s
+        )
+        self.fetched_bytes += sum(map(len, given))
+        return dict(zip(ids, given, strict=True))
+
+
+def file_digest(path: bytes) -> bytes | None:
+    """BLAKE3 of a regular file; None when it changed while it was read. Raises `OSError`."""
+    file = os.open(path, _FLAGS)
+    try:
+        before = os.fstat(file)
+        if not stat.S_ISREG(before.st_mode):
+            raise OSError("it is no regular file")
+        whole = blake3()
+        while piece := os.read(file, _PIECE):
+            whole.update(piece)
+        after = os.fstat(file)
+    finally:
+        os.close(file)
+    same = (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    )
+    return whole.digest() if same else None
+
+
+def looks_unchanged(entry: Entry, path: bytes) -> bool:
+    """Whether the live file has the size and the time that the restore point noted."""
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError):
+        return False
+    return (
+        stat.S_ISREG(found.st_mode)
+        and not entry.extensions
+        and (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
+    )
+
+
+def _zeros(length: int) -> Iterator[bytes]:
+    whole, rest = divmod(length, _PIECE)
+    piece = bytes(_PIECE)
+    for _ in range(whole):
+        yield piece
+    if rest:
+        yield piece[:rest]
