@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import rich_click as click
@@ -17,7 +16,6 @@ from controller.cli.emit import (
     from_wire_ms,
     note,
     output_option,
-    render_age,
     render_bytes,
 )
 from controller.cli.exits import DONE, IN_PART
@@ -36,9 +34,6 @@ from protocol.errors import InvalidError
 from protocol.v1.proof_pb2 import Drill, ListDrillsRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-RECENT = timedelta(days=35)
-"""A good drill is recent for so long: a monthly one may be a few days late."""
 
 NEVER = "never"
 SCHEDULES = ("daily", "weekly", "monthly", NEVER)
@@ -228,45 +223,6 @@ def drill_row(one: Drill, names: Mapping[str, str]) -> dict[str, Any]:
         "message": one.message,
         "details": one.details.decode(errors="replace"),
     }
-
-
-def drill_state(row: Row, now: datetime) -> str:
-    """How a machine stands with its drills, in one word; empty where there is nothing to prove.
-
-    >>> from datetime import UTC
-    >>> now = datetime(2026, 5, 1, tzinfo=UTC)
-    >>> drill_state({"last_point_at": now, "last_drill_at": None, "drill_state": ""}, now)
-    'undrilled'
-    """
-    if row["last_point_at"] is None:
-        return ""
-    last = row["last_drill_at"]
-    if row["drill_state"] in {"wrong", "failed"}:
-        return str(row["drill_state"])
-    if last is None:
-        return "undrilled"
-    return "good" if now - last <= RECENT else "overdue"
-
-
-def render_drill(row: Row, now: datetime) -> str:
-    """How a machine stands with its drills, for a sentence.
-
-    >>> from datetime import UTC
-    >>> now = datetime(2026, 5, 3, tzinfo=UTC)
-    >>> at = datetime(2026, 5, 1, tzinfo=UTC)
-    >>> render_drill({"last_point_at": at, "last_drill_at": at, "drill_state": "good"}, now)
-    'good, 2 d ago'
-    """
-    state = drill_state(row, now)
-    match state:
-        case "":
-            return "nothing to drill yet"
-        case "undrilled":
-            return "undrilled: it was never proved that its backups restore"
-        case "good" | "overdue":
-            return f"{state}, {render_age(row['last_drill_at'], now)}"
-        case _:
-            return f"{state}; the last good one {render_age(row['last_drill_at'], now)}"
 
 
 def _size(row: Row) -> str:

@@ -29,9 +29,22 @@ UNBOUNDED = 1_000_000_000
 """Columns of what is no terminal: programs that read lines want a row on each."""
 
 GOOD = frozenset({"succeeded", "active", "ok", "linked", "running", "good", "up"})
-WARN = frozenset({"partial", "queued", "offered", "expired", "cancelled", "stale", "unlinked"})
+WARN = frozenset(
+    {"partial", "queued", "offered", "expired", "cancelled", "stale", "unlinked", "unreadable"}
+)
 BAD = frozenset(
-    {"failed", "timed_out", "rejected", "indeterminate", "revoked", "unavailable", "damaged"}
+    {
+        "failed",
+        "timed_out",
+        "rejected",
+        "indeterminate",
+        "revoked",
+        "unavailable",
+        "damaged",
+        "wrong",
+        "overdue",
+        "undrilled",
+    }
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from rich.text import Text
 
 from controller.cli.emit import BAD, GOOD, WARN, printable, render_age, render_bytes
+from controller.cli.proved import drill_state, render_drill
 
 LABEL = 9
 BAR = 20
@@ -205,7 +206,11 @@ def _state(picture: Picture, now: datetime) -> Iterator[Text]:
         words = f"{updates} on offer" + (f", {security} for security" if security else "")
         yield _labelled("updates", words, style="red" if security else "green")
     backup = picture.machine["last_point_at"]
-    yield _labelled("backup", render_age(backup, now), style="yellow" if backup is None else "")
+    line = _labelled("backup", render_age(backup, now), style="yellow" if backup is None else "")
+    if state := drill_state(picture.machine, now):
+        line.append(" · drill ")
+        line.append(render_drill(picture.machine, now), style=_style(state))
+    yield line
 
 
 def _happenings(label: str, found: Sequence[Happening], now: datetime) -> Iterator[Text]:

@@ -12,6 +12,8 @@ import msgspec
 
 from agent.tasks.standing import load_set
 from protocol.action import SetBackup
+from protocol.v1 import proof_pb2
+from protocol.v1.proof_pb2_grpc import ProofServiceStub
 from tests.integration.agent_process import AgentProcess, ended_job, token_text
 from tests.integration.conftest import Installation
 from tests.integration.test_agent_run import order_to
@@ -103,4 +105,45 @@ async def test_a_backup_that_came_due_while_the_agent_was_away_is_made_when_it_r
     await agent.start()
     assert (await agent.ran())["state"] == "succeeded"
     assert await agent.points() == 1
+    await agent.stop()
+
+
+async def test_a_due_drill_is_made_and_told_and_not_again_after_a_restart(
+    installation: Installation, tmp_path: Path
+) -> None:
+    agent = ImpatientAgent(tmp_path / "machine")
+    await agent.enroll(await token_text(installation, await installation.add_tenant()))
+    await agent.start()
+    await agent.until_status(link="connected")
+    action = SetBackup((b"/etc/hostname",), "hourly", seal_to_machine=True, drills="weekly")
+    order = order_to(agent, action)
+    await ended_job(
+        installation, (await submit(installation, enveloped(installation, order))).job_id
+    )
+    assert not agent.home.drill_runs.exists()
+    await agent.stop()
+    agent.set_earlier(timedelta(days=8))
+    await agent.start()
+    proofs = ProofServiceStub(installation.admin())
+    async with asyncio.timeout(40):
+        while True:
+            listed = await proofs.ListDrills(proof_pb2.ListDrillsRequest())
+            if any(drill.state == "good" for drill in listed.drills):
+                break
+            # The first drill may be due before there is a restore point: then it says so.
+            if agent.home.drill_runs.exists():
+                await agent.stop()
+                agent.home.drill_runs.unlink()
+                await agent.start()
+            await asyncio.sleep(0.1)
+    while not agent.home.drill_runs.exists():
+        await asyncio.sleep(0.05)
+    noted = agent.home.drill_runs.read_bytes()
+    count = len(listed.drills)
+    await agent.stop()
+    await agent.start()
+    await agent.until_status(link="connected")
+    await asyncio.sleep(0.5)  # five looks, none of which finds anything due
+    assert agent.home.drill_runs.read_bytes() == noted
+    assert len((await proofs.ListDrills(proof_pb2.ListDrillsRequest())).drills) == count
     await agent.stop()

@@ -32,9 +32,10 @@ def source(place: Place, machine: str) -> Path:
     return made
 
 
-def test_a_running_controller_checks_its_vault(place: Place, source: Path) -> None:
+def test_a_running_controller_checks_its_vault(place: Place, machine: str, source: Path) -> None:
     checked = place.rows("vault", "check")
-    assert (checked["state"], checked["faults"], checked["points"]) == ("ok", [], 1)
+    assert (checked["state"], checked["faults"]) == ("ok", [])
+    assert checked["points"] == len(place.rows("backup", "ls", machine))
     assert checked["packs"] == len([p for p in objects(place).glob("*/packs/*/*") if p.is_file()])
     assert "state" in place.good("vault", "scrub", "--now")
     (status,) = place.rows("vault", "scrub", "--status")
@@ -63,36 +64,52 @@ def test_figures_add_up(place: Place, machine: str, source: Path) -> None:
         assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_damage_is_found_put_aside_named_and_healed(
+def test_a_drill_proves_that_the_newest_restore_point_restores(
     place: Place, machine: str, source: Path
 ) -> None:
-    pack = max(
-        (p for p in objects(place).glob("*/packs/*/*") if p.is_file()),
-        key=lambda path: path.stat().st_size,
-    )
-    content = bytearray(pack.read_bytes())
-    content[len(content) // 2] ^= 4
-    pack.write_bytes(content)
-    checked = place.rows("vault", "check", codes=(1,))
-    assert (checked["state"], checked["damaged"]) == ("damaged", 1)
-    assert pack.name in checked["faults"][0]
-    scrubbed = place.rows("vault", "scrub", "--now", codes=(1,))
-    assert len(scrubbed["put_aside"]) == 1
-    assert not pack.exists()
-    assert list(objects(place).glob(".quarantine/*/packs/*/*.reason"))
-    (status,) = place.rows("vault", "scrub", codes=(1,))
-    assert status["state"] == "damaged"
-    (damage,) = status["damages"]
-    assert damage["missing_chunks"] == 1
-    (points,) = damage["points"].values()
-    assert len(points) == 1
-    said = place.stead("vault", "scrub").stderr.decode()
-    assert machine in said
-    assert "stead backup run all" in said
     place.good("backup", "run", machine)
-    (status,) = place.rows("vault", "scrub")
-    assert status["state"] == "ok"
-    assert place.rows("vault", "check")["state"] == "ok"
-    back = place.directory / "back"
-    place.good("backup", "restore", machine, points[0], str(source), "--to", str(back))
-    assert (back / "source" / "big").read_bytes() == (source / "big").read_bytes()
+    (before,) = place.rows("machine", "ls")
+    if not place.rows("backup", "drill", "ls"):
+        assert before["drill_state"] == ""
+        assert "undrilled" in place.good("machine", "ls")
+    place.good("backup", "set", machine, "--path", str(source), "--drill", "weekly")
+    place.good("backup", "run", machine)
+    words = ("backup", "drill", machine, "--canary", str(source / "big"))
+    (done,) = place.rows(*words)
+    assert (done["state"], done["wrong"], done["details"]) == ("succeeded", 0, [])
+    assert done["files"] == done["compared"] == 41
+    assert done["bytes"] > 2_000_000
+    assert not list(place.directory.glob("m1/agent/cache/backup/drill/*"))
+    listed = place.rows("backup", "drill", "ls", codes=(0, 3))[0]
+    assert (listed["machine"], listed["state"]) == (machine, "good")
+    assert listed["drill"] == done["drill"]
+    (after,) = place.rows("machine", "ls")
+    assert after["drill_state"] == "good"
+    assert after["last_drill_at"] == listed["received_at"]
+    assert "drill good" in place.good("snapshot", "show", machine)
+    # After every backup a few files are decoded again, and that is told as well.
+    samples = place.rows("backup", "drill", "ls", machine, "--samples")
+    assert samples
+    assert {one["state"] for one in samples} == {"good"}
+    assert all(one["files"] > 0 for one in samples)
+    assert place.good("backup", "drill", machine, "--dry-run") != ""
+
+
+def test_a_machine_without_its_own_key_says_what_to_do(
+    place: Place, machine: str, source: Path
+) -> None:
+    place.good("backup", "set", machine, "--path", str(source), "--drill", "never")
+    place.good("backup", "run", machine)
+    (done,) = place.rows("backup", "drill", machine, codes=(1,))
+    assert "--drill weekly" in done["message"]
+    assert "--drill never" in place.bad(
+        "backup", "set", machine, "--path", str(source), "--no-own-key", code=2
+    )
+
+
+def test_a_history_is_drawn(place: Place, machine: str, source: Path) -> None:
+    place.good("backup", "run", machine)
+    shown = place.good("backup", "ls", machine, "--graph")
+    assert "█" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert len(shown.splitlines()) == len(place.rows("backup", "ls", machine)) + 2

@@ -14,6 +14,7 @@ from controller.cli.drilling import drill, drilled, drills_of
 from controller.cli.emit import Row, emit, note, output_option, render_bytes
 from controller.cli.entries import entry_row, entry_rows, render_name, text_of
 from controller.cli.exits import DONE, IN_PART
+from controller.cli.graph import draw
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
     acting,
@@ -120,12 +121,13 @@ def run(app: App, /, selector: str, paths: tuple[str, ...], output: str, **optio
     return exit_code(job)
 
 
-@command.command(epilog="Example: stead backup ls web-01")
+@command.command(epilog="Example: stead backup ls web-01 --graph")
 @click.argument("machine")
+@click.option("--graph", is_flag=True, help="Draw sizes and what each added, oldest first.")
 @tenant_option
 @output_option
 @click.pass_obj
-def ls(app: App, machine: str, tenant: str, output: str) -> int:
+def ls(app: App, machine: str, tenant: str, output: str, *, graph: bool) -> int:
     """List a machine's restore points, newest first, each verified."""
     connection = app.connection
     found = machine_meant(connection, machine, tenant)
@@ -134,13 +136,17 @@ def ls(app: App, machine: str, tenant: str, output: str) -> int:
     columns = ["received_at", "point", "files", "bytes", "new_bytes"]
     columns += ["skipped"] if any(row["skipped"] for row in rows) else []
     columns += ["state"] if any(row["problem"] for row in rows) else []
-    emit(
-        rows,
-        output,
-        columns=columns,
-        cells=SIZES,
-        empty=f"{found.name} has no restore point yet; `stead backup run {found.name}` makes one",
-    )
+    if graph and rows and output == "table":
+        draw(rows)
+    else:
+        emit(
+            rows,
+            output,
+            columns=columns,
+            cells=SIZES,
+            empty=f"{found.name} has no restore point yet; `stead backup run {found.name}` makes "
+            "one",
+        )
     for point in listed:
         if point.problem:
             note(f"{point.id} is not to be believed: {point.problem}")

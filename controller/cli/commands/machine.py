@@ -21,6 +21,7 @@ from controller.cli.emit import (
     render_age,
 )
 from controller.cli.options import tenant_option, yes_option
+from controller.cli.proved import drill_state
 from controller.fleet.selector import Candidate, select_machines
 from protocol.errors import InvalidError
 from protocol.v1.operator_pb2 import (
@@ -30,7 +31,17 @@ from protocol.v1.operator_pb2 import (
     TagMachineRequest,
 )
 
-COLUMNS = ("name", "tenant", "state", "last_seen_at", "system", "updates", "last_point_at", "tags")
+COLUMNS = (
+    "name",
+    "tenant",
+    "state",
+    "last_seen_at",
+    "system",
+    "updates",
+    "last_point_at",
+    "drill",
+    "tags",
+)
 
 
 @click.group(epilog="Example: stead machine ls")
@@ -61,6 +72,7 @@ def ls(app: App, selector: str, tenant: str, output: str) -> None:
             "last_seen_at": lambda row: render_age(row["last_seen_at"], now),
             "updates": lambda row: render_updates(row["updates"], row["security_updates"]),
             "last_point_at": lambda row: render_age(row["last_point_at"], now),
+            "drill": lambda row: drill_state(row, now),
         },
         empty="there is no such machine"
         if selector
@@ -163,6 +175,8 @@ def machine_row(machine: Machine, names: dict[str, str]) -> dict[str, Any]:
         "updates": _known(machine.updates),
         "security_updates": _known(machine.security_updates),
         "last_point_at": from_wire_ms(machine.last_point_at_ms),
+        "last_drill_at": from_wire_ms(machine.last_drill_at_ms),
+        "drill_state": machine.drill_state,
         "tags": list(machine.tags),
     }
 

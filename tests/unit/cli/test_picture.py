@@ -23,6 +23,8 @@ def machine(**changes: Any) -> dict[str, Any]:
         "updates": 12,
         "security_updates": 3,
         "last_point_at": NOW - timedelta(hours=3),
+        "last_drill_at": None,
+        "drill_state": "",
         "tags": ["prod", "web"],
         **changes,
     }
@@ -94,6 +96,23 @@ def test_a_picture_says_who_and_how_it_is() -> None:
         assert words in said, words
     assert "swap" not in said
     assert "\x1b" not in said
+
+
+def test_a_machine_without_a_good_drill_is_red_and_one_with_is_not() -> None:
+    for facts, style, said in (
+        ({}, "red", "undrilled"),
+        ({"last_drill_at": NOW - timedelta(days=2), "drill_state": "good"}, "green", "good, 2 d"),
+        ({"last_drill_at": NOW - timedelta(days=2), "drill_state": "wrong"}, "red", "wrong; the"),
+        ({"last_drill_at": NOW - timedelta(days=99), "drill_state": "good"}, "red", "overdue"),
+    ):
+        picture = Picture(machine(**facts), {}, None, {}, None)
+        (line,) = [
+            line
+            for line in render_picture(picture, now=NOW, width=80)
+            if line.plain.startswith("backup")
+        ]
+        assert said in line.plain
+        assert style in {str(span.style) for span in line.spans}
 
 
 def test_a_machine_of_which_nothing_is_known_has_a_picture_too() -> None:
