@@ -15,6 +15,7 @@ from agent.backup.frugal import save_time_and_memory
 from agent.backup.own_points import report
 from agent.backup.place import Memory
 from agent.backup.run import Backup, BackupReport, Who
+from agent.backup.sealers import Sealers
 from agent.backup.send import GrpcVault
 from agent.backup.skipped import shown
 from agent.config import AgentHome
@@ -59,7 +60,8 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
     save_time_and_memory()
     seed = random.Random(os.urandom(16))  # noqa: S311 - spreads retries, and samples
     started_at = clock.now()
-    with place.channel() as channel:
+    # Before there is a channel: see `Sealers`.
+    with Sealers(who.secret, forked=hasattr(os, "fork")) as sealers, place.channel() as channel:
         vault = GrpcVault(channel)
         done = Backup(
             action.paths,
@@ -68,6 +70,7 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
             memory=Memory(place.home.cache / "backup"),
             seed=seed,
             progress=place.progress,
+            sealers=sealers,
         ).run()
         proved = _sample(done, who.secret, vault, channel, seed, started_at)
     return result_of(done, proved)

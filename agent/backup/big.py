@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from agent.backup.read import data_ranges
+from agent.backup.sealers import BLOCK_BYTES
 from agent.backup.sealing import Sealing, Ticket
 from protocol.vault.chunk import Reference, Sealer
 from protocol.vault.content import ExtentWriter
 from protocol.vault.cut import Cutter
 from protocol.vault.entry import Extent
 
-PIECE_BYTES = 8 * 1024 * 1024
 _AWAITED = 64
 
 
@@ -58,20 +58,23 @@ class BigFile:
     ) -> None:
         place = start
         while end < 0 or place < end:
-            wanted = PIECE_BYTES if end < 0 else min(PIECE_BYTES, end - place)
-            buffer = os.pread(fd, wanted, place)
-            if not buffer:
+            wanted = BLOCK_BYTES if end < 0 else min(BLOCK_BYTES, end - place)
+            block = self._sealing.block()
+            try:
+                got = os.preadv(fd, [block.view[:wanted]], place)
+                # A short answer is not the end yet: the next read says whether it was.
+                final = place + got == end or (
+                    got < BLOCK_BYTES and not os.pread(fd, 1, place + got)
+                )
+                cut = 0
+                for stop in cutter.cut(block.view[:got], final=final):
+                    ticket = self._sealing.submit(block, cut, stop, known)
+                    self._parts.append((ticket, stop - cut))
+                    cut = stop
+            finally:
+                self._sealing.let_go(block)
+            if not got:
                 break
-            # A short answer is not the end yet: the next read says whether it was.
-            final = place + len(buffer) == end or (
-                len(buffer) < PIECE_BYTES and not os.pread(fd, 1, place + len(buffer))
-            )
-            view = memoryview(buffer)
-            cut = 0
-            for stop in cutter.cut(buffer, final=final):
-                ticket = self._sealing.submit(view[cut:stop], known)
-                self._parts.append((ticket, stop - cut))
-                cut = stop
             place += cut
             self.size += cut
             tick(cut)

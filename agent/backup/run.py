@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from agent.backup.place import Expected, Memory, Run
 from agent.backup.plant import Planter
 from agent.backup.sample import Sample
 from agent.backup.scan import Counts, Scan
+from agent.backup.sealers import Sealers
 from agent.backup.sealing import Sealing
 from agent.backup.select import normalise, rules_hash
 from agent.backup.skipped import SkippedList
@@ -104,7 +106,8 @@ class Backup:
 
     `top` is the directory that counts as "/". Time stamps younger than `racy_ns` before
     the scan are not trusted next time: file systems count in steps of up to two seconds.
-    `progress` is told a few times a second.
+    `progress` is told a few times a second. `sealers` are left to whoever made them;
+    without any, threads seal.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Backup:
         patience_s: float = PATIENCE_S,
         top: bytes = b"/",
         racy_ns: int = RACY_NS,
+        sealers: Sealers | None = None,
     ) -> None:
         self._paths = normalise(paths)
         if not self._paths:
@@ -131,6 +135,7 @@ class Backup:
         self._patience_s = patience_s
         self._top = top
         self._racy_ns = racy_ns
+        self._sealers = sealers
         scope = blake3(who.secret.convergence, key=who.secret.fingerprint_key).digest()
         self._rules = rules_hash(self._paths, scope)
         self._begun = clock.monotonic()
@@ -198,7 +203,7 @@ class Backup:
             StateWriter(memory.next_state, header, previous, memory.fresh_nodes()) as state,
             upload,
         ):
-            with Sealing(secret, upload.give) as sealing:
+            with self._seal_with() as sealers, Sealing(secret, sealers, upload.give) as sealing:
                 stream = SmallStream(secret.gear_seed, sealing)
                 planter = Planter(secret, upload.give, state, previous)
                 scan = Scan(
@@ -257,6 +262,9 @@ class Backup:
             upload.lost_links,
             self._seconds,
         )
+
+    def _seal_with(self) -> AbstractContextManager[Sealers]:
+        return nullcontext(self._sealers) if self._sealers else Sealers(self._who.secret)
 
     def _old_extents(self, entry: Entry) -> Iterator[Extent]:
         """The extents of a file as the vault has them; none when it lost their lists."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from agent.backup.sealing import Sealing, Ticket
-from protocol.vault.chunk import Buffer
-from protocol.vault.cut import SMALL, Cutter
+from agent.backup.sealers import BLOCK_BYTES
+from agent.backup.sealing import Block, Sealing, Ticket
+from protocol.vault.cut import SMALL, SMALL_FILE_BYTES, Cutter
 from protocol.vault.entry import Extent
 
-BLOCK_BYTES = 8 * 1024 * 1024
+_ENOUGH = BLOCK_BYTES - SMALL_FILE_BYTES
+"""With so much in a block there may be no room for another file."""
 
 
 class SmallStream:
@@ -18,7 +19,7 @@ class SmallStream:
     def __init__(self, gear_seed: int, sealing: Sealing) -> None:
         self._cutter = Cutter(gear_seed, *SMALL)
         self._sealing = sealing
-        self._parts: list[Buffer] = []
+        self._block: Block | None = None
         self._pending = 0
         self.end = 0
         # Chunks that files may still lie in: ticket, start, end.
@@ -26,13 +27,17 @@ class SmallStream:
         self._cut_to = 0
 
     def add(self, content: bytes) -> int:
-        """Append a file's content; the position where it begins."""
+        """Append the content of a file under `SMALL_FILE_BYTES`; the position where it begins."""
+        block = self._block
+        if block is None:
+            block = self._block = self._sealing.block()
         start = self.end
-        self._parts.append(content)
         size = len(content)
+        pending = self._pending
+        block.view[pending : pending + size] = content
         self.end = start + size
-        self._pending += size
-        if self._pending >= BLOCK_BYTES:
+        self._pending = pending = pending + size
+        if pending > _ENOUGH:
             self._cut(final=False)
         return start
 
@@ -42,17 +47,23 @@ class SmallStream:
             self._cut(final=True)
 
     def _cut(self, *, final: bool) -> None:
-        buffer = b"".join(self._parts)
-        view = memoryview(buffer)
+        block = self._block
+        assert block is not None
+        view = block.view[: self._pending]
         start = 0
-        for end in self._cutter.cut(buffer, final=final):
-            ticket = self._sealing.submit(view[start:end])
+        for end in self._cutter.cut(view, final=final):
+            ticket = self._sealing.submit(block, start, end)
             self._chunks.append((ticket, self._cut_to + start, self._cut_to + end))
             start = end
         self._sealing.settle()
         self._cut_to += start
-        self._parts = [view[start:]] if start < len(buffer) else []
-        self._pending = len(buffer) - start
+        rest = len(view) - start
+        self._block = None
+        if rest:
+            self._block = self._sealing.block()
+            self._block.view[:rest] = view[start:]
+        self._pending = rest
+        self._sealing.let_go(block)
 
     def place(self, start: int, size: int, *, wait: bool) -> tuple[Extent, ...] | None:
         """The extents of a file, or None when its chunks are not sealed yet.

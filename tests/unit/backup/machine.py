@@ -17,6 +17,7 @@ from agent.backup.place import Memory
 from agent.backup.placer import Done
 from agent.backup.restore import Restore
 from agent.backup.run import Backup, BackupReport, Who
+from agent.backup.sealers import Sealers
 from agent.backup.vault import Vault
 from protocol.ids import MachineId, TenantId
 from protocol.vault.chunk import Opener
@@ -67,7 +68,11 @@ class Machine:
         self._targets = 0
 
     def back_up(
-        self, *paths: Path | bytes, patience_s: float = 5.0, racy_ns: int = 0
+        self,
+        *paths: Path | bytes,
+        patience_s: float = 5.0,
+        racy_ns: int = 0,
+        sealers: Sealers | None = None,
     ) -> BackupReport:
         wanted = paths or (self.files,)
         return Backup(
@@ -79,6 +84,7 @@ class Machine:
             progress=self.said.append,
             patience_s=patience_s,
             racy_ns=racy_ns,
+            sealers=sealers,
         ).run()
 
     def restore(
