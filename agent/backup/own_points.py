@@ -21,7 +21,7 @@ from protocol.v1.proof_pb2 import Drill, ReportDrillRequest
 from protocol.v1.proof_pb2_grpc import ProofServiceStub
 from protocol.v1.vault_pb2 import ListPointsRequest
 from protocol.v1.vault_pb2_grpc import VaultServiceStub
-from protocol.vault.point import RestorePoint, decode_envelope, verify_point
+from protocol.vault.point import UNREADABLE, RestorePoint, decode_envelope, verify_point
 
 _PATIENCE_S = 600.0
 
@@ -114,7 +114,7 @@ def _signed(record: bytes, identity: MachineIdentity, root: x509.Certificate) ->
     point = verify_point(envelope)
     try:
         leaf, *above = [x509.load_der_x509_certificate(der) for der in envelope.chain]
-    except ValueError as error:
+    except UNREADABLE as error:
         raise SteadError(
             "a restore point carries an unreadable certificate", code=Code.BAD_SIGNATURE
         ) from error

@@ -26,6 +26,7 @@ from protocol.vault.keys import VaultSecret, machine_scope
 from protocol.vault.node import Root
 from protocol.vault.path import is_path
 from protocol.vault.point import (
+    UNREADABLE,
     PointSignatureError,
     RestorePoint,
     decode_envelope,
@@ -150,7 +151,7 @@ def check_record(root: x509.Certificate, machine: Machine, record: bytes) -> Res
     point = verify_point(envelope)
     try:
         leaf, *above = [x509.load_der_x509_certificate(der) for der in envelope.chain]
-    except ValueError as error:
+    except UNREADABLE as error:
         raise PointSignatureError("it carries an unreadable certificate") from error
     identity = believe(leaf, root=root, issuing=above, now=point.started_at)
     if identity != MachineIdentity(TenantId(point.tenant), MachineId(point.machine)):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from sqlalchemy import Connection, insert, select
 
 from controller.audit import log as audit_log
@@ -30,16 +29,9 @@ from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import IdentityError, MachineIdentity, believe
 from protocol.ids import PointId
 from protocol.vault.chunk import ChunkId, Kind
-from protocol.vault.point import RestorePoint, decode_envelope, point_hash, verify_point
+from protocol.vault.point import UNREADABLE, RestorePoint, decode_envelope, point_hash, verify_point
 
 _TICK = timedelta(microseconds=1)
-# What the parser says of certificates that nobody issued.
-_UNREADABLE = (
-    ValueError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +95,7 @@ class Committer:
             point = verify_point(envelope)
             leaf = x509.load_der_x509_certificate(envelope.chain[0])
             signer = believe(leaf, root=self._trust.root, issuing=self._trust.issuing, now=at)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise IdentityError(
                 f"the restore point carries an unreadable certificate: {error}",
                 code=Code.BAD_SIGNATURE,

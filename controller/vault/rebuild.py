@@ -30,7 +30,7 @@ from protocol.errors import InvalidError, SteadError
 from protocol.identity import MachineIdentity, identity_of
 from protocol.vault.chunk import Kind
 from protocol.vault.pack import Placed
-from protocol.vault.point import RestorePoint, decode_envelope, point_hash, verify_point
+from protocol.vault.point import UNREADABLE, RestorePoint, decode_envelope, point_hash, verify_point
 
 _TICK = timedelta(microseconds=1)
 
@@ -182,7 +182,7 @@ def _rebuild_points(store: ObjectStore, db: Database, named: list[PointKey], don
     for key in named:
         try:
             found = _read_point(store, key)
-        except (SteadError, ValueError) as error:
+        except (SteadError, *UNREADABLE) as error:
             done.problems.append(f"{point_key(*key)}: {error}")
             continue
         if key.machine in known_machines:

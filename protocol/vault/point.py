@@ -18,7 +18,7 @@ from typing import Annotated, Final
 import msgspec
 from blake3 import blake3
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
     ECDSA,
     SECP256R1,
@@ -38,6 +38,16 @@ FORMAT: Final = 1
 HASH_BYTES: Final = 32
 MAX_POINT_BYTES: Final = 3 * 1024 * 1024
 _SIGNED: Final = b"stead vault v1 restore point\0"
+
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for certificates that nobody issued, or that were damaged."""
 
 Natural = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Hash = Annotated[bytes, Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
@@ -199,7 +209,7 @@ def verify_point(envelope: Envelope) -> RestorePoint:
         raise PointSignatureError("a restore point carries no certificate")
     try:
         key = x509.load_der_x509_certificate(envelope.chain[0]).public_key()
-    except ValueError as error:
+    except UNREADABLE as error:
         raise PointSignatureError("a restore point carries an unreadable certificate") from error
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
         raise PointSignatureError("a restore point is signed with a key of another kind")
