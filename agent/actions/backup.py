@@ -147,8 +147,8 @@ def result_of(made: BackupReport, proved: Proved | None = None) -> ActionResult:
     if made.unsound:
         why.append(
             f"the vault does not give back {len(made.unsound)} of the files that were looked "
-            f"at again, such as {shown(made.unsound[0])}: run `stead vault check --repair` on "
-            "the controller, then back up again"
+            f"at again, such as {shown(made.unsound[0])}: run `stead vault scrub --now`, "
+            "then back up again"
         )
     if wrong:
         path, reason = wrong[0]

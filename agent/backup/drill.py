@@ -131,7 +131,7 @@ class Drill:
             vault=self._vault,
             secret=self._secret,
             seed=self._seed,
-            progress=lambda _said: None,
+            progress=self._progress,
             patience_s=self._patience_s,
         )
         done = restore.run()

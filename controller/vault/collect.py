@@ -91,6 +91,8 @@ class Collector:
             if not dry_run:
                 yield from work.condemn()
         yield from self._sweep_by(sight, generation, done, dry_run=dry_run)
+        if not dry_run:
+            means.collected(tenant)
 
     def _begin(self, tenant: str) -> Generation:
         """Open a generation. From now on what living sessions rely on is pinned, all of it."""

@@ -64,7 +64,10 @@ TERMS = Terms()
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a collection works with. `scratch` is a directory for a file of its own."""
+    """What a collection works with. `scratch` is a directory for a file of its own.
+
+    `collected` is told of a tenant whenever something of it was collected.
+    """
 
     store: ObjectStore
     db: Database
@@ -75,6 +78,7 @@ class Means:
     terms: Terms
     forget_sessions: Callable[[Iterable[str]], None]
     pack_bytes: int = PACK_BYTES
+    collected: Callable[[str], None] = lambda _tenant: None
 
 
 @dataclass(slots=True)

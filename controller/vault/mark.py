@@ -85,6 +85,6 @@ def _stopped(tree: ChunkId, reason: str, cause: SteadError | None) -> MarkingSto
     code = ChunkDamagedError.code if cause is None else cause.code
     return MarkingStoppedError(
         f"nothing was collected: the tree chunk {tree.hex()} is needed and cannot be read "
-        f"({reason}); stop the controller and run `stead vault check --repair`",
+        f"({reason}); run `stead vault scrub --now`",
         code=code,
     )

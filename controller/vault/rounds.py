@@ -392,3 +392,9 @@ def damages_since(connection: Connection, tenant: str, at: datetime) -> int:
 def stored_bytes(connection: Connection) -> int:
     """The length of all packs of all tenants."""
     return int(connection.scalar(select(func.sum(packs.c.length))) or 0)
+
+
+def has_losses(connection: Connection, tenant: str) -> bool:
+    """Whether chunks of the tenant are known to be lost."""
+    found = select(lost_chunks.c.damage).where(lost_chunks.c.tenant_id == tenant).limit(1)
+    return connection.scalar(found) is not None

@@ -86,9 +86,17 @@ class Scrub:
         self._suspects: dict[PackKey, None] = {}
         self._samples: deque[tuple[str, str]] = deque(maxlen=_SAMPLES)
         self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run_forever(self) -> None:
         """Scrub every tenant once in a span, for as long as this is not cancelled."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._run()
+        finally:
+            self._loop = None
+
+    async def _run(self) -> None:
         while True:
             try:
                 await self._in_thread(
@@ -115,18 +123,25 @@ class Scrub:
     def suspect(self, tenant: str, pack: str) -> None:
         """Look at this pack next: somebody was given wrong bytes of it."""
         self._suspects[PackKey(TenantId(tenant), PackId(pack))] = None
-        self._wake.set()
+        self._nudge()
 
     def sample(self, tenant: str, point: str = "") -> None:
-        """Look soon whether this restore point, or a few of the tenant's, are complete."""
+        """Look soon whether this restore point, or a few of the tenant's, are complete.
+
+        Any thread may ask.
+        """
         self._samples.append((tenant, point))
-        self._wake.set()
+        self._nudge()
+
+    def _nudge(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
 
     async def status(self, tenants: Sequence[str]) -> list[rounds.Status]:
         """What is known of the vaults of these tenants."""
         now = self._now()
         for tenant in tenants:
-            await self._db.write(partial(settle_losses, tenant=tenant, now=now))
+            await asyncio.to_thread(_settle, self._db, tenant, now)
         return [await self._db.read(partial(rounds.status, tenant=one)) for one in tenants]
 
     async def ordered(
@@ -193,7 +208,7 @@ class Scrub:
         return self._db.read_now(partial(rounds.damages_since, tenant=tenant, at=since)) < BREAKER
 
     def _sample(self, tenant: str, point: str, now: datetime) -> None:
-        self._db.write_now(partial(settle_losses, tenant=tenant, now=now))
+        _settle(self._db, tenant, now)
         seed = random.Random(os.urandom(16))  # noqa: S311 - a sample, no secret
         for name, root in self._db.read_now(partial(some_points, tenant=tenant, point=point)):
             found = sample(self._store, self._db, tenant, name, root, seed)
@@ -217,8 +232,14 @@ class Scrub:
 
 def end_round(db: Database, tenant: str, at: datetime) -> None:
     """Everything of a tenant was looked at."""
-    db.write_now(partial(settle_losses, tenant=tenant, now=at))
+    _settle(db, tenant, at)
     log.info("scrub_round_ended", tenant=tenant)
+
+
+def _settle(db: Database, tenant: str, now: datetime) -> None:
+    """See `settle_losses`; a write only where there is something to settle."""
+    if db.read_now(partial(rounds.has_losses, tenant=tenant)):
+        db.write_now(partial(settle_losses, tenant=tenant, now=now))
 
 
 class _Ordered:

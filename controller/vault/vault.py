@@ -81,6 +81,7 @@ class Vault:
             terms=terms,
             forget_sessions=self._sessions.forget,
             pack_bytes=pack_bytes,
+            collected=self.scrub.sample,
         )
         self.collector = Collector(means)
         self._uploads = Streams(STREAMS)
