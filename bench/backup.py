@@ -6,7 +6,8 @@ Every round gives each program a fresh repository and runs them one after the ot
 the same trees, so that a slow minute of the machine hits all. Ours is the whole
 command, `stead backup run`, over mutual TLS to a controller on this machine that
 fsyncs before it acknowledges; the others write to a local repository and do not wait
-for the disk. All read from a warm cache. Medians over the rounds; a ratio is a peer's
+for the disk. All read from a warm cache. Peak memory is that of the agent with its
+workers, see `bench.memory_use`. Medians over the rounds; a ratio is a peer's
 median by ours. Prints Markdown.
 """
 
@@ -19,16 +20,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 import psutil
 
+from bench.memory_use import peak_of, service_of
 from bench.trees import LARGE_BYTES, SMALL_BYTES, SMALL_FILES, large_files, small_tree
 from demo.comparison import compare, measure
 from demo.installation import LINKED, Installation
@@ -56,7 +55,7 @@ class Figures:
 
 
 def timed(argv: list[str], environment: dict[str, str], cwd: Path) -> tuple[float, int]:
-    """Run a program that must succeed; its seconds and its peak resident memory in KiB."""
+    """Run a program that must succeed; its seconds and its peak memory in KiB."""
     with (cwd / "bench.log").open("ab") as log:
         started = time.monotonic()
         process = subprocess.Popen(argv, env=environment, cwd=cwd, stdout=log, stderr=log)
@@ -74,8 +73,8 @@ def ours(figures: Figures, tree: str, source: Path, work: Path) -> None:
     home.mkdir()
     installation = Installation(home)
     with installation.enrolled():
-        machine = _only_machine(installation)
-        agent = _agent_of(installation)
+        machine = only_machine(installation)
+        agent = service_of(home, "stead-agent", "run")
         backup = ("stead", "backup", "run", machine, "--path", str(source))
         for phase in PHASES[:2]:
             with peak_of(agent) as peak:
@@ -84,11 +83,12 @@ def ours(figures: Figures, tree: str, source: Path, work: Path) -> None:
                 took = time.monotonic() - started
             figures.note(tree, phase, OURS, took, peak())
         target = _target(work)
-        started = time.monotonic()
-        installation.must(
-            "stead", "backup", "restore", machine, "latest", str(source), "--to", str(target)
-        )
-        figures.note(tree, PHASES[2], OURS, time.monotonic() - started, 0)
+        restore = ("stead", "backup", "restore", machine, "latest", str(source), "--to")
+        with peak_of(agent) as peak:
+            started = time.monotonic()
+            installation.must(*restore, str(target))
+            took = time.monotonic() - started
+        figures.note(tree, PHASES[2], OURS, took, peak())
         _check(source, target / source.name)
     figures.stored[tree, OURS] = measure(home / "controller" / "objects")[1]
     shutil.rmtree(home)
@@ -145,53 +145,8 @@ def tar(figures: Figures, tree: str, source: Path, work: Path) -> None:
     archive.unlink()  # tar keeps whole seconds and no attributes: not compared
 
 
-@contextmanager
-def peak_of(process: psutil.Process) -> Iterator[Callable[[], int]]:
-    """Peak resident KiB of a process and its children together, sampled every 20 ms.
-
-    What the system itself keeps of a child's peak would not do: it counts the memory of
-    this very program, of which a child is a copy until it becomes another program.
-    """
-    peak, ended = 0, threading.Event()
-
-    def resident(one: psutil.Process) -> int:
-        try:
-            return int(one.memory_info().rss) // KIB
-        except psutil.Error:
-            return 0
-
-    def sample() -> None:
-        nonlocal peak
-        while not ended.wait(0.02):
-            try:
-                family = [process, *process.children(recursive=True)]
-            except psutil.Error:
-                continue
-            peak = max(peak, sum(map(resident, family)))
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield lambda: peak
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _agent_of(installation: Installation) -> psutil.Process:
-    """The running agent of an installation, by its home."""
-    for process in psutil.process_iter():
-        try:
-            words, environment = process.cmdline(), process.environ()
-        except psutil.Error:
-            continue
-        ours = environment.get("STEAD_HOME") == str(installation.home)
-        if ours and "run" in words and any(word.endswith("stead-agent") for word in words):
-            return process
-    raise SystemExit("the agent is not running")
-
-
-def _only_machine(installation: Installation) -> str:
+def only_machine(installation: Installation) -> str:
+    """The name of the one machine there is."""
     import json
 
     return str(json.loads(installation.must(*LINKED))[0]["name"])
@@ -235,7 +190,7 @@ def render(figures: Figures, trees: dict[str, tuple[int, int]], rounds: int) -> 
     for tree in trees:
         stored = [f"{figures.stored[tree, p] / 1e6:,.0f}" for p in (OURS, *PEERS)]
         lines.append(f"| MB stored, {tree} | " + " | ".join(stored) + " |")
-        for phase in PHASES[:2]:
+        for phase in PHASES:
             peaks = [figures.peak_kib.get((tree, phase, p)) for p in (OURS, *PEERS)]
             shown = [f"{peak / KIB:,.0f}" if peak else "–" for peak in peaks]
             lines.append(f"| peak MiB, {tree}, {phase} | " + " | ".join(shown) + " |")
