@@ -9,7 +9,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I. protocol/v1/*.proto
 PROTOC_OUT = --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1)
 
-.PHONY: setup demo test test-full lint format proto release-protocol package bench lock
+.PHONY: setup demo test test-full lint format proto release-protocol package lock bench bench-backup bench-dedup bench-memory \
+    bench-tools
 
 setup: $(READY)
 
@@ -53,9 +54,20 @@ proto: $(READY)
 release-protocol: $(READY)
 	$(BIN)/buf build --exclude-source-info --output protocol/released.binpb
 
-bench: $(READY)
-	packaging/linux/bench-tools.sh
+# The table of backups takes 20 minutes, memory 10, deduplication 10.
+bench: bench-backup bench-dedup bench-memory
+
+bench-backup: bench-tools
 	$(BIN)/python -m bench.backup
+
+bench-dedup: bench-tools
+	$(BIN)/python -m bench.dedup
+
+bench-memory: $(READY)
+	$(BIN)/python -m bench.memory
+
+bench-tools: $(READY)
+	packaging/linux/bench-tools.sh
 
 # The agent with all it needs, as a folder and as a Debian package, in dist/.
 package: $(READY)

@@ -2,7 +2,7 @@
 # Installs the programs that `make bench` compares with, where they are missing.
 set -eu
 missing=()
-for pair in restic:restic borgbackup:borg zstd:zstd; do
+for pair in restic:restic borgbackup:borg zstd:zstd e2fsprogs:mke2fs git:git; do
     command -v "${pair#*:}" >/dev/null || missing+=("${pair%%:*}")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
