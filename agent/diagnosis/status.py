@@ -12,7 +12,7 @@ from agent.link.identity import load_identity
 from agent.link.stay import LinkState
 from agent.presence import Status, is_stale, load_status
 from agent.tasks.journal import find_damage
-from agent.tasks.standing import load_set, next_run
+from agent.tasks.standing import last_drill, load_set, next_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,21 @@ def describe(home: AgentHome) -> Told:
         "journal": str(damage) if damage else (last.journal if last else "ok"),
         "backup_schedule": kept.schedule or "on order" if kept else "no backup set",
         "next_backup_at": next_run(home, known.identity.machine, now=clock.now()),
+        **_drill(home),
         "denied": list(known.settings.deny),
     }
     if last is None:
         return Told(fields, 1)
     return Told(fields, 0 if link == LinkState.CONNECTED else 6)
+
+
+def _drill(home: AgentHome) -> dict[str, Any]:
+    """When the last drill by itself was, and how it ended."""
+    drill = last_drill(home)
+    return {
+        "last_drill_at": drill.at if drill else None,
+        "last_drill": f"{drill.state}: {drill.reason}" if drill else "none yet",
+    }
 
 
 def _link(last: Status | None, process: int | None) -> tuple[str, str]:

@@ -6,7 +6,7 @@ have other paths backed up, and a machine whose settings have come to deny it st
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,8 @@ from protocol.errors import Code, DeniedError, InvalidError, NotFoundError, Stea
 from protocol.ids import MachineId, TaskId
 from protocol.order import Envelope
 from protocol.outcome import Outcome, OutcomeState
+
+DRILL_AGAIN = timedelta(days=1)
 
 
 class KeptSet(msgspec.Struct, frozen=True):
@@ -137,6 +139,9 @@ def due_drill(home: AgentHome, believed: Believed, *, now: datetime) -> RunDrill
         return None
     last = last_drill(home)
     since = kept.set_at if last is None else max(last.at, kept.set_at)
+    if last is not None and last.state != OutcomeState.SUCCEEDED:
+        # Not before tomorrow: each one that was not good is told and kept.
+        period = min(period, DRILL_AGAIN)
     if not is_due(now, since, believed.identity.machine, period):
         return None
     return RunDrill(canaries=action.canaries)

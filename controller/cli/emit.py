@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 NO_CELLS: Mapping[str, Callable[[Row], str]] = {}
 
 FORMATS = ("table", "json", "jsonl")
-UNBROKEN = frozenset({"id", "job", "point", "task", "state"})
+UNBROKEN = frozenset({"id", "job", "point", "task", "state", "drill"})
 """Columns that are copied from, so that no line break may fall into them."""
 
 UNBOUNDED = 1_000_000_000
@@ -42,8 +42,8 @@ BAD = frozenset(
         "unavailable",
         "damaged",
         "wrong",
-        "overdue",
-        "undrilled",
+        "late",
+        "untried",
     }
 )
 

@@ -20,7 +20,7 @@ def drill_state(row: Row, now: datetime) -> str:
     >>> from datetime import UTC
     >>> now = datetime(2026, 5, 1, tzinfo=UTC)
     >>> drill_state({"last_point_at": now, "last_drill_at": None, "drill_state": ""}, now)
-    'undrilled'
+    'untried'
     """
     if row["last_point_at"] is None:
         return ""
@@ -28,8 +28,8 @@ def drill_state(row: Row, now: datetime) -> str:
     if row["drill_state"] in {"wrong", "failed"}:
         return str(row["drill_state"])
     if last is None:
-        return "undrilled"
-    return "good" if now - last <= RECENT else "overdue"
+        return "untried"
+    return "good" if now - last <= RECENT else "late"
 
 
 def render_drill(row: Row, now: datetime) -> str:
@@ -45,9 +45,9 @@ def render_drill(row: Row, now: datetime) -> str:
     match state:
         case "":
             return "nothing to drill yet"
-        case "undrilled":
-            return "undrilled: it was never proved that its backups restore"
-        case "good" | "overdue":
+        case "untried":
+            return "untried: it was never proved that its backups restore"
+        case "good" | "late":
             return f"{state}, {render_age(row['last_drill_at'], now)}"
         case _:
             return f"{state}; the last good one {render_age(row['last_drill_at'], now)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protocol.errors import Code, SteadError
-from protocol.vault.chunk import ChunkId
+from protocol.vault.chunk import ChunkDamagedError, ChunkId
 
 
 class ChunkMissingError(SteadError):
@@ -21,6 +21,10 @@ class ChunkMissingError(SteadError):
             )
         super().__init__(message)
         self.chunk = chunk
+
+
+class ChunkUnreadableError(ChunkDamagedError):
+    """A chunk cannot be read, and nobody knows whether it is damaged."""
 
 
 class SessionLostError(SteadError):

@@ -19,7 +19,7 @@ from controller.audit import log as audit_log
 from controller.db.database import Database
 from controller.store.store import ObjectMissingError, ObjectStore, StoreFailedError
 from controller.vault import index
-from controller.vault.errors import ChunkMissingError
+from controller.vault.errors import ChunkMissingError, ChunkUnreadableError
 from controller.vault.index import Place
 from controller.vault.keys import pack_key
 from controller.vault.reads import WINDOW_BYTES, Range, plan_ranges, plan_windows
@@ -143,7 +143,8 @@ class Reader:
         except StoreFailedError as error:
             if len(wanted.chunks) == 1:
                 chunk = wanted.chunks[0]
-                return {chunk: _damage(chunk, wanted.pack, f"cannot be read ({error})")}
+                reason = f"pack {wanted.pack} cannot be read ({error})"
+                return {chunk: ChunkUnreadableError(chunk, reason)}
             # One bad spot must not take its neighbours with it.
             found: dict[ChunkId, bytes | ChunkDamagedError] = {}
             for chunk in wanted.chunks:
@@ -177,10 +178,10 @@ class Reader:
         self._reported.add((tenant, chunk))
         at = self._now()
         body = {"chunk": chunk.hex(), "pack": place.pack, "reason": damage.reason}
+        is_unreadable = isinstance(damage, ChunkUnreadableError)
+        event = "chunk_unreadable" if is_unreadable else "chunk_found_damaged"
         await self._db.write(
-            lambda connection: audit_log.append(
-                connection, tenant, "controller", "chunk_found_damaged", body, at
-            )
+            lambda connection: audit_log.append(connection, tenant, "controller", event, body, at)
         )
 
 

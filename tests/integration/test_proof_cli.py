@@ -71,7 +71,7 @@ def test_a_drill_proves_that_the_newest_restore_point_restores(
     (before,) = place.rows("machine", "ls")
     if not place.rows("backup", "drill", "ls"):
         assert before["drill_state"] == ""
-        assert "undrilled" in place.good("machine", "ls")
+        assert "untried" in place.good("machine", "ls")
     place.good("backup", "set", machine, "--path", str(source), "--drill", "weekly")
     place.good("backup", "run", machine)
     words = ("backup", "drill", machine, "--canary", str(source / "big"))

@@ -70,6 +70,7 @@ def ls(app: App, selector: str, tenant: str, output: str) -> None:
         cells={
             "state": render_state,
             "last_seen_at": lambda row: render_age(row["last_seen_at"], now),
+            "system": lambda row: str(row["system"]).partition(" (")[0],
             "updates": lambda row: render_updates(row["updates"], row["security_updates"]),
             "last_point_at": lambda row: render_age(row["last_point_at"], now),
             "drill": lambda row: drill_state(row, now),

@@ -7,9 +7,18 @@ import msgspec
 import pytest
 
 from agent.config import AgentHome
-from agent.tasks.standing import KeptSet, due_backup, load_set, set_backup, verified_set
+from agent.tasks.standing import (
+    KeptSet,
+    LastRun,
+    due_backup,
+    due_drill,
+    load_set,
+    note_drill,
+    set_backup,
+    verified_set,
+)
 from agent.tasks.verify import Believed
-from protocol.action import RunBackup, SetBackup
+from protocol.action import RunBackup, RunDrill, SetBackup
 from protocol.codec import encode_envelope, encode_order
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity
@@ -102,3 +111,43 @@ def test_a_set_that_makes_no_sense_leaves_the_one_before(desk: Desk, action: Set
     kept = load_set(desk.home)
     assert kept is not None
     assert kept.paths == (b"/etc",)
+
+
+def test_a_drill_is_due_once_a_period_and_sooner_after_one_that_was_not_good(desk: Desk) -> None:
+    canary = (b"/etc/canary",)
+    desk.put(
+        SetBackup((b"/etc",), "daily", seal_to_machine=True, drills="monthly", canaries=canary)
+    )
+    assert due_drill(desk.home, desk.believed, now=NOW) is None
+    later = NOW + timedelta(days=31)
+    assert due_drill(desk.home, desk.believed, now=later) == RunDrill(canaries=canary)
+    note_drill(desk.home, LastRun(later, "succeeded"))
+    assert due_drill(desk.home, desk.believed, now=later + timedelta(hours=1)) is None
+    note_drill(desk.home, LastRun(later, "failed", "no room"))
+    assert due_drill(desk.home, desk.believed, now=later) is None
+    assert due_drill(desk.home, desk.believed, now=later + timedelta(days=1)) is not None
+    denied = Believed(desk.believed.root, desk.believed.identity, ("run_drill",))
+    assert due_drill(desk.home, denied, now=later + timedelta(days=90)) is None
+
+
+def test_a_backup_is_sealed_to_the_machine_as_its_set_says(desk: Desk) -> None:
+    desk.put(SetBackup((b"/etc",), "daily", seal_to_machine=True))
+    later = NOW + timedelta(days=2)
+    assert due_backup(desk.home, desk.believed, now=later) == RunBackup(
+        (b"/etc",), seal_to_machine=True
+    )
+    assert due_drill(desk.home, desk.believed, now=later) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        SetBackup((b"/etc",), drills="weekly"),
+        SetBackup((b"/etc",), seal_to_machine=True, drills="yearly"),
+        SetBackup((b"/etc",), canaries=(b"relative",)),
+    ],
+)
+def test_a_set_whose_drills_cannot_be_is_refused(desk: Desk, wrong: SetBackup) -> None:
+    with pytest.raises(InvalidError):
+        desk.put(wrong)
+    assert load_set(desk.home) is None

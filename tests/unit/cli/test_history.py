@@ -56,9 +56,9 @@ def test_the_newest_restore_point_is_the_last_line() -> None:
 @pytest.mark.parametrize(
     ("last", "newest", "said"),
     [
-        (None, "", "undrilled"),
+        (None, "", "untried"),
         (START, "good", "good"),
-        (START - timedelta(days=40), "good", "overdue"),
+        (START - timedelta(days=40), "good", "late"),
         (START, "wrong", "wrong"),
         (None, "failed", "failed"),
     ],

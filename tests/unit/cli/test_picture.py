@@ -100,10 +100,10 @@ def test_a_picture_says_who_and_how_it_is() -> None:
 
 def test_a_machine_without_a_good_drill_is_red_and_one_with_is_not() -> None:
     for facts, style, said in (
-        ({}, "red", "undrilled"),
+        ({}, "red", "untried"),
         ({"last_drill_at": NOW - timedelta(days=2), "drill_state": "good"}, "green", "good, 2 d"),
         ({"last_drill_at": NOW - timedelta(days=2), "drill_state": "wrong"}, "red", "wrong; the"),
-        ({"last_drill_at": NOW - timedelta(days=99), "drill_state": "good"}, "red", "overdue"),
+        ({"last_drill_at": NOW - timedelta(days=99), "drill_state": "good"}, "red", "late"),
     ):
         picture = Picture(machine(**facts), {}, None, {}, None)
         (line,) = [

@@ -18,6 +18,7 @@ from controller.vault.check import check
 from controller.vault.keys import pack_key
 from controller.vault.pace import SPAN
 from controller.vault.scrub import BREAKER, Progress
+from protocol.vault.chunk import ChunkDamagedError
 from protocol.vault.pack import PackId
 from tests.fakes.memory_store import MemoryStore
 from tests.unit.controller_vault.test_repair import Kept, back_up, data_pack, flip, held
@@ -243,8 +244,6 @@ async def test_what_somebody_was_given_wrong_is_looked_at_next(
     world: World, kept: Kept, tmp_path: Path
 ) -> None:
     flip(data_pack(tmp_path), 30_000)
-    from protocol.vault.chunk import ChunkDamagedError
-
     with pytest.raises(ChunkDamagedError):
         await world.read(kept.machine, [one for one, _ in kept.leaves])
     await steadily(world, 2)
@@ -332,3 +331,12 @@ async def test_a_restore_point_is_sampled_after_its_commit(world: World, kept: K
     assert status.damages[0].missing == 1
     assert status.damages[0].hit
     assert await back_up(world, kept, kept.leaves[:1]) == ""
+
+
+async def test_a_chunk_that_cannot_be_read_is_not_called_damaged(sick: World) -> None:
+    kept = Kept(await sick.machine(), [data_chunk(os.urandom(20_000)) for _ in range(2)])
+    await back_up(sick, kept, kept.leaves)
+    sick.store.ill = "EIO"  # type: ignore[attr-defined]
+    with pytest.raises(ChunkDamagedError, match="cannot be read"):
+        await sick.read(kept.machine, [kept.leaves[0][0]])
+    assert (await events(sick, kept))[-1] == "chunk_unreadable"
