@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.backup.pick import Picked, Picks, pick, some_entries
-from agent.backup.prove import Prover, looks_unchanged
+from agent.backup.prove import Prover, file_digest, looks_unchanged
 from agent.backup.restore import Restore
 from agent.backup.skipped import reason_of, shown
 from agent.backup.vault import DATA_LOSS, Vault
@@ -33,7 +33,8 @@ from protocol.vault.reader import Piece, Span, TreeReader
 FILES = 60
 BYTES = 256 * 1024 * 1024
 SAMPLED_FILES = 6
-SAMPLED_BYTES = 8 * 1024 * 1024
+SAMPLED_BYTES = 2 * 1024 * 1024
+LARGEST_SAMPLED = 16 * 1024 * 1024
 SAMPLED_WAYS = 4
 _KEPT_FREE = 64 * 1024 * 1024
 _LEAF_ENTRIES = 64
@@ -195,27 +196,56 @@ def decode_sample(
     files = [
         Picked(parent, entry)
         for parent, entry in found
-        if entry.mode >> 12 == Kind.FILE and not entry.changed_while_read and not entry.depth
+        if entry.mode >> 12 == Kind.FILE
+        and not entry.changed_while_read
+        and _fetched(entry) <= LARGEST_SAMPLED
     ]
     seed.shuffle(files)
+    chosen = list(_within(files, SAMPLED_FILES, SAMPLED_BYTES))
+    prover.fetch([one.entry for one in chosen])
     slash = top.rstrip(b"/") + b"/"
-    for one in files:
-        if proved.files >= SAMPLED_FILES:
-            break
-        if proved.size + one.entry.size > SAMPLED_BYTES:
-            continue
+    for one in chosen:
         proved.files += 1
         proved.size += one.entry.size
         try:
-            prover.digest(one.entry)
+            held = prover.digest(one.entry)
         except SteadError as error:
             if error.code not in DATA_LOSS:
                 raise
             proved.wrong.append((one.path, str(error)))
             continue
-        compare_live(prover, one, slash + one.path, proved)
+        _compare_sampled(one, slash + one.path, held, proved)
     proved.took_s = clock.monotonic() - began
     return proved
+
+
+def _within(files: Sequence[Picked], count: int, size: int) -> Iterator[Picked]:
+    """The first few files that fit, by what has to be fetched for them; one at any rate."""
+    left = size
+    for one in files:
+        if count and _fetched(one.entry) <= left:
+            count, left = count - 1, left - _fetched(one.entry)
+            yield one
+    if left == size and files:
+        yield min(files, key=lambda one: _fetched(one.entry))
+
+
+def _fetched(entry: Entry) -> int:
+    return sum(one.reference.length for one in entry.extents if one.reference is not None)
+
+
+def _compare_sampled(one: Picked, live: bytes, held: bytes, proved: Proved) -> None:
+    if not looks_unchanged(one.entry, live):
+        return
+    try:
+        found = file_digest(live)
+    except OSError:
+        return
+    if found is None or not looks_unchanged(one.entry, live):
+        return
+    proved.compared += 1
+    if found != held:
+        proved.wrong.append((one.path, "the live file holds other bytes at the same time and size"))
 
 
 def _spans(reader: TreeReader, root: Root, files: Sequence[Picked]) -> Iterator[Span]:
