@@ -221,12 +221,12 @@ def decode_sample(
 
 def _within(files: Sequence[Picked], count: int, size: int) -> Iterator[Picked]:
     """The first few files that fit, by what has to be fetched for them; one at any rate."""
-    left = size
+    left = count
     for one in files:
-        if count and _fetched(one.entry) <= left:
-            count, left = count - 1, left - _fetched(one.entry)
+        if left and _fetched(one.entry) <= size:
+            left, size = left - 1, size - _fetched(one.entry)
             yield one
-    if left == size and files:
+    if left == count and files:
         yield min(files, key=lambda one: _fetched(one.entry))
 
 
