@@ -11,6 +11,7 @@ from collections import deque
 from agent.backup.attributes import Xattrs
 from agent.backup.big import BigFile
 from agent.backup.far_time import extensions_of, near
+from agent.backup.flags import extension_of
 from agent.backup.nodes import Block
 from agent.backup.plant import Planter
 from agent.backup.stream import SmallStream
@@ -27,8 +28,8 @@ class Draft:
     """
 
     __slots__ = (
-        "big", "changed", "entry", "first", "inline", "line", "link_group", "mode",
-        "mtime_ns", "name", "owner", "parent", "size", "start", "xattrs",
+        "big", "changed", "entry", "first", "flags", "inline", "line", "link_group",
+        "mode", "mtime_ns", "name", "owner", "parent", "size", "start", "xattrs",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +48,7 @@ class Draft:
         self.first: Draft | None = None
         self.entry: Entry | None = None
         self.xattrs: Xattrs = ()
+        self.flags = 0
         self.link_group: bytes | None = None
         self.changed = False
 
@@ -119,7 +121,7 @@ class Assembly:
             changed,
             None,
             (),
-            extensions_of(draft.mtime_ns),
+            extension_of(draft.flags) + extensions_of(draft.mtime_ns),
         )
         if draft.link_group is not None:
             draft.entry = entry

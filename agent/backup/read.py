@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from agent.backup.attributes import Xattrs, xattrs_of
+from agent.backup.flags import read_flags
 from protocol.errors import Code, SteadError
 from protocol.vault.cut import SMALL_FILE_BYTES
 
@@ -28,7 +29,7 @@ class ChangedTypeError(SteadError):
 
 
 class Content(NamedTuple):
-    """A small file: its bytes, its attributes, and what it was when they were read.
+    """A small file: its bytes, attributes and flags, and what it was when they were read.
 
     `data` is None when it is no small file any more. `changed`: it never held still.
     """
@@ -37,6 +38,7 @@ class Content(NamedTuple):
     xattrs: Xattrs
     stat: os.stat_result
     changed: bool
+    flags: int = 0
 
 
 def open_file(directory_fd: int, name: bytes) -> int:
@@ -63,6 +65,7 @@ def read_small(directory_fd: int, name: bytes, stat: os.stat_result) -> Content:
                 os.lseek(fd, 0, os.SEEK_SET)
             data = os.read(fd, size + 1)
             xattrs = xattrs_of(fd)
+            flags = read_flags(fd)
             after = os.fstat(fd)
             if (
                 after.st_ctime_ns == stat.st_ctime_ns
@@ -70,13 +73,13 @@ def read_small(directory_fd: int, name: bytes, stat: os.stat_result) -> Content:
                 and after.st_ino == stat.st_ino
                 and len(data) == after.st_size == size
             ):
-                return Content(data, xattrs, after, changed=False)
+                return Content(data, xattrs, after, changed=False, flags=flags)
             if after.st_mode >> 12 != _FILE:
                 raise ChangedTypeError("changed its type during the backup")
             stat = after
             if not is_small(stat):
                 return Content(None, (), stat, changed=False)
-        return Content(data, xattrs, stat, changed=True)
+        return Content(data, xattrs, stat, changed=True, flags=flags)
     finally:
         os.close(fd)
 

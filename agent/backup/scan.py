@@ -16,6 +16,7 @@ from agent.backup.assemble import Assembly, Draft
 from agent.backup.attributes import AttributeTooLargeError, xattrs_at, xattrs_of
 from agent.backup.big import BigFile
 from agent.backup.far_time import extensions_of, mtime_of, near
+from agent.backup.flags import extension_of, flags_of, read_flags
 from agent.backup.merge import Known, Mixed, Same, Segment
 from agent.backup.owners import Owners
 from agent.backup.read import ChangedTypeError, is_small, open_file, read_small
@@ -156,7 +157,7 @@ class Scan:
             draft = Draft(parent, line, name, stat.st_mode, group.draft.owner, stat.st_mtime_ns)
             first = group.draft
             draft.first, draft.xattrs, draft.link_group = first, first.xattrs, group.path
-            draft.mtime_ns = first.mtime_ns
+            draft.mtime_ns, draft.flags = first.mtime_ns, first.flags
             if stat.st_mode >> 12 != _FILE:
                 assert first.entry is not None
                 draft.first = None
@@ -175,6 +176,7 @@ class Scan:
         if draft_of_first.entry is not None:
             draft_of_first.entry = _edited(draft_of_first.entry, link_group=path)
             draft_of_first.xattrs = draft_of_first.entry.xattrs
+            draft_of_first.flags = flags_of(draft_of_first.entry)
         self._groups[identity] = _Group(path, draft_of_first, stat.st_nlink - 1)
         return draft_of_first
 
@@ -205,8 +207,9 @@ class Scan:
     def _file(self, draft: Draft, fd: int, stat: os.stat_result, known: Known) -> None:
         counts = self.counts
         if is_small(stat):
-            data, xattrs, after, changed = read_small(fd, draft.name, stat)
+            data, xattrs, after, changed, flags = read_small(fd, draft.name, stat)
             if data is not None:
+                draft.flags = flags
                 size = draft.size = len(data)
                 if size <= INLINE_BYTES:
                     draft.inline = data
@@ -243,6 +246,7 @@ class Scan:
                 big = draft.big = BigFile(self.sealing, self.sealer, self.give)
                 big.read(file, stat, self.cutter, fingerprints, self._read_some)
                 draft.xattrs = xattrs_of(file)
+                draft.flags = read_flags(file)
                 after = os.fstat(file)
                 if line_of(b"", after) == line_of(b"", stat):
                     break
@@ -277,23 +281,23 @@ class Scan:
     def _directory(self, draft: Draft, fd: int) -> None:
         try:
             if not draft.name:
-                xattrs = xattrs_of(fd)
+                xattrs, flags = xattrs_of(fd), read_flags(fd)
             else:
                 directory = os.open(draft.name, OPEN_DIRECTORY, dir_fd=fd)
                 try:
-                    xattrs = xattrs_of(directory)
+                    xattrs, flags = xattrs_of(directory), read_flags(directory)
                 finally:
                     os.close(directory)
         except PermissionError:
             # What is in it is reported by the walk; it is still there itself.
-            xattrs = ()
+            xattrs, flags = (), 0
         draft.entry = Entry(
             draft.name,
             draft.mode,
             draft.owner,
             near(draft.mtime_ns),
             xattrs=xattrs,
-            extensions=extensions_of(draft.mtime_ns),
+            extensions=extension_of(flags) + extensions_of(draft.mtime_ns),
         )
 
     def _odd(self, draft: Draft, fd: int, stat: os.stat_result) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from agent.backup.far_time import extensions_of, near
+from agent.backup.flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, extension_of
 from protocol.vault.chunk import ChunkId, Kind, Reference, Sealer, encode_reference
 from protocol.vault.cut import BIG, SMALL, Cutter
 from protocol.vault.entry import Entry, Extent, Owner, Stream
@@ -208,6 +210,21 @@ def tree() -> Json:
     return made
 
 
+def extensions() -> Json:
+    """Entries with what POSIX systems know beside the usual: flags, and times far away."""
+    owner, far = Owner(0, 0, "root", "root"), 15_032_385_535 * 1_000_000_000
+    writer = LeafWriter()
+    for name, flags, mtime_ns in (
+        (b"append-only", APPEND_ONLY, 1),
+        (b"far", 0, far),
+        (b"immutable-and-far", IMMUTABLE | NO_ATIME, far),
+    ):
+        more = extension_of(flags) + extensions_of(mtime_ns)
+        writer.add(b"", Entry(name, 0o100644, owner, near(mtime_ns), extensions=more))
+    plain, _ = writer.finish()
+    return {"leaf_plain": hexed(plain)}
+
+
 def pack() -> Json:
     builder = PackBuilder(Kind.DATA)
     for kind, plain, _ in CHUNKS[1:3]:
@@ -245,6 +262,7 @@ FIXED: dict[str, Callable[[], Json]] = {
     "cuts": cuts,
     "tree": tree,
     "pack": pack,
+    "extensions": extensions,
 }
 RECORDED: dict[str, Callable[[], Json]] = {"point": point}
 

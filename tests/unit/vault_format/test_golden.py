@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from agent.backup.far_time import mtime_of
+from agent.backup.flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, flags_of
 from protocol.vault.chunk import ChunkId, Kind, Opener, chunk_id, decode_reference
 from protocol.vault.grant import decode_grant, open_grant
 from protocol.vault.keys import decode_tenant_key, decode_vault_secret, parse_paper_key
@@ -62,6 +64,16 @@ def test_trees_are_read() -> None:
         reader = TreeReader(Opener(golden.SECRET), partial(map, held.__getitem__))
         root = decode_root(bytes.fromhex(recorded[name]["root"]))
         assert list(reader.entries(root)) == found
+
+
+def test_extensions_are_read() -> None:
+    leaf = decode_leaf(bytes.fromhex(vector("extensions")["leaf_plain"]), [])
+    far = 15_032_385_535 * 1_000_000_000
+    assert [(entry.name, flags_of(entry), mtime_of(entry)) for _, entry in leaf.entries] == [
+        (b"append-only", APPEND_ONLY, 1),
+        (b"far", 0, far),
+        (b"immutable-and-far", IMMUTABLE | NO_ATIME, far),
+    ]
 
 
 def test_packs_are_read() -> None:
