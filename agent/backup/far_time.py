@@ -19,7 +19,9 @@ Extensions = tuple[tuple[str, bytes], ...]
 
 def near(mtime_ns: int) -> int:
     """The nearest time that fits an entry."""
-    return max(-MAX_INTEGER, min(MAX_INTEGER, mtime_ns))
+    if -MAX_INTEGER <= mtime_ns <= MAX_INTEGER:
+        return mtime_ns
+    return MAX_INTEGER if mtime_ns > 0 else -MAX_INTEGER
 
 
 def extensions_of(mtime_ns: int) -> Extensions:

@@ -115,8 +115,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-_KINDS = frozenset(Kind)
-_DEVICES = (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE)
+# As plain numbers: every entry of every tree is compared with them.
+_KINDS = frozenset(map(int, Kind))
+_FILE, _SYMLINK = int(Kind.FILE), int(Kind.SYMLINK)
+_DEVICES = (int(Kind.CHARACTER_DEVICE), int(Kind.BLOCK_DEVICE))
 
 
 def check_entry(entry: Entry, *, is_root: bool = False) -> None:
@@ -137,14 +139,15 @@ def check_owner(owner: Owner) -> None:
 
 
 def _problem(entry: Entry, *, is_root: bool) -> str | None:
-    kind = entry.mode >> 12
+    mode = entry.mode
+    kind = mode >> 12
     if (not is_name(entry.name)) if not is_root else entry.name:
         return "has a name that no directory can hold"
-    if kind not in _KINDS or not 0 <= entry.mode <= 0xFFFF:
-        return f"has the unknown type and mode {entry.mode:#o}"
+    if kind not in _KINDS or not 0 <= mode <= 0xFFFF:
+        return f"has the unknown type and mode {mode:#o}"
     if not (0 <= entry.size <= MAX_INTEGER and -MAX_INTEGER <= entry.mtime_ns <= MAX_INTEGER):
         return "has a size or a time that does not fit 64 bits"
-    if kind == Kind.FILE:
+    if kind == _FILE:
         if entry.inline is not None:
             fits = not entry.extents and not entry.depth and len(entry.inline) == entry.size
             if not fits or entry.target or entry.rdev:
@@ -155,7 +158,7 @@ def _problem(entry: Entry, *, is_root: bool) -> str | None:
             return "is a file whose extents do not add up to its size"
     elif entry.extents or entry.inline is not None or entry.size or entry.depth:
         return "has content, and is not a file"
-    elif (kind == Kind.SYMLINK) != bool(entry.target) or len(entry.target) > MAX_PATH_BYTES:
+    elif (kind == _SYMLINK) != bool(entry.target) or len(entry.target) > MAX_PATH_BYTES:
         return "has a link target that does not fit its type"
     elif not 0 <= entry.rdev <= MAX_DEVICE or (entry.rdev and kind not in _DEVICES):
         return "has a device number that does not fit its type"

@@ -66,6 +66,7 @@ class _Leaf(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _decode = msgspec.msgpack.Decoder(_Leaf).decode
 _CHANGED = 1
+_FILE = int(Kind.FILE)
 _DOTS = (b".", b"..")
 
 
@@ -108,7 +109,7 @@ class LeafWriter:
             self._parent = parent
             self._names += len(parent)
         self.entries += 1
-        if entry.mode >> 12 == Kind.FILE:
+        if entry.mode >> 12 == _FILE:
             self.files += 1
             self.bytes += entry.size
 
@@ -119,7 +120,7 @@ class LeafWriter:
             owner = self.owners[entry.owner] = len(self.owners)
         mode = entry.mode
         content: list[int] | bytes | int | None
-        if mode >> 12 == Kind.FILE:
+        if mode >> 12 == _FILE:
             content = entry.inline
             if content is None and entry.extents:
                 content = self.table.flatten(entry.extents)

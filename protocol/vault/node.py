@@ -98,9 +98,9 @@ class ReferenceTable:
 
     def number(self, reference: Reference) -> int:
         """The number of a reference, new or known."""
-        identity, key, length, fingerprint = reference
-        number = self.ids.get(identity)
+        number = self.ids.get(reference[0])
         if number is None:
+            identity, key, length, fingerprint = reference
             if (
                 len(identity) != ID_BYTES
                 or len(key) != ID_BYTES

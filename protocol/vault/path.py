@@ -14,6 +14,7 @@ from protocol.errors import InvalidError
 
 MAX_NAME_BYTES: Final = 4096
 MAX_PATH_BYTES: Final = 64 * 1024
+_NO_NAMES: Final = frozenset((b"", b".", b".."))
 
 
 def is_name(name: bytes) -> bool:
@@ -23,7 +24,7 @@ def is_name(name: bytes) -> bool:
     (True, False, False)
     """
     return (
-        name not in (b"", b".", b"..")
+        name not in _NO_NAMES
         and b"/" not in name
         and b"\0" not in name
         and len(name) <= MAX_NAME_BYTES

@@ -102,7 +102,10 @@ class TreeBuilder:
         leaf = self._leaf
         leaf.add(parent, entry)
         self._last_key = key
-        bits = self._bits(key)
+        digest = self._hash
+        digest.update(key)
+        bits = int.from_bytes(digest.digest(8), "little")
+        digest.reset()
         if not bits & _LEAF_MASK or leaf.weight >= MAX_LEAF_WEIGHT:
             self._end_leaf(bits)
 
@@ -123,6 +126,7 @@ class TreeBuilder:
         self._parent = None
         self._append(root, last_key, self._bits(last_key))
 
+    # `add` has these lines itself: a call for every entry is felt.
     def _bits(self, key: bytes) -> int:
         digest = self._hash
         digest.update(key)
