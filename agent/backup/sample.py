@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from agent.backup.attributes import AttributeTooLargeError
@@ -25,7 +25,9 @@ from protocol.vault.path import join
 SIZE = 8
 
 
-class _Taken(NamedTuple):
+class Taken(NamedTuple):
+    """A file that was read again: its entry in the tree, and what is in it now."""
+
     path: bytes
     entry: Entry
     data: bytes
@@ -37,7 +39,7 @@ class Sample:
     def __init__(self, seed: random.Random, entries: Callable[[Block], Known]) -> None:
         self._seed = seed
         self._entries = entries
-        self._taken: list[_Taken] = []
+        self._taken: list[Taken] = []
         self._offered = 0
 
     def offer(self, piece: Same) -> None:
@@ -52,7 +54,11 @@ class Sample:
         if taken is not None:
             self._taken[place : place + 1] = [taken]
 
-    def _read(self, piece: Same, segment: Segment, row: Row) -> _Taken | None:
+    def add(self, taken: Iterable[Taken]) -> None:
+        """Compare these as well."""
+        self._taken += taken
+
+    def _read(self, piece: Same, segment: Segment, row: Row) -> Taken | None:
         name, stat, _ = row
         if stat.st_mode >> 12 != Kind.FILE or not is_small(stat):
             return None
@@ -65,7 +71,7 @@ class Sample:
             return None
         for parent, entry, _mark in self._entries(piece.block):
             if parent == segment.parent and entry.name == name:
-                return _Taken(join(parent, name), entry, content.data)
+                return Taken(join(parent, name), entry, content.data)
         return None
 
     def mismatches(self, vault: Vault, opener: Opener) -> list[bytes]:

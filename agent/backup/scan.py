@@ -19,12 +19,14 @@ from agent.backup.far_time import extensions_of, mtime_of, near
 from agent.backup.flags import extension_of, flags_of, read_flags
 from agent.backup.merge import Known, Mixed, Same, Segment
 from agent.backup.owners import Owners
+from agent.backup.probe import Probe
 from agent.backup.read import ChangedTypeError, is_small, open_file, read_small
 from agent.backup.sample import Sample
 from agent.backup.sealing import Sealing
 from agent.backup.skipped import SkippedList, reason_of
 from agent.backup.state import NO_MARK, untrusted
 from agent.backup.stream import SmallStream
+from agent.backup.visit import Found, Kept, Whole
 from agent.backup.walk import MARK_BYTES, OPEN_DIRECTORY, Row, line_of
 from protocol.vault.chunk import Reference, Sealer
 from protocol.vault.cut import SMALL_FILE_BYTES, Cutter
@@ -75,17 +77,24 @@ class Scan:
     owners: Owners
     skipped: SkippedList
     sample: Sample
+    probe: Probe
     seed: random.Random
     safe_ns: int
     tick: Callable[[], None]
     counts: Counts = field(default_factory=Counts)
     _groups: dict[tuple[int, int], _Group] = field(default_factory=dict)
 
-    def take(self, pieces: Iterable[Same | Mixed]) -> None:
+    def take(self, pieces: Iterable[Same | Mixed | Whole | Kept]) -> None:
         """Look at everything; what was read is given to the assembly in key order."""
         for piece in pieces:
             if isinstance(piece, Same):
                 self._same(piece)
+                self.sample.offer(piece)
+            elif isinstance(piece, Whole):
+                self._same(piece)
+                self.probe.offer(piece.block)
+            elif isinstance(piece, Kept):
+                self._kept(piece.found)
             else:
                 for segment in piece.segments:
                     self._rows(segment, piece.known)
@@ -94,7 +103,24 @@ class Scan:
         self.stream.flush()
         self.assembly.drain(down_to=0)
 
-    def _same(self, piece: Same) -> None:
+    def partial_links(self) -> dict[tuple[int, int], int]:
+        """Files of which not all names were met: device and inode, and how many were not."""
+        return {identity: group.left for identity, group in self._groups.items()}
+
+    def _kept(self, found: Iterable[Found]) -> None:
+        counts, add = self.counts, self.assembly.add
+        for parent, entry, mark in found:
+            line = entry.name + b"\0" + mark
+            draft = Draft(parent, line, entry.name, entry.mode, entry.owner, 0)
+            draft.entry, draft.link_group = entry, entry.link_group
+            counts.entries += 1
+            if entry.mode >> 12 == _FILE:
+                counts.files += 1
+                counts.reused_files += 1
+                counts.bytes += entry.size
+            add(draft)
+
+    def _same(self, piece: Same | Whole) -> None:
         self.assembly.add(piece.block)
         node = piece.block.node()
         counts = self.counts
@@ -102,7 +128,6 @@ class Scan:
         counts.files += node.files
         counts.reused_files += node.files
         counts.bytes += node.bytes
-        self.sample.offer(piece)
 
     def _rows(self, segment: Segment, known: Known) -> None:
         parent, fd, rows = segment

@@ -21,6 +21,7 @@ from blake3 import blake3
 from agent.backup.nodes import Block, Known, NodeFile, StateDamagedError
 from agent.backup.skipped import Skipped, SkippedList
 from agent.backup.walk import MARK_BYTES
+from agent.watch.evidence import Evidence
 from protocol.vault.node import Root, encode_root
 
 _MAGIC: Final = b"StSt\x02\0\0\0"
@@ -47,7 +48,8 @@ class Head(msgspec.Struct, frozen=True):
     """Everything but the nodes. `end` is the length of the file of nodes that counts.
 
     `directories` are those of the tree but for the root; `skipped` is what was left out,
-    or None when that was too much to remember.
+    or None when that was too much to remember. `evidence` is what a run that goes by events
+    needs.
     """
 
     header: Header
@@ -56,6 +58,7 @@ class Head(msgspec.Struct, frozen=True):
     top: Block
     directories: int
     skipped: tuple[Skipped, ...] | None
+    evidence: Evidence | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -153,7 +156,14 @@ class StateWriter:
             encode_root(root), last_key, image, linked, closed, offset, size, digest, size + below
         )
 
-    def finish(self, top: Block, *, directories: int, skipped: SkippedList) -> None:
+    def finish(
+        self,
+        top: Block,
+        *,
+        directories: int,
+        skipped: SkippedList,
+        evidence: Evidence | None = None,
+    ) -> None:
         """Write the head, without which a reader trusts nothing."""
         self._file.flush()
         head = Head(
@@ -163,6 +173,7 @@ class StateWriter:
             top,
             directories,
             tuple(skipped.kept) if skipped.count == len(skipped.kept) else None,
+            evidence,
         )
         data = _encode(head)
         self._head.write_bytes(_MAGIC + blake3(data).digest(_DIGEST_BYTES) + data)

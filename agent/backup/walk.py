@@ -16,6 +16,7 @@ from struct import Struct
 from struct import error as StructError  # noqa: N812 - an exception's name
 from typing import Final, NamedTuple
 
+from agent.backup.beneath import Beneath
 from agent.backup.select import Selection, select
 from agent.backup.skipped import SkippedList, reason_of
 from protocol.vault.path import MAX_PATH_BYTES, children_prefix, join
@@ -143,9 +144,59 @@ class Walk:
         fd = os.open(self._start, OPEN_DIRECTORY)
         stat = os.fstat(fd)
         yield Listing(b"", b"\0", os.dup(fd), [(b"", stat, line_of(b"", stat))])
-        levels = [_Level(b"", fd, stat)]
+        yield from self._descend(_Level(b"", fd, stat), self._selection)
+
+    def children(self, path: bytes, beneath: Beneath) -> Iterator[Listing]:
+        """Only what lies directly in one directory."""
         try:
-            yield from self._enter(levels[0], self._selection)
+            fd = beneath.open(path)
+        except OSError as error:
+            self._vanished(*os.path.split(path), error)
+            return
+        level = _Level(path, fd, os.fstat(fd))
+        try:
+            if self.leads_to_paths(path):
+                yield from self._chosen(level, self._selection_at(path))
+            else:
+                yield from self._all(level)
+        finally:
+            os.close(fd)
+
+    def below(self, path: bytes, beneath: Beneath) -> Iterator[Listing]:
+        """Everything below one directory; nothing when it is none."""
+        parent, name = os.path.split(path)
+        try:
+            fd = beneath.open(parent)
+        except OSError:
+            return
+        try:
+            if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode >> 12 != _DIRECTORY:
+                return
+            level = self._open(_Level(parent, fd, os.fstat(fd)), name, None)
+        except FileNotFoundError:
+            return
+        finally:
+            os.close(fd)
+        if level is not None:
+            yield from self._descend(level, None)
+
+    def leads_to_paths(self, path: bytes) -> bool:
+        """Whether only some of what a directory holds is wanted."""
+        place = self._selection_at(path)
+        return not place.whole
+
+    def _selection_at(self, path: bytes) -> Selection:
+        place = self._selection
+        for name in path.split(b"/") if path else ():
+            if place.whole:
+                break
+            place = place.children.get(name, Selection(whole=True))
+        return place
+
+    def _descend(self, top: _Level, selection: Selection | None) -> Iterator[Listing]:
+        levels = [top]
+        try:
+            yield from self._enter(top, selection)
             while levels:
                 level = levels[-1]
                 if not level.left:

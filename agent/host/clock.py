@@ -19,6 +19,17 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def wall_ns() -> int:
+    """The wall clock in nanoseconds since 1970, for comparison with files' time stamps."""
+    return time.time_ns()
+
+
+def boot_ns() -> int:
+    """Nanoseconds since the machine was started, sleep included where the system counts it."""
+    number = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic_ns() if number is None else time.clock_gettime_ns(number)
+
+
 def new_id(prefix: str) -> str:
     """A fresh id; see `protocol.ids`."""
     return make_id(prefix, at_ms=time.time_ns() // 1_000_000, random=os.urandom(RANDOM_BYTES))

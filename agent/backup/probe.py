@@ -1,0 +1,112 @@
+"""Look again at a few files that nobody looked at, because no event said that they changed.
+
+One that has changed all the same was missed: then events cannot be relied on here.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from bisect import bisect_right
+from typing import Final, NamedTuple
+
+from agent.backup.attributes import AttributeTooLargeError
+from agent.backup.beneath import Beneath
+from agent.backup.nodes import Block
+from agent.backup.read import ChangedTypeError, is_small, read_small
+from agent.backup.sample import Taken
+from agent.backup.state import Previous, is_trusted
+from agent.backup.walk import MARK_BYTES, line_of
+from protocol.vault.entry import Entry
+from protocol.vault.path import join
+
+SIZE: Final = 8
+_FILE: Final = 8
+
+
+class Found(NamedTuple):
+    """Files to compare with the vault, and paths of which an event was missed."""
+
+    taken: list[Taken]
+    missed: list[bytes]
+
+
+class Probe:
+    """Chooses entries out of whole nodes, each equally likely, and looks at them."""
+
+    def __init__(self, seed: random.Random) -> None:
+        self._seed = seed
+        self._blocks: list[Block] = []
+        self._upto: list[int] = []
+
+    def offer(self, block: Block) -> None:
+        """This node was taken over without a look."""
+        self._blocks.append(block)
+        before = self._upto[-1] if self._upto else 0
+        self._upto.append(before + block.node().entries)
+
+    def look(self, previous: Previous, start: bytes, before_ns: int) -> Found:
+        """Look at `SIZE` of them; what changed after `before_ns` may have been told since.
+
+        Raises `StateDamagedError`.
+        """
+        found = Found([], [])
+        if not self._upto:
+            return found
+        beneath = Beneath(start)
+        try:
+            for number in sorted(self._seed.sample(range(self._upto[-1]), min(SIZE, self._upto[-1]))):
+                parent, entry, mark = self._entry(previous, number)
+                self._look_at(beneath, parent, entry, mark, before_ns, found)
+        finally:
+            beneath.close()
+        return found
+
+    def _entry(self, previous: Previous, number: int) -> tuple[bytes, Entry, bytes]:
+        place = bisect_right(self._upto, number)
+        block = self._blocks[place]
+        number -= self._upto[place - 1] if place else 0
+        while block.node().level:
+            for below in previous.below(block):
+                entries = below.node().entries
+                if number < entries:
+                    block = below
+                    break
+                number -= entries
+        return previous.entries(block)[number]
+
+    def _look_at(
+        self,
+        beneath: Beneath,
+        parent: bytes,
+        entry: Entry,
+        mark: bytes,
+        before_ns: int,
+        found: Found,
+    ) -> None:
+        if not entry.name or not is_trusted(mark):
+            return
+        try:
+            fd = beneath.open(parent)
+        except OSError:
+            return
+        try:
+            stat = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
+            if line_of(b"", stat)[-MARK_BYTES:] != mark:
+                if stat.st_ctime_ns < before_ns:
+                    found.missed.append(join(parent, entry.name))
+                return
+            if entry.mode >> 12 != _FILE or not is_small(stat):
+                return
+            content = read_small(fd, entry.name, stat)
+            same = content.stat.st_ctime_ns == stat.st_ctime_ns and not content.changed
+            if content.data is not None and same:
+                found.taken.append(Taken(join(parent, entry.name), entry, content.data))
+        except FileNotFoundError:
+            if os.fstat(fd).st_ctime_ns < before_ns:
+                found.missed.append(join(parent, entry.name))
+        except (OSError, ChangedTypeError, AttributeTooLargeError):
+            # It changed a moment ago: the next run is told.
+            return
+        finally:
+            os.close(fd)
