@@ -67,6 +67,7 @@ class Agent:
         from agent.tasks.intake import Intake
         from agent.tasks.journal import Journal, JournalError
         from agent.tasks.verify import Believed
+        from agent.tasks.watching import Watching
 
         self._home = home
         credentials = load_identity(home)
@@ -81,13 +82,14 @@ class Agent:
             return Believed(credentials.root, credentials.identity, home.load_settings().deny)
 
         outbox, turns = Outbox(), Turns()
-        self._intake = Intake(home, believed, journal, outbox, turns)
+        self._watching = Watching(home)
+        self._intake = Intake(home, believed, journal, outbox, turns, self._watching)
         self._presence = Presence(home, self._intake, credentials.identity)
         self._link = Link(home, outbox, self._presence, hello=_hello(home))
         self._routine = Routine(
             home,
             believed,
-            Executor(home, credentials.identity),
+            Executor(home, credentials.identity, self._watching),
             turns,
             self._intake,
             self._presence.linked,
@@ -102,6 +104,7 @@ class Agent:
             asyncio.create_task(self._link.run()),
             asyncio.create_task(self._routine.report_inventory(self._pace.first_inventory)),
             asyncio.create_task(self._routine.run_backups(self._pace.look_for_backups)),
+            asyncio.create_task(self._watching.keep(self._pace.look_for_backups)),
             asyncio.create_task(self._routine.run_drills(self._pace.look_for_backups)),
             asyncio.create_task(self._routine.prune()),
             asyncio.create_task(_watchdog()),

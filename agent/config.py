@@ -17,11 +17,15 @@ from protocol.errors import Code, InvalidError, SteadError
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`agent.toml`. `deny` names actions that this machine never executes."""
+    """`agent.toml`. `deny` names actions that this machine never executes.
+
+    `watch`: backups go by what was watched, where that can be shown to miss nothing.
+    """
 
     link_address: str
     enrollment_address: str
     deny: tuple[str, ...] = ()
+    watch: bool = True
 
 
 def render_settings(settings: Settings) -> bytes:
@@ -36,6 +40,8 @@ def render_settings(settings: Settings) -> bytes:
         f"enrollment_address = {quoted(settings.enrollment_address)}\n"
         "# Actions that this machine never executes, whoever orders them.\n"
         f"deny = [{deny}]\n"
+        "# Whether the directories of the backup set are watched between backups.\n"
+        f"watch = {str(settings.watch).lower()}\n"
     ).encode()
 
 
@@ -103,6 +109,11 @@ class AgentHome:
     def backup_set(self) -> Path:
         """The machine's backup set with the standing order behind it."""
         return self.path / "backup.set"
+
+    @property
+    def watch_off(self) -> Path:
+        """On which file systems watching was found wanting."""
+        return self.path / "watch.off"
 
     @property
     def backup_runs(self) -> Path:

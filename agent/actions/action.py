@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.config import AgentHome
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What an action may use. `channel` opens a channel to the controller as this machine."""
+    """What an action may use. `channel` opens a channel to the controller as this machine.
+
+    `handed` is the file with what was watched since the last backup, if anything was.
+    """
 
     home: AgentHome
     tenant: TenantId
@@ -29,6 +33,7 @@ class Workplace:
     task: TaskId
     channel: Callable[[], grpc.Channel]
     progress: Callable[[Mapping[str, Any]], None]
+    handed: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,16 @@ from agent.backup.drill import Proved, decode_sample
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.own_points import report
 from agent.backup.place import Memory
-from agent.backup.run import Backup, BackupReport, Who
+from agent.backup.run import Backup, BackupReport
 from agent.backup.sealers import Sealers
 from agent.backup.send import GrpcVault
 from agent.backup.skipped import shown
+from agent.backup.who import Who
 from agent.config import AgentHome
 from agent.host import clock
 from agent.link.identity import load_identity, load_sealing
 from agent.version import VERSION
+from agent.watch.evidence import Handover, decode_handover, why_of
 from protocol.action import RunBackup
 from protocol.errors import Code, SteadError
 from protocol.outcome import OutcomeState
@@ -71,9 +73,20 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
             seed=seed,
             progress=place.progress,
             sealers=sealers,
+            handed=_handed(place),
+            off=place.home.watch_off,
         ).run()
         proved = _sample(done, who.secret, vault, channel, seed, started_at)
     return result_of(done, proved)
+
+
+def _handed(place: Workplace) -> Handover | None:
+    """What was watched for this very task; None when nothing was, or it cannot be read."""
+    try:
+        data = None if place.handed is None else place.handed.read_bytes()
+    except OSError:
+        return None
+    return None if data is None else decode_handover(data, place.task)
 
 
 def _sample(
@@ -116,6 +129,9 @@ def result_of(made: BackupReport, proved: Proved | None = None) -> ActionResult:
     counts, skipped = made.counts, made.skipped
     result = {
         "point": made.point,
+        "detector": made.detector,
+        "why": why_of(made.detector),
+        "missed": [shown(path) for path in made.missed],
         "received_at": made.received_at.isoformat(),
         "entries": made.root.entries,
         "files": made.root.files,
@@ -138,12 +154,18 @@ def result_of(made: BackupReport, proved: Proved | None = None) -> ActionResult:
     }
     encoded = msgspec.json.encode(result)
     wrong = proved.wrong if proved is not None else []
-    if made.is_complete and not wrong:
+    if made.is_complete and not wrong and not made.missed:
         return ActionResult(OutcomeState.SUCCEEDED, encoded, message=_sentence(made))
     why = []
     if skipped.missing:
         what = "one thing" if skipped.missing == 1 else f"{skipped.missing} things"
         why.append(f"{what} could not be read")
+    if made.missed:
+        why.append(
+            f"{shown(made.missed[0])} had changed and no event had told it: its file system is "
+            "watched no longer, and every run walks it; order the backup set again to have it "
+            "tried once more"
+        )
     if made.unsound:
         why.append(
             f"the vault does not give back {len(made.unsound)} of the files that were looked "

@@ -18,6 +18,7 @@ import msgspec
 
 from agent.backup.state import Previous, find_previous, load_head
 from agent.host import clock
+from agent.watch.evidence import Drained, Evidence, encode_drained
 from protocol.errors import Code, SteadError
 
 _NODES: Final = "nodes."
@@ -103,6 +104,15 @@ class Memory:
         finally:
             os.close(lock)
 
+    @property
+    def drained(self) -> Path:
+        """Which handover of which watcher is in the last restore point."""
+        return self.path / "drained"
+
+    def is_interrupted(self) -> bool:
+        """Whether a run was begun and is not known to be committed."""
+        return (self.path / "run").exists()
+
     def take_up(self, rules: bytes) -> Run:
         """The run that was interrupted, when it had the same rules, or a new one."""
         try:
@@ -127,11 +137,14 @@ class Memory:
             return None
         return found if found.rules == rules else None
 
-    def committed(self, found: Expected, *, adopt: bool) -> None:
+    def committed(self, found: Expected, *, adopt: bool, evidence: Evidence | None = None) -> None:
         """The run's restore point exists: its state counts from now on, if it is sound."""
         (self.path / "expected").write_bytes(msgspec.msgpack.encode(found))
         if adopt:
             self.next_state.replace(self.state)
+            if evidence is not None:
+                drained = Drained(evidence.generation, evidence.number)
+                self.drained.write_bytes(encode_drained(drained))
         else:
             self.state.unlink(missing_ok=True)
             self.next_state.unlink(missing_ok=True)

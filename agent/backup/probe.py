@@ -55,7 +55,9 @@ class Probe:
             return found
         beneath = Beneath(start)
         try:
-            for number in sorted(self._seed.sample(range(self._upto[-1]), min(SIZE, self._upto[-1]))):
+            for number in sorted(
+                self._seed.sample(range(self._upto[-1]), min(SIZE, self._upto[-1]))
+            ):
                 parent, entry, mark = self._entry(previous, number)
                 self._look_at(beneath, parent, entry, mark, before_ns, found)
         finally:

@@ -6,7 +6,6 @@ interrupted is taken up under the same id, and what the vault holds is not sent 
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,72 +15,52 @@ from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from agent.backup.assemble import Assembly
+from agent.backup.detect import Detection, UnprovenError
 from agent.backup.merge import merge
 from agent.backup.nodes import StateDamagedError
-from agent.backup.owners import Owners
+from agent.backup.owners import Owners, names_hash
 from agent.backup.place import Expected, Memory, Run
 from agent.backup.plant import Planter
+from agent.backup.probe import Probe
+from agent.backup.record import signed_record
 from agent.backup.sample import Sample
 from agent.backup.scan import Counts, Scan
 from agent.backup.sealers import Sealers
 from agent.backup.sealing import Sealing
 from agent.backup.select import normalise, rules_hash
 from agent.backup.skipped import SkippedList
-from agent.backup.state import Header, StateWriter
+from agent.backup.state import Header, Previous, StateWriter
 from agent.backup.stream import SmallStream
 from agent.backup.upload import PATIENCE_S, Upload, begin_patiently, patiently
 from agent.backup.vault import DATA_LOSS, Session, Vault
+from agent.backup.visit import Visit
 from agent.backup.walk import Walk, read_pseudo_devices
+from agent.backup.who import Who
 from agent.host import clock
+from agent.watch.evidence import Handover, Why
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
-from protocol.ids import MachineId, TenantId
 from protocol.vault.chunk import ChunkId, Opener, Sealer
 from protocol.vault.cut import BIG, Cutter
 from protocol.vault.entry import Entry, Extent
-from protocol.vault.keys import VaultSecret
 from protocol.vault.node import Root
-from protocol.vault.point import (
-    Contents,
-    RestorePoint,
-    Skipped,
-    Totals,
-    seal_contents,
-    sign_point,
-)
+from protocol.vault.point import Totals
 from protocol.vault.reader import TreeReader
 
-DETECTOR = "walk"
 RACY_NS = 2_000_000_000
 _PROGRESS_S = 0.3
-_LISTED = 200
 _CERTAIN = 0.98
 """With more than so much left, how long it will take is anybody's guess."""
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
-    """The machine that backs up, and what it seals and signs with.
-
-    `own_key`: its X25519 public key (32 bytes), when its restore points are sealed to that
-    as well.
-    """
-
-    tenant: TenantId
-    machine: MachineId
-    secret: VaultSecret
-    key: EllipticCurvePrivateKey
-    chain: Sequence[x509.Certificate]
-    release: str
-    own_key: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class BackupReport:
-    """What became of a backup. `unsound` are files whose held content was not theirs."""
+    """What became of a backup. `unsound` are files whose held content was not theirs.
+
+    `detector` is `watch`, or `walk` with the reason; `missed` are files whose change no event
+    had told.
+    """
 
     point: str
     received_at: datetime
@@ -93,6 +72,8 @@ class BackupReport:
     new_bytes: int
     reused_leaves: int
     lost_links: int
+    detector: str
+    missed: tuple[bytes, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -107,7 +88,8 @@ class Backup:
     `top` is the directory that counts as "/". Time stamps younger than `racy_ns` before
     the scan are not trusted next time: file systems count in steps of up to two seconds.
     `progress` is told a few times a second. `sealers` are left to whoever made them;
-    without any, threads seal.
+    without any, threads seal. `handed` is what was watched since the last run, `off` the
+    file that notes where that was found wanting.
     """
 
     def __init__(
@@ -123,6 +105,8 @@ class Backup:
         top: bytes = b"/",
         racy_ns: int = RACY_NS,
         sealers: Sealers | None = None,
+        handed: Handover | None = None,
+        off: Path | None = None,
     ) -> None:
         self._paths = normalise(paths)
         if not self._paths:
@@ -142,6 +126,7 @@ class Backup:
         self._seconds: dict[str, float] = {}
         self._next_word = 0.0
         self._expected: Expected | None = None
+        self._detection = Detection(self._paths, handed, off)
 
     def run(self) -> BackupReport:
         """Make the restore point.
@@ -150,21 +135,23 @@ class Backup:
         the controller stayed away, and what the controller refused with.
         """
         with self._memory.locked():
+            forced = Why.UNCOMMITTED if self._memory.is_interrupted() else None
             run = self._memory.take_up(self._rules)
             run, session = self._begin(run)
-            try:
-                return self._attempt(run, session, use_state=True)
-            except StateDamagedError:
-                pass
-            except SteadError as error:
-                if error.code is not Code.CHUNK_MISSING:
-                    raise
-            # What the last run left, here or in the vault, is gone: read everything, send
-            # what is missing.
-            session = begin_patiently(
-                self._vault, run.point, self._seed, patience_s=self._patience_s
-            )
-            return self._attempt(run, session, use_state=False)
+            use_state = True
+            while True:
+                try:
+                    return self._attempt(run, session, use_state=use_state, forced=forced)
+                except UnprovenError as error:
+                    forced = error.why
+                except SteadError as error:
+                    lost = isinstance(error, StateDamagedError) or error.code is Code.CHUNK_MISSING
+                    if not use_state or not lost:
+                        raise
+                    # What the last run left, here or in the vault, is gone: read everything,
+                    # send what is missing.
+                    use_state, forced = False, Why.DAMAGED
+                session = self._open(run)
 
     def _begin(self, run: Run) -> tuple[Run, Session]:
         try:
@@ -179,11 +166,13 @@ class Backup:
     def _open(self, run: Run) -> Session:
         return begin_patiently(self._vault, run.point, self._seed, patience_s=self._patience_s)
 
-    def _attempt(self, run: Run, session: Session, *, use_state: bool) -> BackupReport:
+    def _attempt(
+        self, run: Run, session: Session, *, use_state: bool, forced: Why | None
+    ) -> BackupReport:
         started_at = clock.now()
         self._expected = self._memory.expected(self._rules)
         skipped = SkippedList()
-        names = _names_hash()
+        names = names_hash()
         memory = self._memory
         newest = session.parent_point if use_state else ""
         previous = memory.previous(newest, self._rules)
@@ -197,6 +186,7 @@ class Backup:
         )
         secret = self._who.secret
         header = Header(run.point, self._rules, names)
+        why = self._detection.decide(memory, previous, header, newest, forced)
         upload = Upload(self._vault, session, run.point, self._seed, patience_s=self._patience_s)
         self._lap("begin")
         with (
@@ -217,12 +207,19 @@ class Backup:
                     owners=Owners(),
                     skipped=skipped,
                     sample=Sample(self._seed, previous.entries),
+                    probe=Probe(self._seed),
                     seed=self._seed,
                     safe_ns=int(started_at.timestamp() * 1_000_000_000) - self._racy_ns,
                     tick=lambda: self._tick("read", scan.counts, upload),
                 )
                 try:
-                    scan.take(merge(walk, previous, whole_leaves=whole))
+                    if why is None:
+                        dirty = self._detection.dirty(previous)
+                        scan.take(Visit(walk, previous, dirty, self._paths, self._top))
+                        self._look_again(scan, previous)
+                    else:
+                        scan.take(merge(walk, previous, whole_leaves=whole))
+                    evidence = self._detection.evidence(previous, scan.partial_links())
                 finally:
                     previous.close()
                 if not walk.found_paths:
@@ -242,12 +239,25 @@ class Backup:
                 patience_s=self._patience_s,
             )
             self._lap("sample")
-            state.finish(top, directories=walk.directories, skipped=skipped)
+            if unsound and why is None:
+                self._detection.found_wanting(unsound[0])
+            state.finish(top, directories=walk.directories, skipped=skipped, evidence=evidence)
         totals = self._totals(root, walk, scan.counts, skipped, upload)
-        record = self._record(run, session, started_at, root, totals, skipped)
+        record = signed_record(
+            self._who,
+            session,
+            point=run.point,
+            rules=self._rules,
+            paths=self._paths,
+            detector=self._detection.detector,
+            started_at=started_at,
+            root=root,
+            totals=totals,
+            skipped=skipped,
+        )
         received_at = self._commit(session, record)
         expected = Expected(self._rules, root.entries, root.bytes)
-        self._memory.committed(expected, adopt=not unsound)
+        self._memory.committed(expected, adopt=not unsound, evidence=evidence)
         self._lap("commit")
         return BackupReport(
             run.point,
@@ -260,8 +270,17 @@ class Backup:
             upload.new_bytes,
             planter.reused_leaves,
             upload.lost_links,
+            self._detection.detector,
+            tuple(self._detection.missed),
             self._seconds,
         )
+
+    def _look_again(self, scan: Scan, previous: Previous) -> None:
+        found = scan.probe.look(previous, self._top, self._detection.before_ns)
+        if found.missed:
+            self._detection.found_wanting(found.missed[0])
+            raise UnprovenError(Why.MISSED)
+        scan.sample.add(found.taken)
 
     def _seal_with(self) -> AbstractContextManager[Sealers]:
         return nullcontext(self._sealers) if self._sealers else Sealers(self._who.secret)
@@ -296,48 +315,6 @@ class Backup:
             new_bytes=upload.new_bytes,
             new_plain_bytes=upload.new_plain_bytes,
         )
-
-    def _record(
-        self,
-        run: Run,
-        session: Session,
-        started_at: datetime,
-        root: Root,
-        totals: Totals,
-        skipped: SkippedList,
-    ) -> bytes:
-        who = self._who
-        listed = tuple(Skipped(one.path, one.reason) for one in skipped.kept[:_LISTED])
-        recipients = [("tenant", who.secret.recovery_public)]
-        if who.own_key is not None:
-            recipients.append(("machine", who.own_key))
-        contents = Contents(root, tuple(b"/" + path for path in self._paths), listed)
-        sealed = tuple(
-            seal_contents(
-                contents,
-                key,
-                kind=kind,
-                tenant=who.tenant,
-                machine=who.machine,
-                point=run.point,
-            )
-            for kind, key in recipients
-        )
-        point = RestorePoint(
-            id=run.point,
-            tenant=who.tenant,
-            machine=who.machine,
-            started_at=started_at,
-            rules=self._rules,
-            detector=DETECTOR,
-            scope="tenant",
-            root=root.reference.id,
-            sealed=sealed,
-            totals=totals,
-            previous=session.parent_hash or None,
-            agent=who.release,
-        )
-        return sign_point(point, who.key, who.chain)
 
     def _commit(self, session: Session, record: bytes) -> datetime:
         """Commit; asked again when the answer was lost, and once more in a new session."""
@@ -386,14 +363,3 @@ class Backup:
             "new_bytes": upload.new_bytes,
         }
         self._progress(said)
-
-
-def _names_hash() -> bytes:
-    """Changes when the names of owners do, as far as they are in files."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in (Path("/etc/passwd"), Path("/etc/group")):
-        try:
-            digest.update(path.read_bytes())
-        except OSError as error:
-            digest.update(str(error.errno).encode())
-    return digest.digest()

@@ -123,7 +123,8 @@ class Visit:
         self._beneath = Beneath(start)
         # What leads to the paths is looked at every time: it is not watched.
         self._add(_ROW, b"")
-        for above in self._paths:
+        for path in self._paths:
+            above = path
             while above:
                 above = above.rpartition(b"/")[0]
                 self._add(_CHILDREN, above)
@@ -189,9 +190,7 @@ class Visit:
             return None
         return Listing(parent, children_prefix(parent), fd, [(name, stat, line_of(name, stat))])
 
-    def _look(
-        self, listings: Iterable[Listing | None], *, deep: bool = False
-    ) -> Iterator[Mixed]:
+    def _look(self, listings: Iterable[Listing | None], *, deep: bool = False) -> Iterator[Mixed]:
         """Rows with what was known of them; directories that are others now are noted."""
         for listing in listings:
             if listing is None:

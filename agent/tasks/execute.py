@@ -19,6 +19,7 @@ from agent.actions.program import checked_program, outcome_of_program
 from agent.config import AgentHome
 from agent.host.process import Child, ProgramError, end_marked, started
 from agent.host.spool import Printed, Spool
+from agent.tasks.watching import Watching
 from agent.tasks.worker import Answer, encode_request, worker_argv
 from protocol.action import (
     Action,
@@ -67,10 +68,11 @@ class Turns:
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """Executes tasks as this machine."""
+    """Executes tasks as this machine. `watching` tells backups what has changed."""
 
     home: AgentHome
     identity: MachineIdentity
+    watching: Watching | None = None
 
     async def execute(
         self, task: TaskId, action: Action, *, limit: timedelta, spool: Spool
@@ -111,9 +113,18 @@ class Executor:
     async def _worker(
         self, task: TaskId, action: Action, limit: timedelta, spool: Spool
     ) -> Outcome:
+        if self.watching is None:
+            return await self._at_work(task, action, limit, spool, "")
+        async with self.watching.handed_over(task, action) as handed:
+            return await self._at_work(task, action, limit, spool, handed)
+
+    async def _at_work(
+        self, task: TaskId, action: Action, limit: timedelta, spool: Spool, handed: str
+    ) -> Outcome:
         answers = _Answers(spool)
+        identity = self.identity
         request = encode_request(
-            self.home, self.identity.tenant, self.identity.machine, task, action
+            self.home, identity.tenant, identity.machine, task, action, handed=handed
         )
 
         def keep(fd: int, data: bytes) -> None:

@@ -23,6 +23,7 @@ from agent.tasks.execute import Executor, Turns
 from agent.tasks.journal import Entry, Journal, JournalError, State
 from agent.tasks.standing import set_backup
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
+from agent.tasks.watching import Watching
 from protocol.action import SetBackup, name_of
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import OrderId, TaskId, check_id
@@ -65,13 +66,14 @@ class Intake:
         journal: Journal | JournalError,
         telling: Telling,
         turns: Turns,
+        watching: Watching | None = None,
     ) -> None:
         self._home = home
         self._believed = believed
         self._journal = journal
         self._telling = telling
         self._turns = turns
-        self._executor = Executor(home, believed().identity)
+        self._executor = Executor(home, believed().identity, watching)
         self._running: dict[TaskId, asyncio.Task[None]] = {}
         self._stopping = False
         make_private_directory(home.output)

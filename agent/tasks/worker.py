@@ -30,7 +30,10 @@ MAX_RESULT_BYTES = 8 * 1024 * 1024
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What a worker is to do. `fields` is the action's record."""
+    """What a worker is to do. `fields` is the action's record.
+
+    `handed` is the file with what was watched for a backup, empty when there is none.
+    """
 
     home: str
     tenant: str
@@ -38,6 +41,7 @@ class Request(msgspec.Struct, frozen=True):
     task: str
     action: str
     fields: msgspec.Raw
+    handed: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -55,11 +59,17 @@ def worker_argv() -> tuple[str, ...]:
 
 
 def encode_request(
-    home: AgentHome, tenant: TenantId, machine: MachineId, task: TaskId, action: Action
+    home: AgentHome,
+    tenant: TenantId,
+    machine: MachineId,
+    task: TaskId,
+    action: Action,
+    *,
+    handed: str = "",
 ) -> bytes:
     """The line that tells a worker what to do."""
     fields = msgspec.Raw(msgspec.json.encode(action))
-    request = Request(str(home.path), tenant, machine, task, name_of(action), fields)
+    request = Request(str(home.path), tenant, machine, task, name_of(action), fields, handed)
     return msgspec.json.encode(request) + b"\n"
 
 
@@ -127,6 +137,7 @@ def _workplace(request: Request, progress: Any) -> Workplace:
         task=TaskId(request.task),
         channel=channel,
         progress=progress,
+        handed=Path(request.handed) if request.handed else None,
     )
 
 

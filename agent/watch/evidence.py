@@ -66,6 +66,19 @@ SENTENCES: Final = {
 }
 
 
+def why_of(detector: str) -> str:
+    """What a restore point's detector says about why its run walked, in words.
+
+    >>> why_of("walk: clock"), why_of("watch")
+    ('the clock was set back', '')
+    """
+    _, _, word = detector.partition(": ")
+    try:
+        return SENTENCES[Why(word)]
+    except ValueError:
+        return word
+
+
 class Clocks(msgspec.Struct, frozen=True, array_like=True):
     """The wall clock and the one that counts since the machine was started."""
 
@@ -111,6 +124,13 @@ class Handover(msgspec.Struct, frozen=True):
     wall_ns: int = 0
     problem: str = ""
     ended: tuple[tuple[str, str], ...] = ()
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """The file that tells the agent what it may forget: all up to this handover."""
+
+    generation: str
+    number: int
 
 
 class Now(NamedTuple):
@@ -170,3 +190,16 @@ def decode_handover(data: bytes, task: str) -> Handover | None:
     except msgspec.DecodeError:
         return None
     return handed if handed.task == task else None
+
+
+def encode_drained(drained: Drained) -> bytes:
+    """For the file."""
+    return _encode(drained)
+
+
+def decode_drained(data: bytes) -> Drained | None:
+    """From the file; None when it is damaged."""
+    try:
+        return msgspec.msgpack.decode(data, type=Drained)
+    except msgspec.DecodeError:
+        return None

@@ -48,9 +48,10 @@ def find_held(paths: tuple[bytes, ...], devices: frozenset[int] | None) -> Held:
     """
     held = Held()
     own = str(os.getpid())
-    for process in os.listdir("/proc"):
-        if process.isdigit() and process != own:
-            _of_process(f"/proc/{process}", paths, devices, held)
+    with os.scandir("/proc") as processes:
+        for process in processes:
+            if process.name.isdigit() and process.name != own:
+                _of_process(process.path, paths, devices, held)
     for name in Path("/sys/block").glob("loop*/loop/backing_file"):
         with suppress(OSError):
             path = name.read_bytes().rstrip(b"\n").lstrip(b"/")
@@ -62,13 +63,12 @@ def find_held(paths: tuple[bytes, ...], devices: frozenset[int] | None) -> Held:
 def _of_process(
     process: str, paths: tuple[bytes, ...], devices: frozenset[int] | None, held: Held
 ) -> None:
-    with suppress(OSError):
-        for number in os.listdir(f"{process}/fd"):
-            link = f"{process}/fd/{number}"
+    with suppress(OSError), os.scandir(f"{process}/fd") as open_files:
+        for link in open_files:
             with suppress(OSError):
-                if not os.lstat(link).st_mode & _FOR_WRITING:
+                if not link.stat(follow_symlinks=False).st_mode & _FOR_WRITING:
                     continue
-                path = os.readlink(os.fsencode(link))
+                path = os.fsencode(Path(link.path).readlink())
                 if path.startswith(b"/") and not path.startswith((b"/dev/", b"/proc/")):
                     _note(path.lstrip(b"/"), link, paths, devices, held)
     with suppress(OSError):
@@ -80,13 +80,17 @@ def _of_process(
 
 
 def _note(
-    path: bytes, link: str, paths: tuple[bytes, ...], devices: frozenset[int] | None, held: Held
+    path: bytes,
+    link: os.DirEntry[str],
+    paths: tuple[bytes, ...],
+    devices: frozenset[int] | None,
+    held: Held,
 ) -> None:
-    there = os.stat(link)
+    there = link.stat()
     if there.st_mode >> 12 != _REGULAR or not there.st_nlink:
         return
     try:
-        here = os.stat(b"/" + path)
+        here = Path(os.fsdecode(b"/" + path)).stat()
     except OSError:
         here = None
     if here is not None and (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):

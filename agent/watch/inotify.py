@@ -27,9 +27,8 @@ IGNORED: Final = 0x8000
 IS_DIRECTORY: Final = 0x4000_0000
 _ONLY_DIRECTORY: Final = 0x0100_0000
 _DONT_FOLLOW: Final = 0x0200_0000
-_CHANGES: Final = (
-    MODIFY | ATTRIB | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE | DELETE_SELF | MOVE_SELF
-)
+_CHANGES: Final = MODIFY | ATTRIB | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE
+_OF_ITSELF: Final = DELETE_SELF | MOVE_SELF
 _BUFFER_BYTES: Final = 256 * 1024
 _head = Struct("iIII")
 
@@ -52,7 +51,7 @@ class Inotify:
 
     def add(self, path: bytes) -> int:
         """Watch a directory; a number that is the same for the same directory. `OSError`."""
-        mask = _CHANGES | _ONLY_DIRECTORY | _DONT_FOLLOW
+        mask = _CHANGES | _OF_ITSELF | _ONLY_DIRECTORY | _DONT_FOLLOW
         return self._call(self._libc.inotify_add_watch, self.fd, path, mask)
 
     def remove(self, watch: int) -> None:

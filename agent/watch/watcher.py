@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
@@ -124,6 +125,11 @@ class Watcher:
         self._wake()
         self._thread.join()
         os.close(self._wake_write)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was stopped, or has failed."""
+        return not self._thread.is_alive()
 
     @property
     def directories(self) -> int:
@@ -236,7 +242,7 @@ class Watcher:
             if not self._problem:
                 asked.cookie = _COOKIE + token_hex(8).encode()
                 waiting.append(asked)
-                self._guarded(lambda cookie=asked.cookie: self._make_cookie(cookie))
+                self._guarded(partial(self._make_cookie, asked.cookie))
             if self._problem:
                 _give(asked, self._nothing(asked.task))
                 with suppress(ValueError):
@@ -252,9 +258,9 @@ class Watcher:
         return self._problem in _LASTING and self._table == self._read_mounts().mark
 
     def _make_cookie(self, name: bytes) -> None:
-        path = bytes(self._cookies) + b"/" + name
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        os.unlink(path)
+        path = self._cookies / name.decode()
+        path.touch(0o600)
+        path.unlink()
 
     def _look_again(self) -> None:
         """Watch once more what was given up, and what another directory stands for now."""
@@ -418,9 +424,7 @@ class Watcher:
             since=self._since,
             number=self._number,
             mounts=self._plan.mark,
-            roots=tuple(
-                (path, *place.identity) for path, place in places.tops.items()
-            ),
+            roots=tuple((path, *place.identity) for path, place in places.tops.items()),
             directories=directories,
             subtrees=(*places.whole, *self._plan.apart, *self._places.lost),
             wall_ns=clock.wall_ns(),

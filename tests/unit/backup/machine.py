@@ -16,9 +16,10 @@ from cryptography.x509.oid import NameOID
 from agent.backup.place import Memory
 from agent.backup.placer import Done
 from agent.backup.restore import Restore
-from agent.backup.run import Backup, BackupReport, Who
+from agent.backup.run import Backup, BackupReport
 from agent.backup.sealers import Sealers
 from agent.backup.vault import Vault
+from agent.backup.who import Who
 from protocol.ids import MachineId, TenantId
 from protocol.vault.chunk import Opener
 from protocol.vault.keys import TenantKey

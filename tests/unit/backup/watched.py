@@ -1,0 +1,93 @@
+"""A machine whose files are watched by a real watcher."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+
+from agent.backup.place import Memory
+from agent.backup.run import Backup, BackupReport
+from agent.backup.select import normalise
+from agent.backup.walk import PSEUDO
+from agent.watch.evidence import Handover, decode_drained
+from agent.watch.watcher import Bounds, Watcher
+from protocol.vault.chunk import Opener
+from protocol.vault.reader import TreeReader
+from tests.unit.backup.machine import WHO, Machine
+
+PATIENCE_S = 20.0
+
+
+class WatchedMachine(Machine):
+    """`stop` its watcher at the end."""
+
+    def __init__(self, home: Path, bounds: Bounds | None = None) -> None:
+        super().__init__(home)
+        self.bounds = bounds
+        self.off = home / "watch.off"
+        self._tasks = 0
+        self.watcher = self.start_watcher()
+
+    def start_watcher(self, off: frozenset[bytes] = frozenset()) -> Watcher:
+        watcher = Watcher(
+            normalise([bytes(self.files)]),
+            cookies=self.memory.path / "watch",
+            own=bytes(self.memory.path),
+            pseudo=PSEUDO,
+            off=off,
+            bounds=self.bounds,
+        )
+        watcher.start()
+        return watcher
+
+    def stop(self) -> None:
+        self.watcher.stop()
+
+    def handed(self) -> Handover:
+        self._tasks += 1
+        return self.watcher.hand_over(f"ts_{self._tasks}").result(PATIENCE_S)
+
+    def run(
+        self, handed: Handover | None = None, *, racy_ns: int = 0, paths: list[bytes] | None = None
+    ) -> BackupReport:
+        """Back up by what was watched, and let the watcher forget what is committed."""
+        import random
+
+        report = Backup(
+            paths or [bytes(self.files)],
+            who=WHO,
+            vault=self.vault,
+            memory=self.memory,
+            seed=random.Random(7),
+            progress=self.said.append,
+            patience_s=5.0,
+            racy_ns=racy_ns,
+            handed=handed or self.handed(),
+            off=self.off,
+        ).run()
+        self.settle()
+        return report
+
+    def run_beside_a_walk(self) -> BackupReport:
+        """Back up by what was watched; a full walk from the same state makes the same tree."""
+        copied = self.home / "copied"
+        shutil.rmtree(copied, ignore_errors=True)
+        shutil.copytree(self.memory.path, copied)
+        other = Machine(self.home, copy.deepcopy(self.vault))
+        other.memory = Memory(copied)
+        full = other.back_up()
+        report = self.run()
+        below = bytes(self.files).lstrip(b"/")
+        ours = list(TreeReader(Opener(WHO.secret), self.vault.get).below(report.root, below))
+        theirs = list(TreeReader(Opener(WHO.secret), other.vault.get).below(full.root, below))
+        assert ours == theirs
+        assert report.root[2:] == full.root[2:]
+        made, walked = self.vault.points[-1][0], other.vault.points[-1][0]
+        assert made.totals.directories == walked.totals.directories
+        return report
+
+    def settle(self) -> None:
+        drained = decode_drained(self.memory.drained.read_bytes())
+        if drained is not None:
+            self.watcher.forget(drained.generation, drained.number)
