@@ -63,20 +63,20 @@ class Files(RuleBasedStateMachine):
         else:
             place.unlink(missing_ok=True)
 
-    @rule(source=PATHS, target=PATHS)
-    def move(self, source: str, target: str) -> None:
-        one, other = self.at(source), self.at(target)
-        if os.path.lexists(one) and other.parent.is_dir() and not target.startswith(source):
-            if other.is_dir():
-                shutil.rmtree(other)
-            if not os.path.lexists(other) and os.path.lexists(one):
-                one.rename(other)
+    @rule(source=PATHS, other=PATHS)
+    def move(self, source: str, other: str) -> None:
+        one, place = self.at(source), self.at(other)
+        if os.path.lexists(one) and place.parent.is_dir() and not other.startswith(source):
+            if place.is_dir():
+                shutil.rmtree(place)
+            if not os.path.lexists(place) and os.path.lexists(one):
+                one.rename(place)
 
-    @rule(source=PATHS, target=PATHS)
-    def link(self, source: str, target: str) -> None:
-        one, other = self.at(source), self.at(target)
-        if one.is_file() and other.parent.is_dir() and not os.path.lexists(other):
-            other.hardlink_to(one)
+    @rule(source=PATHS, other=PATHS)
+    def link(self, source: str, other: str) -> None:
+        one, place = self.at(source), self.at(other)
+        if one.is_file() and place.parent.is_dir() and not os.path.lexists(place):
+            place.hardlink_to(one)
 
     @rule(path=PATHS, mode=st.sampled_from([0o700, 0o755, 0o644]))
     def protect(self, path: str, mode: int) -> None:
