@@ -35,10 +35,11 @@ NAMED = 5
 @click.command(epilog="Example: stead vault scrub --status")
 @click.option("--now", is_flag=True, help="Look at everything now, at full speed.")
 @click.option("--status", is_flag=True, help="Say what is known; look at nothing (default).")
+@click.option("--dry-run", is_flag=True, help="With --now: look, and change nothing.")
 @tenant_option
 @output_option
 @click.pass_obj
-def scrub(app: App, *, now: bool, status: bool, tenant: str, output: str) -> int:
+def scrub(app: App, *, now: bool, status: bool, dry_run: bool, tenant: str, output: str) -> int:
     """See to it that everything stored can still be read. The controller runs.
 
     It scrubs by itself, all the time: each pack is read and hashed within 30 days. What
@@ -46,10 +47,13 @@ def scrub(app: App, *, now: bool, status: bool, tenant: str, output: str) -> int
     """
     if now and status:
         raise InvalidError("either --now or --status, not both")
+    if dry_run and not now:
+        raise InvalidError("--dry-run goes with --now; without it nothing is changed anyway")
     connection = app.connection
     wanted = tenant_named(connection, tenant).tenant_id if tenant else ""
     if now:
-        return say_look(look(connection, wanted, mend=True), output, mended=True)
+        mend = not dry_run
+        return say_look(look(connection, wanted, mend=mend), output, mended=mend)
     request = GetScrubStatusRequest(tenant_id=wanted)
     vaults = connection.proofs.GetScrubStatus(request).vaults
     listed = connection.tenants.ListTenants(ListTenantsRequest()).tenants

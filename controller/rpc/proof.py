@@ -15,7 +15,7 @@ from controller.db.schema import tenants
 from controller.fleet.scope import require_tenant, visible
 from controller.rpc.interceptor import Context, machine_calling, operator_calling
 from controller.vault import drills, stats
-from controller.vault.rounds import OpenDamage, PastRound, Status
+from controller.vault.health import Health, OpenDamage, PastRound
 from controller.vault.scrub import Progress, Scrub
 from protocol.codec import from_ms, to_ms
 from protocol.errors import InvalidError
@@ -147,7 +147,7 @@ def _looked(told: Progress) -> pb.Looked:
     )
 
 
-def _status(one: Status) -> pb.ScrubStatus:
+def _status(one: Health) -> pb.ScrubStatus:
     return pb.ScrubStatus(
         tenant_id=one.tenant,
         packs=one.packs,

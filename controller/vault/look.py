@@ -27,7 +27,7 @@ from controller.vault.check import Fault, child_faults, row_faults
 from controller.vault.claims import Claims
 from controller.vault.examine import Examined, Verdict, examine
 from controller.vault.keys import PackKey, PointKey, pack_key, point_key
-from controller.vault.mend import mend, name_hits
+from controller.vault.mend import mend, name_hits, note_incomplete
 from controller.vault.records import Problem, mend_record, record_problem
 from controller.vault.rounds import Counts, NextPack, Position
 from protocol.ids import MachineId, PointId, TenantId
@@ -174,7 +174,7 @@ class Look:
         seen = Seen(Counts(points=1))
         found = record_problem(self._store, self._db, named)
         if found is None:
-            return seen
+            return self._rooted(named, seen, read_only=read_only)
         if found.is_missing and not self._store_is_there(named.tenant):
             found = Problem(f"{found.reason}, and so is everything else", is_unreadable=True)
         if not read_only and not found.is_unreadable:
@@ -187,4 +187,26 @@ class Look:
             seen.counts.unreadable += 1
         else:
             seen.counts.damaged += 1
+        return seen
+
+    def _rooted(self, named: PointKey, seen: Seen, *, read_only: bool) -> Seen:
+        """See that the root of a restore point is held; what is below, its packs' look tells."""
+        root = self._db.read_now(partial(rounds.missing_root, point=named.point))
+        if root is None:
+            return seen
+        reason = "the root of the restore point is in no pack"
+        seen.faults.append(Fault(point_key(*named), root, reason))
+        seen.counts.damaged += 1
+        if not read_only:
+            now = self._now()
+            act = partial(
+                note_incomplete,
+                tenant=named.tenant,
+                point=named.point,
+                missing=[(root, root)],
+                now=now,
+            )
+            damage = self._db.write_now(act)
+            if damage is not None:
+                name_hits(self._store, self._db, named.tenant, damage, now)
         return seen

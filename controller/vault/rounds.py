@@ -23,10 +23,11 @@ from controller.db.schema import (
     unreadable,
 )
 from controller.db.upsert import upsert
+from controller.vault import index
 from controller.vault.keys import PackKey
-from controller.vault.mend import decode_hit
 from controller.vault.pace import Round
 from protocol.ids import TenantId
+from protocol.vault.chunk import ChunkId
 from protocol.vault.pack import PackId
 
 STEADY, ORDERED = "steady", "ordered"
@@ -74,54 +75,6 @@ class NextPack(NamedTuple):
     named: PackKey
     number: int
     length: int
-
-
-@dataclass(frozen=True, slots=True)
-class PastRound:
-    """A round that has ended or is under way."""
-
-    number: int
-    kind: str
-    began_at: datetime
-    ended_at: datetime | None
-    counts: Counts
-
-
-@dataclass(frozen=True, slots=True)
-class OpenDamage:
-    """A pack that was put aside. `hit` is None until it is known; `missing` goes down to 0."""
-
-    number: int
-    object_key: str
-    found_at: datetime
-    reason: str
-    kept: int
-    lost: int
-    missing: int
-    hit: dict[str, list[str]] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """An object that could not be read when it was tried last."""
-
-    object_key: str
-    first_at: datetime
-    last_at: datetime
-    tries: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How well a tenant's vault is known to be."""
-
-    tenant: str
-    packs: int
-    total_bytes: int
-    rounds: list[PastRound]
-    damages: list[OpenDamage]
-    unreadable: list[Unreadable]
 
 
 def open_rounds(connection: Connection) -> list[Round]:
@@ -277,67 +230,6 @@ def to_try_again(connection: Connection, before: datetime) -> list[str]:
     )
 
 
-def status(connection: Connection, tenant: str, *, shown: int = 10) -> Status:
-    """What is known of a tenant's vault; the newest `shown` rounds."""
-    count, total = connection.execute(
-        select(func.count(), func.coalesce(func.sum(packs.c.length), 0)).where(
-            packs.c.tenant_id == tenant
-        )
-    ).one()
-    rounds = connection.execute(
-        select(scrubs)
-        .where(scrubs.c.tenant_id == tenant)
-        .order_by(scrubs.c.number.desc())
-        .limit(shown)
-    )
-    missing: dict[int, int] = {
-        row[0]: row[1]
-        for row in connection.execute(
-            select(lost_chunks.c.damage, func.count())
-            .where(lost_chunks.c.tenant_id == tenant)
-            .group_by(lost_chunks.c.damage)
-        )
-    }
-    found = connection.execute(
-        select(damages).where(damages.c.tenant_id == tenant).order_by(damages.c.number.desc())
-    )
-    unread = connection.execute(
-        select(unreadable).where(unreadable.c.tenant_id == tenant).order_by(unreadable.c.object_key)
-    )
-    return Status(
-        tenant=tenant,
-        packs=int(count),
-        total_bytes=int(total),
-        rounds=[
-            PastRound(
-                row.number,
-                row.kind,
-                row.began_at,
-                row.ended_at,
-                Counts(row.packs, row.bytes, row.points, row.damaged, row.unreadable),
-            )
-            for row in rounds
-        ],
-        damages=[
-            OpenDamage(
-                row.number,
-                row.object_key,
-                row.found_at,
-                row.reason,
-                row.kept_chunks,
-                row.lost_chunks,
-                missing.get(row.number, 0),
-                None if row.hit is None else decode_hit(row.hit),
-            )
-            for row in found
-        ],
-        unreadable=[
-            Unreadable(row.object_key, row.first_at, row.last_at, row.tries, row.reason)
-            for row in unread
-        ],
-    )
-
-
 def next_point(connection: Connection, tenant: str, after: str) -> tuple[str, str] | None:
     """Machine and id of the restore point that follows an id; None at the end."""
     row = connection.execute(
@@ -398,3 +290,14 @@ def has_losses(connection: Connection, tenant: str) -> bool:
     """Whether chunks of the tenant are known to be lost."""
     found = select(lost_chunks.c.damage).where(lost_chunks.c.tenant_id == tenant).limit(1)
     return connection.scalar(found) is not None
+
+
+def missing_root(connection: Connection, point: str) -> ChunkId | None:
+    """The root of a restore point when it is not held; None when it is, or the point is gone."""
+    row = connection.execute(
+        select(points.c.tenant_id, points.c.root_id).where(points.c.id == point)
+    ).one_or_none()
+    if row is None:
+        return None
+    root = ChunkId(row.root_id)
+    return None if index.held(connection, row.tenant_id, [root]) else root

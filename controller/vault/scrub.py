@@ -30,6 +30,7 @@ from controller.store.store import ObjectStore
 from controller.vault import rounds
 from controller.vault.check import Fault
 from controller.vault.claims import Claims
+from controller.vault.health import Health, health
 from controller.vault.keys import PackKey, parse_key
 from controller.vault.look import Look, Seen
 from controller.vault.mend import finish, name_hits, note_incomplete, settle_losses
@@ -137,12 +138,12 @@ class Scrub:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    async def status(self, tenants: Sequence[str]) -> list[rounds.Status]:
+    async def status(self, tenants: Sequence[str]) -> list[Health]:
         """What is known of the vaults of these tenants."""
         now = self._now()
         for tenant in tenants:
             await asyncio.to_thread(_settle, self._db, tenant, now)
-        return [await self._db.read(partial(rounds.status, tenant=one)) for one in tenants]
+        return [await self._db.read(partial(health, tenant=one)) for one in tenants]
 
     async def ordered(
         self, tenants: Sequence[str], *, mend_all: bool

@@ -212,6 +212,26 @@ async def test_a_lost_index_is_made_anew_from_the_objects_alone(stored: Stored) 
     assert len(listed) == 3
 
 
+async def test_an_index_older_than_the_objects_learns_what_came_after_it(stored: Stored) -> None:
+    """As after a copy of the database was put back."""
+    world = stored.world
+
+    def go_back(connection: Connection) -> None:
+        latest = connection.scalar(text("SELECT max(number) FROM packs"))
+        connection.execute(text(f"DELETE FROM chunks WHERE pack_number > {latest} / 2"))
+        connection.execute(text(f"DELETE FROM packs WHERE number > {latest} / 2"))
+        newest = "SELECT id FROM points ORDER BY received_at DESC LIMIT 1"
+        connection.execute(text(f"DELETE FROM points WHERE id = ({newest})"))
+
+    await world.db.write(go_back)
+    assert await served_wrong(stored) == 0
+    assert await look(stored) != []
+    await asyncio.to_thread(rebuild, world.store, world.db, now=world.clock.now())
+    assert await look(stored) == []
+    assert await served_wrong(stored) == 0
+    assert len(await world.vault.list_points(stored.machine.identity, "", 0)) == 3
+
+
 class HostileStore(LocalStore):
     """Gives other bytes than were stored, in ways that an enemy would choose."""
 
