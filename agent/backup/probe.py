@@ -38,6 +38,8 @@ class Probe:
         self._seed = seed
         self._blocks: list[Block] = []
         self._upto: list[int] = []
+        self._kept: list[tuple[bytes, Entry, bytes]] = []
+        self._kept_count = 0
 
     def offer(self, block: Block) -> None:
         """This node was taken over without a look."""
@@ -45,20 +47,30 @@ class Probe:
         before = self._upto[-1] if self._upto else 0
         self._upto.append(before + block.node().entries)
 
+    def offer_one(self, found: tuple[bytes, Entry, bytes]) -> None:
+        """This entry was; of all such ones each is equally likely to be looked at."""
+        self._kept_count += 1
+        if len(self._kept) < SIZE:
+            self._kept.append(found)
+        elif (place := self._seed.randrange(self._kept_count)) < SIZE:
+            self._kept[place] = found
+
     def look(self, previous: Previous, start: bytes, before_ns: int) -> Found:
         """Look at `SIZE` of them; what changed after `before_ns` may have been told since.
 
         Raises `StateDamagedError`.
         """
         found = Found([], [])
-        if not self._upto:
+        whole = self._upto[-1] if self._upto else 0
+        entries = whole + self._kept_count
+        if not entries:
             return found
         beneath = Beneath(start)
         try:
-            for number in sorted(
-                self._seed.sample(range(self._upto[-1]), min(SIZE, self._upto[-1]))
-            ):
-                parent, entry, mark = self._entry(previous, number)
+            kept = iter(self._kept)
+            for number in sorted(self._seed.sample(range(entries), min(SIZE, entries))):
+                one = self._entry(previous, number) if number < whole else next(kept)
+                parent, entry, mark = one
                 self._look_at(beneath, parent, entry, mark, before_ns, found)
         finally:
             beneath.close()

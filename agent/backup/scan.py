@@ -109,7 +109,9 @@ class Scan:
 
     def _kept(self, found: Iterable[Found]) -> None:
         counts, add = self.counts, self.assembly.add
-        for parent, entry, mark in found:
+        for one in found:
+            parent, entry, mark = one
+            self.probe.offer_one(one)
             line = entry.name + b"\0" + mark
             draft = Draft(parent, line, entry.name, entry.mode, entry.owner, 0)
             draft.entry, draft.link_group = entry, entry.link_group

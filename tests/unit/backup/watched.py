@@ -10,6 +10,7 @@ from agent.backup.place import Memory
 from agent.backup.run import Backup, BackupReport
 from agent.backup.select import normalise
 from agent.backup.walk import PSEUDO
+from agent.host.files import read_if_there
 from agent.watch.evidence import Handover, decode_drained
 from agent.watch.watcher import Bounds, Watcher
 from protocol.vault.chunk import Opener
@@ -88,6 +89,7 @@ class WatchedMachine(Machine):
         return report
 
     def settle(self) -> None:
-        drained = decode_drained(self.memory.drained.read_bytes())
+        data = read_if_there(self.memory.drained)
+        drained = None if data is None else decode_drained(data)
         if drained is not None:
             self.watcher.forget(drained.generation, drained.number)
