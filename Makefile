@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I. protocol/v1/*.proto
 PROTOC_OUT = --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1)
 
-.PHONY: setup demo test test-full lint format proto release-protocol package lock bench bench-backup bench-dedup bench-memory \
+.PHONY: setup demo test test-full lint format proto release-protocol package lock bench bench-backup bench-watch bench-dedup bench-memory \
     bench-tools
 
 setup: $(READY)
@@ -55,10 +55,13 @@ release-protocol: $(READY)
 	$(BIN)/buf build --exclude-source-info --output protocol/released.binpb
 
 # The table of backups takes 20 minutes, memory 10, deduplication 10.
-bench: bench-backup bench-dedup bench-memory
+bench: bench-backup bench-watch bench-dedup bench-memory
 
 bench-backup: bench-tools
 	$(BIN)/python -m bench.backup
+
+bench-watch: bench-tools
+	$(BIN)/python -m bench.watch
 
 bench-dedup: bench-tools
 	$(BIN)/python -m bench.dedup

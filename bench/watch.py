@@ -59,23 +59,14 @@ def ours(figures: Figures, source: Path, files: int, rounds: int, work: Path) ->
             started = time.monotonic()
             said = json.loads(installation.must(*run))
             took = time.monotonic() - started
-            result = _result(said)
+            [result] = said if isinstance(said, list) else [said]
             if result["detector"] != "watch" or result["read_files"] != CHANGED:
                 raise SystemExit(f"this run was not by watch: {result}")
             figures.setdefault((files, WHOLE), []).append(took)
-            figures.setdefault((files, ITSELF), []).append(sum(result["seconds"].values()))
+            figures.setdefault((files, ITSELF), []).append(sum(result["phases"].values()))
             figures.setdefault((files, AGENT), []).append(_agents_part(home / "stead-agent.log"))
-            print(f"  {files:,}: {took:.2f} s, {result['seconds']}", file=sys.stderr, flush=True)
+            print(f"  {files:,}: {took:.2f} s, {result['phases']}", file=sys.stderr, flush=True)
     shutil.rmtree(home)
-
-
-def _result(said: object) -> dict[str, object]:
-    """The one result in what `stead backup run --output json` printed."""
-    if isinstance(said, list):
-        [said] = said
-    assert isinstance(said, dict)
-    found = said.get("result", said)
-    return dict(json.loads(found) if isinstance(found, str) else found)
 
 
 def _agents_part(log: Path) -> float:

@@ -109,13 +109,14 @@ def _sample(
             drill=clock.new_id("dr"),
             point=done.point,
             kind="sample",
-            state="wrong" if proved.wrong else "good",
+            state="wrong" if proved.wrong or done.missed else "good",
             started_at=started_at,
             took_ms=int(proved.took_s * 1000),
             files=proved.files,
             size=proved.size,
             compared=proved.compared,
-            wrong=len(proved.wrong),
+            wrong=len(proved.wrong) + len(done.missed),
+            message=_words_of_missed(done),
             details=msgspec.json.encode(proved.as_json()),
             patience_s=0,
         )
@@ -161,11 +162,7 @@ def result_of(made: BackupReport, proved: Proved | None = None) -> ActionResult:
         what = "one thing" if skipped.missing == 1 else f"{skipped.missing} things"
         why.append(f"{what} could not be read")
     if made.missed:
-        why.append(
-            f"{shown(made.missed[0])} had changed and no event had told it: its file system is "
-            "watched no longer, and every run walks it; order the backup set again to have it "
-            "tried once more"
-        )
+        why.append(_words_of_missed(made))
     if made.unsound:
         why.append(
             f"the vault does not give back {len(made.unsound)} of the files that were looked "
@@ -180,6 +177,16 @@ def result_of(made: BackupReport, proved: Proved | None = None) -> ActionResult:
         )
     message = "; ".join([_sentence(made), *why])
     return ActionResult(OutcomeState.PARTIAL, encoded, message=message)
+
+
+def _words_of_missed(made: BackupReport) -> str:
+    if not made.missed:
+        return ""
+    return (
+        f"{shown(made.missed[0])} had changed and no event had told it: its file system is "
+        "watched no longer, and every run walks it; order the backup set again to have it "
+        "tried once more"
+    )
 
 
 def _sentence(report: BackupReport) -> str:

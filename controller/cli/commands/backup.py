@@ -294,6 +294,7 @@ def point_row(listed: Listed) -> dict[str, Any]:
         "bytes": totals.bytes if totals is not None else None,
         "new_bytes": totals.new_bytes if totals is not None else None,
         "skipped": totals.skipped if totals is not None else None,
+        "detector": point.detector if point is not None else None,
     }
 
 
@@ -302,7 +303,8 @@ def result_rows(job: Job) -> list[dict[str, Any]]:
     rows = []
     for row, task in zip(task_rows(job), job.tasks, strict=True):
         figures = {**result_of(task)}
-        figures.pop("seconds", None)
+        # Seconds by phase: the row's own are those of the whole task.
+        figures["phases"] = figures.pop("seconds", None)
         rows.append({**row, **figures})
     return rows
 
