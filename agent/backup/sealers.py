@@ -13,6 +13,7 @@ import mmap
 import os
 import struct
 import threading
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from protocol.errors import SteadError
@@ -27,7 +28,7 @@ from protocol.vault.chunk import (
 )
 from protocol.vault.keys import VaultSecret
 
-BLOCK_BYTES: Final = 8 * 1024 * 1024
+BLOCK_BYTES: Final = 6 * 1024 * 1024
 BLOCKS: Final = 3
 THREADS: Final = 2
 OVERHEAD_BYTES: Final = HEADER_BYTES + TAG_BYTES
@@ -123,12 +124,16 @@ class Sealers:
         except BrokenPipeError:
             raise SealersGoneError from None
 
-    def finished(self) -> list[Sealed]:
-        """Wait for jobs that are done, in whatever order. Raises `SealersGoneError`."""
+    def finished(self) -> Iterator[Sealed]:
+        """Wait for jobs that are done, in whatever order. Raises `SealersGoneError`.
+
+        What was sealed is copied out of its block when its turn comes, so no more than
+        one of them takes memory of its own at a time.
+        """
         records = os.read(self._take_done, _DONE.size * _AT_ONCE)
         if not records:
             raise SealersGoneError
-        return [self._sealed(*fields) for fields in _DONE.iter_unpack(records)]
+        return (self._sealed(*fields) for fields in _DONE.iter_unpack(records))
 
     def _sealed(
         self, block: int, start: int, length: int, stored_bytes: int,

@@ -19,8 +19,8 @@ from agent.host import clock
 from protocol.errors import Code, SteadError, UnavailableError
 from protocol.vault.chunk import ChunkId, Reference
 
-ROOM_BYTES = 40 * 1024 * 1024
-FLUSH_BYTES = 32 * 1024 * 1024
+ROOM_BYTES = 36 * 1024 * 1024
+FLUSH_BYTES = 28 * 1024 * 1024
 ASK_BYTES = 4 * 1024 * 1024
 ASK_CHUNKS = 256
 ASKS_AHEAD = 4
