@@ -143,7 +143,11 @@ class Sealer:
         if children:
             header = b"".join((header, *children))
         key = blake3(header, key=self._convergence).update(packed).digest()
-        stored = header + AESGCM(key).encrypt(_NONCE, packed, header)
+        body = AESGCM(key).encrypt(_NONCE, packed, header)
+        # Of a chunk of megabytes two copies are enough.
+        del packed
+        stored = header + body
+        del body
         if fingerprint is None:
             fingerprint = blake3(plain, key=self._fingerprint_key).digest(FINGERPRINT_BYTES)
         return Reference(ChunkId(blake3(stored).digest()), key, length, fingerprint), stored
