@@ -6,7 +6,7 @@ import doctest
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.cli import bars, history, proved
@@ -23,6 +23,7 @@ def test_the_examples_hold(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.tuples(SIZES, SIZES), max_size=60),
     width=st.integers(60, 200),
@@ -38,6 +39,7 @@ def test_no_line_is_wider_than_the_terminal(
     assert bool(shown) == bool(sizes)
 
 
+@settings(deadline=None)
 @given(value=SIZES, greatest=SIZES, width=st.integers(0, 40))
 def test_a_bar_is_as_long_as_its_share_and_never_longer(
     value: int, greatest: int, width: int

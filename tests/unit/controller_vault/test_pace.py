@@ -31,6 +31,7 @@ def finished_at(sizes: list[int], on: timedelta, off: timedelta) -> datetime:
     return now
 
 
+@settings(deadline=None)
 @given(sizes=SIZES)
 def test_a_round_is_spread_over_its_span_and_not_longer(sizes: list[int]) -> None:
     ended = finished_at(sizes, timedelta(days=1), timedelta())
@@ -60,12 +61,14 @@ def test_the_tenant_that_is_most_behind_comes_first() -> None:
     assert most_urgent([], now) is None
 
 
+@settings(deadline=None)
 @given(back=st.timedeltas(timedelta(seconds=1), timedelta(days=4000)))
 def test_a_clock_that_was_set_back_puts_nothing_off(back: timedelta) -> None:
     one = Round("tn_1", START, False, 100, 100)
     assert due_at(one, START - back) <= START
 
 
+@settings(deadline=None)
 @given(size=st.integers(0, 1 << 30), took=st.floats(0, 100))
 def test_catching_up_leaves_the_disk_to_others(size: int, took: float) -> None:
     rest = rest_s(size, took)
