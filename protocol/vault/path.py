@@ -50,6 +50,17 @@ def below_prefix(directory: bytes) -> bytes:
     return directory.replace(b"/", b"\0") + b"\0" if directory else b""
 
 
+def below_range(directory: bytes) -> tuple[bytes, bytes | None]:
+    """The keys of everything below a directory: from the first (included) to the other
+    (excluded; `None` is the end of the tree).
+
+    >>> below_range(b"usr"), below_range(b"")
+    ((b'usr\\x00', b'usr\\x01'), (b'', None))
+    """
+    prefix = below_prefix(directory)
+    return prefix, prefix[:-1] + b"\x01" if prefix else None
+
+
 def tree_key(path: bytes) -> bytes:
     """The key of a path; `InvalidError` when it cannot be in a tree.
 

@@ -15,7 +15,7 @@ from protocol.vault.content import flat_extents
 from protocol.vault.entry import Entry, Extent
 from protocol.vault.leaf import Leaf, LeafWriter, decode_leaf
 from protocol.vault.node import Item, Root, decode_extents, decode_inner
-from protocol.vault.path import below_prefix, children_prefix, is_path, tree_key
+from protocol.vault.path import below_range, children_prefix, is_path, tree_key
 
 Fetch = Callable[[Sequence[ChunkId]], Iterable[bytes]]
 Found = tuple[bytes, Entry]
@@ -65,6 +65,7 @@ class ChunkMissingError(SteadError):
 
 
 Lost = Callable[[Root, SteadError], None]
+Wanted = Callable[[Root], bool]
 
 
 class TreeReader:
@@ -123,7 +124,7 @@ class TreeReader:
         opened = next(iter(self.nodes([node])))[1]
         if isinstance(opened, Leaf):
             writer = LeafWriter()
-            for parent, entry in _inside(opened, span):
+            for parent, entry in inside(opened, span.low, span.high):
                 writer.add(parent, entry)
             if writer.entries:
                 plain, children = writer.finish()
@@ -139,18 +140,25 @@ class TreeReader:
                 yield from self._cover(item.node, before, span)
             before = item.last_key
 
-    def read(self, *spans: Span) -> Iterator[Found]:
-        """The entries of spans, one span after another, each in key order."""
+    def read(self, *spans: Span, wanted: Wanted | None = None) -> Iterator[Found]:
+        """The entries of spans, one span after another, each in key order.
+
+        Nodes that `wanted` refuses are not opened, and nothing below them is given.
+        """
         for span in spans:
             last = b""
-            for name, leaf in self._leaves(span.nodes, span):
+            for name, leaf in self._leaves(span.nodes, span, wanted=wanted):
                 if leaf.entries and leaf.first_key <= last:
                     raise ChunkDamagedError(name, "its entries are not behind the others")
                 last = leaf.last_key or last
-                yield from _inside(leaf, span)
+                yield from inside(leaf, span.low, span.high)
 
     def _leaves(
-        self, nodes: Sequence[Root | Piece], span: Span, last_keys: Sequence[bytes] = ()
+        self,
+        nodes: Sequence[Root | Piece],
+        span: Span,
+        last_keys: Sequence[bytes] = (),
+        wanted: Wanted | None = None,
     ) -> Iterator[tuple[ChunkId | None, Leaf]]:
         """The leaves that may hold keys of the span; `last_keys` are those noted above."""
         noted = {id(node): key for node, key in zip(nodes, last_keys, strict=False)}
@@ -159,9 +167,13 @@ class TreeReader:
             if last_keys and opened.last_key != noted[id(node)]:
                 raise ChunkDamagedError(name, "its last key was noted as another")
             if isinstance(opened, Inner):
-                items = list(_within(opened.items, span))
+                items = [
+                    item
+                    for item in within(opened.items, span.low, span.high)
+                    if wanted is None or wanted(item.node)
+                ]
                 yield from self._leaves(
-                    [item.node for item in items], span, [item.last_key for item in items]
+                    [item.node for item in items], span, [item.last_key for item in items], wanted
                 )
             else:
                 yield name, opened
@@ -250,13 +262,11 @@ def _check_path(path: bytes) -> None:
 
 def _below(root: Root, path: bytes) -> Span:
     _check_path(path)
-    prefix = below_prefix(path)
-    return Span((root,), prefix, prefix[:-1] + b"\x01" if prefix else None)
+    return Span((root,), *below_range(path))
 
 
-def _inside(leaf: Leaf, span: Span) -> Iterable[Found]:
-    """The entries of a leaf whose keys are in the span."""
-    low, high = span.low, span.high
+def inside(leaf: Leaf, low: bytes, high: bytes | None) -> Iterable[Found]:
+    """The entries of a leaf whose keys are from `low` to `high`, see `Span`."""
     if leaf.first_key >= low and (high is None or leaf.last_key < high):
         return leaf.entries
     return [
@@ -266,12 +276,12 @@ def _inside(leaf: Leaf, span: Span) -> Iterable[Found]:
     ]
 
 
-def _within(items: Sequence[Item], span: Span) -> Iterator[Item]:
-    """The items whose nodes may hold keys of the span."""
+def within(items: Sequence[Item], low: bytes, high: bytes | None) -> Iterator[Item]:
+    """The items whose nodes may hold keys from `low` to `high`, see `Span`."""
     start = b""
     for item in items:
-        if span.high is not None and start >= span.high:
+        if high is not None and start >= high:
             return
-        if item.last_key >= span.low:
+        if item.last_key >= low:
             yield item
         start = item.last_key
