@@ -74,11 +74,11 @@ def emit(
     `cells` say a column of the table in words of their own.
     """
     if output == "json":
-        _write(msgspec.json.format(msgspec.json.encode([_plain(row) for row in rows]), indent=2))
+        _write(msgspec.json.format(msgspec.json.encode([plain_row(row) for row in rows]), indent=2))
         return
     if output == "jsonl":
         for row in rows:
-            _write(msgspec.json.encode(_plain(row)))
+            _write(msgspec.json.encode(plain_row(row)))
         return
     if not rows:
         note(empty or "nothing to show")
@@ -112,7 +112,7 @@ def emit(
 def emit_one(record: Row, output: str, *, title: str = "") -> None:
     """Print one record: a list of its fields, or a JSON object."""
     if output != "table":
-        body = msgspec.json.encode(_plain(record))
+        body = msgspec.json.encode(plain_row(record))
         _write(msgspec.json.format(body, indent=2) if output == "json" else body)
         return
     if title:
@@ -198,7 +198,8 @@ def _one_line(cell: Text) -> Text:
     return Text(cell.plain.replace("\n", "\\n"), style=cell.style)
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def plain_row(row: Row) -> dict[str, Any]:
+    """A record as JSON knows values."""
     return {name: _value(value) for name, value in row.items()}
 
 

@@ -10,8 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import grpc
 from cryptography import x509
 
+from controller import clock
+from controller.cli.chosen import LATEST, choose
+from controller.cli.chunks import Chunks, pieces_of
 from controller.cli.connection import Connection
 from controller.cli.emit import from_wire_ms
 from controller.cli.seen import RolledBackError, Seen
@@ -20,8 +24,9 @@ from protocol.identity import MachineIdentity, believe
 from protocol.ids import MachineId, PointId, TenantId
 from protocol.v1.operator_pb2 import Machine
 from protocol.v1.vault_pb2 import GetRequest, ListPointsRequest, PointRecord
-from protocol.vault.chunk import ChunkDamagedError, ChunkId, Opener
-from protocol.vault.entry import Entry, Extent, Kind
+from protocol.vault.cached import CachedReader
+from protocol.vault.chunk import ChunkId, Opener
+from protocol.vault.entry import Entry, Kind
 from protocol.vault.keys import VaultSecret, machine_scope
 from protocol.vault.node import Root
 from protocol.vault.path import is_path
@@ -33,11 +38,11 @@ from protocol.vault.point import (
     open_contents,
     verify_point,
 )
-from protocol.vault.reader import ChunkMissingError, TreeReader
+from protocol.vault.reader import ChunkMissingError
+from protocol.vault.totals import Sum, sum_below
 
-LATEST = "latest"
-FETCHED_AT_ONCE = 64
-HOLE_BYTES = 1024 * 1024
+Readers = dict[bytes, tuple[CachedReader, Chunks]]
+"""For each secret that chunks were made with what reads them, with its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +64,29 @@ class Opened:
 
     point: RestorePoint
     root: Root
-    reader: TreeReader
+    reader: CachedReader
+    chunks: Chunks
     secret: VaultSecret
     tenant: TenantId
     connection: Connection
 
+    def sum_below(self, path: bytes) -> Sum:
+        """What lies below a directory, from the totals that nodes carry."""
+        return sum_below(self.reader, self.root, path)
+
 
 def list_points(connection: Connection, machine: Machine, *, limit: int = 0) -> list[Listed]:
-    """A machine's restore points, newest first, each verified."""
-    request = ListPointsRequest(machine_id=machine.machine_id, limit=limit)
-    return [
-        _listed(connection, machine, record)
-        for record in connection.vault.ListPoints(request).points
-    ]
+    """A machine's restore points, newest first, each verified; all of them for `limit` 0."""
+    found: dict[str, Listed] = {}
+    last = ""
+    while True:
+        request = ListPointsRequest(machine_id=machine.machine_id, limit=limit, older_than=last)
+        records = connection.vault.ListPoints(request).points
+        fresh = [record for record in records if record.point_id not in found]
+        found |= {one.point_id: _listed(connection, machine, one) for one in fresh}
+        if limit or not fresh:
+            return list(found.values())
+        last = fresh[-1].point_id
 
 
 def seen_by(connection: Connection) -> Seen:
@@ -86,7 +101,7 @@ def roll_back_problem(connection: Connection, machine: Machine, latest: Listed |
 
 
 def point_meant(connection: Connection, machine: Machine, name: str) -> RestorePoint:
-    """A restore point by its id, or the newest one for `latest`.
+    """The restore point that `name` means, see `controller.cli.chosen`.
 
     NOT_FOUND when there is none, BAD_SIGNATURE when it is not to be believed, and when it
     is older than the latest one that this profile has opened before.
@@ -96,28 +111,26 @@ def point_meant(connection: Connection, machine: Machine, name: str) -> RestoreP
         problem = roll_back_problem(connection, machine, found[0] if found else None)
         if problem:
             raise RolledBackError(problem)
-    for listed in found:
-        if name in {LATEST, listed.id}:
-            if listed.point is None:
-                raise SteadError(
-                    f"restore point {listed.id} is not to be believed: {listed.problem}",
-                    code=Code.BAD_SIGNATURE,
-                )
-            return listed.point
-    if name == LATEST:
-        raise NotFoundError(
-            f"{machine.name} has no restore point yet; `stead backup run {machine.name}` makes one"
+    return believed(choose(found, name, machine=machine.name, now=clock.now()))
+
+
+def believed(listed: Listed) -> RestorePoint:
+    """The restore point of a listing; BAD_SIGNATURE when it is not to be believed."""
+    if listed.point is None:
+        raise SteadError(
+            f"restore point {listed.id} is not to be believed: {listed.problem}",
+            code=Code.BAD_SIGNATURE,
         )
-    raise NotFoundError(
-        f"{machine.name} has no restore point {name!r}; `stead backup ls {machine.name}` lists them"
-    )
+    return listed.point
 
 
-def open_point(connection: Connection, point: RestorePoint) -> Opened:
+def open_point(
+    connection: Connection, point: RestorePoint, readers: Readers | None = None
+) -> Opened:
     """Open a restore point with the tenant's recovery key from this profile.
 
     Reads its root, which only a machine of the tenant can have made: `ChunkDamagedError`
-    when somebody else did.
+    when somebody else did. `readers` are shared by points that are opened together.
     """
     tenant = TenantId(point.tenant)
     key = connection.keyring.load(tenant)
@@ -127,10 +140,14 @@ def open_point(connection: Connection, point: RestorePoint) -> Opened:
     def fetch(ids: Sequence[ChunkId]) -> Iterator[bytes]:
         return fetch_chunks(connection, tenant, ids)
 
-    reader = TreeReader(Opener(secret), fetch)
+    readers = {} if readers is None else readers
+    if secret.convergence not in readers:
+        opener = Opener(secret)
+        readers[secret.convergence] = CachedReader(opener, fetch), Chunks(opener, fetch)
+    reader, chunks = readers[secret.convergence]
     for _ in reader.nodes([contents.root]):
         seen_by(connection).remember(MachineId(point.machine), PointId(point.id))
-    return Opened(point, contents.root, reader, secret, tenant, connection)
+    return Opened(point, contents.root, reader, chunks, secret, tenant, connection)
 
 
 def paths_of(connection: Connection, point: RestorePoint) -> tuple[bytes, ...] | None:
@@ -168,7 +185,10 @@ def fetch_chunks(
     wanted = list(dict.fromkeys(ids))
     request = GetRequest(tenant_id=tenant, chunk_ids=wanted)
     answers = (c for response in connection.vault.Get(request) for c in response.chunks)
-    given = dict(zip(wanted, answers, strict=False))
+    try:
+        given = dict(zip(wanted, answers, strict=False))
+    except grpc.RpcError as error:
+        raise connection.explain(error) from error
     for name in ids:
         if name not in given:
             raise ChunkMissingError(name)
@@ -188,17 +208,7 @@ def entry_at(opened: Opened, path: bytes) -> Entry:
 
 def content(opened: Opened, entry: Entry) -> Iterator[bytes]:
     """A file's content, piece by piece, each verified; holes are zeros."""
-    if entry.inline is not None:
-        yield entry.inline
-        return
-    opener = Opener(opened.secret)
-    batch: list[Extent] = []
-    for extent in opened.reader.extents(entry.extents, entry.depth):
-        batch.append(extent)
-        if len(batch) == FETCHED_AT_ONCE:
-            yield from _pieces(opened, opener, batch)
-            batch = []
-    yield from _pieces(opened, opener, batch)
+    return pieces_of(opened.reader, opened.chunks, entry)
 
 
 def tree_path(text: str) -> bytes:
@@ -216,21 +226,6 @@ def tree_path(text: str) -> bytes:
 def is_directory(entry: Entry) -> bool:
     """Whether something can be below an entry."""
     return entry.kind is Kind.DIRECTORY
-
-
-def _pieces(opened: Opened, opener: Opener, batch: Sequence[Extent]) -> Iterator[bytes]:
-    ids = [extent.reference.id for extent in batch if extent.reference is not None]
-    given = fetch_chunks(opened.connection, opened.tenant, ids) if ids else iter(())
-    for extent in batch:
-        if extent.reference is None:
-            for start in range(0, extent.length, HOLE_BYTES):
-                yield bytes(min(HOLE_BYTES, extent.length - start))
-            continue
-        plain = opener.open(next(given), extent.reference)
-        piece = plain[extent.offset : extent.offset + extent.length]
-        if len(piece) != extent.length:
-            raise ChunkDamagedError(extent.reference.id, "it is shorter than was noted")
-        yield piece
 
 
 def _listed(connection: Connection, machine: Machine, record: PointRecord) -> Listed:

@@ -73,7 +73,9 @@ class VaultServicer(vault_pb2_grpc.VaultServiceServicer):
         self, request: vault_pb2.ListPointsRequest, context: Context
     ) -> vault_pb2.ListPointsResponse:
         """See `Vault.list_points`."""
-        found = await self._vault.list_points(caller(), request.machine_id, request.limit)
+        found = await self._vault.list_points(
+            caller(), request.machine_id, request.limit, request.older_than
+        )
         return vault_pb2.ListPointsResponse(
             points=[
                 vault_pb2.PointRecord(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from controller.db.database import Database
 from controller.db.schema import machines, points
@@ -34,12 +34,13 @@ class StoredPoint:
 
 
 async def list_points(
-    db: Database, caller: Identity, machine: str, limit: int
+    db: Database, caller: Identity, machine: str, limit: int, older_than: str = ""
 ) -> list[StoredPoint]:
     """A machine's restore points, newest first; `limit` 0 means 1,000.
 
     A machine sees its own, and names none or itself; an operator names one in scope.
-    Ends earlier when the records fill 16 MiB. Raises `NotFoundError` otherwise.
+    Ends earlier when the records fill 16 MiB; ask on with `older_than`, the last of them.
+    Raises `NotFoundError` otherwise.
     """
     match caller:
         case MachineIdentity(machine=own):
@@ -58,18 +59,25 @@ async def list_points(
         case _:
             raise InvalidError("restore points are listed for machines and operators")
     count = min(limit or DEFAULT_LIMIT, DEFAULT_LIMIT)
-    return await db.read(lambda connection: of_machine(connection, wanted, count))
+    return await db.read(lambda connection: of_machine(connection, wanted, count, older_than))
 
 
-def of_machine(connection: Connection, machine: str, limit: int) -> list[StoredPoint]:
-    """The newest restore points of a machine, at most `limit` and about 16 MiB of them."""
+def of_machine(
+    connection: Connection, machine: str, limit: int, older_than: str = ""
+) -> list[StoredPoint]:
+    """The newest restore points of a machine, at most `limit` and about 16 MiB of them.
+
+    Only those received before `older_than`, where a point is named. `NotFoundError` when
+    that is none of the machine's.
+    """
     found: list[StoredPoint] = []
     room = MAX_ANSWER_BYTES
+    wanted = select(points.c.id, points.c.machine_id, points.c.received_at, points.c.record)
+    wanted = wanted.where(points.c.machine_id == machine)
+    if older_than:
+        wanted = wanted.where(_before(connection, machine, older_than))
     rows = connection.execute(
-        select(points.c.id, points.c.machine_id, points.c.received_at, points.c.record)
-        .where(points.c.machine_id == machine)
-        .order_by(points.c.received_at.desc(), points.c.id.desc())
-        .limit(limit)
+        wanted.order_by(points.c.received_at.desc(), points.c.id.desc()).limit(limit)
     )
     for row in rows:
         room -= len(row.record)
@@ -78,6 +86,17 @@ def of_machine(connection: Connection, machine: str, limit: int) -> list[StoredP
             break
         found.append(StoredPoint(*row))
     return found
+
+
+def _before(connection: Connection, machine: str, point: str) -> ColumnElement[bool]:
+    received = connection.scalar(
+        select(points.c.received_at).where(points.c.id == point, points.c.machine_id == machine)
+    )
+    if received is None:
+        raise NotFoundError(f"{point[:80]} is no restore point of this machine any more")
+    return or_(
+        points.c.received_at < received, and_(points.c.received_at == received, points.c.id < point)
+    )
 
 
 def newest(connection: Connection, machine: str) -> StoredPoint | None:

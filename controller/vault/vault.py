@@ -154,9 +154,11 @@ class Vault:
                 async for chunks in answers:
                     yield chunks
 
-    async def list_points(self, caller: Identity, machine: str, limit: int) -> list[StoredPoint]:
+    async def list_points(
+        self, caller: Identity, machine: str, limit: int, older_than: str = ""
+    ) -> list[StoredPoint]:
         """See `points.list_points`."""
-        return await points.list_points(self._db, caller, machine, limit)
+        return await points.list_points(self._db, caller, machine, limit, older_than)
 
     async def close(self) -> None:
         """Wait for what is under way and end the threads."""

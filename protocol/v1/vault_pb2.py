@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protocol/v1/vault.proto\x12\x0bprotocol.v1\" \n\x0c\x42\x65ginRequest\x12\x10\n\x08point_id\x18\x01 \x01(\t\"\x94\x01\n\rBeginResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x04\x12\x0f\n\x07lease_s\x18\x03 \x01(\r\x12\x1a\n\x12\x63ontroller_time_ms\x18\x04 \x01(\x03\x12\x17\n\x0fparent_point_id\x18\x05 \x01(\t\x12\x1a\n\x12parent_record_hash\x18\x06 \x01(\x0c\"3\n\nHasRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tchunk_ids\x18\x02 \x03(\x0c\"\x1b\n\x0bHasResponse\x12\x0c\n\x04held\x18\x01 \x03(\x08\"?\n\nPutRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63hunks\x18\x02 \x03(\x0c\x12\r\n\x05\x66lush\x18\x03 \x01(\x08\"\x1e\n\x0bPutResponse\x12\x0f\n\x07\x64urable\x18\x01 \x01(\x04\"B\n\rCommitRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x04\x12\x0e\n\x06record\x18\x03 \x01(\x0c\":\n\x0e\x43ommitResponse\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x16\n\x0ereceived_at_ms\x18\x02 \x01(\x03\"2\n\nGetRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tchunk_ids\x18\x02 \x03(\x0c\"\x1d\n\x0bGetResponse\x12\x0e\n\x06\x63hunks\x18\x01 \x03(\x0c\"6\n\x11ListPointsRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\">\n\x12ListPointsResponse\x12(\n\x06points\x18\x01 \x03(\x0b\x32\x18.protocol.v1.PointRecord\"[\n\x0bPointRecord\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x12\n\nmachine_id\x18\x02 \x01(\t\x12\x16\n\x0ereceived_at_ms\x18\x03 \x01(\x03\x12\x0e\n\x06record\x18\x04 \x01(\x0c\x32\x94\x03\n\x0cVaultService\x12>\n\x05\x42\x65gin\x12\x19.protocol.v1.BeginRequest\x1a\x1a.protocol.v1.BeginResponse\x12\x38\n\x03Has\x12\x17.protocol.v1.HasRequest\x1a\x18.protocol.v1.HasResponse\x12<\n\x03Put\x12\x17.protocol.v1.PutRequest\x1a\x18.protocol.v1.PutResponse(\x01\x30\x01\x12\x41\n\x06\x43ommit\x12\x1a.protocol.v1.CommitRequest\x1a\x1b.protocol.v1.CommitResponse\x12:\n\x03Get\x12\x17.protocol.v1.GetRequest\x1a\x18.protocol.v1.GetResponse0\x01\x12M\n\nListPoints\x12\x1e.protocol.v1.ListPointsRequest\x1a\x1f.protocol.v1.ListPointsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protocol/v1/vault.proto\x12\x0bprotocol.v1\" \n\x0c\x42\x65ginRequest\x12\x10\n\x08point_id\x18\x01 \x01(\t\"\x94\x01\n\rBeginResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x04\x12\x0f\n\x07lease_s\x18\x03 \x01(\r\x12\x1a\n\x12\x63ontroller_time_ms\x18\x04 \x01(\x03\x12\x17\n\x0fparent_point_id\x18\x05 \x01(\t\x12\x1a\n\x12parent_record_hash\x18\x06 \x01(\x0c\"3\n\nHasRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tchunk_ids\x18\x02 \x03(\x0c\"\x1b\n\x0bHasResponse\x12\x0c\n\x04held\x18\x01 \x03(\x08\"?\n\nPutRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63hunks\x18\x02 \x03(\x0c\x12\r\n\x05\x66lush\x18\x03 \x01(\x08\"\x1e\n\x0bPutResponse\x12\x0f\n\x07\x64urable\x18\x01 \x01(\x04\"B\n\rCommitRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x04\x12\x0e\n\x06record\x18\x03 \x01(\x0c\":\n\x0e\x43ommitResponse\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x16\n\x0ereceived_at_ms\x18\x02 \x01(\x03\"2\n\nGetRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tchunk_ids\x18\x02 \x03(\x0c\"\x1d\n\x0bGetResponse\x12\x0e\n\x06\x63hunks\x18\x01 \x03(\x0c\"J\n\x11ListPointsRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x12\n\nolder_than\x18\x1e \x01(\t\">\n\x12ListPointsResponse\x12(\n\x06points\x18\x01 \x03(\x0b\x32\x18.protocol.v1.PointRecord\"[\n\x0bPointRecord\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x12\n\nmachine_id\x18\x02 \x01(\t\x12\x16\n\x0ereceived_at_ms\x18\x03 \x01(\x03\x12\x0e\n\x06record\x18\x04 \x01(\x0c\x32\x94\x03\n\x0cVaultService\x12>\n\x05\x42\x65gin\x12\x19.protocol.v1.BeginRequest\x1a\x1a.protocol.v1.BeginResponse\x12\x38\n\x03Has\x12\x17.protocol.v1.HasRequest\x1a\x18.protocol.v1.HasResponse\x12<\n\x03Put\x12\x17.protocol.v1.PutRequest\x1a\x18.protocol.v1.PutResponse(\x01\x30\x01\x12\x41\n\x06\x43ommit\x12\x1a.protocol.v1.CommitRequest\x1a\x1b.protocol.v1.CommitResponse\x12:\n\x03Get\x12\x17.protocol.v1.GetRequest\x1a\x18.protocol.v1.GetResponse0\x01\x12M\n\nListPoints\x12\x1e.protocol.v1.ListPointsRequest\x1a\x1f.protocol.v1.ListPointsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,11 +52,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRESPONSE']._serialized_start=584
   _globals['_GETRESPONSE']._serialized_end=613
   _globals['_LISTPOINTSREQUEST']._serialized_start=615
-  _globals['_LISTPOINTSREQUEST']._serialized_end=669
-  _globals['_LISTPOINTSRESPONSE']._serialized_start=671
-  _globals['_LISTPOINTSRESPONSE']._serialized_end=733
-  _globals['_POINTRECORD']._serialized_start=735
-  _globals['_POINTRECORD']._serialized_end=826
-  _globals['_VAULTSERVICE']._serialized_start=829
-  _globals['_VAULTSERVICE']._serialized_end=1233
+  _globals['_LISTPOINTSREQUEST']._serialized_end=689
+  _globals['_LISTPOINTSRESPONSE']._serialized_start=691
+  _globals['_LISTPOINTSRESPONSE']._serialized_end=753
+  _globals['_POINTRECORD']._serialized_start=755
+  _globals['_POINTRECORD']._serialized_end=846
+  _globals['_VAULTSERVICE']._serialized_start=849
+  _globals['_VAULTSERVICE']._serialized_end=1253
 # @@protoc_insertion_point(module_scope)

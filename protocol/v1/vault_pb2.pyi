@@ -306,19 +306,23 @@ class ListPointsRequest(_message.Message):
 
     MACHINE_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    OLDER_THAN_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
     """The machine: operators only. A machine's is in its certificate."""
     limit: _builtins.int
     """At most so many; 0 means 1,000."""
+    older_than: _builtins.str
+    """Only points that were received before this one: what follows a page. Empty for all."""
     def __init__(
         self,
         *,
         machine_id: _builtins.str = ...,
         limit: _builtins.int = ...,
+        older_than: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "machine_id", b"machine_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "machine_id", b"machine_id", "older_than", b"older_than"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,13 +11,18 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from protocol.vault.chunk import Opener
+from protocol.vault.chunk import Opener, Reference
+from protocol.vault.entry import Extent
 from protocol.vault.leaf import Leaf
 from protocol.vault.node import Root
 from protocol.vault.reader import BATCH, Fetch, Inner, Lost, Piece, TreeReader
 
 KEPT_NODES: Final = 128
 """About 50 MB where every node is a full leaf."""
+
+KEPT_LISTS: Final = 16
+
+ExtentList = tuple[int, tuple[Extent, ...]]
 
 
 class CachedReader(TreeReader):
@@ -29,15 +34,29 @@ class CachedReader(TreeReader):
         super().__init__(opener, fetch, lost)
         self._limit = max(kept, BATCH)
         self._kept: OrderedDict[Root, Leaf | Inner] = OrderedDict()
+        self._lists: OrderedDict[Reference, ExtentList] = OrderedDict()
+
+    def extent_list(self, reference: Reference) -> ExtentList:
+        """See `TreeReader.extent_list`."""
+        found = self._lists.get(reference)
+        if found is None:
+            found = self._lists[reference] = super().extent_list(reference)
+            if len(self._lists) > KEPT_LISTS:
+                self._lists.popitem(last=False)
+        return found
 
     def nodes(self, nodes: Sequence[Root | Piece]) -> Iterator[tuple[Root | Piece, Leaf | Inner]]:
         """See `TreeReader.nodes`; only what is not at hand is fetched."""
         for start in range(0, len(nodes), BATCH):
             batch = nodes[start : start + BATCH]
-            fresh = dict(super().nodes([node for node in batch if node not in self._kept]))
-            opened = {node: self._kept[node] for node in batch if node in self._kept}
+            opened: dict[Root | Piece, Leaf | Inner] = {
+                node: self._kept[node]
+                for node in batch
+                if isinstance(node, Root) and node in self._kept
+            }
+            opened |= super().nodes([node for node in batch if node not in opened])
             for node in batch:
-                found = opened.get(node) or fresh.get(node)
+                found = opened.get(node)
                 if found is None:
                     # Lost, and told as such by the reader.
                     continue

@@ -242,9 +242,10 @@ class TreeReader:
 
     def extents(self, extents: Sequence[Extent], depth: int) -> Iterator[Extent]:
         """The extents of a file or a stream, with lists of extents resolved."""
-        return flat_extents(extents, depth, self._extent_list)
+        return flat_extents(extents, depth, self.extent_list)
 
-    def _extent_list(self, reference: Reference) -> tuple[int, tuple[Extent, ...]]:
+    def extent_list(self, reference: Reference) -> tuple[int, tuple[Extent, ...]]:
+        """The depth and the extents of one list."""
         stored = next(iter(self._fetch([reference.id])), None)
         if stored is None:
             raise ChunkMissingError(reference.id)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import rich_click as click
 
 from controller.cli.app import App
 from controller.cli.choice import machine_meant, machines_meant
+from controller.cli.commands.comparing import diff_command
+from controller.cli.commands.looking import find, history, tree
 from controller.cli.drilling import drill, drilled, drills_of
 from controller.cli.emit import Row, emit, note, output_option, render_bytes
-from controller.cli.entries import entry_row, entry_rows, render_name, text_of
+from controller.cli.entries import entry_row, render_name, text_of
 from controller.cli.exits import DONE, IN_PART
+from controller.cli.flow import emit_flow
 from controller.cli.graph import draw
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
@@ -45,7 +48,7 @@ from protocol.ids import MachineId
 from protocol.sealing import check_sealing_proof
 from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import Machine
-from protocol.vault.entry import Kind
+from protocol.vault.entry import Entry, Kind
 from protocol.vault.grant import Grant, seal_grant
 
 SHOWN = 10
@@ -158,7 +161,7 @@ def ls(app: App, machine: str, tenant: str, output: str, *, graph: bool) -> int:
 
 @command.command(epilog="Example: stead backup browse web-01 latest /etc")
 @click.argument("machine")
-@click.argument("point", metavar="POINT|latest")
+@click.argument("point", metavar="POINT")
 @click.argument("path", default="/")
 @click.option("--recursive", "-R", is_flag=True, help="Everything below, at any depth.")
 @tenant_option
@@ -171,14 +174,13 @@ def browse(
     opened = _open(app, machine, point, tenant)
     wanted = tree_path(path)
     entry = entry_at(opened, wanted)
-    if not is_directory(entry):
-        rows = [entry_row(wanted.rpartition(b"/")[0], entry)]
-    elif recursive:
-        rows = entry_rows(opened.reader.below(opened.root, wanted))
-    else:
-        rows = entry_rows(opened.reader.list_directory(opened.root, wanted))
-    emit(
-        rows,
+    found: Iterable[tuple[bytes, Entry]] = [(wanted.rpartition(b"/")[0], entry)]
+    if is_directory(entry):
+        reader = opened.reader
+        listed = reader.below if recursive else reader.list_directory
+        found = listed(opened.root, wanted)
+    emit_flow(
+        (entry_row(parent, one) for parent, one in found if one.name),
         output,
         columns=("mode", "owner", "group", "size_bytes", "modified_at", "name"),
         cells={"name": lambda row: render_name(row, whole=recursive)},
@@ -188,7 +190,7 @@ def browse(
 
 @command.command(epilog="Example: stead backup cat web-01 latest /etc/hosts")
 @click.argument("machine")
-@click.argument("point", metavar="POINT|latest")
+@click.argument("point", metavar="POINT")
 @click.argument("path")
 @tenant_option
 @click.pass_obj
@@ -204,7 +206,7 @@ def cat(app: App, machine: str, point: str, path: str, tenant: str) -> None:
 
 @command.command(epilog="Example: stead backup restore web-01 latest /etc/hosts --to /tmp/back")
 @click.argument("machine")
-@click.argument("point", metavar="POINT|latest")
+@click.argument("point", metavar="POINT")
 @click.argument("path")
 @click.option("--to", "target", required=True, metavar="DIRECTORY", help="On the machine.")
 @click.option("--onto", metavar="MACHINE", default="", help="Restore onto this machine instead.")
@@ -356,3 +358,6 @@ def _size(name: str) -> Callable[[Row], str]:
 SIZES: Mapping[str, Callable[[Row], str]] = {
     name: _size(name) for name in ("bytes", "new_bytes", "sent_bytes")
 }
+
+for added in (tree, find, history, diff_command):
+    command.add_command(added)

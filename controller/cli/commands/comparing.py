@@ -1,0 +1,158 @@
+"""`stead backup diff`: what differs between two restore points."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import rich_click as click
+
+from controller.cli.app import App
+from controller.cli.changes import (
+    SIGNS,
+    Tally,
+    change_row,
+    differences,
+    is_folder_time,
+    kind_of,
+)
+from controller.cli.choice import machine_meant
+from controller.cli.chunks import pieces_of
+from controller.cli.emit import emit, note, output_option, render_bytes
+from controller.cli.flow import emit_flow
+from controller.cli.options import tenant_option
+from controller.cli.points import Opened, Readers, open_point, point_meant, tree_path
+from protocol.errors import NotFoundError
+from protocol.vault.diff import Change, diff
+from protocol.vault.entry import Entry
+from protocol.vault.path import below_range, tree_key
+
+Told = tuple[Change, tuple[str, ...]]
+
+
+@click.command("diff", epilog="Example: stead backup diff web-01 yesterday latest /etc")
+@click.argument("machine")
+@click.argument("old", metavar="POINT")
+@click.argument("new", metavar="POINT", default="latest")
+@click.argument("path", default="/")
+@click.option("--with", "other", metavar="MACHINE", default="", help="Whose the second point is.")
+@click.option("--stat", is_flag=True, help="Only how many, and how much.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Believe that files of one size and time are equal, and read none to be sure.",
+)
+@tenant_option
+@output_option
+@click.pass_obj
+def diff_command(
+    app: App,
+    /,
+    machine: str,
+    old: str,
+    new: str,
+    path: str,
+    other: str,
+    tenant: str,
+    output: str,
+    *,
+    stat: bool,
+    quick: bool,
+) -> None:
+    """Say what was added (+), removed (-) and changed (~) from one restore point to another.
+
+    Reads only the parts of the two trees that differ. Files of one length whose content is
+    kept in different chunks are read and compared. A folder of which only the time changed
+    is not listed.
+    """
+    connection = app.connection
+    source = machine_meant(connection, machine, tenant)
+    target = machine_meant(connection, other, tenant) if other else source
+    readers: Readers = {}
+    before = open_point(connection, point_meant(connection, source, old), readers)
+    after = open_point(connection, point_meant(connection, target, new), readers)
+    wanted = tree_path(path)
+    tally = Tally()
+    told = compared(before, after, wanted, quick=quick)
+    if stat:
+        for change, _ in told:
+            tally.add(kind_of(change), change)
+        emit(tally.rows(), output, columns=("change", "entries", "files", "size_bytes"))
+        return
+    show(told, tally, output, empty=f"{path} is the same in both")
+
+
+def show(told: Iterable[Told], tally: Tally, output: str, *, empty: str) -> None:
+    """Print changes as they are found, and what they come to."""
+    count = emit_flow(
+        _counted(told, tally),
+        output,
+        columns=("change", "what", "size_bytes", "path"),
+        cells={
+            "change": lambda row: SIGNS[row["change"]],
+            "what": lambda row: " ".join(row["what"]),
+        },
+        empty=empty,
+    )
+    if count and output == "table":
+        note(summary(tally))
+
+
+def summary(tally: Tally) -> str:
+    """A tally in one line."""
+    return ", ".join(
+        f"{tally.entries[kind]} {kind} ({render_bytes(tally.bytes[kind])})" for kind in SIGNS
+    )
+
+
+def compared(before: Opened, after: Opened, path: bytes, *, quick: bool) -> Iterator[Told]:
+    """The changes at a path and below it that are worth telling, with what changed.
+
+    NOT_FOUND when the path is in neither.
+    """
+    if not any(_holds(one, path) for one in (before, after)):
+        raise NotFoundError(
+            f"/{path.decode(errors='backslashreplace')} is in neither restore point; "
+            "`stead backup browse` shows what is"
+        )
+    key = tree_key(path)
+    ranges = [(key, key + b"\0"), below_range(path)] if path else [below_range(path)]
+    changes = itertools.chain.from_iterable(
+        diff(before.reader, before.root, after.root, keys=keys, new_reader=after.reader)
+        for keys in ranges
+    )
+
+    def same_content(old: Entry, new: Entry) -> bool:
+        if quick:
+            return old.mtime_ns == new.mtime_ns
+        return equal_pieces(
+            pieces_of(before.reader, before.chunks, old), pieces_of(after.reader, after.chunks, new)
+        )
+
+    for change in changes:
+        if change.old is None or change.new is None:
+            yield change, ()
+            continue
+        what = differences(change.old, change.new, same_content)
+        if what and not is_folder_time(change, what):
+            yield change, what
+
+
+def equal_pieces(left: Iterator[bytes], right: Iterator[bytes]) -> bool:
+    """Whether two contents of one length, cut alike, are the same."""
+    return all(one == other for one, other in itertools.zip_longest(left, right))
+
+
+def _holds(opened: Opened, path: bytes) -> bool:
+    try:
+        opened.reader.get(opened.root, path)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _counted(told: Iterable[Told], tally: Tally) -> Iterator[dict[str, Any]]:
+    for change, what in told:
+        tally.add(kind_of(change), change)
+        yield change_row(change, what)
