@@ -98,7 +98,7 @@ def _by_id(points: Sequence[P], start: str, machine: str) -> P:
 
 def _moment(word: str, name: str, now: datetime, local: Callable[[datetime], datetime]) -> datetime:
     ago = _AGO.match(word)
-    text = f"{ago[1]}{ago[2][0]}" if ago else word
+    text = f"{ago[1]}{ago[2][0]}" if ago else name
     try:
         moment = parse_moment(text, now=now, local=local)
     except InvalidError as error:

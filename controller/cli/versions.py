@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from controller.cli.compared import compared, what_differs
 from controller.cli.entries import text_of, time_of
 from controller.cli.points import Opened
 from protocol.errors import NotFoundError
-from protocol.vault.diff import diff
 from protocol.vault.entry import Entry, Kind
 from protocol.vault.path import below_range
 from protocol.vault.totals import Sum
@@ -71,18 +71,13 @@ def versions(path: bytes, seen: Iterable[Seen], *, every: bool = False) -> Itera
 def _same(path: bytes, newer: Seen, older: Seen) -> bool:
     if newer.opened.root.reference.id == older.opened.root.reference.id:
         return True
-    if newer.entry != older.entry:
-        return False
-    if newer.entry is None or newer.entry.kind is not Kind.DIRECTORY:
-        return True
-    changes = diff(
-        older.opened.reader,
-        older.opened.root,
-        newer.opened.root,
-        keys=below_range(path),
-        new_reader=newer.opened.reader,
-    )
-    return next(changes, None) is None
+    if newer.entry is None or older.entry is None:
+        return newer.entry is older.entry
+    what = what_differs(older.opened, older.entry, newer.opened, newer.entry)
+    if newer.entry.kind is not Kind.DIRECTORY or what not in ((), ("time",)):
+        return not what
+    # A folder's time tells that names came or went, which the comparison does as well.
+    return next(compared(older.opened, newer.opened, keys=below_range(path)), None) is None
 
 
 def version_row(path: bytes, version: Version) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,22 +12,17 @@ from controller.cli.changes import (
     SIGNS,
     Tally,
     change_row,
-    differences,
     is_folder_time,
     kind_of,
 )
 from controller.cli.choice import machine_meant
-from controller.cli.chunks import pieces_of
+from controller.cli.compared import Told, compared
 from controller.cli.emit import emit, note, output_option, render_bytes
 from controller.cli.flow import emit_flow
 from controller.cli.options import tenant_option
 from controller.cli.points import Opened, Readers, open_point, point_meant, tree_path
 from protocol.errors import NotFoundError
-from protocol.vault.diff import Change, diff
-from protocol.vault.entry import Entry
 from protocol.vault.path import below_range, tree_key
-
-Told = tuple[Change, tuple[str, ...]]
 
 
 @click.command("diff", epilog="Example: stead backup diff web-01 yesterday latest /etc")
@@ -74,7 +68,7 @@ def diff_command(
     after = open_point(connection, point_meant(connection, target, new), readers)
     wanted = tree_path(path)
     tally = Tally()
-    told = compared(before, after, wanted, quick=quick)
+    told = told_below(before, after, wanted, quick=quick)
     if stat:
         for change, _ in told:
             tally.add(kind_of(change), change)
@@ -106,7 +100,7 @@ def summary(tally: Tally) -> str:
     )
 
 
-def compared(before: Opened, after: Opened, path: bytes, *, quick: bool) -> Iterator[Told]:
+def told_below(before: Opened, after: Opened, path: bytes, *, quick: bool) -> Iterator[Told]:
     """The changes at a path and below it that are worth telling, with what changed.
 
     NOT_FOUND when the path is in neither.
@@ -118,30 +112,10 @@ def compared(before: Opened, after: Opened, path: bytes, *, quick: bool) -> Iter
         )
     key = tree_key(path)
     ranges = [(key, key + b"\0"), below_range(path)] if path else [below_range(path)]
-    changes = itertools.chain.from_iterable(
-        diff(before.reader, before.root, after.root, keys=keys, new_reader=after.reader)
-        for keys in ranges
-    )
-
-    def same_content(old: Entry, new: Entry) -> bool:
-        if quick:
-            return old.mtime_ns == new.mtime_ns
-        return equal_pieces(
-            pieces_of(before.reader, before.chunks, old), pieces_of(after.reader, after.chunks, new)
-        )
-
-    for change in changes:
-        if change.old is None or change.new is None:
-            yield change, ()
-            continue
-        what = differences(change.old, change.new, same_content)
-        if what and not is_folder_time(change, what):
-            yield change, what
-
-
-def equal_pieces(left: Iterator[bytes], right: Iterator[bytes]) -> bool:
-    """Whether two contents of one length, cut alike, are the same."""
-    return all(one == other for one, other in itertools.zip_longest(left, right))
+    for keys in ranges:
+        for change, what in compared(before, after, keys=keys, quick=quick):
+            if not is_folder_time(change, what):
+                yield change, what
 
 
 def _holds(opened: Opened, path: bytes) -> bool:

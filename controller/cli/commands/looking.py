@@ -10,6 +10,7 @@ import rich_click as click
 
 from controller.cli.app import App
 from controller.cli.choice import machine_meant
+from controller.cli.compared import compared
 from controller.cli.connection import Connection
 from controller.cli.emit import note, output_option
 from controller.cli.entries import entry_row, render_name
@@ -33,7 +34,6 @@ from controller.cli.versions import Seen, look, version_row, versions
 from controller.cli.wanted import KINDS, Wanted, names_pattern, parse_size, to_ns
 from protocol.errors import InvalidError, NotFoundError, SteadError
 from protocol.v1.operator_pb2 import Machine
-from protocol.vault.diff import diff
 from protocol.vault.entry import Entry
 from protocol.vault.path import below_range
 from protocol.vault.reader import Span
@@ -208,15 +208,8 @@ class _Search:
 
     def _gone(self, older: Opened, newer: Opened) -> Iterator[Found]:
         """What fits and is in the older point as it is not in the newer one."""
-        changes = diff(
-            older.reader,
-            older.root,
-            newer.root,
-            keys=below_range(self._path),
-            wanted=self._wanted.may_be_below,
-            new_reader=newer.reader,
-        )
-        for change in changes:
+        keys, wanted = below_range(self._path), self._wanted.may_be_below
+        for change, _ in compared(older, newer, keys=keys, wanted=wanted):
             old = change.old
             if old is not None and old.name and self._wanted.fits(old):
                 yield change.parent, old
