@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from protocol.selection import BY_DEFAULT, Rules
+
 
 @dataclass(frozen=True, slots=True)
 class RunProgram:
@@ -59,6 +61,7 @@ class SetBackup:
 
     paths: tuple[bytes, ...]
     schedule: str = ""
+    rules: Rules = BY_DEFAULT
     seal_to_machine: bool = False
     drills: str = ""
     canaries: tuple[bytes, ...] = ()
@@ -69,6 +72,7 @@ class RunBackup:
     """Make a restore point of these paths, or of the backup set when none is named."""
 
     paths: tuple[bytes, ...] = ()
+    rules: Rules = BY_DEFAULT
     seal_to_machine: bool = False
 
 

@@ -20,6 +20,7 @@ from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import MachineId, OrderId, TaskId, TenantId, check_id
 from protocol.order import Envelope, Order, Signature
 from protocol.outcome import Outcome, OutcomeState
+from protocol.selection import Rules
 from protocol.v1 import link_pb2, order_pb2, refusal_pb2
 
 M = TypeVar("M", bound=Message)
@@ -28,6 +29,9 @@ REVISION = 1
 """The newest revision of the protocol that this release speaks."""
 
 MAX_ORDER_BYTES = 1024 * 1024
+INNER: Mapping[str, type[Any]] = {"BackupRules": Rules}
+"""The records of messages inside actions."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_000
 
@@ -92,7 +96,7 @@ def order_to_pb(order: Order) -> order_pb2.Order:
         reason=order.reason,
         repeatable=order.repeatable,
     )
-    values = {f.name: getattr(order.action, f.name) for f in dataclasses.fields(order.action)}
+    values = dataclasses.asdict(order.action)
     slot = getattr(message, name_of(order.action))
     slot.SetInParent()
     slot.MergeFrom(type(slot)(**values))
@@ -135,16 +139,26 @@ def decode_order(data: bytes) -> Order:
 
 
 def _action(name: str, message: Message) -> Action:
-    kind = ACTIONS[name]
+    action: Action = _record(ACTIONS[name], message)
+    return action
+
+
+def _record(kind: type[Any], message: Message) -> Any:
+    """A record of a message whose fields have the same names, and of those inside it."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         value = getattr(message, field.name)
         if isinstance(value, (str, bytes, bool, int)):
             values[field.name] = value
+        elif isinstance(value, Message):
+            values[field.name] = _record(INNER[value.DESCRIPTOR.name], value)
         elif isinstance(value, Mapping):
             values[field.name] = dict(value)
         else:
-            values[field.name] = tuple(value)
+            values[field.name] = tuple(
+                _record(INNER[one.DESCRIPTOR.name], one) if isinstance(one, Message) else one
+                for one in value
+            )
     return kind(**values)
 
 

@@ -30,6 +30,7 @@ from protocol.outcome import OutcomeState
 from protocol.vault.keys import VaultSecret, decode_vault_secret
 
 _SHOWN = 200
+_RULES_SHOWN = 100
 
 
 def load_vault_secret(home: AgentHome) -> VaultSecret:
@@ -75,6 +76,7 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
             sealers=sealers,
             handed=_handed(place),
             off=place.home.watch_off,
+            rules=action.rules,
         ).run()
         proved = _sample(done, who.secret, vault, channel, seed, started_at)
     return result_of(done, proved)
@@ -147,6 +149,7 @@ def result_of(made: BackupReport, proved: Proved | None = None) -> ActionResult:
         "lost_links": made.lost_links,
         "skipped": skipped.count,
         "skipped_paths": skipped.as_json()[:_SHOWN],
+        "left_out": made.left_out[:_RULES_SHOWN],
         "decoded": None
         if proved is None
         else {"files": proved.files, "bytes": proved.size, "wrong": proved.as_json()},

@@ -17,6 +17,7 @@ from typing import Any
 from blake3 import blake3
 
 from agent.backup.assemble import Assembly
+from agent.backup.choose import Choice, hash_of
 from agent.backup.detect import Detection, UnprovenError
 from agent.backup.merge import merge
 from agent.backup.nodes import StateDamagedError
@@ -30,7 +31,7 @@ from agent.backup.scan import Counts, Scan
 from agent.backup.sealers import Sealers
 from agent.backup.sealing import Sealing
 from agent.backup.select import normalise, rules_hash
-from agent.backup.skipped import SkippedList
+from agent.backup.skipped import SkippedList, shown
 from agent.backup.state import Header, Previous, StateWriter
 from agent.backup.stream import SmallStream
 from agent.backup.upload import PATIENCE_S, Upload, begin_patiently, patiently
@@ -41,6 +42,7 @@ from agent.backup.who import Who
 from agent.host import clock
 from agent.watch.evidence import Handover, Why
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.selection import Rules
 from protocol.vault.chunk import ChunkId, Opener, Sealer
 from protocol.vault.cut import BIG, Cutter
 from protocol.vault.entry import Entry, Extent
@@ -48,6 +50,7 @@ from protocol.vault.node import Root
 from protocol.vault.point import Totals
 from protocol.vault.reader import TreeReader
 
+EVERYTHING = Rules(no_defaults=True)
 RACY_NS = 2_000_000_000
 _PROGRESS_S = 0.3
 _CERTAIN = 0.98
@@ -74,6 +77,7 @@ class BackupReport:
     lost_links: int
     detector: str
     missed: tuple[bytes, ...] = ()
+    left_out: list[dict[str, Any]] = field(default_factory=list)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -89,7 +93,7 @@ class Backup:
     the scan are not trusted next time: file systems count in steps of up to two seconds.
     `progress` is told a few times a second. `sealers` are left to whoever made them;
     without any, threads seal. `handed` is what was watched since the last run, `off` the
-    file that notes where that was found wanting.
+    file that notes where that was found wanting. `rules` leave things out below the paths.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Backup:
         sealers: Sealers | None = None,
         handed: Handover | None = None,
         off: Path | None = None,
+        rules: Rules = EVERYTHING,
     ) -> None:
         self._paths = normalise(paths)
         if not self._paths:
@@ -121,7 +126,8 @@ class Backup:
         self._racy_ns = racy_ns
         self._sealers = sealers
         scope = blake3(who.secret.convergence, key=who.secret.fingerprint_key).digest()
-        self._rules = rules_hash(self._paths, scope)
+        self._rules = rules_hash(self._paths, scope + hash_of(rules))
+        self._exclusions = rules
         self._begun = clock.monotonic()
         self._seconds: dict[str, float] = {}
         self._next_word = 0.0
@@ -136,6 +142,7 @@ class Backup:
         """
         with self._memory.locked():
             forced = Why.UNCOMMITTED if self._memory.is_interrupted() else None
+            forced = Why.CHOICE if self._exclusions.ask_more_than_names else forced
             run = self._memory.take_up(self._rules)
             run, session = self._begin(run)
             use_state = True
@@ -177,12 +184,14 @@ class Backup:
         newest = session.parent_point if use_state else ""
         previous = memory.previous(newest, self._rules)
         whole = previous.header is not None and previous.header.names == names
+        choice = Choice(self._exclusions, now_ns=int(started_at.timestamp() * 1_000_000_000))
         walk = Walk(
             self._paths,
             skipped,
             own=frozenset([bytes(self._memory.path.resolve()).lstrip(b"/")]),
             pseudo=read_pseudo_devices(),
             start=self._top,
+            choice=choice,
         )
         secret = self._who.secret
         header = Header(run.point, self._rules, names)
@@ -272,6 +281,7 @@ class Backup:
             upload.lost_links,
             self._detection.detector,
             tuple(self._detection.missed),
+            choice.as_json(shown) if why is not None else [],
             self._seconds,
         )
 

@@ -174,7 +174,7 @@ class Visit:
         heappush(self._todo, (low, kind, path))
 
     def _is_inside(self, path: bytes) -> bool:
-        return any(is_below(path, wanted) for wanted in self._paths)
+        return any(is_below(path, wanted) for wanted in self._paths) and self._walk.takes(path)
 
     def _row(self, path: bytes) -> Listing | None:
         """A directory's own row."""

@@ -17,6 +17,8 @@ from struct import error as StructError  # noqa: N812 - an exception's name
 from typing import Final, NamedTuple
 
 from agent.backup.beneath import Beneath
+from agent.backup.choose import CACHE_TAG, CACHE_TAG_TEXT, Choice
+from agent.backup.exclude import Place
 from agent.backup.select import Selection, select
 from agent.backup.skipped import SkippedList, reason_of
 from protocol.vault.path import MAX_PATH_BYTES, children_prefix, join
@@ -106,10 +108,13 @@ def read_pseudo_devices() -> frozenset[int]:
 class _Level:
     """A directory on the way down: its descriptor and the directories left to visit."""
 
-    __slots__ = ("device", "fd", "identity", "left", "path")
+    __slots__ = ("device", "fd", "identity", "left", "path", "place")
 
-    def __init__(self, path: bytes, fd: int, stat: os.stat_result) -> None:
+    def __init__(
+        self, path: bytes, fd: int, stat: os.stat_result, place: Place | None = None
+    ) -> None:
         self.path = path
+        self.place = place
         self.fd = fd
         self.device = stat.st_dev
         self.identity = (stat.st_dev, stat.st_ino)
@@ -121,6 +126,7 @@ class Walk:
 
     `own` are paths, without a first slash, whose content is left out. What cannot be
     visited is added to `skipped`. `start` is the directory that counts as the top.
+    `choice` leaves things out below the paths.
     """
 
     def __init__(
@@ -131,7 +137,9 @@ class Walk:
         own: frozenset[bytes] = frozenset(),
         pseudo: frozenset[int] = frozenset(),
         start: bytes = b"/",
+        choice: Choice | None = None,
     ) -> None:
+        self._choice = choice
         self._selection = select(paths)
         self._skipped = skipped
         self._own = own
@@ -144,7 +152,7 @@ class Walk:
         fd = os.open(self._start, OPEN_DIRECTORY)
         stat = os.fstat(fd)
         yield Listing(b"", b"\0", os.dup(fd), [(b"", stat, line_of(b"", stat))])
-        yield from self._descend(_Level(b"", fd, stat), self._selection)
+        yield from self._descend(_Level(b"", fd, stat, self._place_of(b"")), self._selection)
 
     def children(self, path: bytes, beneath: Beneath) -> Iterator[Listing]:
         """Only what lies directly in one directory."""
@@ -153,12 +161,12 @@ class Walk:
         except OSError as error:
             self._vanished(*os.path.split(path), error)
             return
-        level = _Level(path, fd, os.fstat(fd))
+        level = _Level(path, fd, os.fstat(fd), self._place_of(path))
         try:
             if self.leads_to_paths(path):
                 yield from self._chosen(level, self._selection_at(path))
             else:
-                yield from self._all(level)
+                yield from self._all(level, named=False)
         finally:
             os.close(fd)
 
@@ -172,7 +180,8 @@ class Walk:
         try:
             if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode >> 12 != _DIRECTORY:
                 return
-            level = self._open(_Level(parent, fd, os.fstat(fd)), name, None)
+            above = _Level(parent, fd, os.fstat(fd), self._place_of(parent))
+            level = self._open(above, name, None)
         except FileNotFoundError:
             return
         finally:
@@ -184,6 +193,31 @@ class Walk:
         """Whether only some of what a directory holds is wanted."""
         place = self._selection_at(path)
         return not place.whole
+
+    def takes(self, path: bytes) -> bool:
+        """Whether a directory is backed up, as far as names tell."""
+        place = self._choice.top if self._choice else None
+        if place is None:
+            return True
+        selection: Selection | None = self._selection
+        whole = b""
+        for name in path.split(b"/") if path else ():
+            is_chosen = selection is None or selection.whole
+            whole = join(whole, name)
+            may_go = is_chosen and place.look is not None and place.look.match(name)
+            if may_go and place.rule_of(whole, is_directory=True):
+                return False
+            selection = None if selection is None else selection.children.get(name)
+            place = place.below(name)
+        return True
+
+    def _place_of(self, path: bytes) -> Place | None:
+        if self._choice is None:
+            return None
+        place = self._choice.top
+        for name in path.split(b"/") if path else ():
+            place = place.below(name)
+        return place
 
     def _selection_at(self, path: bytes) -> Selection:
         place = self._selection
@@ -265,20 +299,20 @@ class Walk:
             os.close(fd)
             self._skipped.add(path, "pseudo file system", by_rule=True)
             return None
-        return _Level(path, fd, stat)
+        return _Level(path, fd, stat, level.place.below(name) if level.place else None)
 
     def _enter(self, level: _Level, selection: Selection | None) -> Iterator[Listing]:
         """The children of a directory, and note which directories to visit afterwards."""
         if selection is None or selection.whole:
             if selection is not None:
                 self.found_paths += 1
-            yield from self._all(level)
+            yield from self._all(level, named=selection is not None)
         else:
             yield from self._chosen(level, selection)
         self.directories += len(level.left)
         level.left.reverse()
 
-    def _all(self, level: _Level) -> Iterator[Listing]:
+    def _all(self, level: _Level, *, named: bool) -> Iterator[Listing]:
         prefix = children_prefix(level.path)
         try:
             with os.scandir(level.fd) as scan:
@@ -287,7 +321,7 @@ class Walk:
                     names = [entry.name for entry in found]
                     found.clear()
                     names += [entry.name for entry in scan]
-                    yield from self._many(level, prefix, names)
+                    yield from self._many(level, prefix, names, named=named)
                     return
         except OSError as error:
             self._skipped.add(level.path, reason_of(error))
@@ -306,13 +340,26 @@ class Walk:
                 line = line_of(name, stat)
             rows.append((name, stat, line))
         rows.sort()
+        if level.place is not None:
+            is_cache = not named and any(entry.name == CACHE_TAG_TEXT for entry in found)
+            rows = self._chosen_of(level, rows, is_cache=is_cache)
         level.left += [(name, None) for name, stat, _ in rows if stat.st_mode >> 12 == _DIRECTORY]
         if rows:
             yield Listing(level.path, prefix, os.dup(level.fd), rows)
 
-    def _many(self, level: _Level, prefix: bytes, found: list[str]) -> Iterator[Listing]:
+    def _chosen_of(self, level: _Level, rows: list[Row], *, is_cache: bool) -> list[Row]:
+        assert self._choice is not None
+        assert level.place is not None
+        return self._choice.keep(
+            level.path, level.place, level.fd, level.device, rows, is_cache=is_cache
+        )
+
+    def _many(
+        self, level: _Level, prefix: bytes, found: list[str], *, named: bool
+    ) -> Iterator[Listing]:
         """A directory too large to keep what is known of all of its children at once."""
         names = sorted(map(os.fsencode, found))
+        is_cache = not named and CACHE_TAG in names
         found.clear()
         for start in range(0, len(names), SLICE):
             rows: list[Row] = []
@@ -323,8 +370,9 @@ class Walk:
                     self._vanished(level.path, name, error)
                     continue
                 rows.append((name, stat, line_of(name, stat)))
-                if stat.st_mode >> 12 == _DIRECTORY:
-                    level.left.append((name, None))
+            if level.place is not None:
+                rows = self._chosen_of(level, rows, is_cache=is_cache)
+            level.left += [(row[0], None) for row in rows if row[1].st_mode >> 12 == _DIRECTORY]
             if rows:
                 yield Listing(level.path, prefix, os.dup(level.fd), rows)
 

@@ -37,7 +37,8 @@ def run_backup(home: AgentHome, *, on_progress: Callable[[str], None]) -> tuple[
     """
     known = load_identity(home)
     believed = Believed(known.root, known.identity, known.settings.deny)
-    action = RunBackup(verified_set(home, believed).paths)
+    backup_set = verified_set(home, believed)
+    action = RunBackup(backup_set.paths, backup_set.rules)
     directory = home.cache / "routine"
     make_private_directory(directory)
     task = TaskId(clock.new_id("ts"))

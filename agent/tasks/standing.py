@@ -22,6 +22,14 @@ from protocol.ids import MachineId, TaskId
 from protocol.order import Envelope
 from protocol.outcome import Outcome, OutcomeState
 
+_SHOWN_RULES = (
+    "exclude_caches",
+    "one_file_system",
+    "larger_than",
+    "smaller_than",
+    "older_than_s",
+    "newer_than_s",
+)
 DRILL_AGAIN = timedelta(days=1)
 
 
@@ -80,12 +88,21 @@ def set_backup(
     if wrong:
         shown = wrong[0][:200].decode(errors="backslashreplace")
         raise InvalidError(f"{shown!r} is not an absolute path")
+    from agent.backup.choose import lines_of
+    from agent.backup.exclude import read_rules
+
+    lines = lines_of(action.rules)
+    read_rules(lines)
     kept = KeptSet(action.paths, action.schedule, now, encode_envelope(envelope))
     write_atomically(home.backup_set, msgspec.msgpack.encode(kept))
     result = {
         "paths": [path.decode(errors="backslashreplace") for path in action.paths],
         "schedule": action.schedule,
         "drills": action.drills,
+        "rules": {
+            **{name: getattr(action.rules, name) for name in _SHOWN_RULES},
+            "exclude": [line.decode(errors="backslashreplace") for line in lines],
+        },
     }
     return Outcome(task, OutcomeState.SUCCEEDED, result=msgspec.json.encode(result))
 
@@ -122,7 +139,7 @@ def due_backup(home: AgentHome, believed: Believed, *, now: datetime) -> RunBack
         return None
     if not is_due(now, last_begun(home, kept), believed.identity.machine, period):
         return None
-    return RunBackup(action.paths, seal_to_machine=action.seal_to_machine)
+    return RunBackup(action.paths, action.rules, seal_to_machine=action.seal_to_machine)
 
 
 def due_drill(home: AgentHome, believed: Believed, *, now: datetime) -> RunDrill | None:

@@ -25,6 +25,7 @@ from protocol.action import ACTIONS, Action, RunBackup, RunDrill, name_of
 from protocol.errors import Code, SteadError
 from protocol.ids import MachineId, TaskId, TenantId
 from protocol.outcome import OutcomeState
+from protocol.selection import BY_DEFAULT
 
 MAX_RESULT_BYTES = 8 * 1024 * 1024
 
@@ -165,6 +166,7 @@ def _by_set(action: Action, home: AgentHome) -> Action:
     return replace(
         action,
         paths=action.paths or backup_set.paths,
+        rules=action.rules if action.paths or action.rules != BY_DEFAULT else backup_set.rules,
         seal_to_machine=action.seal_to_machine or backup_set.seal_to_machine,
     )
 

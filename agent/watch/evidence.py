@@ -42,6 +42,7 @@ class Why(StrEnum):
     MISSED = "missed"
     DAMAGED = "damaged"
     LEFT_OUT = "left_out"
+    CHOICE = "choice"
 
 
 SENTENCES: Final = {
@@ -62,6 +63,7 @@ SENTENCES: Final = {
     Why.HELD: "a program writes to a file whose name cannot be told from here",
     Why.MISSED: "a change was found that no event had told",
     Why.LEFT_OUT: "more was left out than is remembered",
+    Why.CHOICE: "what is left out depends on more than names and sizes",
     Why.DAMAGED: "what the agent remembers of the last run is damaged",
 }
 

@@ -371,6 +371,7 @@ class SetBackup(_message.Message):
 
     PATHS_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     SEAL_TO_MACHINE_FIELD_NUMBER: _builtins.int
     DRILLS_FIELD_NUMBER: _builtins.int
     CANARIES_FIELD_NUMBER: _builtins.int
@@ -389,6 +390,10 @@ class SetBackup(_message.Message):
         """Absolute paths, in the machine's own bytes."""
 
     @_builtins.property
+    def rules(self) -> Global___BackupRules:
+        """What is left out below the paths."""
+
+    @_builtins.property
     def canaries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Files that every drill restores, absolute."""
 
@@ -397,17 +402,72 @@ class SetBackup(_message.Message):
         *,
         paths: _abc.Iterable[_builtins.bytes] | None = ...,
         schedule: _builtins.str = ...,
+        rules: Global___BackupRules | None = ...,
         seal_to_machine: _builtins.bool = ...,
         drills: _builtins.str = ...,
         canaries: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canaries", b"canaries", "drills", b"drills", "paths", b"paths", "schedule", b"schedule", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canaries", b"canaries", "drills", b"drills", "paths", b"paths", "rules", b"rules", "schedule", b"schedule", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetBackup: _TypeAlias = SetBackup  # noqa: Y015
+
+@_typing.final
+class BackupRules(_message.Message):
+    """What a backup leaves out. The named paths themselves are always taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCLUDE_FIELD_NUMBER: _builtins.int
+    NO_DEFAULTS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_CACHES_FIELD_NUMBER: _builtins.int
+    ONE_FILE_SYSTEM_FIELD_NUMBER: _builtins.int
+    LARGER_THAN_FIELD_NUMBER: _builtins.int
+    SMALLER_THAN_FIELD_NUMBER: _builtins.int
+    OLDER_THAN_S_FIELD_NUMBER: _builtins.int
+    NEWER_THAN_S_FIELD_NUMBER: _builtins.int
+    no_defaults: _builtins.bool
+    """Leave nothing out by itself: caches, swap and the like are taken too."""
+    exclude_caches: _builtins.bool
+    """Of a directory with a valid CACHEDIR.TAG take the tag alone."""
+    one_file_system: _builtins.bool
+    """Do not enter what is mounted below a path."""
+    larger_than: _builtins.int
+    """Leave out files of more than so many bytes; 0 is no limit."""
+    smaller_than: _builtins.int
+    """Leave out files of fewer than so many bytes."""
+    older_than_s: _builtins.int
+    """Leave out files whose content changed more than so many seconds ago; 0 is no limit."""
+    newer_than_s: _builtins.int
+    """Leave out files whose content changed less than so many seconds ago; 0 is no limit."""
+    @_builtins.property
+    def exclude(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Lines in the syntax of .gitignore, as if they stood in "/.gitignore"; in the
+        machine's own bytes. The last one that fits decides.
+        """
+
+    def __init__(
+        self,
+        *,
+        exclude: _abc.Iterable[_builtins.bytes] | None = ...,
+        no_defaults: _builtins.bool = ...,
+        exclude_caches: _builtins.bool = ...,
+        one_file_system: _builtins.bool = ...,
+        larger_than: _builtins.int = ...,
+        smaller_than: _builtins.int = ...,
+        older_than_s: _builtins.int = ...,
+        newer_than_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude", b"exclude", "exclude_caches", b"exclude_caches", "larger_than", b"larger_than", "newer_than_s", b"newer_than_s", "no_defaults", b"no_defaults", "older_than_s", b"older_than_s", "one_file_system", b"one_file_system", "smaller_than", b"smaller_than"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupRules: _TypeAlias = BackupRules  # noqa: Y015
 
 @_typing.final
 class RunBackup(_message.Message):
@@ -416,22 +476,28 @@ class RunBackup(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATHS_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     SEAL_TO_MACHINE_FIELD_NUMBER: _builtins.int
     seal_to_machine: _builtins.bool
     """As in SetBackup."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Absolute paths; empty means the machine's backup set."""
+        """Absolute paths; empty means the machine's backup set, whose rules hold then."""
+
+    @_builtins.property
+    def rules(self) -> Global___BackupRules:
+        """What is left out below the paths."""
 
     def __init__(
         self,
         *,
         paths: _abc.Iterable[_builtins.bytes] | None = ...,
+        rules: Global___BackupRules | None = ...,
         seal_to_machine: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "rules", b"rules", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

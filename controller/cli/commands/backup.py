@@ -10,6 +10,7 @@ import rich_click as click
 
 from controller.cli.app import App
 from controller.cli.choice import machine_meant, machines_meant
+from controller.cli.choosing import choosing, rules_of, say_rules
 from controller.cli.commands.comparing import diff_command
 from controller.cli.commands.looking import find, history, tree
 from controller.cli.drilling import drill, drilled, drills_of
@@ -70,6 +71,7 @@ command.add_command(drill)
 @click.argument("selector")
 @click.option("--path", "paths", multiple=True, required=True, help="Absolute; may be repeated.")
 @click.option("--schedule", type=click.Choice(SCHEDULES), help="How often. Default: when ordered.")
+@choosing
 @drilled
 @acting
 @output_option
@@ -86,9 +88,11 @@ def set_(
     """Say what machines back up and how often; takes the place of what was said before."""
     terms = terms_of(options)
     drills = drills_of(options)
+    rules = rules_of(options)
     action = SetBackup(
         machine_paths(paths),
         schedule or "",
+        rules,
         seal_to_machine=drills.seal_to_machine,
         drills=drills.schedule,
         canaries=drills.canaries,
@@ -96,19 +100,23 @@ def set_(
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
     job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
+    for row in result_rows(job) if job is not None else ():
+        if isinstance(row.get("rules"), dict):
+            say_rules(row["machine"], row["rules"])
     return finish(job, output)
 
 
 @command.command(epilog="Example: stead backup run web-01 --path /srv")
 @click.argument("selector")
 @click.option("--path", "paths", multiple=True, help="Instead of the backup set; may be repeated.")
+@choosing
 @acting_within("24h")
 @output_option
 @click.pass_obj
 def run(app: App, /, selector: str, paths: tuple[str, ...], output: str, **options: Any) -> int:
     """Make a restore point now. Exits 3 when something could not be read."""
     terms = terms_of(options)
-    action = RunBackup(machine_paths(paths))
+    action = RunBackup(machine_paths(paths), rules_of(options))
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
     job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
