@@ -52,11 +52,10 @@ def back_up(machine: Machine, rules: Rules) -> BackupReport:
 def paths_in(machine: Machine, report: BackupReport) -> set[str]:
     top = bytes(machine.files).lstrip(b"/")
     reader = TreeReader(Opener(WHO.secret), machine.vault.get)
-    found = {
+    return {
         (parent + b"/" + entry.name)[len(top) + 1 :].decode(errors="backslashreplace")
         for parent, entry in reader.below(report.root, top)
     }
-    return found
 
 
 def left_out(report: BackupReport) -> dict[str, tuple[int, int]]:
