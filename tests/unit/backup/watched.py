@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 
 from agent.backup.place import Memory
-from agent.backup.run import Backup, BackupReport
+from agent.backup.run import EVERYTHING, Backup, BackupReport
 from agent.backup.select import normalise
 from agent.backup.walk import PSEUDO
 from agent.host.files import read_if_there
 from agent.watch.evidence import Handover, decode_drained
 from agent.watch.watcher import Bounds, Watcher
+from protocol.selection import Rules
 from protocol.vault.chunk import Opener
 from protocol.vault.reader import TreeReader
 from tests.unit.backup.machine import WHO, Machine
@@ -50,7 +51,12 @@ class WatchedMachine(Machine):
         return self.watcher.hand_over(f"ts_{self._tasks}").result(PATIENCE_S)
 
     def run(
-        self, handed: Handover | None = None, *, racy_ns: int = 0, paths: list[bytes] | None = None
+        self,
+        handed: Handover | None = None,
+        *,
+        racy_ns: int = 0,
+        paths: list[bytes] | None = None,
+        rules: Rules = EVERYTHING,
     ) -> BackupReport:
         """Back up by what was watched, and let the watcher forget what is committed."""
         import random
@@ -66,6 +72,7 @@ class WatchedMachine(Machine):
             racy_ns=racy_ns,
             handed=handed or self.handed(),
             off=self.off,
+            rules=rules,
         ).run()
         self.settle()
         return report
