@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from agent.backup.attributes import AttributeTooLargeError
@@ -18,7 +18,7 @@ from agent.backup.read import ChangedTypeError, is_small, read_small
 from agent.backup.vault import DATA_LOSS, Vault
 from agent.backup.walk import Row
 from protocol.errors import SteadError
-from protocol.vault.chunk import Opener, Reference
+from protocol.vault.chunk import ChunkId, Opener, Reference
 from protocol.vault.entry import Entry, Kind
 from protocol.vault.path import join
 
@@ -86,7 +86,7 @@ class Sample:
             for extent in taken.entry.extents
             if extent.reference is not None and not taken.entry.depth
         }
-        plain = {identity: _open(vault, opener, wanted[identity]) for identity in wanted}
+        plain = _open_all(vault, opener, wanted)
         wrong: list[bytes] = []
         for path, entry, data in self._taken:
             held = entry.inline
@@ -100,6 +100,21 @@ class Sample:
             if held != data:
                 wrong.append(path)
         return wrong
+
+
+def _open_all(
+    vault: Vault, opener: Opener, wanted: Mapping[ChunkId, Reference]
+) -> Mapping[ChunkId, bytes]:
+    """The content of chunks, asked for at once; one by one when one of them is not whole."""
+    if not wanted:
+        return {}
+    try:
+        answers = zip(wanted.values(), vault.get(list(wanted)), strict=True)
+        return {one.id: opener.open(stored, one) for one, stored in answers}
+    except (SteadError, ValueError) as error:
+        if isinstance(error, SteadError) and error.code not in DATA_LOSS:
+            raise
+        return {identity: _open(vault, opener, wanted[identity]) for identity in wanted}
 
 
 def _open(vault: Vault, opener: Opener, reference: Reference) -> bytes:
