@@ -26,6 +26,9 @@ from protocol.outcome import OutcomeState
 from protocol.vault.keys import machine_scope
 from protocol.vault.point import RestorePoint, open_contents
 
+NEWEST = 20
+"""So many restore points are looked at for the newest: the last one made is among them."""
+
 GOOD, WRONG, FAILED = "good", "wrong", "failed"
 _UNTOLD = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT})
 
@@ -85,7 +88,8 @@ def _drill(
 ) -> tuple[RestorePoint, Proved]:
     credentials = load_identity(place.home)
     memory = Memory(place.home.cache / "backup")
-    points = own_points(channel, credentials.identity, credentials.root, seed)
+    limit = 0 if action.point_id else NEWEST
+    points = own_points(channel, credentials.identity, credentials.root, seed, limit=limit)
     point = point_meant(points, action.point_id)
     if not action.point_id:
         _check_newest(points, memory)

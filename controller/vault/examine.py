@@ -40,6 +40,8 @@ def examine(store: ObjectStore, named: PackKey) -> Examined:
         store.drop_cached(key)
         content = store.get(key)
         if pack_id(content) == named.pack:
+            # Nor does a scrub push out of memory what others read.
+            store.drop_cached(key)
             return Examined(Verdict.SOUND, content=content)
         store.drop_cached(key)
         again = store.get(key)
