@@ -40,6 +40,7 @@ from controller.rpc.link import Link
 from controller.rpc.machines import Machines
 from controller.rpc.operators import Operators
 from controller.rpc.proof import Proof
+from controller.rpc.retention import Retention
 from controller.rpc.server import Add, Server
 from controller.rpc.tenants import Tenants
 from controller.rpc.tokens import Tokens
@@ -61,6 +62,7 @@ from protocol.v1.operator_pb2_grpc import (
     add_TokenServiceServicer_to_server,
 )
 from protocol.v1.proof_pb2_grpc import add_ProofServiceServicer_to_server
+from protocol.v1.retention_pb2_grpc import add_RetentionServiceServicer_to_server
 from protocol.v1.vault_pb2_grpc import add_VaultServiceServicer_to_server
 
 log = structlog.get_logger()
@@ -103,6 +105,7 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
         partial(add_JobServiceServicer_to_server, Jobs(parts.jobs)),
         partial(add_VaultServiceServicer_to_server, VaultServicer(parts.vault)),
         partial(add_ProofServiceServicer_to_server, Proof(db, parts.vault.scrub)),
+        partial(add_RetentionServiceServicer_to_server, Retention(db, parts.vault.keeper)),
         partial(add_InventoryServiceServicer_to_server, Inventories(db)),
         partial(
             add_ControllerServiceServicer_to_server,
@@ -131,6 +134,7 @@ class Controller:
         self._server = server
         self._sweeping = asyncio.create_task(parts.jobs.sweep_forever())
         self._scrubbing = asyncio.create_task(parts.vault.scrub.run_forever())
+        self._keeping = asyncio.create_task(parts.vault.keeper.run_forever())
 
     @classmethod
     async def serve(cls, home: Path, settings: Settings | None = None) -> Controller:
@@ -172,7 +176,8 @@ class Controller:
         await self._server.stop(grace)
         self._sweeping.cancel()
         self._scrubbing.cancel()
-        await asyncio.gather(self._sweeping, self._scrubbing, return_exceptions=True)
+        self._keeping.cancel()
+        await asyncio.gather(self._sweeping, self._scrubbing, self._keeping, return_exceptions=True)
         await self.parts.vault.close()
         await self.parts.enrollments.close()
         await self.parts.db.close()

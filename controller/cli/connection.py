@@ -30,6 +30,7 @@ from protocol.v1.operator_pb2_grpc import (
 )
 from protocol.v1.proof_pb2_grpc import ProofServiceStub
 from protocol.v1.refusal_pb2 import Refusal
+from protocol.v1.retention_pb2_grpc import RetentionServiceStub
 from protocol.v1.vault_pb2_grpc import VaultServiceStub
 
 
@@ -113,6 +114,11 @@ class Connection:
     def vault(self) -> VaultServiceStub:
         """`VaultService`."""
         return VaultServiceStub(self.channel)
+
+    @cached_property
+    def retention(self) -> RetentionServiceStub:
+        """`RetentionService`."""
+        return RetentionServiceStub(self.channel)
 
     @cached_property
     def audit(self) -> AuditServiceStub:

@@ -19,6 +19,7 @@ from controller.vault.commit import Committed, Committer
 from controller.vault.condemn import TERMS, Means, Terms
 from controller.vault.errors import LimitError
 from controller.vault.holding import Hold, hold
+from controller.vault.keeper import Keeper
 from controller.vault.pins import Pins
 from controller.vault.points import StoredPoint
 from controller.vault.reader import Reader
@@ -84,6 +85,8 @@ class Vault:
             collected=self.scrub.sample,
         )
         self.collector = Collector(means)
+        self.keeper = Keeper(self.collector, db, now=now)
+        """Forgets by the rules and collects."""
         self._uploads = Streams(STREAMS)
         self._downloads = Streams(STREAMS)
         self._now = now
@@ -162,6 +165,7 @@ class Vault:
 
     async def close(self) -> None:
         """Wait for what is under way and end the threads."""
+        await asyncio.to_thread(self.keeper.close)
         await self._writer.close()
         self._reader.close()
         await asyncio.to_thread(self.scrub.close)

@@ -20,6 +20,7 @@ from protocol.v1 import (
     order_pb2,
     proof_pb2,
     refusal_pb2,
+    retention_pb2,
     vault_pb2,
 )
 
@@ -31,6 +32,7 @@ FILES = (
     operator_pb2,
     order_pb2,
     proof_pb2,
+    retention_pb2,
     refusal_pb2,
     vault_pb2,
 )

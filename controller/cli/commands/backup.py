@@ -19,6 +19,7 @@ from controller.cli.entries import entry_row, render_name, text_of
 from controller.cli.exits import DONE, IN_PART
 from controller.cli.flow import emit_flow
 from controller.cli.graph import draw
+from controller.cli.keeping import add_retention
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
     acting,
@@ -65,6 +66,7 @@ def command() -> None:
 
 
 command.add_command(drill)
+add_retention(command)
 
 
 @command.command("set", epilog="Example: stead backup set all --path /etc --schedule daily")

@@ -11,6 +11,7 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
+from controller.cli.collecting import collect
 from controller.cli.emit import emit_one, note, output_option
 from controller.cli.exits import DONE, FAILED, IN_PART
 from controller.cli.looking import look, say_look
@@ -34,6 +35,7 @@ def command() -> None:
     """Check, scrub and rebuild the vault, and say how much is in it."""
 
 
+command.add_command(collect)
 command.add_command(scrub)
 command.add_command(stats)
 

@@ -1,0 +1,227 @@
+"""Rules, holds, freezes and forgetting, over a real database; and the daily keeper."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from controller.db.schema import audit, points
+from controller.vault import index, keeping
+from controller.vault.alarm import Figures, first_alarm, judge
+from controller.vault.condemn import Collected
+from controller.vault.keeper import Progress
+from controller.vault.retention import Rules
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.vault.chunk import ChunkId
+from protocol.vault.point import Totals
+from tests.unit.controller_vault.world import (
+    START,
+    Member,
+    World,
+    a_point,
+    an_id,
+    data_chunk,
+    tree_chunk,
+)
+
+ADA = "operator/ada"
+FULL = Totals(files=1000, bytes=1 << 30)
+HALF = 1 << 29
+
+
+async def back_up(world: World, who: Member, **totals: int) -> tuple[str, list[ChunkId]]:
+    begun = await world.vault.begin(who.identity, an_id("rp"))
+    made = [data_chunk(os.urandom(500)) for _ in range(3)]
+    root = tree_chunk(b"root", [identity for identity, _ in made])
+    await world.send(who, begun, [[stored for _, stored in [*made, root]]], flush=True)
+    point = a_point(who, root[0], begun, totals=Totals(**totals))
+    session = begun.session
+    done = await world.vault.commit(who.identity, session.id, session.fence, who.sign(point))
+    world.clock.advance(hours=1)
+    return done.point, [identity for identity, _ in [*made, root]]
+
+
+def machine_of(who: Member) -> keeping.Machine:
+    return keeping.Machine(who.identity.machine, who.identity.tenant)
+
+
+def act(world: World, what: Any, *args: Any) -> Any:
+    return world.db.write_now(lambda c: what(c, *args, actor=ADA, at=world.clock.at))
+
+
+def listed(world: World) -> set[str]:
+    return set(world.db.read_now(lambda c: c.scalars(select(points.c.id)).all()))
+
+
+def events(world: World, tenant: str) -> list[str]:
+    return list(
+        world.db.read_now(
+            lambda c: c.scalars(
+                select(audit.c.event).where(audit.c.tenant_id == tenant).order_by(audit.c.seq)
+            ).all()
+        )
+    )
+
+
+async def run(world: World, tenant: str, **options: Any) -> Collected:
+    last: Progress | None = None
+    async for progress in world.vault.keeper.collect(tenant, **options):
+        last = progress
+    assert last is not None
+    assert last.is_finished
+    return last.done
+
+
+async def test_what_no_rule_keeps_is_forgotten_and_its_room_given_back(world: World) -> None:
+    who = await world.machine()
+    tenant = who.identity.tenant
+    made = [await back_up(world, who) for _ in range(5)]
+    act(world, keeping.set_rules, tenant, "", Rules(last=2, floor=2))
+    world.clock.advance(days=3)
+    await world.vault.keeper.keep_all()
+    assert listed(world) == {point for point, _ in made[3:]}
+    # Until the undo period is over all of it can be had back.
+    act(world, keeping.bring_back, machine_of(who), made[0][0])
+    assert await world.read(who, made[0][1])
+    act(world, keeping.hold, machine_of(who), made[0][0], "a lawsuit")
+    for _ in range(2):
+        world.clock.advance(days=8)
+        await world.vault.keeper.keep_all()
+    assert listed(world) == {made[0][0], made[3][0], made[4][0]}
+    alive = {chunk for n in (0, 3, 4) for chunk in made[n][1]}
+    gone = {chunk for n in (1, 2) for chunk in made[n][1]}
+    present = partial(index.present, tenant=tenant, ids=alive | gone)
+    assert world.db.read_now(present) == alive
+    stored = sum(size for _, size in world.store.list(f"{tenant}/packs/"))
+    assert stored < 10_000
+    for n in (0, 3, 4):
+        assert len(await world.read(who, made[n][1])) == 4
+    said = events(world, tenant)
+    for event in ("points_forgotten", "point_held", "point_brought_back", "point_purged"):
+        assert event in said
+
+
+async def test_a_dry_run_changes_nothing_and_says_what_could_go(world: World) -> None:
+    who = await world.machine()
+    made = [await back_up(world, who) for _ in range(5)]
+    act(world, keeping.forget_named, machine_of(who), [made[0][0]], "a test")
+    world.clock.advance(days=20)
+    list(world.vault.collector.run(who.identity.tenant, Collected()))
+    before = events(world, who.identity.tenant)
+    done = await run(world, who.identity.tenant, dry_run=True)
+    assert done.chunks == 20
+    assert events(world, who.identity.tenant) == before
+
+
+async def test_what_may_not_be_forgotten_is_refused(world: World) -> None:
+    who = await world.machine()
+    machine = machine_of(who)
+    made = [point for point, _ in [await back_up(world, who) for _ in range(4)]]
+    act(world, keeping.hold, machine, made[0], "a lawsuit")
+    for named, word in (
+        ([made[0]], "hold"),
+        ([made[3]], "newest"),
+        ([made[1], made[2]], "floor"),
+    ):
+        with pytest.raises(SteadError, match=word) as refused:
+            act(world, keeping.forget_named, machine, named, "because")
+        assert refused.value.code is Code.PRECONDITION
+    with pytest.raises(InvalidError, match="why"):
+        act(world, keeping.forget_named, machine, [made[1]], " ")
+    assert listed(world) == set(made)
+    act(world, keeping.release, machine, made[0], "it is over")
+    assert act(world, keeping.forget_named, machine, [made[0]], "because") == [made[0]]
+
+
+async def test_another_machines_point_is_unknown(world: World) -> None:
+    one, other = await world.machine(), await world.machine()
+    point, _ = await back_up(world, one)
+    for what in (keeping.hold, keeping.release):
+        with pytest.raises(SteadError) as refused:
+            act(world, what, machine_of(other), point, "because")
+        assert refused.value.code is Code.NOT_FOUND
+
+
+async def test_a_machine_that_looks_encrypted_forgets_nothing_until_somebody_looked(
+    world: World,
+) -> None:
+    who = await world.machine()
+    machine, tenant = machine_of(who), who.identity.tenant
+    act(world, keeping.set_rules, tenant, machine.id, Rules(last=1, floor=1))
+    for _ in range(4):
+        await back_up(world, who, files=1000, bytes=1 << 30)
+    bad, _ = await back_up(
+        world,
+        who,
+        files=1000,
+        bytes=1 << 30,
+        read_files=990,
+        read_bytes=1 << 30,
+        new_bytes=(1 << 30) - 1000,
+    )
+    world.clock.advance(days=3)
+    await world.vault.keeper.keep_all()
+    assert len(listed(world)) == 5
+    plan = world.db.read_now(partial(keeping.plan, machine=machine, now=world.clock.at))
+    assert plan.alarm is not None
+    assert plan.alarm.point == bad
+    assert not plan.doomed
+    with pytest.raises(SteadError, match="looks wrong"):
+        act(world, keeping.forget_named, machine, [next(iter(listed(world)))], "because")
+    act(world, keeping.unfreeze, machine, "the disk was encrypted on purpose")
+    assert len(act(world, keeping.forget_by_rules, machine)) == 4
+    assert listed(world) == {bad}
+    assert {"retention_frozen", "retention_unfrozen"} <= set(events(world, tenant))
+
+
+@pytest.mark.parametrize(
+    ("now", "word"),
+    [
+        (Totals(files=100, bytes=1 << 30), "files are gone"),
+        (Totals(files=1000, bytes=1 << 20), "content is gone"),
+        (
+            Totals(
+                files=1000, bytes=1 << 30, read_files=400, read_bytes=1 << 29, new_bytes=1 << 29
+            ),
+            "encrypted",
+        ),
+        # Much was read again, as after a lost memory, and all of it was known.
+        (Totals(files=1000, bytes=1 << 30, read_files=1000, read_bytes=1 << 30), ""),
+        # New and ordinary content shrinks.
+        (
+            Totals(
+                files=1000, bytes=1 << 30, read_files=900, read_bytes=1 << 29, new_bytes=1 << 28
+            ),
+            "",
+        ),
+        (Totals(files=900, bytes=1 << 30), ""),
+    ],
+)
+def test_what_looks_wrong_is_told_from_what_does_not(now: Totals, word: str) -> None:
+    reasons = judge(now, [FULL])
+    assert bool(reasons) == bool(word)
+    assert word in "".join(reasons)
+
+
+def test_files_that_go_bit_by_bit_are_seen() -> None:
+    days = [
+        Figures(f"rp_{n}", START + timedelta(days=n), Totals(files=1000 - 120 * n))
+        for n in range(7)
+    ]
+    alarm = first_alarm(days, released_through=None)
+    assert alarm is not None
+    assert alarm.point == "rp_5"
+    assert first_alarm(days, released_through=days[-1].received_at) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"daily": -1}', '{"daily": 1, "zone": "Moon/Sea"}', '{"dayly": 1}']
+)
+def test_rules_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(InvalidError):
+        keeping.parse_rules(text)
