@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy import func, select
 from controller.audit.log import entries
 from controller.db import schema
 from controller.fleet.machines import listed as machines_listed
-from controller.vault import drills
+from controller.vault import drills, stats
 from controller.vault.drills import Drill, listed, report
 from controller.vault.stats import figures, step_of
 from protocol.errors import InvalidError, NotFoundError
@@ -130,6 +131,10 @@ async def test_figures_are_those_of_the_points_and_packs(world: World) -> None:
     assert not found.unique_is_known
     machine = found.machines[kept.machine.identity.machine]
     assert (machine.points, machine.first_at) == (3, START)
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(stats).failed == 0
 
 
 def test_a_step_begins_at_or_before_its_times() -> None:
