@@ -1,4 +1,4 @@
-"""Prove that a sealing key belongs to a machine of the tenant.
+"""Prove that a sealing key belongs to a machine of the tenant, and seal a secret to it.
 
 Whoever orders a restore seals references to the machine's sealing key, which the
 controller passes on. The proof is a keyed hash by a key that the tenant's machines
@@ -13,8 +13,9 @@ import hmac
 from blake3 import blake3
 
 from protocol.errors import Code, InvalidError, SteadError
-from protocol.ids import MachineId, check_id
-from protocol.vault.keys import VaultSecret
+from protocol.ids import MachineId, TenantId, check_id
+from protocol.vault.keys import VaultSecret, decode_vault_secret, encode_vault_secret
+from protocol.vault.seal import PrivateKey, binding, open_sealed, seal_to
 
 SEALING_KEY_BYTES = 32
 _CONTEXT = "stead sealing proof v1"
@@ -39,3 +40,21 @@ def check_sealing_proof(
             "was sealed to it",
             code=Code.BAD_SIGNATURE,
         )
+
+
+def seal_secret(
+    secret: VaultSecret, sealing_public: bytes, *, tenant: TenantId, machine: MachineId
+) -> bytes:
+    """A vault secret that only this machine can read."""
+    context = binding("vault secret", tenant, machine)
+    return seal_to(sealing_public, encode_vault_secret(secret), context)
+
+
+def open_secret(
+    key: PrivateKey, sealed: bytes, *, tenant: TenantId, machine: MachineId
+) -> VaultSecret:
+    """Undo `seal_secret`; `SealedError` when it was sealed to another, `InvalidError` when
+    there is no secret in it.
+    """
+    context = binding("vault secret", tenant, machine)
+    return decode_vault_secret(open_sealed(key, sealed, context))

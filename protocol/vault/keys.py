@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from protocol.errors import InvalidError
 
 KEY_BYTES = 32
+TENANT_KEY_BYTES = 40
 _CHECK_BYTES = 4
 _TENANT_MAGIC = b"STK\x01"
 _SECRET_MAGIC = b"STS\x01"
@@ -27,12 +28,13 @@ _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {digit: value for value, digit in enumerate(_DIGITS)} | {"O": 0, "I": 1, "L": 1}
 
 
-def _derive(purpose: str, material: bytes) -> bytes:
+def derive(purpose: str, material: bytes) -> bytes:
+    """32 bytes for one purpose from secret material."""
     return blake3(material, derive_key_context=f"stead vault v1 {purpose}").digest()
 
 
 def _check(material: bytes) -> bytes:
-    return _derive("checksum", material)[:_CHECK_BYTES]
+    return derive("checksum", material)[:_CHECK_BYTES]
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,17 @@ class VaultSecret:
     @cached_property
     def gear_seed(self) -> int:
         """Seeds the table that decides where content is cut: 63 bits, never 0."""
-        return (int.from_bytes(_derive("gear seed", self.convergence)[:8], "little") >> 1) or 1
+        return (int.from_bytes(derive("gear seed", self.convergence)[:8], "little") >> 1) or 1
 
     @cached_property
     def boundary_key(self) -> bytes:
         """Keys the hash that decides where tree nodes end."""
-        return _derive("boundary key", self.convergence)
+        return derive("boundary key", self.convergence)
 
     @cached_property
     def fingerprint_key(self) -> bytes:
         """Keys the hash by which a machine recognises plain content."""
-        return _derive("fingerprint key", self.convergence)
+        return derive("fingerprint key", self.convergence)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class TenantKey:
     def secret(self) -> VaultSecret:
         """What the tenant's machines get."""
         return VaultSecret(
-            convergence=_derive("convergence secret", self.seed),
+            convergence=derive("convergence secret", self.seed),
             recovery_public=self.recovery_private.public_key().public_bytes(
                 Encoding.Raw, PublicFormat.Raw
             ),
@@ -88,7 +90,7 @@ class TenantKey:
     @cached_property
     def recovery_private(self) -> X25519PrivateKey:
         """Opens what was sealed to `secret.recovery_public`."""
-        return X25519PrivateKey.from_private_bytes(_derive("recovery private key", self.seed))
+        return X25519PrivateKey.from_private_bytes(derive("recovery private key", self.seed))
 
 
 def machine_scope(secret: VaultSecret, machine_id: str) -> VaultSecret:
@@ -97,7 +99,7 @@ def machine_scope(secret: VaultSecret, machine_id: str) -> VaultSecret:
     Only a holder of the tenant's secret can derive it, and nothing leads back.
     """
     material = secret.convergence + machine_id.encode()
-    return VaultSecret(_derive("machine scope", material), secret.recovery_public)
+    return VaultSecret(derive("machine scope", material), secret.recovery_public)
 
 
 def encode_tenant_key(key: TenantKey) -> bytes:

@@ -19,6 +19,7 @@ from agent.backup.flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, extension_of
 from protocol.vault.chunk import ChunkId, Kind, Reference, Sealer, encode_reference
 from protocol.vault.cut import BIG, SMALL, Cutter
 from protocol.vault.entry import Entry, Extent, Owner, Stream
+from protocol.vault.epochs import TenantKeys, encode_tenant_keys, link
 from protocol.vault.grant import Grant, encode_grant, seal_grant
 from protocol.vault.keys import (
     TenantKey,
@@ -256,6 +257,16 @@ def point() -> Json:
 
 
 # What comes out the same every time, and what holds something random.
+def links() -> Json:
+    newer = TenantKey(bytes(range(32, 64)))
+    return {
+        "older": hexed(encode_tenant_key(KEY)),
+        "newer": hexed(encode_tenant_key(newer)),
+        "link": hexed(link(newer, KEY)),
+        "key_file": hexed(encode_tenant_keys(TenantKeys((newer, KEY)))),
+    }
+
+
 FIXED: dict[str, Callable[[], Json]] = {
     "keys": keys,
     "chunks": chunks,
@@ -263,6 +274,7 @@ FIXED: dict[str, Callable[[], Json]] = {
     "tree": tree,
     "pack": pack,
     "extensions": extensions,
+    "links": links,
 }
 RECORDED: dict[str, Callable[[], Json]] = {"point": point}
 

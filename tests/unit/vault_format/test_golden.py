@@ -11,6 +11,7 @@ import pytest
 from agent.backup.far_time import mtime_of
 from agent.backup.flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, flags_of
 from protocol.vault.chunk import ChunkId, Kind, Opener, chunk_id, decode_reference
+from protocol.vault.epochs import TenantKeys, decode_tenant_keys, open_link
 from protocol.vault.grant import decode_grant, open_grant
 from protocol.vault.keys import decode_tenant_key, decode_vault_secret, parse_paper_key
 from protocol.vault.leaf import decode_leaf
@@ -44,6 +45,14 @@ def test_keys_are_read() -> None:
     assert decode_tenant_key(bytes.fromhex(recorded["tenant_key"])) == golden.KEY
     assert decode_vault_secret(bytes.fromhex(recorded["vault_secret"])) == golden.SECRET
     assert parse_paper_key(recorded["paper"]) == golden.KEY
+
+
+def test_links_are_opened() -> None:
+    recorded = vector("links")
+    newer = decode_tenant_key(bytes.fromhex(recorded["newer"]))
+    assert open_link(newer, bytes.fromhex(recorded["link"])) == golden.KEY
+    found = decode_tenant_keys(bytes.fromhex(recorded["key_file"]))
+    assert found == TenantKeys((newer, golden.KEY))
 
 
 def test_chunks_are_opened() -> None:
