@@ -83,7 +83,9 @@ class Agent:
 
         outbox, turns = Outbox(), Turns()
         self._watching = Watching(home)
-        self._intake = Intake(home, believed, journal, outbox, turns, self._watching)
+        self._intake = Intake(
+            home, believed, journal, outbox, turns, self._watching, self._greet_again
+        )
         self._presence = Presence(home, self._intake, credentials.identity)
         self._link = Link(home, outbox, self._presence, hello=_hello(home))
         self._routine = Routine(
@@ -95,6 +97,9 @@ class Agent:
             self._presence.linked,
         )
         self._pace = pace
+
+    def _greet_again(self) -> None:
+        self._link.greet_again()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set."""

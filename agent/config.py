@@ -91,6 +91,11 @@ class AgentHome:
         return self.path / "vault.secret"
 
     @property
+    def vault_order(self) -> Path:
+        """Which order brought the vault secret; missing when enrollment did."""
+        return self.path / "vault.order"
+
+    @property
     def journal(self) -> Path:
         """The journal of orders and outcomes."""
         return self.path / "journal.db"

@@ -111,7 +111,7 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
             add_ControllerServiceServicer_to_server,
             Status(db, parts.store, parts.presence, parts.started_at),
         ),
-        partial(add_TenantServiceServicer_to_server, Tenants(db)),
+        partial(add_TenantServiceServicer_to_server, Tenants(db, parts.store)),
         partial(add_OperatorServiceServicer_to_server, Operators(db, parts.trust, parts.jobs.feed)),
         partial(add_TokenServiceServicer_to_server, Tokens(db, addresses.enrollment)),
         partial(add_MachineServiceServicer_to_server, Machines(db, parts.trust, parts.presence)),

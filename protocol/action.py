@@ -97,6 +97,13 @@ class RunDrill:
     canaries: tuple[bytes, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeVaultSecret:
+    """Take another vault secret: for each machine, by its id, what `seal_secret` made."""
+
+    sealed_secrets: Mapping[str, bytes]
+
+
 Action = (
     RunProgram
     | CollectInventory
@@ -108,6 +115,7 @@ Action = (
     | RunBackup
     | RestoreFiles
     | RunDrill
+    | ChangeVaultSecret
 )
 
 ACTIONS: Mapping[str, type[Action]] = {
@@ -121,6 +129,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "run_backup": RunBackup,
     "restore_files": RestoreFiles,
     "run_drill": RunDrill,
+    "change_vault_secret": ChangeVaultSecret,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
 OBSERVING = frozenset({"collect_inventory", "take_snapshot", "scan_updates", "plan_updates"})

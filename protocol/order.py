@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from protocol.action import OBSERVING, Action, name_of
+from protocol.action import OBSERVING, Action, ChangeVaultSecret, name_of
 from protocol.errors import Code, SteadError
 from protocol.identity import IdentityError, OperatorIdentity, Role, believe, read_certificate
 from protocol.ids import MachineId, OrderId, TenantId
@@ -25,6 +25,7 @@ from protocol.ids import MachineId, OrderId, TenantId
 DOMAIN = b"stead order v1\0"
 CLOCK_TOLERANCE = timedelta(minutes=5)
 MAY_ACT = frozenset({Role.ADMIN, Role.TECHNICIAN})
+MAY_CHANGE_KEYS = frozenset({Role.ADMIN})
 MAY_OBSERVE = MAY_ACT | {Role.HELPDESK}
 
 
@@ -114,7 +115,10 @@ def _check(
 
 def check_role(action: Action, signer: OperatorIdentity) -> None:
     """Raise `OrderRejectedError` when the signer's role does not reach to the action."""
-    allowed = MAY_OBSERVE if name_of(action) in OBSERVING else MAY_ACT
+    if isinstance(action, ChangeVaultSecret):
+        allowed = MAY_CHANGE_KEYS
+    else:
+        allowed = MAY_OBSERVE if name_of(action) in OBSERVING else MAY_ACT
     if signer.role not in allowed:
         raise OrderRejectedError(
             f"{signer.name} is {signer.role} and may not order {name_of(action)}",

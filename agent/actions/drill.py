@@ -24,7 +24,7 @@ from protocol.action import RunDrill
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.outcome import OutcomeState
 from protocol.vault.keys import machine_scope
-from protocol.vault.point import RestorePoint, open_contents
+from protocol.vault.point import RestorePoint, key_id, open_contents
 
 NEWEST = 20
 """So many restore points are looked at for the newest: the last one made is among them."""
@@ -95,6 +95,12 @@ def _drill(
         _check_newest(points, memory)
     contents = open_contents(_own_key(place, credentials), _sealed_to_machine(point))
     secret = load_vault_secret(place.home)
+    if key_id(secret.recovery_public) not in {sealed.key for sealed in point.sealed}:
+        raise SteadError(
+            f"restore point {point.id} was made under a recovery key that is no longer in "
+            "force; the next backup is made under the new one and can be drilled",
+            code=Code.PRECONDITION,
+        )
     if point.scope == "machine":
         secret = machine_scope(secret, point.machine)
     drill = Drill(

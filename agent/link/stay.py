@@ -98,6 +98,11 @@ class Link:
         self._chance = chance
         self._failures = 0
         self._welcomed: float | None = None
+        self._stale = asyncio.Event()
+
+    def greet_again(self) -> None:
+        """Begin the connection anew, since what `hello` says has changed."""
+        self._stale.set()
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -123,7 +128,8 @@ class Link:
             return Failure(error.code, str(error), self._lasted())
 
     async def _once(self) -> Drained | None:
-        """One connection; None when it was ended for a new certificate's sake."""
+        """One connection; None when it was ended for a new certificate's or greeting's sake."""
+        self._stale.clear()
         credentials = load_identity(self._home)
         check_clock(credentials.leaf, clock.now())
         if is_expired(credentials.leaf, clock.now()):
@@ -137,22 +143,23 @@ class Link:
             address, credentials.for_channel(), options=options
         ) as channel:
             renewing = asyncio.create_task(self._renewed(credentials))
+            stale = asyncio.create_task(self._stale.wait())
             talking = asyncio.create_task(
                 Stream(channel, self._outbox, self._told).converse(
                     self._hello(credentials), welcomed=self._was_welcomed
                 )
             )
             try:
-                await asyncio.wait({renewing, talking}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({renewing, stale, talking}, return_when=asyncio.FIRST_COMPLETED)
                 return talking.result() if talking.done() else None
             except SteadError as error:
                 if error.code is Code.UNAVAILABLE:
                     raise await asyncio.to_thread(_explained, error, credentials) from error
                 raise
             finally:
-                renewing.cancel()
-                talking.cancel()
-                await asyncio.gather(renewing, talking, return_exceptions=True)
+                for task in (renewing, stale, talking):
+                    task.cancel()
+                await asyncio.gather(renewing, stale, talking, return_exceptions=True)
 
     def _was_welcomed(self) -> None:
         self._welcomed = clock.monotonic()

@@ -21,10 +21,11 @@ from agent.host.process import end_marked
 from agent.host.spool import Spool
 from agent.tasks.execute import Executor, Turns
 from agent.tasks.journal import Entry, Journal, JournalError, State
+from agent.tasks.secret import change_secret
 from agent.tasks.standing import set_backup
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
 from agent.tasks.watching import Watching
-from protocol.action import SetBackup, name_of
+from protocol.action import ChangeVaultSecret, SetBackup, name_of
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import OrderId, TaskId, check_id
 from protocol.order import Envelope, Order
@@ -56,7 +57,8 @@ class Intake:
     """See the module.
 
     `believed` is asked for every order, so that what the machine's administrator denies
-    counts at once. `journal` is an error when the journal cannot be relied on.
+    counts at once. `journal` is an error when the journal cannot be relied on. `greet_again`
+    is called when this machine can prove its keys in another way than it did.
     """
 
     def __init__(
@@ -66,13 +68,15 @@ class Intake:
         journal: Journal | JournalError,
         telling: Telling,
         turns: Turns,
-        watching: Watching | None = None,
+        watching: Watching | None,
+        greet_again: Callable[[], None],
     ) -> None:
         self._home = home
         self._believed = believed
         self._journal = journal
         self._telling = telling
         self._turns = turns
+        self._greet_again = greet_again
         self._executor = Executor(home, believed().identity, watching)
         self._running: dict[TaskId, asyncio.Task[None]] = {}
         self._stopping = False
@@ -304,6 +308,8 @@ class Intake:
                 return
             outcome = await self._executed(order, envelope, task, now)
         await self._ended(order.id, outcome)
+        if isinstance(order.action, ChangeVaultSecret):
+            self._greet_again()
 
     async def _executed(
         self, order: Order, envelope: Envelope, task: TaskId, now: datetime
@@ -313,9 +319,9 @@ class Intake:
         except SteadError as error:
             return rejected(task, error, now)
         self._telling.started(task, now, spool)
-        if isinstance(order.action, SetBackup):
+        if isinstance(order.action, SetBackup | ChangeVaultSecret):
             try:
-                outcome = set_backup(self._home, task, order.action, envelope, now=now)
+                outcome = self._kept(order, envelope, task, now)
             except SteadError as error:
                 outcome = Outcome(task, OutcomeState.FAILED, error.code, str(error))
         else:
@@ -326,6 +332,12 @@ class Intake:
         return dataclasses.replace(
             outcome, started_at=now, ended_at=clock.now(), output_truncated=spool.truncated
         )
+
+    def _kept(self, order: Order, envelope: Envelope, task: TaskId, now: datetime) -> Outcome:
+        """Execute what only has to be kept."""
+        if isinstance(order.action, SetBackup):
+            return set_backup(self._home, task, order.action, envelope, now=now)
+        return change_secret(self._home, task, order, self._believed().identity.machine)
 
     async def _ended(self, order: OrderId, outcome: Outcome) -> None:
         while not self._keep_end(order, outcome):

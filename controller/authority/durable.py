@@ -25,6 +25,14 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
+def replace_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Put other content into a file: after a cut at any moment it is the old or the new."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    write_durably(aside, data, mode=mode)
+    aside.replace(path)
+    sync_directory(path.parent)
+
+
 def make_directory(path: Path) -> None:
     """Make a directory that only its owner may enter; fine when it is there."""
     if not path.is_dir():

@@ -26,11 +26,12 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """An operator. `tenants` is None for every tenant; times are UTC."""
+    """An operator. Times are UTC, the certificate is DER."""
 
     identity: OperatorIdentity
     not_after: datetime
     revoked_at: datetime | None
+    certificate: bytes
 
 
 def record(
@@ -63,10 +64,11 @@ def record(
             code=Code.ALREADY_EXISTS,
         )
     operator_id = clock.new_id("op") if known is None else known.id
+    shown = certificate.public_bytes(Encoding.DER)
     values = {
         "role": identity.role.value,
         "scope": ALL if identity.tenants is None else ",".join(sorted(identity.tenants)),
-        "certificate": certificate.public_bytes(Encoding.DER),
+        "certificate": shown,
     }
     if known is None:
         connection.execute(
@@ -84,7 +86,7 @@ def record(
         {"name": identity.name, "role": values["role"], "scope": values["scope"]},
         now,
     )
-    return Operator(identity, certificate.not_valid_after_utc, None)
+    return Operator(identity, certificate.not_valid_after_utc, None, shown)
 
 
 def read_shown(der: bytes) -> x509.Certificate:
@@ -108,6 +110,7 @@ def listed(connection: Connection, caller: OperatorIdentity) -> list[Operator]:
             OperatorIdentity(row.name, Role(row.role), _scope(row.scope)),
             x509.load_der_x509_certificate(row.certificate).not_valid_after_utc,
             row.revoked_at,
+            row.certificate,
         )
         for row in rows
     ]

@@ -19,6 +19,7 @@ from controller.cli.chunks import Chunks, pieces_of
 from controller.cli.connection import Connection
 from controller.cli.emit import from_wire_ms
 from controller.cli.seen import RolledBackError, Seen
+from controller.cli.tenant_keys import key_of_point
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.identity import MachineIdentity, believe
 from protocol.ids import MachineId, PointId, TenantId
@@ -133,7 +134,7 @@ def open_point(
     when somebody else did. `readers` are shared by points that are opened together.
     """
     tenant = TenantId(point.tenant)
-    key = connection.keyring.load(tenant)
+    key = key_of_point(connection, point)
     contents = open_contents(key.recovery_private, point)
     secret = machine_scope(key.secret, point.machine) if point.scope == "machine" else key.secret
 
@@ -155,7 +156,11 @@ def paths_of(connection: Connection, point: RestorePoint) -> tuple[bytes, ...] |
     tenant = TenantId(point.tenant)
     if not connection.keyring.has(tenant):
         return None
-    return open_contents(connection.keyring.load(tenant).recovery_private, point).paths
+    try:
+        key = connection.keyring.load(tenant).of_point(point)
+    except NotFoundError:
+        return None
+    return open_contents(key.recovery_private, point).paths
 
 
 def check_record(root: x509.Certificate, machine: Machine, record: bytes) -> RestorePoint:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from controller.db.columns import Moment
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The newest migration that this code knows; versions are four digits and only grow."""
 
 metadata = MetaData(
@@ -67,6 +67,31 @@ tenants = Table(
     Column("dedup_scope", Text, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("retired_at", Moment),
+)
+
+tenant_keys = Table(
+    "tenant_keys",
+    metadata,
+    _tenant(primary_key=True),
+    # 1 is the first; the highest is in force.
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("recovery_public", LargeBinary, nullable=False),
+    # Leads a holder of this key to the one before; empty for the first.
+    Column("link", LargeBinary, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("created_by", Text, nullable=False),
+)
+
+key_shares = Table(
+    "key_shares",
+    metadata,
+    _tenant(primary_key=True),
+    # The name of the one they are for.
+    Column("operator", Text, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("shared_at", Moment, nullable=False),
 )
 
 operators = Table(

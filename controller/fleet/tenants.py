@@ -10,11 +10,11 @@ from sqlalchemy import Connection, func, insert, select
 from controller.audit.log import INSTALLATION, append
 from controller.db.schema import machines, tenants
 from controller.fleet.scope import require_whole, visible
+from controller.fleet.tenant_keys import RECOVERY_KEY_BYTES, first
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import OperatorIdentity
 from protocol.ids import TenantId, check_id, check_name
 
-RECOVERY_KEY_BYTES = 32
 DEDUP_SCOPE = "tenant"
 """Chunks are shared among a tenant's machines and never beyond."""
 
@@ -69,6 +69,7 @@ def add(
             "created_at": now,
         },
     )
+    first(connection, TenantId(tenant_id), recovery_key, by=operator.name, now=now)
     actor = f"operator/{operator.name}"
     body = {"tenant": tenant_id, "name": name}
     append(connection, INSTALLATION, actor, "tenant_added", body, now)

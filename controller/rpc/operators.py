@@ -77,4 +77,5 @@ def _to_pb(operator: operators.Operator) -> pb.Operator:
         tenant_ids=sorted(identity.tenants or ()),
         not_after_ms=to_ms(operator.not_after),
         revoked_at_ms=to_ms(operator.revoked_at),
+        certificate=operator.certificate,
     )

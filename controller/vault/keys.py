@@ -2,6 +2,7 @@
 
 <tenant>/packs/<first two digits>/<pack id>
 <tenant>/points/<machine>/<point id>
+<tenant>/keys/<name of the newer recovery key, in hex>: the link to the key before it
 """
 
 from __future__ import annotations
@@ -41,8 +42,17 @@ def point_key(tenant: str, machine: str, point: str) -> str:
     return f"{tenant}/points/{machine}/{point}"
 
 
+def link_key(tenant: str, name: bytes) -> str:
+    """The key of the link that leads from a recovery key, by its name, to the one before.
+
+    >>> link_key("tn_1", bytes(16))
+    'tn_1/keys/00000000000000000000000000000000'
+    """
+    return f"{tenant}/keys/{name.hex()}"
+
+
 def parse_key(key: str) -> PackKey | PointKey | None:
-    """What a key names; None when it is none of the vault's.
+    """What a key names; None when it is neither a pack nor a restore point.
 
     >>> parse_key("tn_1/packs/ab/abcdef")
     PackKey(tenant='tn_1', pack='abcdef')

@@ -215,6 +215,283 @@ class ListTenantsResponse(_message.Message):
 Global___ListTenantsResponse: _TypeAlias = ListTenantsResponse  # noqa: Y015
 
 @_typing.final
+class RotateTenantKeyRequest(_message.Message):
+    """Gives a tenant another recovery key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PRESENT_KEY_FIELD_NUMBER: _builtins.int
+    RECOVERY_KEY_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant."""
+    present_key: _builtins.bytes
+    """The recovery key that it has now, as the caller knows it. 32 bytes."""
+    recovery_key: _builtins.bytes
+    """The one that takes its place: X25519 public key. 32 bytes."""
+    link: _builtins.bytes
+    """The present key for holders of the new one; see docs/vault-format.md."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        present_key: _builtins.bytes = ...,
+        recovery_key: _builtins.bytes = ...,
+        link: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link", b"link", "present_key", b"present_key", "recovery_key", b"recovery_key", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateTenantKeyRequest: _TypeAlias = RotateTenantKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateTenantKeyResponse(_message.Message):
+    """The tenant has another recovery key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    REVOKED_TOKENS_FIELD_NUMBER: _builtins.int
+    revoked_tokens: _builtins.int
+    """How many tokens are worthless now."""
+    @_builtins.property
+    def key(self) -> Global___TenantKey:
+        """The key as recorded."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___TenantKey | None = ...,
+        revoked_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "revoked_tokens", b"revoked_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateTenantKeyResponse: _TypeAlias = RotateTenantKeyResponse  # noqa: Y015
+
+@_typing.final
+class TenantKey(_message.Message):
+    """A recovery key that a tenant has or had, without its secret."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    RECOVERY_KEY_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    CREATED_AT_MS_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """1 is the first."""
+    recovery_key: _builtins.bytes
+    """X25519 public key. 32 bytes."""
+    link: _builtins.bytes
+    """Leads to the key before; empty for the first."""
+    created_at_ms: _builtins.int
+    """Since when, in milliseconds since 1970."""
+    created_by: _builtins.str
+    """Who made it."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        recovery_key: _builtins.bytes = ...,
+        link: _builtins.bytes = ...,
+        created_at_ms: _builtins.int = ...,
+        created_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "created_by", b"created_by", "link", b"link", "number", b"number", "recovery_key", b"recovery_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TenantKey: _TypeAlias = TenantKey  # noqa: Y015
+
+@_typing.final
+class ListTenantKeysRequest(_message.Message):
+    """Asks for a tenant's keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTenantKeysRequest: _TypeAlias = ListTenantKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListTenantKeysResponse(_message.Message):
+    """Keys, newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantKey]:
+        """The keys."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___TenantKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTenantKeysResponse: _TypeAlias = ListTenantKeysResponse  # noqa: Y015
+
+@_typing.final
+class SharedKey(_message.Message):
+    """A tenant's recovery keys on their way from one operator to another. The controller
+    cannot read them, and the receiver sees who sent them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    SEALED_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SHARED_AT_MS_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant."""
+    operator: _builtins.str
+    """The name of the operator they are for."""
+    sealed: _builtins.bytes
+    """The keys, sealed to the key in that operator's certificate."""
+    certificate: _builtins.bytes
+    """The sender's certificate in DER."""
+    signature: _builtins.bytes
+    """The sender's signature: ECDSA P-256 with SHA-256, in DER."""
+    shared_at_ms: _builtins.int
+    """When it was left here, in milliseconds since 1970. The controller fills it in."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        sealed: _builtins.bytes = ...,
+        certificate: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+        shared_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "operator", b"operator", "sealed", b"sealed", "shared_at_ms", b"shared_at_ms", "signature", b"signature", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedKey: _TypeAlias = SharedKey  # noqa: Y015
+
+@_typing.final
+class ShareTenantKeyRequest(_message.Message):
+    """Leaves keys for another operator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def share(self) -> Global___SharedKey:
+        """The keys."""
+
+    def __init__(
+        self,
+        *,
+        share: Global___SharedKey | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["share", b"share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareTenantKeyRequest: _TypeAlias = ShareTenantKeyRequest  # noqa: Y015
+
+@_typing.final
+class ShareTenantKeyResponse(_message.Message):
+    """They are kept, in place of what was left for the same operator before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareTenantKeyResponse: _TypeAlias = ShareTenantKeyResponse  # noqa: Y015
+
+@_typing.final
+class ListSharedKeysRequest(_message.Message):
+    """Asks for what was left for the caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSharedKeysRequest: _TypeAlias = ListSharedKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListSharedKeysResponse(_message.Message):
+    """What was left for the caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___SharedKey]:
+        """One at most for each tenant."""
+
+    def __init__(
+        self,
+        *,
+        shares: _abc.Iterable[Global___SharedKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSharedKeysResponse: _TypeAlias = ListSharedKeysResponse  # noqa: Y015
+
+@_typing.final
 class Operator(_message.Message):
     """An operator."""
 
@@ -225,6 +502,7 @@ class Operator(_message.Message):
     TENANT_IDS_FIELD_NUMBER: _builtins.int
     NOT_AFTER_MS_FIELD_NUMBER: _builtins.int
     REVOKED_AT_MS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name, unique in the installation."""
     role: _builtins.str
@@ -233,6 +511,8 @@ class Operator(_message.Message):
     """When the certificate ends, in milliseconds since 1970."""
     revoked_at_ms: _builtins.int
     """When the operator was revoked, in milliseconds since 1970; 0 when not."""
+    certificate: _builtins.bytes
+    """The operator's certificate in DER."""
     @_builtins.property
     def tenant_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tenant ids; empty means every tenant."""
@@ -245,10 +525,11 @@ class Operator(_message.Message):
         tenant_ids: _abc.Iterable[_builtins.str] | None = ...,
         not_after_ms: _builtins.int = ...,
         revoked_at_ms: _builtins.int = ...,
+        certificate: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "not_after_ms", b"not_after_ms", "revoked_at_ms", b"revoked_at_ms", "role", b"role", "tenant_ids", b"tenant_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "name", b"name", "not_after_ms", b"not_after_ms", "revoked_at_ms", b"revoked_at_ms", "role", b"role", "tenant_ids", b"tenant_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -121,6 +121,26 @@ class TenantServiceStub:
                 request_serializer=protocol_dot_v1_dot_operator__pb2.ListTenantsRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_operator__pb2.ListTenantsResponse.FromString,
                 _registered_method=True)
+        self.RotateTenantKey = channel.unary_unary(
+                '/protocol.v1.TenantService/RotateTenantKey',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.RotateTenantKeyRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.RotateTenantKeyResponse.FromString,
+                _registered_method=True)
+        self.ListTenantKeys = channel.unary_unary(
+                '/protocol.v1.TenantService/ListTenantKeys',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.ListTenantKeysRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.ListTenantKeysResponse.FromString,
+                _registered_method=True)
+        self.ShareTenantKey = channel.unary_unary(
+                '/protocol.v1.TenantService/ShareTenantKey',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.ShareTenantKeyRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.ShareTenantKeyResponse.FromString,
+                _registered_method=True)
+        self.ListSharedKeys = channel.unary_unary(
+                '/protocol.v1.TenantService/ListSharedKeys',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.ListSharedKeysRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.ListSharedKeysResponse.FromString,
+                _registered_method=True)
 
 
 class TenantServiceServicer:
@@ -141,6 +161,35 @@ class TenantServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateTenantKey(self, request, context):
+        """Gives a tenant another recovery key. Its tokens, which carry the old one's secret,
+        are worthless from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTenantKeys(self, request, context):
+        """Lists the recovery keys that a tenant has had.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShareTenantKey(self, request, context):
+        """Leaves a tenant's recovery keys, sealed, for another operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSharedKeys(self, request, context):
+        """Hands out what was left for the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TenantServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -153,6 +202,26 @@ def add_TenantServiceServicer_to_server(servicer, server):
                     servicer.ListTenants,
                     request_deserializer=protocol_dot_v1_dot_operator__pb2.ListTenantsRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_operator__pb2.ListTenantsResponse.SerializeToString,
+            ),
+            'RotateTenantKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateTenantKey,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.RotateTenantKeyRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.RotateTenantKeyResponse.SerializeToString,
+            ),
+            'ListTenantKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTenantKeys,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.ListTenantKeysRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.ListTenantKeysResponse.SerializeToString,
+            ),
+            'ShareTenantKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShareTenantKey,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.ShareTenantKeyRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.ShareTenantKeyResponse.SerializeToString,
+            ),
+            'ListSharedKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSharedKeys,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.ListSharedKeysRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.ListSharedKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -210,6 +279,114 @@ class TenantService:
             '/protocol.v1.TenantService/ListTenants',
             protocol_dot_v1_dot_operator__pb2.ListTenantsRequest.SerializeToString,
             protocol_dot_v1_dot_operator__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateTenantKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.TenantService/RotateTenantKey',
+            protocol_dot_v1_dot_operator__pb2.RotateTenantKeyRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.RotateTenantKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTenantKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.TenantService/ListTenantKeys',
+            protocol_dot_v1_dot_operator__pb2.ListTenantKeysRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.ListTenantKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShareTenantKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.TenantService/ShareTenantKey',
+            protocol_dot_v1_dot_operator__pb2.ShareTenantKeyRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.ShareTenantKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSharedKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.TenantService/ListSharedKeys',
+            protocol_dot_v1_dot_operator__pb2.ListSharedKeysRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.ListSharedKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

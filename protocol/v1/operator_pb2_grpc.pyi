@@ -68,6 +68,16 @@ class TenantServiceStub:
     """Adds a tenant. Its secrets are made by the operator's command line and stay there."""
     ListTenants: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListTenantsRequest, _operator_pb2.ListTenantsResponse]
     """Lists the tenants that the caller may see."""
+    RotateTenantKey: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RotateTenantKeyRequest, _operator_pb2.RotateTenantKeyResponse]
+    """Gives a tenant another recovery key. Its tokens, which carry the old one's secret,
+    are worthless from then on.
+    """
+    ListTenantKeys: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListTenantKeysRequest, _operator_pb2.ListTenantKeysResponse]
+    """Lists the recovery keys that a tenant has had."""
+    ShareTenantKey: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ShareTenantKeyRequest, _operator_pb2.ShareTenantKeyResponse]
+    """Leaves a tenant's recovery keys, sealed, for another operator."""
+    ListSharedKeys: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListSharedKeysRequest, _operator_pb2.ListSharedKeysResponse]
+    """Hands out what was left for the caller."""
 
 @_typing.type_check_only
 class TenantServiceAsyncStub(TenantServiceStub):
@@ -78,6 +88,16 @@ class TenantServiceAsyncStub(TenantServiceStub):
     """Adds a tenant. Its secrets are made by the operator's command line and stay there."""
     ListTenants: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListTenantsRequest, _operator_pb2.ListTenantsResponse]  # type: ignore[assignment]
     """Lists the tenants that the caller may see."""
+    RotateTenantKey: _aio.UnaryUnaryMultiCallable[_operator_pb2.RotateTenantKeyRequest, _operator_pb2.RotateTenantKeyResponse]  # type: ignore[assignment]
+    """Gives a tenant another recovery key. Its tokens, which carry the old one's secret,
+    are worthless from then on.
+    """
+    ListTenantKeys: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListTenantKeysRequest, _operator_pb2.ListTenantKeysResponse]  # type: ignore[assignment]
+    """Lists the recovery keys that a tenant has had."""
+    ShareTenantKey: _aio.UnaryUnaryMultiCallable[_operator_pb2.ShareTenantKeyRequest, _operator_pb2.ShareTenantKeyResponse]  # type: ignore[assignment]
+    """Leaves a tenant's recovery keys, sealed, for another operator."""
+    ListSharedKeys: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListSharedKeysRequest, _operator_pb2.ListSharedKeysResponse]  # type: ignore[assignment]
+    """Hands out what was left for the caller."""
 
 class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tenants."""
@@ -97,6 +117,40 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.ListTenantsResponse, _abc.Awaitable[_operator_pb2.ListTenantsResponse]]:
         """Lists the tenants that the caller may see."""
+
+    @_abc_1.abstractmethod
+    def RotateTenantKey(
+        self,
+        request: _operator_pb2.RotateTenantKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.RotateTenantKeyResponse, _abc.Awaitable[_operator_pb2.RotateTenantKeyResponse]]:
+        """Gives a tenant another recovery key. Its tokens, which carry the old one's secret,
+        are worthless from then on.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTenantKeys(
+        self,
+        request: _operator_pb2.ListTenantKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ListTenantKeysResponse, _abc.Awaitable[_operator_pb2.ListTenantKeysResponse]]:
+        """Lists the recovery keys that a tenant has had."""
+
+    @_abc_1.abstractmethod
+    def ShareTenantKey(
+        self,
+        request: _operator_pb2.ShareTenantKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ShareTenantKeyResponse, _abc.Awaitable[_operator_pb2.ShareTenantKeyResponse]]:
+        """Leaves a tenant's recovery keys, sealed, for another operator."""
+
+    @_abc_1.abstractmethod
+    def ListSharedKeys(
+        self,
+        request: _operator_pb2.ListSharedKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ListSharedKeysResponse, _abc.Awaitable[_operator_pb2.ListSharedKeysResponse]]:
+        """Hands out what was left for the caller."""
 
 def add_TenantServiceServicer_to_server(servicer: TenantServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -44,10 +44,10 @@ from controller.cli.points import (
     roll_back_problem,
     tree_path,
 )
+from controller.cli.tenant_keys import all_keys, key_of_machine, unproved
 from protocol.action import RestoreFiles, RunBackup, SetBackup
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import MachineId
-from protocol.sealing import check_sealing_proof
 from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import Machine
 from protocol.vault.entry import Entry, Kind
@@ -339,12 +339,15 @@ def _sealed(opened: Opened, path: bytes, target: Machine) -> bytes:
             f"{target.name} never held a link, so nothing can be sealed to it; start its agent",
             code=Code.PRECONDITION,
         )
-    tenant_secret = opened.connection.keyring.load(opened.tenant).secret
+    keys = all_keys(opened.connection, opened.tenant)
     machine = MachineId(target.machine_id)
-    check_sealing_proof(tenant_secret, machine, target.sealing_key, target.sealing_proof)
+    if key_of_machine(keys, target) is None:
+        raise unproved(target)
+    # A machine has the secret of one key; under which it works may change any moment.
+    is_its_own = len(keys.keys) == 1 and opened.point.scope == "tenant"
     grant = Grant(
         opened.reader.subtree(opened.root, path),
-        opened.secret.convergence if opened.point.scope == "machine" else b"",
+        b"" if is_its_own else opened.secret.convergence,
     )
     return seal_grant(
         grant, target.sealing_key, tenant=opened.tenant, machine=machine, point=opened.point.id

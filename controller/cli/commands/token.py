@@ -14,14 +14,16 @@ from controller.cli.choice import tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, from_wire_ms, note, output_option
 from controller.cli.ordering import Span
+from controller.cli.tenant_keys import present_keys
 from protocol.identity import pin_of
-from protocol.ids import TenantId, TokenId
+from protocol.ids import TokenId
 from protocol.token import SECRET_BYTES, Token, encode_token, hash_secret, seal_bundle
 from protocol.v1.operator_pb2 import (
     CreateTokenRequest,
     ListTenantsRequest,
     ListTokensRequest,
     RevokeTokenRequest,
+    Tenant,
 )
 from protocol.v1.operator_pb2 import Token as ListedToken
 from protocol.vault.keys import encode_vault_secret
@@ -54,7 +56,7 @@ def new(app: App, tenant: str, uses: int, ttl: timedelta, tags: tuple[str, ...])
     """Make an enrollment token and print it alone: it is a secret."""
     connection = app.connection
     found = tenant_named(connection, tenant)
-    line, expires = make_token(connection, TenantId(found.tenant_id), uses=uses, ttl=ttl, tags=tags)
+    line, expires = make_token(connection, found, uses=uses, ttl=ttl, tags=tags)
     click.echo(line)
     until = f" until {expires.astimezone():%Y-%m-%d %H:%M}" if expires is not None else ""
     note(
@@ -100,18 +102,18 @@ def revoke(app: App, token: str) -> None:
 
 
 def make_token(
-    connection: Connection, tenant: TenantId, *, uses: int, ttl: timedelta, tags: tuple[str, ...]
+    connection: Connection, tenant: Tenant, *, uses: int, ttl: timedelta, tags: tuple[str, ...]
 ) -> tuple[str, datetime | None]:
     """Make a token, record it, and return its line and its end."""
-    key = connection.keyring.load(tenant)
+    keys = present_keys(connection, tenant)
     name = TokenId(clock.new_id("tk"))
     secret, opening = os.urandom(SECRET_BYTES), os.urandom(SECRET_BYTES)
     created = connection.tokens.CreateToken(
         CreateTokenRequest(
             token_id=name,
-            tenant_id=tenant,
+            tenant_id=tenant.tenant_id,
             secret_hash=hash_secret(secret),
-            sealed_bundle=seal_bundle(opening, name, encode_vault_secret(key.secret)),
+            sealed_bundle=seal_bundle(opening, name, encode_vault_secret(keys.newest.secret)),
             uses=uses,
             ttl_s=int(ttl.total_seconds()),
             tags=tags,

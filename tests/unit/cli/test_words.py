@@ -11,13 +11,14 @@ from controller.cli.commands.backup import arrival
 from controller.cli.commands.machine import parse_tags, tag
 from controller.cli.commands.run import parse_environment
 from controller.cli.commands.snapshot import untold
-from controller.cli.commands.tenant import read_key
+from controller.cli.commands.tenant_key import read_key
 from controller.cli.entries import entry_row, render_name
 from controller.cli.heads import parse_head
 from controller.cli.points import tree_path
 from controller.cli.sections import Fields, Rows, parts_of
 from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.entry import Entry, Owner
+from protocol.vault.epochs import TenantKeys
 from protocol.vault.keys import TenantKey, encode_tenant_key, render_paper_key
 
 KEY = TenantKey(bytes(range(32)))
@@ -63,8 +64,8 @@ def test_an_environment_needs_names() -> None:
 
 
 def test_a_recovery_key_is_read_from_a_file_and_from_paper() -> None:
-    assert read_key(encode_tenant_key(KEY)) == KEY
-    assert read_key(render_paper_key(KEY).lower().encode() + b"\n") == KEY
+    assert read_key(encode_tenant_key(KEY)) == TenantKeys((KEY,))
+    assert read_key(render_paper_key(KEY).lower().encode() + b"\n") == TenantKeys((KEY,))
     for bad in (b"", b"hello", b"\xff" * 40):
         with pytest.raises(InvalidError):
             read_key(bad)

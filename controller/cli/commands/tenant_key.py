@@ -1,0 +1,454 @@
+"""`stead tenant key`: the recovery keys of a tenant: kept, shared, rotated."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from controller import clock
+from controller.authority.durable import write_durably
+from controller.cli.app import App
+from controller.cli.choice import machines_meant, tenant_named
+from controller.cli.connection import Connection
+from controller.cli.emit import emit, note, output_option
+from controller.cli.exits import DONE, IN_PART
+from controller.cli.options import yes_option
+from controller.cli.ordering import Span, Terms, exit_code, follow, say_failures, submit
+from controller.cli.tenant_keys import (
+    all_keys,
+    is_proved,
+    key_of_machine,
+    key_row,
+    listed_keys,
+    merged,
+    present_keys,
+    unproved,
+)
+from protocol.action import ChangeVaultSecret
+from protocol.errors import Code, DeniedError, InvalidError, NotFoundError, SteadError
+from protocol.identity import OperatorIdentity, Role, believe
+from protocol.ids import MachineId, TenantId
+from protocol.sealing import seal_secret
+from protocol.v1.operator_pb2 import (
+    ListMachinesRequest,
+    ListOperatorsRequest,
+    ListSharedKeysRequest,
+    Machine,
+    RotateTenantKeyRequest,
+    SharedKey,
+    ShareTenantKeyRequest,
+    Tenant,
+)
+from protocol.vault.epochs import TenantKeys, decode_tenant_keys, encode_tenant_keys, link
+from protocol.vault.keys import parse_paper_key, render_paper_key
+from protocol.vault.share import open_share, seal_share, sign_share
+
+MACHINES_AT_ONCE = 500
+"""Secrets in one order, so that a machine does not read those of ten thousand others."""
+
+deliver_by_option = click.option(
+    "--deliver-by",
+    type=Span(),
+    default="30d",
+    show_default=True,
+    help="Machines that are not heard until then go on with the key before.",
+)
+wait_option = click.option("--wait/--no-wait", default=True, help="Wait for the machines.")
+reason_option = click.option("--reason", default="", help="Why; kept in the audit log.")
+
+
+@click.group(epilog="Example: stead tenant key export acme --paper")
+def command() -> None:
+    """The recovery keys of a tenant: who holds the newest can read every backup."""
+
+
+@command.command(epilog="Example: stead tenant key ls acme")
+@click.argument("tenant")
+@output_option
+@click.pass_obj
+def ls(app: App, tenant: str, output: str) -> None:
+    """List the recovery keys that a tenant has had, newest first.
+
+    The newest is in force. MACHINES counts those that make restore points under a key.
+    """
+    connection = app.connection
+    found = tenant_named(connection, tenant)
+    name = TenantId(found.tenant_id)
+    keys = all_keys(connection, name) if connection.keyring.has(name) else None
+    here = set() if keys is None else {key.secret.recovery_public for key in keys.keys}
+    counts = Counter() if keys is None else _machines_by_key(keys, _machines(connection, found))
+    emit(
+        [
+            key_row(key, here=key.recovery_key in here, machines=counts[bytes(key.recovery_key)])
+            for key in listed_keys(connection, name)
+        ],
+        output,
+        columns=("number", "key", "since", "made_by", "key_here", "machines"),
+    )
+
+
+@command.command(epilog="Example: stead tenant key export acme --paper")
+@click.argument("tenant")
+@click.option("--paper", is_flag=True, help="12 groups of 5 characters, to be written down.")
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path), help="Write the key file there (mode 0600)."
+)
+@click.pass_obj
+def export(app: App, tenant: str, paper: bool, target: Path | None) -> None:
+    """Print a tenant's recovery key, or copy it into a file.
+
+    The file holds all the keys that the tenant has had; paper holds the newest, and the
+    vault holds the others for whoever has that.
+    """
+    found = tenant_named(app.connection, tenant)
+    held = present_keys(app.connection, found)
+    on_paper = render_paper_key(held.newest)
+    if paper and target is None:
+        click.echo(on_paper)
+        return
+    data = f"{on_paper}\n".encode() if paper else encode_tenant_keys(held)
+    if target is not None:
+        _write_new(target, data)
+        note(f"The recovery key of {found.name} is in {target}. Keep it safe and secret.")
+        return
+    if sys.stdout.isatty():
+        raise InvalidError("a key file is not for a terminal: add --paper, or --to FILE")
+    sys.stdout.buffer.write(data)
+
+
+@command.command("import", epilog="Example: stead tenant key import acme acme.key")
+@click.argument("tenant")
+@click.argument("file", type=click.File("rb"), default="-")
+@click.pass_obj
+def import_(app: App, tenant: str, file: Any) -> None:
+    """Take a tenant's recovery key into this profile: a key file, or what is on paper.
+
+    FILE is standard input when it is left out.
+    """
+    found = tenant_named(app.connection, tenant)
+    if file.isatty():
+        note("Type the recovery key, then Enter and Ctrl-D:")
+    _take(app.connection, found, read_key(file.read(64 * 1024)))
+
+
+@command.command(epilog="Example: stead tenant key share acme --with eve")
+@click.argument("tenant")
+@click.option("--with", "operator", required=True, metavar="OPERATOR", help="Who gets it.")
+@click.pass_obj
+def share(app: App, tenant: str, operator: str) -> None:
+    """Hand a tenant's recovery keys to another operator, through the controller.
+
+    They are sealed to the key in that operator's certificate, which the installation's
+    root signed, so the controller can neither read nor replace them. The operator takes
+    them with `stead tenant key receive`. From then on that person can read every backup
+    of the tenant, for ever: a rotation keeps only what is backed up later from them.
+    """
+    connection = app.connection
+    found = tenant_named(connection, tenant)
+    name = TenantId(found.tenant_id)
+    keys = present_keys(connection, found)
+    certificate = _certificate_of(connection, operator, name)
+    sealed = seal_share(keys, certificate, tenant=name, name=operator)
+    signature = sign_share(sealed, connection.key, tenant=name, name=operator)
+    connection.tenants.ShareTenantKey(
+        ShareTenantKeyRequest(
+            share=SharedKey(
+                tenant_id=name,
+                operator=operator,
+                sealed=sealed,
+                certificate=connection.certificate.public_bytes(Encoding.DER),
+                signature=signature,
+            )
+        )
+    )
+    note(f"Left for {operator}, who takes it with: stead tenant key receive {found.name}")
+
+
+@command.command(epilog="Example: stead tenant key receive acme")
+@click.argument("tenant")
+@click.pass_obj
+def receive(app: App, tenant: str) -> None:
+    """Take the recovery keys that another operator has shared with you."""
+    connection = app.connection
+    found = tenant_named(connection, tenant)
+    name = TenantId(found.tenant_id)
+    left = connection.tenants.ListSharedKeys(ListSharedKeysRequest(tenant_id=name)).shares
+    if not left:
+        raise NotFoundError(
+            f"nobody has left a key of {found.name} for {connection.operator.name}; an operator "
+            f"who has it can: stead tenant key share {found.name} --with "
+            f"{connection.operator.name}"
+        )
+    sender = _sender_of(connection, left[0])
+    keys = open_share(
+        left[0].sealed,
+        left[0].signature,
+        sender,
+        connection.key,
+        tenant=name,
+        name=connection.operator.name,
+    )
+    identity = believe(sender, root=connection.root, issuing=(), now=clock.now())
+    note(f"From {identity}:")
+    _take(connection, found, keys)
+
+
+@command.command(epilog="Example: stead tenant key rotate acme --reason 'eve has left'")
+@click.argument("tenant")
+@deliver_by_option
+@wait_option
+@reason_option
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")
+@output_option
+@click.pass_obj
+def rotate(
+    app: App,
+    tenant: str,
+    deliver_by: timedelta,
+    wait: bool,
+    reason: str,
+    yes: bool,
+    dry_run: bool,
+    output: str,
+) -> int:
+    """Give a tenant a new recovery key and tell its machines.
+
+    Backups are made under the new key from then on, and are sent whole once: nothing is
+    shared with what was made under the key before. Restore points of before stay readable
+    with the keys of before, which the new one leads to. Tokens of the tenant become
+    worthless. Revoke machines that are not to be trusted first: every active one gets
+    the new secret.
+    """
+    connection = app.connection
+    found = tenant_named(connection, tenant)
+    name = TenantId(found.tenant_id)
+    if connection.operator.role is not Role.ADMIN:
+        raise DeniedError(f"{connection.operator.name} is no admin and may not rotate keys")
+    held = connection.keyring.load(name)
+    was_cut_off = connection.keyring.is_prepared(name, found.recovery_key)
+    if not was_cut_off:
+        held = present_keys(connection, found)
+    machines = _active(_machines(connection, found))
+    question = (
+        f"give {found.name} a new recovery key, make its tokens worthless, and send the new "
+        f"secret to {_count(machines)}"
+    )
+    if dry_run:
+        note(f"would {question}")
+        emit([_machine_row(held, m) for m in machines], output, columns=_MACHINE_COLUMNS)
+        return DONE
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidError(f"{question}? Nobody is there to ask: add --yes")
+        click.confirm(f"{question}?", abort=True, err=True)
+    key = connection.keyring.prepare(name)
+    answer = connection.tenants.RotateTenantKey(
+        RotateTenantKeyRequest(
+            tenant_id=name,
+            present_key=held.newest.secret.recovery_public,
+            recovery_key=key.secret.recovery_public,
+            link=link(key, held.newest),
+        )
+    )
+    keys = connection.keyring.adopt(name)
+    note(
+        f"Recovery key {answer.key.number} of {found.name} is in force. Keep a copy in a safe "
+        f"place now: stead tenant key export {found.name} --paper"
+    )
+    if answer.revoked_tokens:
+        note(f"{answer.revoked_tokens} of its tokens are worthless now; make new ones.")
+    return _send(connection, keys, machines, _terms(deliver_by, wait, reason), output)
+
+
+@command.command(epilog="Example: stead tenant key send acme --machine web-01")
+@click.argument("tenant")
+@click.option("--machine", "selector", default="all", help="Only these; a selector.")
+@deliver_by_option
+@wait_option
+@reason_option
+@output_option
+@click.pass_obj
+def send(
+    app: App,
+    tenant: str,
+    selector: str,
+    deliver_by: timedelta,
+    wait: bool,
+    reason: str,
+    output: str,
+) -> int:
+    """Send the secret of the key in force to machines that work under an older one."""
+    connection = app.connection
+    found = tenant_named(connection, tenant)
+    keys = present_keys(connection, found)
+    machines = machines_meant(connection, selector, found.name)
+    behind = [m for m in machines if not is_proved(keys.newest, m)]
+    if not behind:
+        note("All of them work under the key in force.")
+        return DONE
+    return _send(connection, keys, behind, _terms(deliver_by, wait, reason), output)
+
+
+def read_key(data: bytes) -> TenantKeys:
+    """Recovery keys from a key file or from what was written on paper; INVALID otherwise."""
+    try:
+        return decode_tenant_keys(data)
+    except InvalidError:
+        if not data.isascii():
+            raise
+        return TenantKeys((parse_paper_key(data.decode()),))
+
+
+_MACHINE_COLUMNS = ("machine", "linked", "key_now")
+
+
+def _send(
+    connection: Connection,
+    keys: TenantKeys,
+    machines: Sequence[Machine],
+    terms: Terms,
+    output: str,
+) -> int:
+    """Order machines to take the newest secret; says which cannot be told."""
+    able = [m for m in machines if key_of_machine(keys, m) is not None]
+    for machine in machines:
+        if not machine.sealing_key:
+            note(
+                f"{machine.name} never held a link, so nothing can be sealed to it; send it the "
+                "secret later with `stead tenant key send`"
+            )
+        elif machine not in able:
+            note(str(unproved(machine)))
+    jobs = []
+    for start in range(0, len(able), MACHINES_AT_ONCE):
+        some = able[start : start + MACHINES_AT_ONCE]
+        action = ChangeVaultSecret({m.machine_id: _sealed(keys, m) for m in some})
+        jobs.append(submit(connection, some, action, terms, repeatable=True))
+    if not terms.wait:
+        rows = [{"job": job.job_id, "machines": len(job.tasks)} for job in jobs]
+        emit(rows, output, columns=("job", "machines"), empty="no machine is to be told")
+        return DONE
+    ended = [follow(connection, job, live=False) for job in jobs]
+    for job in ended:
+        say_failures(job)
+    rows = [{"machine": t.machine_name, "state": t.state} for job in ended for t in job.tasks]
+    emit(rows, output, columns=("machine", "state"), empty="no machine is to be told")
+    codes = {exit_code(job) for job in ended} | ({IN_PART} if len(able) < len(machines) else set())
+    return codes.pop() if len(codes) == 1 else IN_PART if codes else DONE
+
+
+def _sealed(keys: TenantKeys, machine: Machine) -> bytes:
+    return seal_secret(
+        keys.newest.secret,
+        machine.sealing_key,
+        tenant=TenantId(machine.tenant_id),
+        machine=MachineId(machine.machine_id),
+    )
+
+
+def _take(connection: Connection, tenant: Tenant, given: TenantKeys) -> None:
+    """Add keys to this profile."""
+    name = TenantId(tenant.tenant_id)
+    held = connection.keyring.load(name) if connection.keyring.has(name) else None
+    keys = merged(tenant, listed_keys(connection, name), held, given)
+    if held is not None and keys == held:
+        note(f"The recovery key of {tenant.name} is here already.")
+        return
+    saved = connection.keyring.replace(name, keys)
+    note(f"The recovery key of {tenant.name} is in {saved}.")
+    if keys.newest.secret.recovery_public != tenant.recovery_key:
+        note(
+            "It is not the key in force: it opens restore points of before. Have the newest one "
+            "shared with you, too."
+        )
+
+
+def _certificate_of(connection: Connection, name: str, tenant: TenantId) -> x509.Certificate:
+    """The certificate of an operator who may see the tenant, as the root signed it."""
+    known = connection.operators.ListOperators(ListOperatorsRequest()).operators
+    found = next((o for o in known if o.name == name and not o.revoked_at_ms), None)
+    if found is None:
+        raise NotFoundError(f"there is no operator {name!r}; `stead operator ls` lists them")
+    certificate = x509.load_der_x509_certificate(found.certificate)
+    identity = believe(certificate, root=connection.root, issuing=(), now=clock.now())
+    if not isinstance(identity, OperatorIdentity) or identity.name != name:
+        raise SteadError(
+            f"the controller shows a certificate for {name} that is not theirs; nothing was sealed",
+            code=Code.BAD_SIGNATURE,
+        )
+    if identity.tenants is not None and tenant not in identity.tenants:
+        raise SteadError(f"{name} may not see this tenant", code=Code.WRONG_TENANT)
+    return certificate
+
+
+def _sender_of(connection: Connection, left: SharedKey) -> x509.Certificate:
+    """The certificate of the operator who shared, once the root is seen to have signed it."""
+    try:
+        sender = x509.load_der_x509_certificate(left.certificate)
+    except ValueError as error:
+        raise InvalidError(f"the sender's certificate cannot be read: {error}") from error
+    identity = believe(sender, root=connection.root, issuing=(), now=clock.now())
+    if not isinstance(identity, OperatorIdentity):
+        raise SteadError("this was not sent by an operator", code=Code.BAD_SIGNATURE)
+    return sender
+
+
+def _machines(connection: Connection, tenant: Tenant) -> Sequence[Machine]:
+    request = ListMachinesRequest(tenant_id=tenant.tenant_id)
+    return connection.machines.ListMachines(request).machines
+
+
+def _active(machines: Sequence[Machine]) -> list[Machine]:
+    return [machine for machine in machines if machine.state == "active"]
+
+
+def _machines_by_key(keys: TenantKeys, machines: Sequence[Machine]) -> Counter[bytes]:
+    return Counter(
+        key.secret.recovery_public
+        for machine in _active(machines)
+        for key in keys.keys
+        if is_proved(key, machine)
+    )
+
+
+def _machine_row(keys: TenantKeys, machine: Machine) -> dict[str, Any]:
+    key = key_of_machine(keys, machine)
+    return {
+        "machine": machine.name,
+        "linked": machine.linked,
+        "key_now": None if key is None else len(keys.keys) - keys.keys.index(key),
+    }
+
+
+def _count(machines: Sequence[Machine]) -> str:
+    return "1 machine" if len(machines) == 1 else f"{len(machines)} machines"
+
+
+def _terms(deliver_by: timedelta, wait: bool, reason: str) -> Terms:
+    return Terms(
+        wait=wait,
+        deliver_by=deliver_by,
+        timeout=timedelta(minutes=5),
+        reason=reason,
+        yes=True,
+        dry_run=False,
+        tenant="",
+    )
+
+
+def _write_new(target: Path, data: bytes) -> None:
+    try:
+        write_durably(target, data)
+    except FileExistsError:
+        raise SteadError(f"{target} is there already", code=Code.ALREADY_EXISTS) from None
+    except OSError as error:
+        raise InvalidError(f"{target} cannot be written: {error.strerror}") from error
