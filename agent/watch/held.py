@@ -19,6 +19,8 @@ from agent.watch.mounts import is_below
 _MAPPED = pattern(rb"^\S+ .w.s \S+ \S+:\S+ [1-9]\d* +/(.*)$")
 _FOR_WRITING = 0o200
 _REGULAR = 8
+_TRIES = 3
+"""A file that is renamed or removed while one looks has no name for a moment."""
 
 
 @dataclass(slots=True)
@@ -50,8 +52,16 @@ def find_held(paths: tuple[bytes, ...], devices: frozenset[int] | None) -> Held:
     own = str(os.getpid())
     with os.scandir("/proc") as processes:
         for process in processes:
-            if process.name.isdigit() and process.name != own:
-                _of_process(process.path, paths, devices, held)
+            if not process.name.isdigit() or process.name == own:
+                continue
+            for _ in range(_TRIES):
+                found = Held()
+                _of_process(process.path, paths, devices, found)
+                held.paths |= found.paths
+                if not found.nameless:
+                    break
+            else:
+                held.nameless = True
     for name in Path("/sys/block").glob("loop*/loop/backing_file"):
         with suppress(OSError):
             path = name.read_bytes().rstrip(b"\n").lstrip(b"/")
@@ -97,7 +107,7 @@ def _note(
         if _is_wanted(path, paths):
             held.paths.add(path)
     elif devices is None or there.st_dev in devices:
-        # Opened where other file systems are mounted, or moved just now.
+        # Opened where other file systems are mounted.
         held.nameless = True
 
 
