@@ -77,6 +77,14 @@ class RunBackup:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanBackup:
+    """Say what a backup of these paths, or of the backup set, would take; read no file."""
+
+    paths: tuple[bytes, ...] = ()
+    rules: Rules = BY_DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreFiles:
     """Write a subtree of a restore point into a directory."""
 
@@ -113,6 +121,7 @@ Action = (
     | ApplyUpdates
     | SetBackup
     | RunBackup
+    | PlanBackup
     | RestoreFiles
     | RunDrill
     | ChangeVaultSecret
@@ -127,6 +136,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "apply_updates": ApplyUpdates,
     "set_backup": SetBackup,
     "run_backup": RunBackup,
+    "plan_backup": PlanBackup,
     "restore_files": RestoreFiles,
     "run_drill": RunDrill,
     "change_vault_secret": ChangeVaultSecret,
@@ -145,7 +155,7 @@ def summary_of(action: Action) -> str:
     match action:
         case RunProgram(argv=argv):
             return "run " + " ".join(argv)[:200]
-        case SetBackup(paths=paths) | RunBackup(paths=paths) if paths:
+        case SetBackup(paths=paths) | RunBackup(paths=paths) | PlanBackup(paths=paths) if paths:
             shown = b" ".join(paths).decode(errors="backslashreplace")
             return f"{name_of(action).replace('_', ' ')} {shown[:200]}"
         case RestoreFiles(path=path, target=target):

@@ -15,6 +15,7 @@ MODULES = {
     "plan_updates": "agent.actions.updates",
     "apply_updates": "agent.actions.updates",
     "run_backup": "agent.actions.backup",
+    "plan_backup": "agent.actions.plan_backup",
     "restore_files": "agent.actions.restore",
     "run_drill": "agent.actions.drill",
 }

@@ -21,7 +21,7 @@ import msgspec
 from agent.actions.action import ActionResult, Workplace
 from agent.config import AgentHome
 from agent.host.process import end_group, end_marked
-from protocol.action import ACTIONS, Action, RunBackup, RunDrill, name_of
+from protocol.action import ACTIONS, Action, PlanBackup, RunBackup, RunDrill, name_of
 from protocol.errors import Code, SteadError
 from protocol.ids import MachineId, TaskId, TenantId
 from protocol.outcome import OutcomeState
@@ -147,7 +147,7 @@ def _by_set(action: Action, home: AgentHome) -> Action:
 
     The set is read as its standing order has it. What names its paths needs no set.
     """
-    if not isinstance(action, RunBackup | RunDrill):
+    if not isinstance(action, RunBackup | RunDrill | PlanBackup):
         return action
     from agent.link.identity import load_identity
     from agent.tasks.standing import verified_set
@@ -158,15 +158,19 @@ def _by_set(action: Action, home: AgentHome) -> Action:
     try:
         backup_set = verified_set(home, believed)
     except SteadError as error:
-        if error.code is Code.NOT_FOUND and action != RunBackup():
+        if error.code is Code.NOT_FOUND and action not in (RunBackup(), PlanBackup()):
             return action
         raise
     if isinstance(action, RunDrill):
         return replace(action, canaries=action.canaries or backup_set.canaries)
+    paths = action.paths or backup_set.paths
+    rules = action.rules if action.paths or action.rules != BY_DEFAULT else backup_set.rules
+    if isinstance(action, PlanBackup):
+        return replace(action, paths=paths, rules=rules)
     return replace(
         action,
-        paths=action.paths or backup_set.paths,
-        rules=action.rules if action.paths or action.rules != BY_DEFAULT else backup_set.rules,
+        paths=paths,
+        rules=rules,
         seal_to_machine=action.seal_to_machine or backup_set.seal_to_machine,
     )
 

@@ -98,6 +98,7 @@ class Order(_message.Message):
     SET_BACKUP_FIELD_NUMBER: _builtins.int
     RUN_BACKUP_FIELD_NUMBER: _builtins.int
     RESTORE_FILES_FIELD_NUMBER: _builtins.int
+    PLAN_BACKUP_FIELD_NUMBER: _builtins.int
     RUN_DRILL_FIELD_NUMBER: _builtins.int
     CHANGE_VAULT_SECRET_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
@@ -159,6 +160,10 @@ class Order(_message.Message):
         """Write files from a restore point."""
 
     @_builtins.property
+    def plan_backup(self) -> Global___PlanBackup:
+        """Say what a backup would take, and make none."""
+
+    @_builtins.property
     def run_drill(self) -> Global___RunDrill:
         """Prove that a restore point restores."""
 
@@ -187,14 +192,15 @@ class Order(_message.Message):
         set_backup: Global___SetBackup | None = ...,
         run_backup: Global___RunBackup | None = ...,
         restore_files: Global___RestoreFiles | None = ...,
+        plan_backup: Global___PlanBackup | None = ...,
         run_drill: Global___RunDrill | None = ...,
         change_vault_secret: Global___ChangeVaultSecret | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "plan_backup", b"plan_backup", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "run_drill", "change_vault_secret"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "run_drill", "change_vault_secret"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -474,6 +480,36 @@ class BackupRules(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BackupRules: _TypeAlias = BackupRules  # noqa: Y015
+
+@_typing.final
+class PlanBackup(_message.Message):
+    """Walks as a backup would, reads no file, and says what it would take and leave out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATHS_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """As in RunBackup."""
+
+    @_builtins.property
+    def rules(self) -> Global___BackupRules:
+        """As in RunBackup."""
+
+    def __init__(
+        self,
+        *,
+        paths: _abc.Iterable[_builtins.bytes] | None = ...,
+        rules: Global___BackupRules | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanBackup: _TypeAlias = PlanBackup  # noqa: Y015
 
 @_typing.final
 class RunBackup(_message.Message):

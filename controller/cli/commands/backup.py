@@ -11,6 +11,7 @@ import rich_click as click
 from controller.cli.app import App
 from controller.cli.choice import machine_meant, machines_meant
 from controller.cli.choosing import choosing, rules_of, say_rules
+from controller.cli.commands.backup_plan import plan
 from controller.cli.commands.comparing import diff_command
 from controller.cli.commands.looking import find, history, tree
 from controller.cli.drilling import drill, drilled, drills_of
@@ -67,6 +68,7 @@ def command() -> None:
 
 command.add_command(drill)
 add_retention(command)
+command.add_command(plan)
 
 
 @command.command("set", epilog="Example: stead backup set all --path /etc --schedule daily")

@@ -1,0 +1,95 @@
+"""`stead backup plan`: what a backup would take and leave out, before one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import rich_click as click
+
+from controller.cli.app import App
+from controller.cli.choice import machines_meant
+from controller.cli.choosing import choosing, rules_of
+from controller.cli.emit import emit, note, output_option, render_bytes
+from controller.cli.exits import DONE
+from controller.cli.ordering import (
+    acting_within,
+    exit_code,
+    order_and_follow,
+    result_of,
+    say_failures,
+    task_rows,
+    terms_of,
+)
+from protocol.action import PlanBackup
+from protocol.errors import InvalidError
+
+_SHOWN = 10
+
+
+@click.command(epilog="Example: stead backup plan web-01 --path /srv --exclude '*.iso'")
+@click.argument("selector")
+@click.option("--path", "paths", multiple=True, help="Instead of the backup set; may be repeated.")
+@choosing
+@acting_within("1h")
+@output_option
+@click.pass_obj
+def plan(app: App, /, selector: str, paths: tuple[str, ...], output: str, **options: Any) -> int:
+    """Show what a backup would take, and what is left out by which rule; make none.
+
+    The machine walks as a backup does and reads no file. Without paths and rules it is
+    its backup set.
+    """
+    terms = terms_of(options)
+    for path in paths:
+        if not path.startswith("/") or "\0" in path:
+            raise InvalidError(f"{path[:200]!r} is not an absolute path")
+    raw = tuple(path.encode(errors="surrogateescape") for path in paths)
+    action = PlanBackup(raw, rules_of(options))
+    connection = app.connection
+    machines = machines_meant(connection, selector, terms.tenant)
+    job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
+    if job is None:
+        return DONE
+    say_failures(job)
+    plans = [
+        {**row, **result_of(task)} for row, task in zip(task_rows(job), job.tasks, strict=True)
+    ]
+    if output != "table":
+        emit(plans, output, columns=())
+    else:
+        lines = [line for one in plans for line in plan_lines(one)]
+        emit(lines, output, columns=("machine", "what", "files", "size"), empty="no plan arrived")
+    for one in plans:
+        for left in (one.get("skipped_paths") or [])[:_SHOWN]:
+            note(f"{one['machine']}: {left['path']}: {left['reason']}")
+    return exit_code(job)
+
+
+def plan_lines(plan: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A plan as lines of a table: each path, the sum, and each rule that leaves out.
+
+    >>> plan_lines({"machine": "web", "files": 1, "bytes": 0, "paths": [], "left_out": []})
+    [{'machine': 'web', 'what': 'to back up', 'files': '1', 'size': '0 B'}]
+    """
+    if plan.get("files") is None:
+        return []
+    machine = str(plan["machine"])
+
+    def line(what: str, files: int, size: int) -> dict[str, str]:
+        return {
+            "machine": machine,
+            "what": what,
+            "files": str(files),
+            "size": render_bytes(size),
+        }
+
+    lines = [line(one["path"], one["files"], one["bytes"]) for one in plan["paths"]]
+    lines.append(line("to back up", plan["files"], plan["bytes"]))
+    for left in plan["left_out"]:
+        folders = left["directories"]
+        more = f" and {folders} folders" if folders else ""
+        lines.append(
+            line(f"without {left['rule']}{more}", left["entries"] - folders, left["bytes"])
+        )
+    return lines
