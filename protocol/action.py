@@ -96,6 +96,11 @@ class RestoreFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanRestore(RestoreFiles):
+    """Say what the same restore would do, and change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunDrill:
     """Restore some files of a restore point, compare them, and report; zeros are defaults."""
 
@@ -123,6 +128,7 @@ Action = (
     | RunBackup
     | PlanBackup
     | RestoreFiles
+    | PlanRestore
     | RunDrill
     | ChangeVaultSecret
 )
@@ -138,6 +144,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "run_backup": RunBackup,
     "plan_backup": PlanBackup,
     "restore_files": RestoreFiles,
+    "plan_restore": PlanRestore,
     "run_drill": RunDrill,
     "change_vault_secret": ChangeVaultSecret,
 }
@@ -160,6 +167,7 @@ def summary_of(action: Action) -> str:
             return f"{name_of(action).replace('_', ' ')} {shown[:200]}"
         case RestoreFiles(path=path, target=target):
             shown = (b"/" + path.lstrip(b"/") + b" to " + target).decode(errors="backslashreplace")
-            return f"restore {shown[:200]}"
+            verb = "restore" if type(action) is RestoreFiles else "plan to restore"
+            return f"{verb} {shown[:200]}"
         case _:
             return name_of(action).replace("_", " ")

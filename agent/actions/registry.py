@@ -17,6 +17,7 @@ MODULES = {
     "run_backup": "agent.actions.backup",
     "plan_backup": "agent.actions.plan_backup",
     "restore_files": "agent.actions.restore",
+    "plan_restore": "agent.actions.restore",
     "run_drill": "agent.actions.drill",
 }
 """Programs and backup sets are not here: they need no worker."""

@@ -14,12 +14,13 @@ from agent.actions.action import ActionResult, Workplace
 from agent.actions.backup import load_vault_secret
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.placer import Done, TargetFullError
+from agent.backup.preview import Preview
 from agent.backup.restore import Restore
 from agent.backup.send import GrpcVault
 from agent.backup.skipped import reason_of, shown
 from agent.host import clock
-from protocol.action import RestoreFiles
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.action import PlanRestore, RestoreFiles
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.outcome import OutcomeState
 from protocol.vault.grant import Grant, open_grant
 from protocol.vault.keys import VaultSecret
@@ -37,7 +38,9 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     `InvalidError` for a target that cannot be used.
     """
     save_time_and_memory()
-    target = _target(action.target)
+    is_plan = isinstance(action, PlanRestore)
+    preview = Preview()
+    target = _planned_target(action.target) if is_plan else _target(action.target)
     strip = action.path.strip(b"/").rpartition(b"/")[0]
     began = clock.monotonic()
     total = Done()
@@ -58,13 +61,18 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
                 patience_s=_PATIENCE_S,
             )
             try:
-                restore.run()
+                if is_plan:
+                    preview.join(restore.preview())
+                else:
+                    restore.run()
             except TargetFullError as error:
                 full = error
             _add(total, restore.done)
             fetched += restore.fetched_bytes
             if full is not None:
                 break
+    if is_plan:
+        return _plan_result(preview, total)
     return _result(total, fetched, clock.monotonic() - began, full)
 
 
@@ -78,6 +86,15 @@ def _target(path: bytes) -> bytes:
             f"{shown(path[:200])} cannot be restored into: {reason_of(error)}; "
             "name another directory"
         ) from error
+    return path
+
+
+def _planned_target(path: bytes) -> bytes:
+    """The directory to look into; NOT_FOUND when a restore would have to make it."""
+    if not path.startswith(b"/") or b"\0" in path:
+        raise InvalidError("the directory to restore into has to be an absolute path")
+    if not Path(os.fsdecode(path)).is_dir():
+        raise NotFoundError(f"{shown(path[:200])} is not there yet: all of it would be created")
     return path
 
 
@@ -104,6 +121,7 @@ def _add(total: Done, done: Done) -> None:
     total.files += done.files
     total.bytes += done.bytes
     total.others += done.others
+    total.same += done.same
     for into, listed in ((total.failed, done.failed), (total.warnings, done.warnings)):
         into.kept += listed.kept[: max(0, _SHOWN - len(into.kept))]
         into.count += listed.count
@@ -116,6 +134,7 @@ def _result(done: Done, fetched: int, seconds: float, full: TargetFullError | No
             "files": done.files,
             "bytes": done.bytes,
             "others": done.others,
+            "same": done.same,
             "fetched_bytes": fetched,
             "seconds": round(seconds, 3),
             "left": done.failed.count,
@@ -124,7 +143,7 @@ def _result(done: Done, fetched: int, seconds: float, full: TargetFullError | No
             "warnings": done.warnings.as_json()[:_SHOWN],
         }
     )
-    said = f"{done.files} files, {done.bytes} bytes restored"
+    said = f"{done.files} files, {done.bytes} bytes restored, {done.same} were the same already"
     if full is not None:
         return ActionResult(OutcomeState.FAILED, encoded, full.code, str(full))
     if done.failed.count:
@@ -133,3 +152,14 @@ def _result(done: Done, fetched: int, seconds: float, full: TargetFullError | No
         )
         return ActionResult(OutcomeState.PARTIAL, encoded, message=f"{said}; {left}")
     return ActionResult(OutcomeState.SUCCEEDED, encoded, message=said)
+
+
+def _plan_result(preview: Preview, total: Done) -> ActionResult:
+    encoded = msgspec.json.encode(
+        {
+            **preview.as_json(),
+            "left": total.failed.count,
+            "failed": total.failed.as_json()[:_SHOWN],
+        }
+    )
+    return ActionResult(OutcomeState.SUCCEEDED, encoded, message=str(preview))

@@ -1,14 +1,15 @@
 """Put files, directories and links in their places, with everything that is known of them.
 
 Nothing is ever written outside the target: directories are opened beneath it without
-following links, and names are made with O_EXCL. All of this is on one thread.
+following links, and names are made with O_EXCL. A file gets its name when it is whole,
+so one that is cut off in the middle leaves only a leftover, which the next restore into
+that directory removes. All of this is on one thread.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Final
 
 from agent.backup.beneath import Beneath
 from agent.backup.far_time import mtime_of
+from agent.backup.leftover import remove_leftovers, temporary_names
+from agent.backup.rename import rename_to_new
 from agent.backup.skipped import SkippedList, reason_of
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import Buffer
@@ -37,24 +40,24 @@ class TargetFullError(SteadError):
 
 @dataclass(slots=True)
 class Done:
-    """What was restored. `warnings` are things that are there, but not quite as they were."""
+    """What was restored. `same` were there already; `warnings` are not quite as they were."""
 
     files: int = 0
     bytes: int = 0
     others: int = 0
+    same: int = 0
     failed: SkippedList = field(default_factory=SkippedList)
     warnings: SkippedList = field(default_factory=SkippedList)
 
 
 @dataclass(slots=True)
 class OpenFile:
-    """A file that is being written. `name` is a temporary one while `final` is not None."""
+    """A file that is being written, under a temporary name."""
 
     parent: bytes
     entry: Entry
     fd: int
     name: bytes
-    final: bytes | None
     has_holes: bool = False
     is_abandoned: bool = False
 
@@ -74,6 +77,7 @@ class Placer:
         self._refused: OSError | None = None
         self._directories: list[tuple[bytes, Entry]] = []
         self._links: dict[bytes, tuple[bytes, bytes]] = {}
+        self._names = temporary_names()
 
     def __enter__(self) -> Placer:
         return self
@@ -87,6 +91,16 @@ class Placer:
     def fail(self, parent: bytes, name: bytes, reason: str) -> None:
         """Note something that is not restored."""
         self.done.failed.add(join(parent, name), reason)
+
+    def keep(self, parent: bytes, entry: Entry) -> None:
+        """Count what is there already as it shall be; other names may be linked to it."""
+        self.done.same += 1
+        if entry.link_group is not None:
+            self._links.setdefault(entry.link_group, (parent, entry.name))
+
+    def leave(self, parent: bytes, name: bytes) -> None:
+        """Note that something else is there, and stays."""
+        self.fail(parent, name, _IN_THE_WAY)
 
     def place(self, parent: bytes, entry: Entry) -> bool:
         """Make anything but a file's content; True when it is a file still to be written."""
@@ -107,20 +121,12 @@ class Placer:
     def create(self, parent: bytes, entry: Entry) -> OpenFile | None:
         """Begin a file; None, and noted, when it cannot be."""
         try:
-            fd = self._enter(parent)
-            try:
-                file = os.open(entry.name, CREATE, 0o600, dir_fd=fd)
-            except FileExistsError:
-                if not self._overwrite:
-                    self.fail(parent, entry.name, _IN_THE_WAY)
-                    return None
-                name = _temporary_name()
-                file = os.open(name, CREATE, 0o600, dir_fd=fd)
-                return OpenFile(parent, entry, file, name, entry.name)
+            name = next(self._names)
+            file = os.open(name, CREATE, 0o600, dir_fd=self._enter(parent))
         except OSError as error:
             self._failed(parent, entry.name, error)
             return None
-        return OpenFile(parent, entry, file, entry.name, None)
+        return OpenFile(parent, entry, file, name)
 
     def write(self, file: OpenFile, pieces: Sequence[Buffer | int]) -> bool:
         """Append pieces; a number is a hole of so many bytes. False, and noted, on failure."""
@@ -145,11 +151,16 @@ class Placer:
             if file.has_holes:
                 os.ftruncate(fd, entry.size)
             self._attributes(file.parent, entry, fd)
+            directory = self._enter(file.parent)
+            if self._overwrite:
+                os.rename(file.name, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
+            else:
+                rename_to_new(file.name, entry.name, directory)
             os.close(fd)
             file.fd = -1
-            if file.final is not None:
-                directory = self._enter(file.parent)
-                os.rename(file.name, file.final, src_dir_fd=directory, dst_dir_fd=directory)
+        except FileExistsError:
+            self.abandon(file, _IN_THE_WAY)
+            return
         except OSError as error:
             self.abandon(file, reason_of(error), error)
             return
@@ -201,6 +212,7 @@ class Placer:
             self._parent, self._refused = parent, None
             try:
                 self._fd = self._open_parent(parent)
+                remove_leftovers(self._fd)
             except OSError as error:
                 self._refused = error
         if self._refused is not None:
@@ -235,6 +247,10 @@ class Placer:
                 self.fail(parent, entry.name, _IN_THE_WAY)
                 return
             if not self._overwrite:
+                if (found.st_mode ^ entry.mode) & 0o7777:
+                    self.done.warnings.add(
+                        join(parent, entry.name), "was there already; its mode was left as it is"
+                    )
                 return
         self._directories.append((parent, entry))
         self.done.others += 1
@@ -248,7 +264,7 @@ class Placer:
             if not self._overwrite:
                 self.fail(parent, name, _IN_THE_WAY)
                 return
-            name = _temporary_name()
+            name = next(self._names)
             self._make(name, fd, entry)
         try:
             self._attributes_at(parent, entry, fd, name)
@@ -282,7 +298,7 @@ class Placer:
                 if not self._overwrite:
                     self.fail(parent, name, _IN_THE_WAY)
                     return True
-                name = _temporary_name()
+                name = next(self._names)
                 os.link(first[1], name, src_dir_fd=folder, dst_dir_fd=fd, follow_symlinks=False)
                 os.rename(name, entry.name, src_dir_fd=fd, dst_dir_fd=fd)
                 try:
@@ -367,7 +383,3 @@ class Placer:
     def _warn_xattr(self, parent: bytes, name: bytes, key: bytes, error: OSError) -> None:
         shown = key.decode(errors="backslashreplace")
         self.done.warnings.add(join(parent, name), f"attribute {shown}: {reason_of(error)}")
-
-
-def _temporary_name() -> bytes:
-    return b".stead-restore-" + secrets.token_hex(8).encode()

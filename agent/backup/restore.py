@@ -14,6 +14,8 @@ from typing import Any
 
 from agent.backup.fetch import Call, Fetcher, Plain
 from agent.backup.placer import Done, OpenFile, Placer
+from agent.backup.present import Change, Present
+from agent.backup.preview import Preview
 from agent.backup.upload import PATIENCE_S
 from agent.backup.vault import Vault
 from agent.host import clock
@@ -27,7 +29,7 @@ from protocol.vault.reader import Span, TreeReader
 WINDOW_BYTES = 12 * 1024 * 1024
 WINDOW_ITEMS = 8_192
 _PROGRESS_S = 0.3
-_FILE = int(Kind.FILE)
+_DIRECTORY = int(Kind.DIRECTORY)
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class _Item:
     extents: Sequence[Extent]
     first: bool = True
     last: bool = True
+    same: bool = False
 
 
 @dataclass(slots=True)
@@ -74,8 +77,11 @@ class Restore:
         self._progress = progress
         self._begun = clock.monotonic()
         self._next_word = 0.0
+        self._overwrite = overwrite
         self._placer = Placer(target, overwrite=overwrite)
+        self._present = Present(target, exact=overwrite)
         self._fetcher = Fetcher(vault, secret, seed, patience_s=patience_s)
+        self._reader = TreeReader(Opener(secret), self._fetcher.nodes, self._lost)
         self._open: OpenFile | None = None
         roots = [node for span in spans for node in span.nodes if isinstance(node, Root)]
         self._total_bytes = sum(node.bytes for node in roots)
@@ -105,8 +111,25 @@ class Restore:
                     placer.abandon(self._open, "the restore ended before it")
                     self._open = None
                 placer.finish()
+                self._present.close()
                 self.fetched_bytes = fetcher.fetched_bytes
         return placer.done
+
+    def preview(self) -> Preview:
+        """What `run` would do, found by looking alone; raises as it does."""
+        found = Preview()
+        with self._placer as placer, self._fetcher:
+            try:
+                for below, entry in self._entries():
+                    change = self._present.change(below, entry)
+                    if change is Change.OVERWRITE and not self._overwrite:
+                        if entry.mode >> 12 != _DIRECTORY:
+                            placer.leave(below, entry.name)
+                        continue
+                    found.add(below, entry, change)
+            finally:
+                self._present.close()
+        return found
 
     def _windows(self) -> Iterator[_Window]:
         window = _Window()
@@ -124,18 +147,28 @@ class Restore:
             yield window
 
     def _items(self) -> Iterator[_Item]:
-        reader = TreeReader(Opener(self._secret), self._fetcher.nodes, self._lost)
-        strip, prefix = self._strip, len(self._strip) + 1 if self._strip else 0
-        for parent, entry in reader.read(*self._spans):
-            if not entry.name:
-                # The top itself: the target is somebody else's, and stays as it is.
-                continue
-            below = parent[prefix:] if parent.startswith(strip) else parent
+        for below, entry in self._entries():
+            if entry.mode >> 12 != _DIRECTORY:
+                change = self._present.change(below, entry)
+                if change is Change.SAME:
+                    yield _Item(below, entry, (), same=True)
+                    continue
+                if change is Change.OVERWRITE and not self._overwrite:
+                    self._placer.leave(below, entry.name)
+                    continue
             extents = entry.extents
             if not extents or (not entry.depth and len(extents) == 1):
                 yield _Item(below, entry, extents)
             else:
-                yield from self._parts(below, entry, reader)
+                yield from self._parts(below, entry, self._reader)
+
+    def _entries(self) -> Iterator[tuple[bytes, Entry]]:
+        """What there is to restore, each with the path of its folder below the target."""
+        strip, prefix = self._strip, len(self._strip) + 1 if self._strip else 0
+        for parent, entry in self._reader.read(*self._spans):
+            # The top itself: the target is somebody else's, and stays as it is.
+            if entry.name:
+                yield parent[prefix:] if parent.startswith(strip) else parent, entry
 
     def _lost(self, node: Root, reason: SteadError) -> None:
         """Entries whose names are lost with the node that held them."""
@@ -172,6 +205,9 @@ class Restore:
                 if self._open is not None:
                     placer.abandon(self._open, "a part of its list of extents is missing")
                     self._open = None
+                if item.same:
+                    placer.keep(item.parent, entry)
+                    continue
                 if not placer.place(item.parent, entry):
                     continue
                 self._open = placer.create(item.parent, entry)

@@ -99,6 +99,7 @@ class Order(_message.Message):
     RUN_BACKUP_FIELD_NUMBER: _builtins.int
     RESTORE_FILES_FIELD_NUMBER: _builtins.int
     PLAN_BACKUP_FIELD_NUMBER: _builtins.int
+    PLAN_RESTORE_FIELD_NUMBER: _builtins.int
     RUN_DRILL_FIELD_NUMBER: _builtins.int
     CHANGE_VAULT_SECRET_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
@@ -164,6 +165,10 @@ class Order(_message.Message):
         """Say what a backup would take, and make none."""
 
     @_builtins.property
+    def plan_restore(self) -> Global___PlanRestore:
+        """Look what a restore would do, and change nothing."""
+
+    @_builtins.property
     def run_drill(self) -> Global___RunDrill:
         """Prove that a restore point restores."""
 
@@ -193,14 +198,15 @@ class Order(_message.Message):
         run_backup: Global___RunBackup | None = ...,
         restore_files: Global___RestoreFiles | None = ...,
         plan_backup: Global___PlanBackup | None = ...,
+        plan_restore: Global___PlanRestore | None = ...,
         run_drill: Global___RunDrill | None = ...,
         change_vault_secret: Global___ChangeVaultSecret | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "plan_backup", b"plan_backup", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "run_drill", "change_vault_secret"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "run_drill", "change_vault_secret"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -672,3 +678,43 @@ class ChangeVaultSecret(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChangeVaultSecret: _TypeAlias = ChangeVaultSecret  # noqa: Y015
+
+@_typing.final
+class PlanRestore(_message.Message):
+    """Says what `RestoreFiles` with the same fields would do, from looking alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINT_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    SEALED_REFERENCES_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    OVERWRITE_FIELD_NUMBER: _builtins.int
+    point_id: _builtins.str
+    """See `RestoreFiles`."""
+    path: _builtins.bytes
+    """See `RestoreFiles`."""
+    target: _builtins.bytes
+    """See `RestoreFiles`. It is not made."""
+    overwrite: _builtins.bool
+    """See `RestoreFiles`."""
+    @_builtins.property
+    def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """See `RestoreFiles`."""
+
+    def __init__(
+        self,
+        *,
+        point_id: _builtins.str = ...,
+        path: _builtins.bytes = ...,
+        sealed_references: _abc.Iterable[_builtins.bytes] | None = ...,
+        target: _builtins.bytes = ...,
+        overwrite: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["overwrite", b"overwrite", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRestore: _TypeAlias = PlanRestore  # noqa: Y015

@@ -7,6 +7,7 @@ attributes, and `stat` what rsync rounds or leaves out.
 # ruff: noqa: PTH101, PTH102, PTH103, PTH109, PTH123, PTH211
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -295,3 +296,28 @@ def test_edits_that_keep_size_and_time_are_seen(installation: Installation) -> N
     (files / "two").rename(files / "one")
     (files / "between").rename(files / "two")
     assert differences(files, round_trip(installation, files, 5)) == []
+
+
+def test_in_place_only_what_differs_is_written(installation: Installation) -> None:
+    files = installation.home / "in-place"
+    (files / "sub").mkdir(parents=True)
+    for number in range(50):
+        (files / "sub" / f"file{number}").write_bytes(b"content %d" % number * 100)
+    restored = round_trip(installation, files, 6)
+    (files / "sub" / "file1").write_bytes(b"other")
+    (files / "sub" / "file2").unlink()
+    (files / "sub" / "mine").write_bytes(b"not in the restore point")
+    kept = (files / "sub" / "file3").stat()
+    machine = installation.must("stead", "machine", "ls", "--output", "json")
+    name = machine.split('"name":')[1].split('"')[1]
+    command = ("stead", "backup", "restore", name, "latest", str(files), "--in-place")
+    plan = json.loads(installation.must(*command, "--dry-run", "--output", "json"))[0]
+    assert (plan["create"], plan["overwrite"], plan["same"]) == (1, 1, 48)
+    assert (files / "sub" / "file1").read_bytes() == b"other"
+    done = json.loads(installation.must(*command, "--output", "json"))[0]
+    assert (done["files"], done["same"]) == (2, 48)
+    assert (files / "sub" / "file3").stat().st_ino == kept.st_ino
+    assert (files / "sub" / "mine").read_bytes() == b"not in the restore point"
+    (files / "sub" / "mine").unlink()
+    os.utime(files / "sub", ns=(0, (restored / "sub").stat().st_mtime_ns))
+    assert differences(restored, files) == []

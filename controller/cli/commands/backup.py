@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import rich_click as click
@@ -15,7 +16,7 @@ from controller.cli.commands.backup_plan import plan
 from controller.cli.commands.comparing import diff_command
 from controller.cli.commands.looking import find, history, tree
 from controller.cli.drilling import drill, drilled, drills_of
-from controller.cli.emit import Row, emit, note, output_option, render_bytes
+from controller.cli.emit import emit, note, output_option
 from controller.cli.entries import entry_row, render_name, text_of
 from controller.cli.exits import DONE, IN_PART
 from controller.cli.flow import emit_flow
@@ -28,9 +29,7 @@ from controller.cli.ordering import (
     exit_code,
     finish,
     order_and_follow,
-    result_of,
     say_failures,
-    task_rows,
     terms_of,
 )
 from controller.cli.points import (
@@ -45,18 +44,14 @@ from controller.cli.points import (
     roll_back_problem,
     tree_path,
 )
+from controller.cli.restored import SIZES, preview, result_rows, say_left_out
 from controller.cli.tenant_keys import all_keys, key_of_machine, unproved
-from protocol.action import RestoreFiles, RunBackup, SetBackup
+from protocol.action import PlanRestore, RestoreFiles, RunBackup, SetBackup
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import MachineId
-from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import Machine
 from protocol.vault.entry import Entry, Kind
 from protocol.vault.grant import Grant, seal_grant
-
-SHOWN = 10
-LEFT_OUT = ("skipped_paths", "failed", "warnings")
-"""Lists of a result in which each row has a path and a reason."""
 
 SCHEDULES = ("hourly", "daily", "weekly")
 
@@ -132,7 +127,7 @@ def run(app: App, /, selector: str, paths: tuple[str, ...], output: str, **optio
     columns += ["skipped"] if any(row.get("skipped") for row in rows) else []
     emit(rows, output, columns=columns, cells=SIZES)
     for row in rows:
-        _say_left_out(row)
+        say_left_out(row)
     return exit_code(job)
 
 
@@ -220,7 +215,8 @@ def cat(app: App, machine: str, point: str, path: str, tenant: str) -> None:
 @click.argument("machine")
 @click.argument("point", metavar="POINT")
 @click.argument("path")
-@click.option("--to", "target", required=True, metavar="DIRECTORY", help="On the machine.")
+@click.option("--to", "target", default="", metavar="DIRECTORY", help="On the machine.")
+@click.option("--in-place", is_flag=True, help="Where it was; writes only what differs.")
 @click.option("--onto", metavar="MACHINE", default="", help="Restore onto this machine instead.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @acting_within("24h")
@@ -233,6 +229,7 @@ def restore(
     point: str,
     path: str,
     target: str,
+    in_place: bool,
     onto: str,
     overwrite: bool,
     output: str,
@@ -240,35 +237,42 @@ def restore(
 ) -> int:
     """Write a file or a folder from a restore point into a directory of a machine.
 
-    PATH arrives in DIRECTORY under its own last name: /etc/hosts as DIRECTORY/hosts.
-    The order carries the right to read this path and nothing else, sealed to the
-    machine that restores.
+    PATH arrives in DIRECTORY under its own last name: /etc/hosts as DIRECTORY/hosts. What
+    is the same there already is left alone. --dry-run has the machine look and say what
+    would change: `stead backup restore web-01 latest /etc --in-place --dry-run`.
+
+    The order carries the right to read this path and nothing else, sealed to the machine
+    that restores.
     """
     terms = terms_of(options)
     connection = app.connection
     source = machine_meant(connection, machine, terms.tenant)
     target_machine = machine_meant(connection, onto, terms.tenant) if onto else source
-    (directory,) = machine_paths((target,))
+    if in_place == bool(target):
+        raise InvalidError("say either --to DIRECTORY or --in-place")
     opened = open_point(connection, point_meant(connection, source, point))
     wanted = tree_path(path)
     entry_at(opened, wanted)
-    action = RestoreFiles(
+    (directory,) = machine_paths((target,)) if target else (b"/" + wanted.rpartition(b"/")[0],)
+    action = (PlanRestore if terms.dry_run else RestoreFiles)(
         point_id=opened.point.id,
         path=wanted,
         sealed_references=(_sealed(opened, wanted, target_machine),),
         target=directory,
-        overwrite=overwrite,
+        overwrite=overwrite or in_place,
     )
+    if isinstance(action, PlanRestore):
+        return preview(connection, target_machine, action, replace(terms, dry_run=False), output)
     job = order_and_follow(connection, [target_machine], action, terms, output=output)
     if job is None:
         return DONE
     say_failures(job)
     arrived = arrival(directory, wanted)
     rows = [{**row, "target": text_of(arrived)} for row in result_rows(job)]
-    columns = ("machine", "state", "seconds", "files", "bytes", "target")
+    columns = ("machine", "state", "seconds", "files", "bytes", "same", "target")
     emit(rows, output, columns=columns, cells=SIZES)
     for row in rows:
-        _say_left_out(row, below=text_of(directory.rstrip(b"/")))
+        say_left_out(row, below=text_of(directory.rstrip(b"/")))
     return exit_code(job)
 
 
@@ -312,17 +316,6 @@ def point_row(listed: Listed) -> dict[str, Any]:
     }
 
 
-def result_rows(job: Job) -> list[dict[str, Any]]:
-    """What became of orders to back up or to restore, with the figures of their results."""
-    rows = []
-    for row, task in zip(task_rows(job), job.tasks, strict=True):
-        figures = {**result_of(task)}
-        # Seconds by phase: the row's own are those of the whole task.
-        figures["phases"] = figures.pop("seconds", None)
-        rows.append({**row, **figures})
-    return rows
-
-
 def _open(app: App, machine: str, point: str, tenant: str) -> Opened:
     connection = app.connection
     found = machine_meant(connection, machine, tenant)
@@ -355,24 +348,6 @@ def _sealed(opened: Opened, path: bytes, target: Machine) -> bytes:
         grant, target.sealing_key, tenant=opened.tenant, machine=machine, point=opened.point.id
     )
 
-
-def _say_left_out(row: Mapping[str, Any], *, below: str = "") -> None:
-    """Name the first few things that are missing, each with its reason.
-
-    `below` is the directory that the paths begin in, where that is not the root.
-    """
-    listed = [row[name] for name in LEFT_OUT if isinstance(row.get(name), list)]
-    for left in [one for part in listed for one in part][:SHOWN]:
-        note(f"{row['machine']}: {below}{left.get('path')}: {left.get('reason')}")
-
-
-def _size(name: str) -> Callable[[Row], str]:
-    return lambda row: "" if row.get(name) is None else render_bytes(row[name])
-
-
-SIZES: Mapping[str, Callable[[Row], str]] = {
-    name: _size(name) for name in ("bytes", "new_bytes", "sent_bytes")
-}
 
 for added in (tree, find, history, diff_command):
     command.add_command(added)

@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from agent.backup.place import Memory
 from agent.backup.placer import Done
+from agent.backup.preview import Preview
 from agent.backup.restore import Restore
 from agent.backup.run import Backup, BackupReport
 from agent.backup.sealers import Sealers
@@ -102,10 +103,17 @@ class Machine:
             target = self.home / f"target{self._targets}"
         target.mkdir(exist_ok=True)
         wanted = path if path is not None else bytes(self.files).lstrip(b"/")
-        reader = TreeReader(Opener(WHO.secret), self.vault.get)
-        done = Restore(
-            reader.subtree(root, wanted),
-            strip=wanted.rpartition(b"/")[0],
+        done = self._restore(root, wanted, target, overwrite=overwrite).run()
+        return target / Path(str(wanted.rpartition(b"/")[2], "utf-8", "surrogateescape")), done
+
+    def preview(self, root: Root, target: Path) -> Preview:
+        """What overwriting `target` would do."""
+        return self._restore(root, bytes(self.files).lstrip(b"/"), target, overwrite=True).preview()
+
+    def _restore(self, root: Root, path: bytes, target: Path, *, overwrite: bool) -> Restore:
+        return Restore(
+            TreeReader(Opener(WHO.secret), self.vault.get).subtree(root, path),
+            strip=path.rpartition(b"/")[0],
             target=bytes(target),
             overwrite=overwrite,
             vault=self.vault,
@@ -113,5 +121,4 @@ class Machine:
             seed=random.Random(7),
             progress=self.said.append,
             patience_s=5.0,
-        ).run()
-        return target / Path(str(wanted.rpartition(b"/")[2], "utf-8", "surrogateescape")), done
+        )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.backup.leftover import temporary_names
 from agent.backup.placer import TargetFullError
 from protocol.vault.chunk import ChunkId, Opener
 from protocol.vault.reader import Inner, TreeReader
@@ -230,3 +231,57 @@ def test_a_lost_leaf_costs_what_is_in_it_and_nothing_else(
     assert done.files == 3_000 - lost.files
     assert len(done.failed.kept) == 1
     assert str(lost.entries) in done.failed.kept[0].reason
+
+
+def test_a_restore_that_was_cut_off_goes_on_with_what_is_missing(machine: Machine) -> None:
+    os.link(machine.files / "big", machine.files / "big-too")
+    (machine.files / "link").symlink_to("small")
+    report = machine.back_up()
+    target = machine.home / "cut-off"
+    restored, _ = machine.restore(report.root, target=target)
+    (restored / "sub" / "file07").unlink()
+    (restored / "sub" / ".stead-restore-4194305-77-7").write_bytes(b"half of it")
+    for overwrite in (False, True):
+        _, done = machine.restore(report.root, target=target, overwrite=overwrite)
+        assert done.failed.count == 0
+        assert done.files == (0 if overwrite else 1)
+        assert done.same == 64 - done.files
+    assert picture(restored) == picture(machine.files)
+
+
+def test_only_what_differs_is_written(machine: Machine) -> None:
+    report = machine.back_up()
+    restored, _ = machine.restore(report.root)
+    before = {path: path.stat().st_ino for path in restored.rglob("*") if path.is_file()}
+    (restored / "small").write_bytes(b"other")
+    (restored / "sub" / "file01").chmod(0o600)
+    os.setxattr(restored / "sub" / "file02", "user.mine", b"x")
+    _, done = machine.restore(report.root, target=restored.parent, overwrite=True)
+    assert (done.files, done.failed.count) == (3, 0)
+    changed = {path.name for path, inode in before.items() if path.stat().st_ino != inode}
+    assert changed == {"small", "file01", "file02"}
+    assert picture(restored) == picture(machine.files)
+
+
+def test_a_preview_says_what_the_restore_then_does(machine: Machine) -> None:
+    report = machine.back_up()
+    restored, _ = machine.restore(report.root)
+    (restored / "small").write_bytes(b"other")
+    (restored / "sub" / "file01").unlink()
+    here = picture(restored)
+    found = machine.preview(report.root, restored.parent)
+    assert picture(restored) == here
+    assert (found.create, found.overwrite, found.same) == (1, 1, 60)
+    assert found.size == 20_005
+    _, done = machine.restore(report.root, target=restored.parent, overwrite=True)
+    assert (done.files, done.bytes, done.same) == (2, 20_005, 60)
+
+
+def test_the_leftovers_of_a_running_restore_stay(machine: Machine) -> None:
+    report = machine.back_up()
+    target = machine.home / "target"
+    (target / "files").mkdir(parents=True)
+    mine = target / "files" / os.fsdecode(next(temporary_names()))
+    mine.write_bytes(b"being written")
+    machine.restore(report.root, target=target)
+    assert mine.exists()

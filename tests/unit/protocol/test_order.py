@@ -187,8 +187,8 @@ ONE_OF_EACH: dict[str, Action] = {
         if kind is ApplyUpdates
         else SetBackup((b"/etc",))
         if kind is SetBackup
-        else RestoreFiles("rp_1", b"/etc", (), b"/tmp/back")
-        if kind is RestoreFiles
+        else kind("rp_1", b"/etc", (), b"/tmp/back")  # type: ignore[call-arg]
+        if issubclass(kind, RestoreFiles)
         else kind()  # type: ignore[call-arg]
     )
     for name, kind in ACTIONS.items()

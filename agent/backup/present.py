@@ -1,0 +1,143 @@
+"""See what lies where a restore is going to write, and whether it has to.
+
+A file counts as the same when type, size, time of change, mode, owner and attributes
+are: so a restore that was interrupted goes on with what is missing, and one in place
+writes only the differences. Looked at shortly before it is written; whoever writes
+relies on nothing said here but for leaving alone what is the same.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from typing import Final
+
+from agent.backup.attributes import xattrs_at
+from agent.backup.beneath import Beneath
+from agent.backup.far_time import mtime_of
+from protocol.vault.entry import Entry, Kind
+from protocol.vault.path import join
+
+_TIMELESS: Final = (Kind.FIFO, Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE, Kind.SOCKET)
+
+
+class Change(StrEnum):
+    """What a restore has to do about one thing."""
+
+    SAME = "same"
+    CREATE = "create"
+    OVERWRITE = "overwrite"
+
+
+def is_same(entry: Entry, found: os.stat_result, *, owners: bool) -> bool:
+    """Whether what was found is what the entry says, as far as `stat` can tell.
+
+    Without `owners` neither they nor the rights to act as another count: who may not set
+    them would find a difference for ever.
+    """
+    kind = entry.mode >> 12
+    if found.st_mode >> 12 != kind:
+        return False
+    if kind == Kind.FILE and found.st_size != entry.size:
+        return False
+    if kind not in _TIMELESS and found.st_mtime_ns != mtime_of(entry):
+        return False
+    if kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE) and found.st_rdev != entry.rdev:
+        return False
+    if owners and (found.st_uid, found.st_gid) != (entry.owner.uid, entry.owner.gid):
+        return False
+    rights = 0o7777 if owners else 0o1777
+    return kind == Kind.SYMLINK or not (found.st_mode ^ entry.mode) & rights
+
+
+class Present:
+    """Looks below one directory, in the order of the tree. `close` it."""
+
+    def __init__(self, target: bytes, *, exact: bool) -> None:
+        """`exact`: owners and attributes count as well."""
+        self._beneath = Beneath(target)
+        self._exact = exact
+        self._owners = exact and os.geteuid() == 0
+        self._parent: bytes | None = None
+        self._fd = -1
+        # The topmost directories that are not there yet: nothing below them is.
+        self._new: set[bytes] = set()
+        # Where the first name of a group of hard links leads; None when it is written anew.
+        self._groups: dict[bytes, tuple[int, int] | None] = {}
+
+    def change(self, parent: bytes, entry: Entry) -> Change:
+        """What has to be done; a place that cannot be looked at is taken for an empty one."""
+        change, found = self._look(parent, entry)
+        if entry.link_group is None or not self._exact:
+            return change
+        same = change is Change.SAME and found is not None
+        inode = (found.st_dev, found.st_ino) if same and found is not None else None
+        if self._groups.setdefault(entry.link_group, inode) == inode:
+            return change
+        return Change.OVERWRITE if change is Change.SAME else change
+
+    def _look(self, parent: bytes, entry: Entry) -> tuple[Change, os.stat_result | None]:
+        fd = self._enter(parent)
+        if fd < 0:
+            return Change.CREATE, None
+        try:
+            found = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
+            same = is_same(entry, found, owners=self._owners)
+            if same and entry.mode >> 12 == Kind.SYMLINK:
+                same = os.readlink(entry.name, dir_fd=fd) == entry.target
+            if same and self._exact:
+                same = self._attributes(fd, entry.name) == _kept(entry, owners=self._owners)
+        except FileNotFoundError:
+            if entry.mode >> 12 == Kind.DIRECTORY:
+                self._new.add(join(parent, entry.name))
+            return Change.CREATE, None
+        except OSError:
+            return Change.OVERWRITE, None
+        return (Change.SAME if same else Change.OVERWRITE), found
+
+    def _attributes(self, fd: int, name: bytes) -> dict[bytes, bytes]:
+        found = dict(xattrs_at(fd, name))
+        return found if self._owners else _of_owner(found)
+
+    def _enter(self, parent: bytes) -> int:
+        if parent == self._parent:
+            return self._fd
+        self._leave()
+        self._parent = parent
+        if not self._is_new(parent):
+            try:
+                self._fd = self._beneath.open(parent)
+            except OSError:
+                self._new.add(parent)
+        return self._fd
+
+    def _is_new(self, path: bytes) -> bool:
+        while path:
+            if path in self._new:
+                return True
+            path = path.rpartition(b"/")[0]
+        return False
+
+    def _leave(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._leave()
+        self._beneath.close()
+
+
+def _kept(entry: Entry, *, owners: bool) -> dict[bytes, bytes]:
+    attributes = dict(entry.xattrs)
+    return attributes if owners else _of_owner(attributes)
+
+
+def _of_owner(attributes: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Those that whoever owns a file may set."""
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name.startswith((b"user.", b"system.posix_acl_"))
+    }

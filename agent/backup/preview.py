@@ -1,0 +1,63 @@
+"""Count what a restore would do, and name the first things that it would change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agent.backup.present import Change
+from agent.backup.skipped import shown
+from protocol.vault.entry import Entry, Kind
+from protocol.vault.path import join
+
+LISTED: Final = 200
+
+
+@dataclass(slots=True)
+class Preview:
+    """How many things would be created and overwritten, and the `size` of their content.
+
+    Directories that are there count for nothing: their times change with what is in them.
+    """
+
+    create: int = 0
+    overwrite: int = 0
+    same: int = 0
+    size: int = 0
+    changes: list[tuple[bytes, Change]] = field(default_factory=list)
+
+    def add(self, parent: bytes, entry: Entry, change: Change) -> None:
+        """Count one thing."""
+        if change is not Change.CREATE and entry.mode >> 12 == Kind.DIRECTORY:
+            return
+        if change is Change.SAME:
+            self.same += 1
+            return
+        self.create += change is Change.CREATE
+        self.overwrite += change is Change.OVERWRITE
+        self.size += entry.size
+        if len(self.changes) < LISTED:
+            self.changes.append((join(parent, entry.name), change))
+
+    def join(self, other: Preview) -> None:
+        """Add what another found."""
+        self.create += other.create
+        self.overwrite += other.overwrite
+        self.same += other.same
+        self.size += other.size
+        self.changes += other.changes[: LISTED - len(self.changes)]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a result."""
+        return {
+            "create": self.create,
+            "overwrite": self.overwrite,
+            "same": self.same,
+            "bytes": self.size,
+            "changes": [{"path": shown(path), "change": change} for path, change in self.changes],
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"{self.create} to create, {self.overwrite} to overwrite, {self.same} the same already"
+        )

@@ -1,0 +1,28 @@
+"""Give a file its name without ever taking another's."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Final
+
+_NO_REPLACE: Final = 1
+"""RENAME_NOREPLACE of <linux/fs.h>."""
+_NOT_HERE: Final = (errno.ENOSYS, errno.EINVAL, errno.EPERM)
+
+_library = ctypes.CDLL(None, use_errno=True)
+_renameat2 = getattr(_library, "renameat2", None)
+
+
+def rename_to_new(old: bytes, new: bytes, directory: int) -> None:
+    """Rename inside a directory; `FileExistsError` when something has the name already."""
+    if _renameat2 is not None:
+        if not _renameat2(directory, old, directory, new, _NO_REPLACE):
+            return
+        number = ctypes.get_errno()
+        if number not in _NOT_HERE:
+            raise OSError(number, os.strerror(number))
+    # A file system without it: a second name, which is never another's, then not the first.
+    os.link(old, new, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    os.unlink(old, dir_fd=directory)

@@ -1,0 +1,79 @@
+"""Show what became of orders to back up and to restore, and what a restore would do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from controller.cli.connection import Connection
+from controller.cli.emit import Row, emit, note, render_bytes
+from controller.cli.entries import text_of
+from controller.cli.exits import DONE
+from controller.cli.ordering import (
+    Terms,
+    exit_code,
+    order_and_follow,
+    result_of,
+    say_failures,
+    task_rows,
+)
+from protocol.action import PlanRestore
+from protocol.v1.job_pb2 import Job
+from protocol.v1.operator_pb2 import Machine
+
+SHOWN = 10
+LEFT_OUT = ("skipped_paths", "failed", "warnings")
+"""Lists of a result in which each row has a path and a reason."""
+
+
+def result_rows(job: Job) -> list[dict[str, Any]]:
+    """What became of orders to back up or to restore, with the figures of their results."""
+    rows = []
+    for row, task in zip(task_rows(job), job.tasks, strict=True):
+        figures = {**result_of(task)}
+        # Seconds by phase: the row's own are those of the whole task.
+        figures["phases"] = figures.pop("seconds", None)
+        rows.append({**row, **figures})
+    return rows
+
+
+def preview(
+    connection: Connection, machine: Machine, action: PlanRestore, terms: Terms, output: str
+) -> int:
+    """Have the machine look what a restore would do, and show it."""
+    job = order_and_follow(connection, [machine], action, terms, output=output)
+    if job is None:
+        return DONE
+    say_failures(job)
+    rows = result_rows(job)
+    columns = ("machine", "state", "create", "overwrite", "same", "bytes")
+    emit(rows, output, columns=columns, cells=SIZES)
+    below = text_of(action.target.rstrip(b"/"))
+    for row in rows:
+        changes = row.get("changes") or []
+        for change in changes[:SHOWN]:
+            note(f"{row['machine']}: {change.get('change')} {below}{change.get('path')}")
+        more = (row.get("create") or 0) + (row.get("overwrite") or 0) - SHOWN
+        if more > 0:
+            note(f"{row['machine']}: and {more} more; --output json names up to 200")
+        say_left_out(row, below=below)
+    return exit_code(job)
+
+
+def say_left_out(row: Mapping[str, Any], *, below: str = "") -> None:
+    """Name the first few things that are missing, each with its reason.
+
+    `below` is the directory that the paths begin in, where that is not the root.
+    """
+    listed = [row[name] for name in LEFT_OUT if isinstance(row.get(name), list)]
+    for left in [one for part in listed for one in part][:SHOWN]:
+        note(f"{row['machine']}: {below}{left.get('path')}: {left.get('reason')}")
+
+
+def _size(name: str) -> Callable[[Row], str]:
+    return lambda row: "" if row.get(name) is None else render_bytes(row[name])
+
+
+SIZES: Mapping[str, Callable[[Row], str]] = {
+    name: _size(name) for name in ("bytes", "new_bytes", "sent_bytes")
+}
