@@ -29,5 +29,5 @@ def test_a_backup_set_keeps_its_rules_and_a_plan_tells_them(place: Place, machin
     assert whole["files"] == 4
     refused = place.stead("backup", "set", machine, "--path", "/srv", "--exclude", "x\\")
     assert refused.returncode == 1
-    assert b"is no rule in the syntax of .gitignore" in refused.stderr
+    assert b"is no rule in the syntax of .gitignore" in refused.stdout
     assert [one["files"] for one in place.rows("backup", "plan", machine)] == [2]
