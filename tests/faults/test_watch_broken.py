@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from agent.watch.evidence import Clocks, Why
+from agent.watch.inotify import Event, Inotify
 from agent.watch.watcher import Bounds
 from tests.unit.backup.trees import picture
 from tests.unit.backup.watched import WatchedMachine
@@ -48,7 +50,7 @@ def assert_walked(machine: WatchedMachine, why: Why) -> None:
 
 
 @NEEDS_ROOT
-def test_an_overflow_of_the_queue(tmp_path: Path) -> None:
+def test_an_overflow_of_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = QUEUE.read_text()
     try:
         QUEUE.write_text("16")
@@ -59,12 +61,20 @@ def test_an_overflow_of_the_queue(tmp_path: Path) -> None:
         for number in range(5):
             (machine.files / f"d{number}").mkdir()
         machine.run()
-        # The queue has its length for life: nobody can read it as fast as this fills it.
-        for number in range(3000):
+        # The queue has its length for life, and nobody reads it for a while.
+        gate, read = threading.Event(), Inotify.read
+
+        def late(self: Inotify) -> Iterator[Event]:
+            gate.wait(20)
+            return read(self)
+
+        monkeypatch.setattr(Inotify, "read", late)
+        for number in range(300):
             (machine.files / f"d{number % 5}" / f"f{number}").touch()
+        gate.set()
         report = machine.run()
         assert report.detector == f"walk: {Why.OVERFLOW}"
-        assert report.root.files == 3000
+        assert report.root.files == 300
     finally:
         machine.stop()
 

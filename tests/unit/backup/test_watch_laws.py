@@ -60,8 +60,8 @@ class Files(RuleBasedStateMachine):
         place = self.at(path)
         if place.is_dir():
             shutil.rmtree(place)
-        else:
-            place.unlink(missing_ok=True)
+        elif os.path.lexists(place):
+            place.unlink()
 
     @rule(source=PATHS, other=PATHS)
     def move(self, source: str, other: str) -> None:
