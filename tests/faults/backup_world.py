@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from agent.host import clock
 from agent.link.identity import load_identity, open_channel
 from agent.tasks.worker import encode_request
 from demo.installation import ADDRESS, Installation, free_ports
-from protocol.action import RestoreFiles, RunBackup
+from protocol.action import Action, RestoreFiles, RunBackup
 from protocol.ids import TaskId
 from protocol.v1 import vault_pb2
 from protocol.v1.vault_pb2_grpc import VaultServiceStub
@@ -79,12 +80,25 @@ class World:
         self, *before: str, on_progress: Callable[[Mapping[str, Any]], None] = lambda _said: None
     ) -> dict[str, Any] | None:
         """Run a worker, perhaps under a tracer; its result, or None when it was killed."""
+        return self._work(RunBackup((bytes(self.files),)), before, on_progress)
+
+    def restore_in_worker(self, record: bytes, target: Path, *before: str) -> dict[str, Any] | None:
+        """Restore in place of what is in `target`, as `back_up` backs up."""
+        action = replace(self._order(record, target)[0], overwrite=True)
+        return self._work(action, before, lambda _said: None)
+
+    def _work(
+        self,
+        action: Action,
+        before: Sequence[str],
+        on_progress: Callable[[Mapping[str, Any]], None],
+    ) -> dict[str, Any] | None:
         request = encode_request(
             self.home,
             self.identity.tenant,
             self.identity.machine,
             TaskId(clock.new_id("ts")),
-            RunBackup((bytes(self.files),)),
+            action,
         )
         process = subprocess.Popen(
             [*before, sys.executable, "-m", "agent.cli", "work"],
@@ -125,6 +139,9 @@ class World:
 
     def restore(self, record: bytes, target: Path) -> ActionResult:
         """What an operator's order does: a grant, sealed to the machine, and the action."""
+        return restore(*self._order(record, target))
+
+    def _order(self, record: bytes, target: Path) -> tuple[RestoreFiles, Workplace]:
         key_file = next((self.installation.home / "operator" / "tenants").glob("*.key"))
         tenant_key = decode_tenant_key(key_file.read_bytes())
         point = verify_point(decode_envelope(record))
@@ -147,7 +164,7 @@ class World:
             lambda: open_channel(load_identity(self.home)),
             lambda _said: None,
         )
-        return restore(RestoreFiles(point.id, path, (sealed,), os.fsencode(target)), place)
+        return RestoreFiles(point.id, path, (sealed,), os.fsencode(target)), place
 
     def sealing_public(self) -> bytes:
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey

@@ -1,0 +1,102 @@
+"""A restore whose worker is killed at any call leaves whole files only, and goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.backup_world import World, body_of
+from tests.unit.backup.trees import picture
+
+SEED = 20261126
+SAMPLED = [("write", 150), ("rename,renameat,renameat2", 120), ("fchmod", 90), ("utimensat", 301)]
+CALLS = ("write", "openat", "rename,renameat,renameat2", "fchown", "fchmod", "utimensat")
+NEEDS_STRACE = pytest.mark.skipif(
+    shutil.which("strace") is None, reason="not run: strace is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("world"))
+    chance = random.Random(SEED)
+    for folder in range(3):
+        directory = made.files / f"folder{folder}"
+        directory.mkdir()
+        for number in range(100):
+            (directory / f"file{number:03}").write_bytes(chance.randbytes(number * 50))
+    (made.files / "big").write_bytes(chance.randbytes(3_000_000))
+    os.link(made.files / "big", made.files / "big-too")
+    (made.files / "folder1" / "link").symlink_to("file001")
+    assert made.back_up() is not None
+    yield made
+    made.kill_controller()
+
+
+def killed_and_taken_up(world: World, call: str, number: int, target: Path) -> bool:
+    target.mkdir()
+    record = world.points()[0].record
+    inject = ("-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
+    first = world.restore_in_worker(
+        record, target, "strace", "-f", "-qq", "-o", "/dev/null", *inject
+    )
+    original, found = picture(world.files), picture(target / world.files.name)
+    for name, facts in found.items():
+        if b".stead-restore-" not in name and "content" in facts:
+            # What has its name is whole.
+            assert facts["content"] == original[name]["content"], name
+            assert facts["mode"] == original[name]["mode"], name
+    second = world.restore_in_worker(record, target)
+    assert second is not None
+    assert second["state"] == "succeeded", second
+    body = body_of(second)
+    whole = sum("content" in facts and b".stead-restore-" not in n for n, facts in found.items())
+    # The second of two names of one file is made again: its twin may be another by then.
+    assert body["same"] >= whole - 2
+    assert picture(target / world.files.name) == original
+    return first is None
+
+
+@NEEDS_STRACE
+@pytest.mark.parametrize(("call", "number"), SAMPLED)
+def test_a_killed_restore_goes_on(world: World, tmp_path: Path, call: str, number: int) -> None:
+    assert killed_and_taken_up(world, call, number, tmp_path / "target")
+
+
+@NEEDS_STRACE
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+def test_a_restore_killed_anywhere_goes_on(world: World, tmp_path: Path) -> None:
+    tried = killed = 0
+    for call in CALLS:
+        for number in range(1, 700, 14):
+            tried += 1
+            killed += killed_and_taken_up(world, call, number, tmp_path / f"target{tried}")
+            shutil.rmtree(tmp_path / f"target{tried}")
+    print(f"{killed} of {tried} restores were killed; none left a file that was not whole")
+    assert killed > tried // 2
+
+
+@NEEDS_STRACE
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+def test_an_error_while_writing_costs_no_more_than_the_file(
+    world: World, tmp_path: Path, error: str
+) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    record = world.points()[0].record
+    result = world.restore_in_worker(
+        record, target, "strace", "-f", "-qq", "-o", "/dev/null",
+        "-e", "trace=fchmod", "-e", f"inject=fchmod:error={error}:when=50",
+    )  # fmt: skip
+    assert result is not None
+    assert result["state"] == ("failed" if error == "ENOSPC" else "partial"), result
+    second = world.restore_in_worker(record, target)
+    assert second is not None
+    assert second["state"] == "succeeded", second
+    assert picture(target / world.files.name) == picture(world.files)
