@@ -93,6 +93,8 @@ class RestoreFiles:
     sealed_references: tuple[bytes, ...]
     target: bytes
     overwrite: bool = False
+    owners: str = ""
+    flags: bool = False
 
 
 @dataclass(frozen=True, slots=True)

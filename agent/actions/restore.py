@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.backup import load_vault_secret
+from agent.backup.belonging import owners_of
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.placer import Done, TargetFullError
 from agent.backup.preview import Preview
@@ -38,6 +39,7 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     `InvalidError` for a target that cannot be used.
     """
     save_time_and_memory()
+    owners = owners_of(action.owners)
     is_plan = isinstance(action, PlanRestore)
     preview = Preview()
     target = _planned_target(action.target) if is_plan else _target(action.target)
@@ -59,6 +61,8 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
                 seed=random.Random(os.urandom(16)),  # noqa: S311 - spreads retries
                 progress=place.progress,
                 patience_s=_PATIENCE_S,
+                owners=owners,
+                flags=action.flags,
             )
             try:
                 if is_plan:

@@ -21,6 +21,7 @@ HOLDING: Final = IMMUTABLE | APPEND_ONLY
 """Those that keep what has them from being changed or replaced."""
 
 _GET: Final = 0x80086601  # FS_IOC_GETFLAGS, in linux/fs.h
+_SET: Final = 0x40086602  # FS_IOC_SETFLAGS
 _ROOM: Final = bytes(8)
 _BYTES: Final = 4
 
@@ -34,6 +35,13 @@ def read_flags(fd: int) -> int:
         return int.from_bytes(fcntl.ioctl(fd, _GET, _ROOM)[:_BYTES], "little") & KEPT
     except OSError:
         return 0
+
+
+def write_flags(fd: int, flags: int) -> None:
+    """Give an open file or directory these flags, and leave the others it has; `OSError`."""
+    found = int.from_bytes(fcntl.ioctl(fd, _GET, _ROOM)[:_BYTES], "little")
+    if found & KEPT != flags:
+        fcntl.ioctl(fd, _SET, (found & ~KEPT | flags).to_bytes(len(_ROOM), "little"))
 
 
 def extension_of(flags: int) -> tuple[tuple[str, bytes], ...]:

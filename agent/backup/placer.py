@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agent.backup.belonging import Belonging
 from agent.backup.beneath import Beneath
 from agent.backup.far_time import mtime_of
+from agent.backup.flagging import Flagging
 from agent.backup.leftover import remove_leftovers, temporary_names
 from agent.backup.rename import rename_to_new
 from agent.backup.skipped import SkippedList, reason_of
@@ -65,7 +67,9 @@ class OpenFile:
 class Placer:
     """Restores below `target`. Use as a context; `finish` gives directories their attributes."""
 
-    def __init__(self, target: bytes, *, overwrite: bool) -> None:
+    def __init__(
+        self, target: bytes, belonging: Belonging, *, overwrite: bool, flags: bool
+    ) -> None:
         self.done = Done()
         # Set once entries were lost: among them may be the folders of what comes.
         self.makes_parents = False
@@ -78,6 +82,8 @@ class Placer:
         self._directories: list[tuple[bytes, Entry]] = []
         self._links: dict[bytes, tuple[bytes, bytes]] = {}
         self._names = temporary_names()
+        self._belonging = belonging
+        self._flagging = Flagging(self._beneath, self.done.warnings, wanted=flags)
 
     def __enter__(self) -> Placer:
         return self
@@ -95,6 +101,7 @@ class Placer:
     def keep(self, parent: bytes, entry: Entry) -> None:
         """Count what is there already as it shall be; other names may be linked to it."""
         self.done.same += 1
+        self._flagging.note(parent, entry)
         if entry.link_group is not None:
             self._links.setdefault(entry.link_group, (parent, entry.name))
 
@@ -153,6 +160,7 @@ class Placer:
             self._attributes(file.parent, entry, fd)
             directory = self._enter(file.parent)
             if self._overwrite:
+                self._flagging.release(directory, entry.name)
                 os.rename(file.name, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
             else:
                 rename_to_new(file.name, entry.name, directory)
@@ -166,6 +174,7 @@ class Placer:
             return
         self.done.files += 1
         self.done.bytes += entry.size
+        self._flagging.note(file.parent, entry)
         if entry.changed_while_read:
             self.done.warnings.add(
                 join(file.parent, entry.name), "had been changing while it was backed up"
@@ -203,6 +212,7 @@ class Placer:
             except OSError as error:
                 self.done.warnings.add(path, f"attributes: {reason_of(error)}")
         self._directories.clear()
+        self._flagging.finish()
 
     def _enter(self, parent: bytes) -> int:
         if parent != self._parent:
@@ -212,6 +222,8 @@ class Placer:
             self._parent, self._refused = parent, None
             try:
                 self._fd = self._open_parent(parent)
+                if parent:
+                    self._flagging.release_open(self._fd)
                 remove_leftovers(self._fd)
             except OSError as error:
                 self._refused = error
@@ -253,6 +265,7 @@ class Placer:
                     )
                 return
         self._directories.append((parent, entry))
+        self._flagging.note(parent, entry)
         self.done.others += 1
 
     def _other(self, parent: bytes, fd: int, entry: Entry) -> None:
@@ -360,18 +373,20 @@ class Placer:
 
         What cannot get its owner must not run with the rights of the one it has.
         """
-        owner = entry.owner
+        owner = self._belonging.of(entry.owner)
+        is_owned = owner is not None
         try:
-            if dir_fd is None:
-                os.chown(thing, owner.uid, owner.gid)
-            else:
-                os.chown(thing, owner.uid, owner.gid, dir_fd=dir_fd, follow_symlinks=False)
+            if owner is not None and dir_fd is None:
+                os.chown(thing, *owner)
+            elif owner is not None:
+                os.chown(thing, *owner, dir_fd=dir_fd, follow_symlinks=False)
         except OSError as error:
             if error.errno not in _NO_OWNER:
                 raise
-            self._warn_owner(parent, entry.name, owner, error)
-            if entry.mode >> 12 != Kind.DIRECTORY:
-                return entry.mode & 0o1777
+            self._warn_owner(parent, entry.name, entry.owner, error)
+            is_owned = False
+        if not is_owned and entry.mode >> 12 != Kind.DIRECTORY:
+            return entry.mode & 0o1777
         return entry.mode & 0o7777
 
     def _warn_owner(self, parent: bytes, name: bytes, owner: Owner, error: OSError) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from agent.backup.attributes import xattrs_at
+from agent.backup.belonging import Belonging
 from agent.backup.beneath import Beneath
 from agent.backup.far_time import mtime_of
 from protocol.vault.entry import Entry, Kind
@@ -29,10 +30,10 @@ class Change(StrEnum):
     OVERWRITE = "overwrite"
 
 
-def is_same(entry: Entry, found: os.stat_result, *, owners: bool) -> bool:
+def is_same(entry: Entry, found: os.stat_result, owner: tuple[int, int] | None) -> bool:
     """Whether what was found is what the entry says, as far as `stat` can tell.
 
-    Without `owners` neither they nor the rights to act as another count: who may not set
+    Without an owner neither that nor the rights to act as another count: who may not set
     them would find a difference for ever.
     """
     kind = entry.mode >> 12
@@ -44,17 +45,18 @@ def is_same(entry: Entry, found: os.stat_result, *, owners: bool) -> bool:
         return False
     if kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE) and found.st_rdev != entry.rdev:
         return False
-    if owners and (found.st_uid, found.st_gid) != (entry.owner.uid, entry.owner.gid):
+    if owner is not None and (found.st_uid, found.st_gid) != owner:
         return False
-    rights = 0o7777 if owners else 0o1777
+    rights = 0o1777 if owner is None else 0o7777
     return kind == Kind.SYMLINK or not (found.st_mode ^ entry.mode) & rights
 
 
 class Present:
     """Looks below one directory, in the order of the tree. `close` it."""
 
-    def __init__(self, target: bytes, *, exact: bool) -> None:
+    def __init__(self, target: bytes, belonging: Belonging, *, exact: bool) -> None:
         """`exact`: owners and attributes count as well."""
+        self._belonging = belonging
         self._beneath = Beneath(target)
         self._exact = exact
         self._owners = exact and os.geteuid() == 0
@@ -82,7 +84,8 @@ class Present:
             return Change.CREATE, None
         try:
             found = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
-            same = is_same(entry, found, owners=self._owners)
+            owner = self._belonging.of(entry.owner) if self._owners else None
+            same = is_same(entry, found, owner)
             if same and entry.mode >> 12 == Kind.SYMLINK:
                 same = os.readlink(entry.name, dir_fd=fd) == entry.target
             if same and self._exact:

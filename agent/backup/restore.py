@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.backup.belonging import Belonging, Owners
 from agent.backup.fetch import Call, Fetcher, Plain
 from agent.backup.placer import Done, OpenFile, Placer
 from agent.backup.present import Change, Present
@@ -70,6 +71,8 @@ class Restore:
         seed: random.Random,
         progress: Callable[[Mapping[str, Any]], None],
         patience_s: float = PATIENCE_S,
+        owners: Owners = Owners.NAME,
+        flags: bool = False,
     ) -> None:
         self._spans = spans
         self._strip = strip
@@ -78,8 +81,9 @@ class Restore:
         self._begun = clock.monotonic()
         self._next_word = 0.0
         self._overwrite = overwrite
-        self._placer = Placer(target, overwrite=overwrite)
-        self._present = Present(target, exact=overwrite)
+        belonging = Belonging(owners)
+        self._placer = Placer(target, belonging, overwrite=overwrite, flags=flags)
+        self._present = Present(target, belonging, exact=overwrite)
         self._fetcher = Fetcher(vault, secret, seed, patience_s=patience_s)
         self._reader = TreeReader(Opener(secret), self._fetcher.nodes, self._lost)
         self._open: OpenFile | None = None

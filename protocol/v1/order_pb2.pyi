@@ -564,6 +564,8 @@ class RestoreFiles(_message.Message):
     SEALED_REFERENCES_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     OVERWRITE_FIELD_NUMBER: _builtins.int
+    OWNERS_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
     point_id: _builtins.str
     """The restore point, for the record."""
     path: _builtins.bytes
@@ -572,6 +574,12 @@ class RestoreFiles(_message.Message):
     """The directory to write into, absolute. It is made when it is not there."""
     overwrite: _builtins.bool
     """Replace files that are there already; otherwise they are left and reported."""
+    owners: _builtins.str
+    """"name" (empty means it too; by number where a name is not known), "number", or
+    "none": all belongs to whom the agent runs as.
+    """
+    flags: _builtins.bool
+    """Set immutable, append-only and like flags, and take them off what is replaced."""
     @_builtins.property
     def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Grants (docs/vault-format.md) that together name the subtree, sealed to the sealing
@@ -586,10 +594,12 @@ class RestoreFiles(_message.Message):
         sealed_references: _abc.Iterable[_builtins.bytes] | None = ...,
         target: _builtins.bytes = ...,
         overwrite: _builtins.bool = ...,
+        owners: _builtins.str = ...,
+        flags: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["overwrite", b"overwrite", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "overwrite", b"overwrite", "owners", b"owners", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -690,6 +700,8 @@ class PlanRestore(_message.Message):
     SEALED_REFERENCES_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     OVERWRITE_FIELD_NUMBER: _builtins.int
+    OWNERS_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
     point_id: _builtins.str
     """See `RestoreFiles`."""
     path: _builtins.bytes
@@ -698,6 +710,10 @@ class PlanRestore(_message.Message):
     """See `RestoreFiles`. It is not made."""
     overwrite: _builtins.bool
     """See `RestoreFiles`."""
+    owners: _builtins.str
+    """See `RestoreFiles`."""
+    flags: _builtins.bool
+    """See `RestoreFiles`. None is changed."""
     @_builtins.property
     def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """See `RestoreFiles`."""
@@ -710,10 +726,12 @@ class PlanRestore(_message.Message):
         sealed_references: _abc.Iterable[_builtins.bytes] | None = ...,
         target: _builtins.bytes = ...,
         overwrite: _builtins.bool = ...,
+        owners: _builtins.str = ...,
+        flags: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["overwrite", b"overwrite", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "overwrite", b"overwrite", "owners", b"owners", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

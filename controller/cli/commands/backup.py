@@ -219,6 +219,13 @@ def cat(app: App, machine: str, point: str, path: str, tenant: str) -> None:
 @click.option("--in-place", is_flag=True, help="Where it was; writes only what differs.")
 @click.option("--onto", metavar="MACHINE", default="", help="Restore onto this machine instead.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@click.option(
+    "--owners",
+    type=click.Choice(["name", "number", "none"]),
+    default="name",
+    help="Whom things belong to; by number where a name is not known.",
+)
+@click.option("--flags", is_flag=True, help="Set immutable and append-only flags again.")
 @acting_within("24h")
 @output_option
 @click.pass_obj
@@ -232,6 +239,8 @@ def restore(
     in_place: bool,
     onto: str,
     overwrite: bool,
+    owners: str,
+    flags: bool,
     output: str,
     **options: Any,
 ) -> int:
@@ -260,6 +269,8 @@ def restore(
         sealed_references=(_sealed(opened, wanted, target_machine),),
         target=directory,
         overwrite=overwrite or in_place,
+        owners=owners,
+        flags=flags,
     )
     if isinstance(action, PlanRestore):
         return preview(connection, target_machine, action, replace(terms, dry_run=False), output)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from agent.backup.belonging import Owners
 from agent.backup.place import Memory
 from agent.backup.placer import Done
 from agent.backup.preview import Preview
@@ -96,6 +97,8 @@ class Machine:
         target: Path | None = None,
         *,
         overwrite: bool = False,
+        owners: Owners = Owners.NAME,
+        flags: bool = False,
     ) -> tuple[Path, Done]:
         """The restored directory or file, and what was done."""
         if target is None:
@@ -103,14 +106,25 @@ class Machine:
             target = self.home / f"target{self._targets}"
         target.mkdir(exist_ok=True)
         wanted = path if path is not None else bytes(self.files).lstrip(b"/")
-        done = self._restore(root, wanted, target, overwrite=overwrite).run()
+        done = self._restore(
+            root, wanted, target, overwrite=overwrite, owners=owners, flags=flags
+        ).run()
         return target / Path(str(wanted.rpartition(b"/")[2], "utf-8", "surrogateescape")), done
 
     def preview(self, root: Root, target: Path) -> Preview:
         """What overwriting `target` would do."""
         return self._restore(root, bytes(self.files).lstrip(b"/"), target, overwrite=True).preview()
 
-    def _restore(self, root: Root, path: bytes, target: Path, *, overwrite: bool) -> Restore:
+    def _restore(
+        self,
+        root: Root,
+        path: bytes,
+        target: Path,
+        *,
+        overwrite: bool,
+        owners: Owners = Owners.NAME,
+        flags: bool = False,
+    ) -> Restore:
         return Restore(
             TreeReader(Opener(WHO.secret), self.vault.get).subtree(root, path),
             strip=path.rpartition(b"/")[0],
@@ -121,4 +135,6 @@ class Machine:
             seed=random.Random(7),
             progress=self.said.append,
             patience_s=5.0,
+            owners=owners,
+            flags=flags,
         )

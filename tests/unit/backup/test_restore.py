@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from agent.backup.belonging import Owners
+from agent.backup.flags import IMMUTABLE, read_flags, write_flags
 from agent.backup.leftover import temporary_names
 from agent.backup.placer import TargetFullError
 from protocol.vault.chunk import ChunkId, Opener
@@ -285,3 +289,86 @@ def test_the_leftovers_of_a_running_restore_stay(machine: Machine) -> None:
     mine.write_bytes(b"being written")
     machine.restore(report.root, target=target)
     assert mine.exists()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run: foreign owners need root")
+def test_owners_go_by_name_before_number(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chown(machine.files / "small", 2, 3)
+    (machine.files / "small").chmod(0o4755)
+    names = {"bin": 1_202, "sys": 1_303}
+    monkeypatch.setattr(
+        "agent.backup.owners.pwd.getpwuid", lambda uid: SimpleNamespace(pw_name="bin")
+    )
+    monkeypatch.setattr(
+        "agent.backup.owners.grp.getgrgid", lambda gid: SimpleNamespace(gr_name="sys")
+    )
+    report = machine.back_up()
+    monkeypatch.setattr(
+        "agent.backup.belonging.pwd.getpwnam", lambda name: SimpleNamespace(pw_uid=names[name])
+    )
+    monkeypatch.setattr(
+        "agent.backup.belonging.grp.getgrnam", lambda name: SimpleNamespace(gr_gid=names[name])
+    )
+    for owners, expected, mode in (
+        (Owners.NAME, (1_202, 1_303), 0o4755),
+        (Owners.NUMBER, (2, 3), 0o4755),
+        (Owners.NONE, (os.geteuid(), os.getegid()), 0o755),
+    ):
+        restored, _ = machine.restore(report.root, owners=owners)
+        found = (restored / "small").stat()
+        assert (found.st_uid, found.st_gid) == expected
+        assert found.st_mode & 0o7777 == mode
+        _, done = machine.restore(
+            report.root, target=restored.parent, overwrite=True, owners=owners
+        )
+        assert (done.files, done.same) == (0, 62)
+    names.clear()
+    restored, _ = machine.restore(report.root)
+    assert (restored / "small").stat().st_uid == 2
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run: flags need root")
+def test_flags_are_set_last_and_give_way_to_a_restore_in_place(machine: Machine) -> None:
+    held = [machine.files / "small", machine.files / "sub" / "file03", machine.files / "sub"]
+    targets = []
+    try:
+        for path in held:
+            change_flags(path, IMMUTABLE)
+        if not all(flags_at(path) == IMMUTABLE for path in held):
+            pytest.skip("not run: this file system has no flags")
+        report = machine.back_up()
+        restored, done = machine.restore(report.root, flags=True)
+        targets = [restored / path.relative_to(machine.files) for path in held]
+        assert done.failed.count == 0
+        assert [flags_at(path) for path in targets] == [IMMUTABLE] * 3
+        change_flags(targets[0], 0)
+        targets[0].write_bytes(b"other")
+        change_flags(targets[0], IMMUTABLE)
+        _, refused = machine.restore(report.root, target=restored.parent, overwrite=True)
+        assert [one.path for one in refused.failed.kept] == [b"files/small"]
+        _, done = machine.restore(report.root, target=restored.parent, overwrite=True, flags=True)
+        assert (done.failed.count, done.files) == (0, 1)
+        assert [flags_at(path) for path in targets] == [IMMUTABLE] * 3
+        assert picture(restored) == picture(machine.files)
+    finally:
+        for path in [*held, *targets]:
+            change_flags(path, 0)
+
+
+def flags_at(path: Path) -> int:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return read_flags(fd)
+    finally:
+        os.close(fd)
+
+
+def change_flags(path: Path, flags: int) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            write_flags(fd, flags)
+    finally:
+        os.close(fd)
