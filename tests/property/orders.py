@@ -39,10 +39,13 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
         return st.lists(of_type(arguments[0]), max_size=3).map(tuple)
     if origin in {Mapping, types.MappingProxyType}:
         return st.dictionaries(of_type(arguments[0]), of_type(arguments[1]), max_size=3)
+    if dataclasses.is_dataclass(kind):
+        return record_of(kind)
     raise AssertionError(f"no values for {kind}")
 
 
-def actions_of(kind: type[Action]) -> st.SearchStrategy[Action]:
+def record_of(kind: Any) -> st.SearchStrategy[Any]:
+    """Values for a record, by the annotations of its fields."""
     hints = typing.get_type_hints(kind)
     return st.builds(
         kind, **{field.name: of_type(hints[field.name]) for field in dataclasses.fields(kind)}
@@ -50,7 +53,7 @@ def actions_of(kind: type[Action]) -> st.SearchStrategy[Action]:
 
 
 def any_action() -> st.SearchStrategy[Action]:
-    return st.one_of([actions_of(kind) for kind in ACTIONS.values()])
+    return st.one_of([record_of(kind) for kind in ACTIONS.values()])
 
 
 def orders(action: st.SearchStrategy[Action] | None = None) -> st.SearchStrategy[Order]:

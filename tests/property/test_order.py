@@ -25,7 +25,7 @@ from protocol.order import Envelope, Order, Signature
 from protocol.outcome import Outcome, OutcomeState
 from protocol.v1.link_pb2 import TaskOutcome
 from protocol.v1.refusal_pb2 import Refusal
-from tests.property.orders import TEXT, TIMES, actions_of, orders
+from tests.property.orders import TEXT, TIMES, orders, record_of
 from tests.unit.protocol.signed import ORDER, accept, signed
 
 # An edited certificate can have a serial number that no certificate should have.
@@ -44,7 +44,7 @@ ENVELOPES = st.builds(
 @pytest.mark.parametrize("name", ACTIONS)
 def test_every_action_is_read_back_as_it_was_ordered(name: str) -> None:
     @settings(max_examples=30)
-    @given(orders(actions_of(ACTIONS[name])))
+    @given(orders(record_of(ACTIONS[name])))
     def law(order: Order) -> None:
         assert decode_order(encode_order(order)) == order
 
