@@ -65,6 +65,7 @@ class SetBackup:
     seal_to_machine: bool = False
     drills: str = ""
     canaries: tuple[bytes, ...] = ()
+    spread_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)

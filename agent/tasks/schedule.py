@@ -1,43 +1,58 @@
-"""When a backup set is due by itself. Pure.
-
-Time is cut into slots of an hour, a day or a week, moved by an offset that each
-machine has for itself, so that a fleet does not begin all at once. A set is due when
-the present slot has not been run; whatever was missed before is caught up once.
-"""
+"""When this machine does by itself what a standing order says. Pure."""
 
 from __future__ import annotations
 
-import hashlib
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
 
 from protocol.errors import InvalidError
 from protocol.ids import MachineId
+from protocol.schedule import (
+    Every,
+    Schedule,
+    is_due,
+    next_begin,
+    offset_of,
+    parse_schedule,
+    spread_of,
+)
 
-PERIODS = {
-    "hourly": timedelta(hours=1),
-    "daily": timedelta(days=1),
-    "weekly": timedelta(weeks=1),
-}
 DRILLS = {
     "daily": timedelta(days=1),
     "weekly": timedelta(weeks=1),
     "monthly": timedelta(days=30),
 }
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def period_of(schedule: str) -> timedelta | None:
-    """How long a slot is; None for a set that runs on order only.
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """A schedule as this machine keeps it: from its own offset on, in its own zone."""
 
-    Raises `InvalidError` for a word that is no schedule.
+    schedule: Schedule
+    offset: timedelta
+    zone: tzinfo
+
+    def is_due(self, now: datetime, last: datetime) -> bool:
+        """Whether the present slot has not been run; see `protocol.schedule.is_due`."""
+        return is_due(self.schedule, now, last, self.offset, self.zone)
+
+    def next(self, now: datetime) -> datetime:
+        """When the next slot begins, in UTC."""
+        return next_begin(self.schedule, now, self.offset, self.zone)
+
+
+def timetable_of(
+    schedule: str, machine: MachineId, zone: tzinfo, *, spread_s: int = 0
+) -> Timetable | None:
+    """The timetable of a backup set; None for one that runs on order only.
+
+    `spread_s` of 0 is the schedule's own. Raises `InvalidError` for what is no schedule.
     """
-    if not schedule:
+    parsed = parse_schedule(schedule)
+    if parsed is None:
         return None
-    if schedule not in PERIODS:
-        raise InvalidError(
-            f"{schedule[:80]!r} is no schedule; there are: {', '.join(PERIODS)}, and none"
-        )
-    return PERIODS[schedule]
+    spread = spread_of(parsed, timedelta(seconds=spread_s) if spread_s else None)
+    return Timetable(parsed, offset_of(machine, spread), zone)
 
 
 def drill_period_of(schedule: str) -> timedelta | None:
@@ -54,26 +69,6 @@ def drill_period_of(schedule: str) -> timedelta | None:
     return DRILLS[schedule]
 
 
-def offset_of(machine: MachineId, period: timedelta) -> timedelta:
-    """Where in a slot this machine begins: the same for ever, and spread over the fleet."""
-    number = int.from_bytes(hashlib.sha256(machine.encode()).digest()[:8], "big")
-    return timedelta(seconds=number % int(period.total_seconds()))
-
-
-def slot_of(at: datetime, machine: MachineId, period: timedelta) -> int:
-    """The number of the slot that a time is in."""
-    return (at - _EPOCH - offset_of(machine, period)) // period
-
-
-def begin_of(slot: int, machine: MachineId, period: timedelta) -> datetime:
-    """When a slot begins."""
-    return _EPOCH + offset_of(machine, period) + slot * period
-
-
-def is_due(now: datetime, last: datetime, machine: MachineId, period: timedelta) -> bool:
-    """True when no run was made in the present slot.
-
-    A last run in a later slot than this one means that the clock was set back: then
-    it is due as well, since nobody knows how long ago that run was.
-    """
-    return slot_of(now, machine, period) != slot_of(last, machine, period)
+def timetable_of_drills(period: timedelta, machine: MachineId, zone: tzinfo) -> Timetable:
+    """The timetable of drills that come once a period."""
+    return Timetable(Every(period), offset_of(machine, period), zone)

@@ -13,7 +13,13 @@ import msgspec
 
 from agent.config import AgentHome
 from agent.host.files import read_if_there, write_atomically
-from agent.tasks.schedule import begin_of, drill_period_of, is_due, period_of, slot_of
+from agent.host.zone import local_zone
+from agent.tasks.schedule import (
+    Timetable,
+    drill_period_of,
+    timetable_of,
+    timetable_of_drills,
+)
 from agent.tasks.verify import Believed, verify_standing
 from protocol.action import RunBackup, RunDrill, SetBackup
 from protocol.codec import decode_envelope, decode_order, encode_envelope
@@ -21,6 +27,7 @@ from protocol.errors import Code, DeniedError, InvalidError, NotFoundError, Stea
 from protocol.ids import MachineId, TaskId
 from protocol.order import Envelope
 from protocol.outcome import Outcome, OutcomeState
+from protocol.schedule import parse_schedule
 
 _SHOWN_RULES = (
     "exclude_caches",
@@ -40,6 +47,7 @@ class KeptSet(msgspec.Struct, frozen=True):
     schedule: str
     set_at: datetime
     envelope: bytes
+    spread_s: int = 0
 
 
 class LastRun(msgspec.Struct, frozen=True):
@@ -72,7 +80,7 @@ def set_backup(
     Raises REPLAYED for an order that is older than the one behind the present set: who
     carries orders must not choose between them by the order in which he brings them.
     """
-    period_of(action.schedule)
+    parse_schedule(action.schedule)
     drill_period_of(action.drills)
     if action.drills and not action.seal_to_machine:
         raise InvalidError("drills need restore points that this machine's own key opens")
@@ -93,7 +101,9 @@ def set_backup(
 
     lines = lines_of(action.rules)
     read_rules(lines)
-    kept = KeptSet(action.paths, action.schedule, now, encode_envelope(envelope))
+    kept = KeptSet(
+        action.paths, action.schedule, now, encode_envelope(envelope), spread_s=action.spread_s
+    )
     write_atomically(home.backup_set, msgspec.msgpack.encode(kept))
     result = {
         "paths": [path.decode(errors="backslashreplace") for path in action.paths],
@@ -134,10 +144,10 @@ def due_backup(home: AgentHome, believed: Believed, *, now: datetime) -> RunBack
     if kept is None or not kept.paths:
         return None
     action = verified_set(home, believed)
-    period = period_of(action.schedule)
-    if period is None:
-        return None
-    if not is_due(now, last_begun(home, kept), believed.identity.machine, period):
+    times = timetable_of(
+        action.schedule, believed.identity.machine, local_zone(), spread_s=action.spread_s
+    )
+    if times is None or not times.is_due(now, last_begun(home, kept)):
         return None
     return RunBackup(action.paths, action.rules, seal_to_machine=action.seal_to_machine)
 
@@ -159,7 +169,8 @@ def due_drill(home: AgentHome, believed: Believed, *, now: datetime) -> RunDrill
     if last is not None and last.state != OutcomeState.SUCCEEDED:
         # Not before tomorrow: each one that was not good is told and kept.
         period = min(period, DRILL_AGAIN)
-    if not is_due(now, since, believed.identity.machine, period):
+    times = timetable_of_drills(period, believed.identity.machine, local_zone())
+    if not times.is_due(now, since):
         return None
     return RunDrill(canaries=action.canaries)
 
@@ -201,9 +212,12 @@ def note_run(home: AgentHome, run: LastRun) -> None:
 def next_run(home: AgentHome, machine: MachineId, *, now: datetime) -> datetime | None:
     """When the set will be run by itself; None when it will not be."""
     kept = load_set(home)
-    period = None if kept is None else period_of(kept.schedule)
-    if kept is None or period is None:
+    times = None if kept is None else times_of(kept, machine)
+    if kept is None or times is None:
         return None
-    if is_due(now, last_begun(home, kept), machine, period):
-        return now
-    return begin_of(slot_of(now, machine, period) + 1, machine, period)
+    return now if times.is_due(now, last_begun(home, kept)) else times.next(now)
+
+
+def times_of(kept: KeptSet, machine: MachineId) -> Timetable | None:
+    """When a backup set is run by itself; None for one that is not."""
+    return timetable_of(kept.schedule, machine, local_zone(), spread_s=kept.spread_s)

@@ -11,6 +11,7 @@ import rich_click as click
 from controller import clock
 from controller.cli.moment import parse_moment
 from protocol.errors import InvalidError
+from protocol.schedule import parse_schedule
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +31,20 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
             return parse_moment(str(value), now=clock.now())
         except InvalidError as error:
             self.fail(str(error), param, ctx)
+
+
+class Times(click.ParamType):  # type: ignore[type-arg]
+    """A schedule; see `protocol.schedule`."""
+
+    name = "schedule"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check it; click says what was wrong."""
+        try:
+            parse_schedule(str(value))
+        except InvalidError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 def tenant_option(command: F) -> F:

@@ -393,8 +393,11 @@ class SetBackup(_message.Message):
     SEAL_TO_MACHINE_FIELD_NUMBER: _builtins.int
     DRILLS_FIELD_NUMBER: _builtins.int
     CANARIES_FIELD_NUMBER: _builtins.int
+    SPREAD_S_FIELD_NUMBER: _builtins.int
     schedule: _builtins.str
-    """"" (only on order), "hourly", "daily" or "weekly", at a minute of the machine's own."""
+    """"" (only on order), "hourly", "daily", "weekly", or a cron expression of five fields in
+    the machine's own zone.
+    """
     seal_to_machine: _builtins.bool
     """Seal restore points to the machine's own key too: it can then restore them by itself,
     and whoever has its keys can read them.
@@ -402,6 +405,10 @@ class SetBackup(_message.Message):
     drills: _builtins.str
     """How often to prove that the newest restores: "" (only on order), "daily", "weekly" or
     "monthly". It needs `seal_to_machine`.
+    """
+    spread_s: _builtins.int
+    """Machines begin within so many seconds of the schedule's times, each at a second of its
+    own. 0 is the schedule's own: all of an hour, a day or a week; none for an expression.
     """
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
@@ -424,10 +431,11 @@ class SetBackup(_message.Message):
         seal_to_machine: _builtins.bool = ...,
         drills: _builtins.str = ...,
         canaries: _abc.Iterable[_builtins.bytes] | None = ...,
+        spread_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canaries", b"canaries", "drills", b"drills", "paths", b"paths", "rules", b"rules", "schedule", b"schedule", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canaries", b"canaries", "drills", b"drills", "paths", b"paths", "rules", b"rules", "schedule", b"schedule", "seal_to_machine", b"seal_to_machine", "spread_s", b"spread_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import rich_click as click
@@ -22,8 +23,9 @@ from controller.cli.exits import DONE, IN_PART
 from controller.cli.flow import emit_flow
 from controller.cli.graph import draw
 from controller.cli.keeping import add_retention
-from controller.cli.options import tenant_option
+from controller.cli.options import Times, tenant_option
 from controller.cli.ordering import (
+    Span,
     acting,
     acting_within,
     exit_code,
@@ -53,8 +55,6 @@ from protocol.v1.operator_pb2 import Machine
 from protocol.vault.entry import Entry, Kind
 from protocol.vault.grant import Grant, seal_grant
 
-SCHEDULES = ("hourly", "daily", "weekly")
-
 
 @click.group(epilog="Example: stead backup run all")
 def command() -> None:
@@ -69,7 +69,19 @@ command.add_command(plan)
 @command.command("set", epilog="Example: stead backup set all --path /etc --schedule daily")
 @click.argument("selector")
 @click.option("--path", "paths", multiple=True, required=True, help="Absolute; may be repeated.")
-@click.option("--schedule", type=click.Choice(SCHEDULES), help="How often. Default: when ordered.")
+@click.option(
+    "--schedule",
+    type=Times(),
+    default="",
+    metavar="WHEN",
+    help="hourly, daily, weekly, or a cron expression in the machine's own zone. Default: when "
+    "ordered.",
+)
+@click.option(
+    "--spread",
+    type=Span(),
+    help="Machines begin within this time of the schedule's, each at a moment of its own.",
+)
 @choosing
 @drilled
 @acting
@@ -80,21 +92,31 @@ def set_(
     /,
     selector: str,
     paths: tuple[str, ...],
-    schedule: str | None,
+    schedule: str,
+    spread: timedelta | None,
     output: str,
     **options: Any,
 ) -> int:
-    """Say what machines back up and how often; takes the place of what was said before."""
+    """Say what machines back up and how often; takes the place of what was said before.
+
+    A word such as daily means once a day, at a minute of each machine's own. An
+    expression such as '30 2 * * 1-5' means half past two on working days, and with
+    --spread 1h a moment of each machine's own between that and half past three. What
+    was missed is caught up once, when the machine is back.
+    """
+    if spread is not None and not schedule:
+        raise InvalidError("--spread needs a --schedule")
     terms = terms_of(options)
     drills = drills_of(options)
     rules = rules_of(options)
     action = SetBackup(
         machine_paths(paths),
-        schedule or "",
+        schedule,
         rules,
         seal_to_machine=drills.seal_to_machine,
         drills=drills.schedule,
         canaries=drills.canaries,
+        spread_s=int(spread.total_seconds()) if spread is not None else 0,
     )
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
