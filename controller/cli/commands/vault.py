@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import rich_click as click
@@ -36,6 +37,8 @@ def command() -> None:
 
 
 command.add_command(collect)
+# By name: recovery stands above the controller and the agent, and uses both.
+command.add_command(import_module("recovery.command").command)
 command.add_command(scrub)
 command.add_command(stats)
 

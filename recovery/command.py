@@ -1,0 +1,166 @@
+"""`stead vault recover`: restore from nothing but stored objects and the recovery key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from controller import clock
+from controller.authority.authority import load_certificate
+from controller.cli.chosen import LATEST, choose
+from controller.cli.emit import emit, note, output_option, render_bytes
+from controller.cli.entries import text_of
+from controller.cli.exits import DONE, IN_PART
+from controller.cli.meter import meter
+from protocol.errors import InvalidError, NotFoundError
+from protocol.vault.path import is_path
+from recovery.objects import Listing, Objects, list_objects
+from recovery.points import Recoverable, load_key, recoverable
+
+SHOWN = 20
+
+
+@click.command(
+    "recover",
+    epilog="Example: stead vault recover --objects /mnt/vault --key acme.key --to /srv/back",
+)
+@click.argument("point", default=LATEST)
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option(
+    "--objects", required=True, type=click.Path(path_type=Path), help="The vault's directory."
+)
+@click.option(
+    "--key",
+    "keys",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The recovery key: TENANT.key, or a text file with the paper key. May be repeated.",
+)
+@click.option("--machine", default="", metavar="ID", help="Whose; needed when there are several.")
+@click.option("--to", type=click.Path(path_type=Path), help="Restore into this directory.")
+@click.option("--root", type=click.Path(path_type=Path), help="The root's certificate, if at hand.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@output_option
+def command(
+    point: str,
+    paths: tuple[str, ...],
+    objects: Path,
+    keys: tuple[Path, ...],
+    machine: str,
+    to: Path | None,
+    root: Path | None,
+    output: str,
+    *,
+    overwrite: bool,
+) -> int:
+    """Restore with neither controller nor database, from objects and recovery key alone.
+
+    Without --to, lists the machines and restore points that the key opens. Whatever is
+    damaged is named, and all else is restored; the exit code is then 3. Run it as root to
+    get owners and devices back as they were.
+    """
+    listing = list_objects(objects)
+    certificate = None if root is None else load_certificate(root)
+    points, problems = recoverable(listing.points, list(map(load_key, keys)), certificate)
+    for problem in problems[:SHOWN]:
+        note(f"restore point {problem.name} is left out: {problem.reason}")
+    if len(problems) > SHOWN:
+        note(f"and {len(problems) - SHOWN} more restore points")
+    if not points:
+        raise NotFoundError("the key opens none of the restore points: is it this tenant's?")
+    if root is None:
+        note("the machines' certificates are not checked; --root names the root's certificate")
+    if to is None:
+        emit([_row(one) for one in points], output, columns=("machine", "started_at", "point"))
+        return IN_PART if problems else DONE
+    chosen = _chosen(points, machine, point)
+    wanted = [_tree_path(path) for path in paths] or [b""]
+    return _restore(listing, chosen, wanted, to, output, overwrite=overwrite)
+
+
+def _row(one: Recoverable) -> dict[str, Any]:
+    totals = one.point.totals
+    return {
+        "machine": one.point.machine,
+        "tenant": one.point.tenant,
+        "point": one.id,
+        "started_at": one.point.started_at,
+        "files": totals.files,
+        "bytes": totals.bytes,
+        "skipped": totals.skipped,
+        "paths": list(map(text_of, one.contents.paths)),
+    }
+
+
+def _chosen(points: Sequence[Recoverable], machine: str, name: str) -> Recoverable:
+    machines = sorted({one.point.machine for one in points})
+    found = [one for one in points if not machine or one.point.machine.startswith(machine)]
+    if not found:
+        raise NotFoundError(f"no restore point is of {machine}; there are: {', '.join(machines)}")
+    if len({one.point.machine for one in found}) > 1:
+        raise InvalidError(f"name one of the machines with --machine: {', '.join(machines)}")
+    return choose(found, name, machine=found[0].point.machine, now=clock.now())
+
+
+def _tree_path(text: str) -> bytes:
+    path = text.encode(errors="surrogateescape").strip(b"/")
+    if not is_path(path):
+        raise InvalidError(f"{text[:200]!r} cannot be a path in a restore point")
+    return path
+
+
+def _restore(
+    listing: Listing,
+    chosen: Recoverable,
+    wanted: Sequence[bytes],
+    to: Path,
+    output: str,
+    *,
+    overwrite: bool,
+) -> int:
+    # The engine is the agent's: it is loaded only by who restores.
+    from recovery.restore import restore_path
+
+    to.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = [file for key, file in listing.packs if key.tenant == chosen.point.tenant]
+    with Objects() as objects:
+        with meter("index", len(files), unit="") as told:
+            objects.take_in(files, told)
+        for problem in objects.problems:
+            note(f"pack {problem.name}: {problem.reason}")
+        total: dict[str, Any] = {
+            "point": chosen.id,
+            "target": str(to),
+            "files": 0,
+            "bytes": 0,
+            "left": 0,
+        }
+        left: list[str] = []
+        warned: list[str] = []
+        with meter("recover", chosen.contents.root.bytes) as told:
+
+            def progress(said: Mapping[str, Any]) -> None:
+                told(float(said.get("bytes", 0)))
+
+            for path in wanted:
+                done = restore_path(
+                    chosen, path, to, objects, overwrite=overwrite, progress=progress
+                )
+                total["files"] += done.files
+                total["bytes"] += done.bytes
+                total["left"] += done.failed.count
+                left += [f"/{text_of(one.path)}: {one.reason}" for one in done.failed.kept]
+                warned += [f"/{text_of(one.path)}: {one.reason}" for one in done.warnings.kept]
+    if output != "table":
+        total |= {"failed": left, "warnings": warned, "damaged_packs": len(objects.problems)}
+    emit([total], output, columns=("point", "files", "bytes", "left"), cells=SIZES)
+    for said in [*left, *warned][:SHOWN] if output == "table" else ():
+        note(said)
+    return IN_PART if total["left"] else DONE
+
+
+SIZES = {"bytes": lambda row: render_bytes(row["bytes"])}

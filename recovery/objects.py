@@ -1,0 +1,149 @@
+"""The objects of a vault as files: read with neither a database nor a controller.
+
+Nothing is ever written, so a read-only copy or a mounted disk will do. Where a chunk lies
+is kept in a small database in a temporary file, so memory does not follow the vault.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller.vault.keys import PackKey, PointKey, parse_key
+from protocol.errors import InvalidError
+from protocol.vault.chunk import ChunkDamagedError, ChunkId, chunk_id
+from protocol.vault.pack import (
+    TRAILER_BYTES,
+    Damaged,
+    PackDamagedError,
+    Placed,
+    footer_bytes,
+    read_footer,
+    scan,
+)
+from protocol.vault.reader import ChunkMissingError
+
+_QUARANTINE = ".quarantine"
+Told = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An object that could not be read as it should, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Listing:
+    """What lies in a directory of objects: packs and restore points with their files."""
+
+    packs: list[tuple[PackKey, Path]] = field(default_factory=list)
+    points: list[tuple[PointKey, Path]] = field(default_factory=list)
+
+
+def list_objects(directory: Path) -> Listing:
+    """Every pack and restore point, sorted; those that were put aside as damaged come last.
+
+    INVALID when the directory is not one of objects.
+    """
+    if not directory.is_dir():
+        raise InvalidError(f"{directory} is not a directory; --objects names that of the vault")
+    found = Listing()
+    for top in (directory, directory / _QUARANTINE):
+        for file in sorted(top.rglob("*")) if top.is_dir() else ():
+            key = parse_key(file.relative_to(top).as_posix())
+            if isinstance(key, PackKey):
+                found.packs.append((key, file))
+            elif isinstance(key, PointKey):
+                found.points.append((key, file))
+    if not found.points:
+        raise InvalidError(
+            f"{directory} holds no restore point: it should hold TENANT/points and TENANT/packs"
+        )
+    return found
+
+
+class Objects:
+    """The chunks of one tenant. Use as a context; `problems` are packs that are damaged."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self._files: list[Path] = []
+        # An empty name is a temporary file that goes when it is closed.
+        self._places = sqlite3.connect("", check_same_thread=False)
+        self._places.execute(
+            "CREATE TABLE place (id BLOB, pack INTEGER, start INTEGER, length INTEGER, "
+            "PRIMARY KEY (id, pack)) WITHOUT ROWID"
+        )
+
+    def __enter__(self) -> Objects:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._places.close()
+
+    def take_in(self, files: Sequence[Path], told: Told) -> None:
+        """Read the index of every pack; of a pack without one, find the chunks themselves."""
+        for number, file in enumerate(files):
+            told(number, file.name[:8])
+            self._files.append(file)
+            try:
+                placed = self._contents(file)
+            except OSError as error:
+                self.problems.append(Problem(file.name, (error.strerror or str(error)).lower()))
+                continue
+            with self._places:
+                self._places.executemany(
+                    "INSERT OR IGNORE INTO place VALUES (?, ?, ?, ?)",
+                    ((one.id, number, one.offset, one.length) for one in placed),
+                )
+
+    def _contents(self, file: Path) -> Iterable[Placed]:
+        size = file.stat().st_size
+        try:
+            tail = _read(file, max(0, size - TRAILER_BYTES), TRAILER_BYTES)
+            length = footer_bytes(tail)
+            return read_footer(_read(file, max(0, size - length), length), size)
+        except PackDamagedError as damage:
+            self.problems.append(Problem(file.name, str(damage).partition(";")[0]))
+            return [found for found in scan(file.read_bytes()) if not isinstance(found, Damaged)]
+
+    def get(self, ids: Sequence[ChunkId]) -> Iterator[bytes]:
+        """Stored chunks in the order asked for, each compared with its id.
+
+        A chunk that several packs hold is taken from one that is whole. Raises
+        `ChunkMissingError` or `ChunkDamagedError` at the first that cannot be given.
+        """
+        for identity in ids:
+            yield self._one(identity)
+
+    def _one(self, identity: ChunkId) -> bytes:
+        with closing(self._places.cursor()) as cursor:
+            rows = cursor.execute(
+                "SELECT pack, start, length FROM place WHERE id = ?", (identity,)
+            ).fetchall()
+        reason = ""
+        for pack, start, length in rows:
+            file = self._files[pack]
+            try:
+                stored = _read(file, start, length)
+            except OSError as error:
+                reason = f"{file.name} cannot be read: {(error.strerror or str(error)).lower()}"
+                continue
+            if chunk_id(stored) == identity:
+                return stored
+            reason = f"the pack {file.name} holds other bytes than its id says"
+        if not rows:
+            raise ChunkMissingError(identity)
+        raise ChunkDamagedError(identity, reason)
+
+
+def _read(file: Path, start: int, length: int) -> bytes:
+    with file.open("rb") as opened:
+        opened.seek(start)
+        return opened.read(length)

@@ -1,0 +1,195 @@
+"""Recovery with neither controller nor database: the home of both is deleted first."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.cli.main import run
+from protocol.vault.chunk import Kind
+from protocol.vault.keys import decode_tenant_key, render_paper_key
+from protocol.vault.pack import read_index
+from tests.integration.browse_world import browse_world, rows_of
+
+Capture = pytest.CaptureFixture[str]
+NO_RSYNC = pytest.mark.skipif(shutil.which("rsync") is None, reason="not run: rsync is missing")
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a fire left: objects, the key, and the files as they were to compare with."""
+
+    objects: Path
+    key: Path
+    files: Path
+    stored_as: str
+    points: list[str]
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
+    top = tmp_path_factory.mktemp("recover")
+    home = tmp_path_factory.mktemp("burnt")
+    with browse_world(home) as world:
+        points, files = world.points, world.files
+    files.rename(top / "files")
+    (home / "controller/objects").rename(top / "objects")
+    (key,) = (home / "operator").rglob("tn_*.key")
+    shutil.copy(key, top / "acme.key")
+    shutil.rmtree(home)
+    yield Left(top / "objects", top / "acme.key", top / "files", str(files), points)
+
+
+def recover(left: Left, tmp_path: Path, *argv: str, objects: Path | None = None) -> int:
+    return run([
+        "--home", str(tmp_path / "nothing"), "vault", "recover",
+        "--objects", str(objects or left.objects), "--key", str(left.key), *argv,
+    ])  # fmt: skip
+
+
+def asked(capsys: Capture) -> list[dict[str, Any]]:
+    return rows_of(capsys.readouterr().out)
+
+
+def test_what_the_key_opens_is_listed(left: Left, tmp_path: Path, capsys: Capture) -> None:
+    assert recover(left, tmp_path, "--output", "json") == 0
+    rows = asked(capsys)
+    assert [row["point"] for row in rows] == left.points[::-1]
+    assert rows[0]["paths"] == [left.stored_as]
+    assert rows[0]["files"] == 9
+
+
+@NO_RSYNC
+def test_a_machine_comes_back_as_it_was(left: Left, tmp_path: Path, capsys: Capture) -> None:
+    to = tmp_path / "back"
+    assert recover(left, tmp_path, "--to", str(to), "--output", "json") == 0, capsys.readouterr()
+    (done,) = asked(capsys)
+    assert (done["left"], done["failed"], done["damaged_packs"]) == (0, [], 0)
+    back = to / left.stored_as.lstrip("/")
+    kinds = "-aHAX" if os.geteuid() == 0 else "-rlptHAX"
+    ended = subprocess.run(
+        ["rsync", kinds, "-n", "--checksum", "--delete", "--itemize-changes",
+         f"{left.files}/", f"{back}/"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert ended.stdout == b""
+    assert (back / "sparse").stat().st_blocks * 512 < 1_000_000
+
+
+def test_a_part_of_an_older_point_comes_back_by_the_paper_key(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    paper = tmp_path / "paper.txt"
+    paper.write_text(render_paper_key(decode_tenant_key(left.key.read_bytes())).lower() + "\n")
+    to = tmp_path / "back"
+    code = run([
+        "vault", "recover", "--objects", str(left.objects), "--key", str(paper), "--to", str(to),
+        left.points[0], f"{left.stored_as}/docs", f"{left.stored_as}/photos/cat.jpg",
+    ])  # fmt: skip
+    assert code == 0, capsys.readouterr()
+    assert sorted(path.name for path in to.iterdir()) == ["cat.jpg", "docs"]
+    assert (to / "docs/old/notes.txt").read_text() == "some notes\n" * 100
+    assert not (to / "docs/new.txt").exists()
+
+
+def copied(left: Left, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(left.objects, tmp_path / "objects"))
+
+
+def packs_of(objects: Path, kind: Kind) -> list[Path]:
+    files = [file for file in objects.rglob("packs/*/*") if file.is_file()]
+    return [file for file in files if read_index(file.read_bytes())[0].kind is kind]
+
+
+def test_a_pack_without_its_index_loses_nothing(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    for file in objects.rglob("packs/*/*"):
+        file.write_bytes(file.read_bytes()[:-8] + b"nonsense")
+    to = tmp_path / "back"
+    assert recover(left, tmp_path, "--to", str(to), "-o", "json", objects=objects) == 0
+    (done,) = asked(capsys)
+    assert done["left"] == 0
+    assert done["damaged_packs"] > 0
+    cat = to / left.stored_as.lstrip("/") / "photos/cat.jpg"
+    assert cat.read_bytes() == (left.files / "photos/cat.jpg").read_bytes()
+
+
+def test_a_damaged_chunk_costs_the_files_in_it_and_they_are_named(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    largest = max(packs_of(objects, Kind.DATA), key=lambda file: file.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    place = max(read_index(content), key=lambda one: one.length)
+    content[place.offset + place.length // 2] ^= 1
+    largest.write_bytes(content)
+    to = tmp_path / "back"
+    assert recover(left, tmp_path, "--to", str(to), "-o", "json", objects=objects) == 3
+    (done,) = asked(capsys)
+    assert [said.partition(":")[0] for said in done["failed"]] == [
+        f"{left.stored_as}/photos/cat.jpg"
+    ]
+    assert largest.name in done["failed"][0]
+    back = to / left.stored_as.lstrip("/")
+    assert (back / "docs/new.txt").exists()
+    assert not (back / "photos/cat.jpg").exists()
+
+
+def test_the_tree_being_lost_is_said_and_nothing_is_made_up(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    for file in packs_of(objects, Kind.TREE):
+        file.unlink()
+    to = tmp_path / "back"
+    assert recover(left, tmp_path, "--to", str(to), "-o", "json", objects=objects) == 3
+    (done,) = asked(capsys)
+    assert done["left"] == 1
+    assert "is missing" in done["failed"][0]
+    assert list(to.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["flipped", "renamed"])
+def test_a_record_that_was_tampered_with_is_left_out(
+    left: Left, tmp_path: Path, capsys: Capture, damage: str
+) -> None:
+    objects = copied(left, tmp_path)
+    (record,) = objects.rglob(f"points/*/{left.points[2]}")
+    if damage == "flipped":
+        content = bytearray(record.read_bytes())
+        content[len(content) // 4] ^= 1
+        record.write_bytes(content)
+    else:
+        record.rename(record.with_name(left.points[2][:-1] + "0"))
+    assert recover(left, tmp_path, "--output", "json", objects=objects) == 3
+    said = capsys.readouterr()
+    assert [row["point"] for row in json.loads(said.out)] == left.points[1::-1]
+    assert "is left out" in said.err
+
+
+def test_what_cannot_be_is_refused_with_a_next_step(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    other = tmp_path / "other.key"
+    from protocol.vault.keys import TenantKey, encode_tenant_key
+
+    other.write_bytes(encode_tenant_key(TenantKey(bytes(32))))
+    argv = ["vault", "recover", "--objects", str(left.objects), "--key", str(other)]
+    assert run(argv) == 1
+    assert "is it this tenant's?" in capsys.readouterr().err
+    assert recover(left, tmp_path, objects=tmp_path) == 2
+    assert "should hold TENANT/points" in capsys.readouterr().err
+    assert recover(left, tmp_path, "--to", str(tmp_path / "x"), "latest", "/nowhere") == 1
+    assert "is not in restore point" in capsys.readouterr().err
+    assert recover(left, tmp_path, "--to", str(tmp_path / "x"), "--machine", "mc_none") == 1
+    assert "there are: mc_" in capsys.readouterr().err
