@@ -18,7 +18,7 @@ from controller.cli.meter import meter
 from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.path import is_path
 from recovery.objects import Listing, Objects, list_objects
-from recovery.points import Recoverable, load_key, recoverable
+from recovery.points import Recoverable, every_key, recoverable
 
 SHOWN = 20
 
@@ -65,7 +65,7 @@ def command(
     """
     listing = list_objects(objects)
     certificate = None if root is None else load_certificate(root)
-    points, problems = recoverable(listing.points, list(map(load_key, keys)), certificate)
+    points, problems = recoverable(listing.points, every_key(keys, listing.links), certificate)
     for problem in problems[:SHOWN]:
         note(f"restore point {problem.name} is left out: {problem.reason}")
     if len(problems) > SHOWN:

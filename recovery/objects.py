@@ -40,10 +40,13 @@ class Problem:
 
 @dataclass(slots=True)
 class Listing:
-    """What lies in a directory of objects: packs and restore points with their files."""
+    """What lies in a directory of objects: packs and restore points with their files, and
+    the links from recovery keys to those before them.
+    """
 
     packs: list[tuple[PackKey, Path]] = field(default_factory=list)
     points: list[tuple[PointKey, Path]] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
 
 
 def list_objects(directory: Path) -> Listing:
@@ -61,6 +64,8 @@ def list_objects(directory: Path) -> Listing:
                 found.packs.append((key, file))
             elif isinstance(key, PointKey):
                 found.points.append((key, file))
+            elif file.parent.name == "keys" and file.is_file():
+                found.links.append(file)
     if not found.points:
         raise InvalidError(
             f"{directory} holds no restore point: it should hold TENANT/points and TENANT/packs"

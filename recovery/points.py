@@ -17,10 +17,10 @@ from cryptography import x509
 from controller.vault.keys import PointKey
 from protocol.errors import InvalidError, SteadError
 from protocol.identity import MachineIdentity, believe, identity_of
+from protocol.vault.epochs import TenantKeys, decode_tenant_keys, with_links
 from protocol.vault.keys import (
     TenantKey,
     VaultSecret,
-    decode_tenant_key,
     machine_scope,
     parse_paper_key,
 )
@@ -54,20 +54,27 @@ class Recoverable:
         return self.point.started_at
 
 
-def load_key(file: Path) -> TenantKey:
-    """A recovery key from a file, as `stead` keeps it or as it is written on paper."""
+def load_keys(file: Path) -> TenantKeys:
+    """Recovery keys from a file: as `stead` keeps them, or one as it is written on paper."""
     try:
         data = file.read_bytes()
     except OSError as error:
         raise InvalidError(f"{file} cannot be read: {(error.strerror or '').lower()}") from error
     if data.startswith(b"STK"):
-        return decode_tenant_key(data)
+        return decode_tenant_keys(data)
     try:
-        return parse_paper_key(data.decode("ascii"))
+        return TenantKeys((parse_paper_key(data.decode("ascii")),))
     except UnicodeDecodeError:
         raise InvalidError(
             f"{file} is no recovery key: neither a TENANT.key nor the text of a paper key"
         ) from None
+
+
+def every_key(files: Sequence[Path], links: Sequence[Path]) -> list[TenantKey]:
+    """The keys of files, and all older ones that the links beside the packs lead to."""
+    linked = [link.read_bytes() for link in links]
+    found = [with_links(load_keys(file), linked) for file in files]
+    return list(dict.fromkeys(key for keys in found for key in keys.keys))
 
 
 def recoverable(

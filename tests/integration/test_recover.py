@@ -14,7 +14,8 @@ import pytest
 
 from controller.cli.main import run
 from protocol.vault.chunk import Kind
-from protocol.vault.keys import decode_tenant_key, render_paper_key
+from protocol.vault.epochs import link, name_of
+from protocol.vault.keys import TenantKey, decode_tenant_key, encode_tenant_key, render_paper_key
 from protocol.vault.pack import read_index
 from tests.integration.browse_world import browse_world, rows_of
 
@@ -81,6 +82,21 @@ def test_a_machine_comes_back_as_it_was(left: Left, tmp_path: Path, capsys: Capt
     )  # fmt: skip
     assert ended.stdout == b""
     assert (back / "sparse").stat().st_blocks * 512 < 1_000_000
+
+
+def test_the_newest_key_leads_to_those_before_it(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    older, newest = decode_tenant_key(left.key.read_bytes()), TenantKey(bytes(range(32)))
+    (tenant,) = (folder for folder in objects.iterdir() if folder.name.startswith("tn_"))
+    (tenant / "keys").mkdir(exist_ok=True)
+    (tenant / "keys" / name_of(newest).hex()).write_bytes(link(newest, older))
+    file = tmp_path / "newest.key"
+    file.write_bytes(encode_tenant_key(newest))
+    argv = ["vault", "recover", "--objects", str(objects), "--key", str(file), "-o", "json"]
+    assert run(argv) == 0
+    assert len(asked(capsys)) == 3
 
 
 def test_a_part_of_an_older_point_comes_back_by_the_paper_key(
@@ -180,8 +196,6 @@ def test_what_cannot_be_is_refused_with_a_next_step(
     left: Left, tmp_path: Path, capsys: Capture
 ) -> None:
     other = tmp_path / "other.key"
-    from protocol.vault.keys import TenantKey, encode_tenant_key
-
     other.write_bytes(encode_tenant_key(TenantKey(bytes(32))))
     argv = ["vault", "recover", "--objects", str(left.objects), "--key", str(other)]
     assert run(argv) == 1
