@@ -60,7 +60,8 @@ def ours(figures: Figures, source: Path, files: int, rounds: int, work: Path) ->
             said = json.loads(installation.must(*run))
             took = time.monotonic() - started
             [result] = said if isinstance(said, list) else [said]
-            if result["detector"] != "watch" or result["read_files"] != CHANGED:
+            # What the last round changed was too fresh to be trusted: it may be read again.
+            if result["detector"] != "watch" or result["read_files"] > 2 * CHANGED:
                 raise SystemExit(f"this run was not by watch: {result}")
             figures.setdefault((files, WHOLE), []).append(took)
             figures.setdefault((files, ITSELF), []).append(sum(result["phases"].values()))
