@@ -22,8 +22,8 @@ from controller.cli.emit import (
     render_bytes,
 )
 from controller.cli.exits import DONE, FAILED
-from controller.cli.looking import look, say_look
 from controller.cli.options import tenant_option
+from controller.cli.vault_look import look, say_look
 from protocol.errors import InvalidError
 from protocol.v1.operator_pb2 import ListTenantsRequest
 from protocol.v1.proof_pb2 import Damage, GetScrubStatusRequest, ScrubStatus

@@ -15,8 +15,8 @@ from controller.cli.app import App
 from controller.cli.collecting import collect
 from controller.cli.emit import emit_one, note, output_option
 from controller.cli.exits import DONE, FAILED, IN_PART
-from controller.cli.looking import look, say_look
 from controller.cli.meter import meter
+from controller.cli.vault_look import look, say_look
 from controller.cli.vault_scrub import scrub
 from controller.cli.vault_stats import stats
 from controller.db.database import Database
