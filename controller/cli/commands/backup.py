@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -47,6 +46,7 @@ from controller.cli.points import (
     tree_path,
 )
 from controller.cli.restored import SIZES, preview, result_rows, say_left_out
+from controller.cli.standard_output import write_out
 from controller.cli.tenant_keys import all_keys, key_of_machine, unproved
 from protocol.action import PlanRestore, RestoreFiles, RunBackup, SetBackup
 from protocol.errors import Code, InvalidError, SteadError
@@ -230,7 +230,8 @@ def cat(app: App, machine: str, point: str, path: str, tenant: str) -> None:
     if entry.kind is not Kind.FILE:
         raise InvalidError(f"{path} is no file but a {entry.kind.name.lower()}")
     for piece in content(opened, entry):
-        sys.stdout.buffer.write(piece)
+        write_out(piece)
+    write_out(b"")
 
 
 @command.command(epilog="Example: stead backup restore web-01 latest /etc/hosts --to /tmp/back")
