@@ -12,6 +12,7 @@ binutils:objcopy
 dpkg:dpkg-deb
 e2fsprogs:mkfs.ext4
 faketime
+fuse3:fusermount3
 gnupg:gpg
 patchelf
 rsync

@@ -15,6 +15,7 @@ from controller.cli.choosing import choosing, rules_of, say_rules
 from controller.cli.commands.backup_plan import plan
 from controller.cli.commands.comparing import diff_command
 from controller.cli.commands.looking import find, history, tree
+from controller.cli.commands.mounting import mount
 from controller.cli.drilling import drill, drilled, drills_of
 from controller.cli.emit import emit, note, output_option
 from controller.cli.entries import entry_row, render_name, text_of
@@ -383,5 +384,5 @@ def _sealed(opened: Opened, path: bytes, target: Machine) -> bytes:
     )
 
 
-for added in (tree, find, history, diff_command):
+for added in (tree, find, history, diff_command, mount):
     command.add_command(added)
