@@ -10,6 +10,7 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -20,12 +21,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`agent.toml`. `deny` names actions that this machine never executes.
 
     `watch`: backups go by what was watched, where that can be shown to miss nothing.
+    `limit_upload`: backups send no more than so many bytes a second, whoever asks for more.
     """
 
     link_address: str
     enrollment_address: str
     deny: tuple[str, ...] = ()
     watch: bool = True
+    limit_upload: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def render_settings(settings: Settings) -> bytes:
@@ -42,6 +45,8 @@ def render_settings(settings: Settings) -> bytes:
         f"deny = [{deny}]\n"
         "# Whether the directories of the backup set are watched between backups.\n"
         f"watch = {str(settings.watch).lower()}\n"
+        "# Bytes a second that backups send at most; 0 is no limit. Orders can only lower it.\n"
+        f"limit_upload = {settings.limit_upload}\n"
     ).encode()
 
 

@@ -57,7 +57,7 @@ class ApplyUpdates:
 
 @dataclass(frozen=True, slots=True)
 class SetBackup:
-    """Replace the machine's backup set."""
+    """Replace the machine's backup set; `limit_upload` in bytes a second, 0 for none."""
 
     paths: tuple[bytes, ...]
     schedule: str = ""
@@ -66,6 +66,7 @@ class SetBackup:
     drills: str = ""
     canaries: tuple[bytes, ...] = ()
     spread_s: int = 0
+    limit_upload: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class RunBackup:
     paths: tuple[bytes, ...] = ()
     rules: Rules = BY_DEFAULT
     seal_to_machine: bool = False
+    limit_upload: int = 0
 
 
 @dataclass(frozen=True, slots=True)

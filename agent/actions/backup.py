@@ -13,6 +13,7 @@ from agent.actions.action import ActionResult, Workplace
 from agent.backup.drill import Proved, decode_sample
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.own_points import report
+from agent.backup.pace import checked_limit, lower
 from agent.backup.place import Memory
 from agent.backup.run import Backup, BackupReport
 from agent.backup.sealers import Sealers
@@ -60,6 +61,9 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
         release=VERSION,
         own_key=load_sealing(place.home)[0] if action.seal_to_machine else None,
     )
+    limit = lower(action.limit_upload, credentials.settings.limit_upload)
+    if limit:
+        checked_limit(limit)
     save_time_and_memory()
     seed = random.Random(os.urandom(16))  # noqa: S311 - spreads retries, and samples
     started_at = clock.now()
@@ -77,6 +81,7 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
             handed=_handed(place),
             off=place.home.watch_off,
             rules=action.rules,
+            limit_upload=limit,
         ).run()
         proved = _sample(done, who.secret, vault, channel, seed, started_at)
     return result_of(done, proved)

@@ -94,6 +94,7 @@ class Backup:
     `progress` is told a few times a second. `sealers` are left to whoever made them;
     without any, threads seal. `handed` is what was watched since the last run, `off` the
     file that notes where that was found wanting. `rules` leave things out below the paths.
+    `limit_upload` is in bytes a second, 0 is none.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Backup:
         handed: Handover | None = None,
         off: Path | None = None,
         rules: Rules = EVERYTHING,
+        limit_upload: int = 0,
     ) -> None:
         self._paths = normalise(paths)
         if not self._paths:
@@ -128,6 +130,7 @@ class Backup:
         scope = blake3(who.secret.convergence, key=who.secret.fingerprint_key).digest()
         self._rules = rules_hash(self._paths, scope + hash_of(rules))
         self._exclusions = rules
+        self._limit_upload = limit_upload
         self._begun = clock.monotonic()
         self._seconds: dict[str, float] = {}
         self._next_word = 0.0
@@ -196,7 +199,14 @@ class Backup:
         secret = self._who.secret
         header = Header(run.point, self._rules, names)
         why = self._detection.decide(memory, previous, header, newest, forced)
-        upload = Upload(self._vault, session, run.point, self._seed, patience_s=self._patience_s)
+        upload = Upload(
+            self._vault,
+            session,
+            run.point,
+            self._seed,
+            patience_s=self._patience_s,
+            limit=self._limit_upload,
+        )
         self._lap("begin")
         with (
             StateWriter(memory.next_state, header, previous, memory.fresh_nodes()) as state,

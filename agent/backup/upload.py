@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
+from agent.backup.pace import Bucket
 from agent.backup.vault import Answer, Batch, LinkLostError, Session, Vault
 from agent.host import clock
 from protocol.errors import Code, SteadError, UnavailableError
@@ -69,16 +70,30 @@ def patiently(
 
 
 class Upload:
-    """One backup's upload. `session` is the newest one; use as a context."""
+    """One backup's upload. `session` is the newest one; use as a context.
+
+    `limit` is how many bytes leave in a second, 0 as many as can.
+    """
 
     def __init__(
-        self, vault: Vault, session: Session, point: str, seed: random.Random, *, patience_s: float
+        self,
+        vault: Vault,
+        session: Session,
+        point: str,
+        seed: random.Random,
+        *,
+        patience_s: float,
+        limit: int = 0,
     ) -> None:
         self.session = session
         self._vault = vault
         self._point = point
         self._seed = seed
         self._patience_s = patience_s
+        self._bucket = Bucket(limit) if limit else None
+        self._message_bytes = min(
+            MESSAGE_BYTES, self._bucket.message_bytes if self._bucket else MESSAGE_BYTES
+        )
         self._lock = threading.Condition()
         self._queue: deque[_Item] = deque()
         self._asked: deque[tuple[list[_Item], Answer]] = deque()
@@ -224,6 +239,7 @@ class Upload:
             wanted = self._answered(number)
             if wanted is None:
                 if chunks:
+                    self._wait_for_turn(number, size)
                     yield self._batch(chunks, size)
                     chunks, size = [], 0
                     continue
@@ -234,9 +250,22 @@ class Upload:
             for item in wanted:
                 chunks.append(item.stored)
                 size += len(item.stored)
-                if size >= MESSAGE_BYTES:
+                if size >= self._message_bytes:
+                    self._wait_for_turn(number, size)
                     yield self._batch(chunks, size)
                     chunks, size = [], 0
+
+    def _wait_for_turn(self, number: int, size: int) -> None:
+        """Wait until the limit lets a message through, or nobody takes it any more."""
+        if self._bucket is None:
+            return
+        with self._lock:
+            turn = clock.monotonic() + self._bucket.take(size, clock.monotonic())
+            while number == self._stream_number and not self._cut_off:
+                left = turn - clock.monotonic()
+                if left <= 0:
+                    return
+                self._lock.wait(left)
 
     def _ask(self, number: int, *, wait: bool) -> None:
         """Keep questions under way; `wait` for something to ask when there are none."""

@@ -98,7 +98,10 @@ def set_backup(
         raise InvalidError(f"{shown!r} is not an absolute path")
     from agent.backup.choose import lines_of
     from agent.backup.exclude import read_rules
+    from agent.backup.pace import checked_limit
 
+    if action.limit_upload:
+        checked_limit(action.limit_upload)
     lines = lines_of(action.rules)
     read_rules(lines)
     kept = KeptSet(
@@ -109,6 +112,7 @@ def set_backup(
         "paths": [path.decode(errors="backslashreplace") for path in action.paths],
         "schedule": action.schedule,
         "drills": action.drills,
+        "limit_upload": action.limit_upload,
         "rules": {
             **{name: getattr(action.rules, name) for name in _SHOWN_RULES},
             "exclude": [line.decode(errors="backslashreplace") for line in lines],
@@ -149,7 +153,12 @@ def due_backup(home: AgentHome, believed: Believed, *, now: datetime) -> RunBack
     )
     if times is None or not times.is_due(now, last_begun(home, kept)):
         return None
-    return RunBackup(action.paths, action.rules, seal_to_machine=action.seal_to_machine)
+    return RunBackup(
+        action.paths,
+        action.rules,
+        seal_to_machine=action.seal_to_machine,
+        limit_upload=action.limit_upload,
+    )
 
 
 def due_drill(home: AgentHome, believed: Believed, *, now: datetime) -> RunDrill | None:

@@ -172,6 +172,7 @@ def _by_set(action: Action, home: AgentHome) -> Action:
         paths=paths,
         rules=rules,
         seal_to_machine=action.seal_to_machine or backup_set.seal_to_machine,
+        limit_upload=action.limit_upload or backup_set.limit_upload,
     )
 
 

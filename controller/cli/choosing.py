@@ -26,6 +26,9 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 
     name = "size"
 
+    def __init__(self, at_least: int = 1) -> None:
+        self._at_least = at_least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse it; click says what was wrong."""
         if isinstance(value, int):
@@ -34,6 +37,8 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         size = int(found[1]) << _UNITS[(found[2] or "").lower()] if found else 0
         if not 0 < size < 1 << 63:
             self.fail(f"{value!r} is no size; write 500k, 20M or 2G", param, ctx)
+        if size < self._at_least:
+            self.fail(f"{value!r} is less than {self._at_least} bytes, the least", param, ctx)
         return size
 
 

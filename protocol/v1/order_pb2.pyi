@@ -394,6 +394,7 @@ class SetBackup(_message.Message):
     DRILLS_FIELD_NUMBER: _builtins.int
     CANARIES_FIELD_NUMBER: _builtins.int
     SPREAD_S_FIELD_NUMBER: _builtins.int
+    LIMIT_UPLOAD_FIELD_NUMBER: _builtins.int
     schedule: _builtins.str
     """"" (only on order), "hourly", "daily", "weekly", or a cron expression of five fields in
     the machine's own zone.
@@ -410,6 +411,8 @@ class SetBackup(_message.Message):
     """Machines begin within so many seconds of the schedule's times, each at a second of its
     own. 0 is the schedule's own: all of an hour, a day or a week; none for an expression.
     """
+    limit_upload: _builtins.int
+    """Send no more than so many bytes a second; 0 is no limit."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Absolute paths, in the machine's own bytes."""
@@ -432,10 +435,11 @@ class SetBackup(_message.Message):
         drills: _builtins.str = ...,
         canaries: _abc.Iterable[_builtins.bytes] | None = ...,
         spread_s: _builtins.int = ...,
+        limit_upload: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canaries", b"canaries", "drills", b"drills", "paths", b"paths", "rules", b"rules", "schedule", b"schedule", "seal_to_machine", b"seal_to_machine", "spread_s", b"spread_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canaries", b"canaries", "drills", b"drills", "limit_upload", b"limit_upload", "paths", b"paths", "rules", b"rules", "schedule", b"schedule", "seal_to_machine", b"seal_to_machine", "spread_s", b"spread_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -534,8 +538,11 @@ class RunBackup(_message.Message):
     PATHS_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
     SEAL_TO_MACHINE_FIELD_NUMBER: _builtins.int
+    LIMIT_UPLOAD_FIELD_NUMBER: _builtins.int
     seal_to_machine: _builtins.bool
     """As in SetBackup."""
+    limit_upload: _builtins.int
+    """As in SetBackup; 0 is what the backup set says, where there is one."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Absolute paths; empty means the machine's backup set, whose rules hold then."""
@@ -550,10 +557,11 @@ class RunBackup(_message.Message):
         paths: _abc.Iterable[_builtins.bytes] | None = ...,
         rules: Global___BackupRules | None = ...,
         seal_to_machine: _builtins.bool = ...,
+        limit_upload: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "rules", b"rules", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_upload", b"limit_upload", "paths", b"paths", "rules", b"rules", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,7 @@ from controller.cli.exits import DONE, IN_PART
 from controller.cli.flow import emit_flow
 from controller.cli.graph import draw
 from controller.cli.keeping import add_retention
+from controller.cli.limiting import limit_of, limited
 from controller.cli.options import Times, tenant_option
 from controller.cli.ordering import (
     Span,
@@ -84,6 +85,7 @@ command.add_command(plan)
     help="Machines begin within this time of the schedule's, each at a moment of its own.",
 )
 @choosing
+@limited
 @drilled
 @acting
 @output_option
@@ -108,6 +110,7 @@ def set_(
     if spread is not None and not schedule:
         raise InvalidError("--spread needs a --schedule")
     terms = terms_of(options)
+    limit = limit_of(options)
     drills = drills_of(options)
     rules = rules_of(options)
     action = SetBackup(
@@ -118,6 +121,7 @@ def set_(
         drills=drills.schedule,
         canaries=drills.canaries,
         spread_s=int(spread.total_seconds()) if spread is not None else 0,
+        limit_upload=limit,
     )
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
@@ -132,13 +136,15 @@ def set_(
 @click.argument("selector")
 @click.option("--path", "paths", multiple=True, help="Instead of the backup set; may be repeated.")
 @choosing
+@limited
 @acting_within("24h")
 @output_option
 @click.pass_obj
 def run(app: App, /, selector: str, paths: tuple[str, ...], output: str, **options: Any) -> int:
     """Make a restore point now. Exits 3 when something could not be read."""
     terms = terms_of(options)
-    action = RunBackup(machine_paths(paths), rules_of(options))
+    limit = limit_of(options)
+    action = RunBackup(machine_paths(paths), rules_of(options), limit_upload=limit)
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
     job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)

@@ -13,7 +13,15 @@ from protocol.errors import Code, SteadError
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
-@given(settings=st.builds(Settings, TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple)))
+@given(
+    settings=st.builds(
+        Settings,
+        TEXT,
+        TEXT,
+        st.lists(TEXT, max_size=3).map(tuple),
+        limit_upload=st.integers(0, 1 << 60),
+    )
+)
 def test_any_settings_are_read_as_they_were_written(settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as directory:
         home = AgentHome(Path(directory))

@@ -76,6 +76,7 @@ class Machine:
         patience_s: float = 5.0,
         racy_ns: int = 0,
         sealers: Sealers | None = None,
+        limit_upload: int = 0,
     ) -> BackupReport:
         wanted = paths or (self.files,)
         return Backup(
@@ -88,6 +89,7 @@ class Machine:
             patience_s=patience_s,
             racy_ns=racy_ns,
             sealers=sealers,
+            limit_upload=limit_upload,
         ).run()
 
     def restore(
