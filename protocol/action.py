@@ -98,6 +98,7 @@ class RestoreFiles:
     overwrite: bool = False
     owners: str = ""
     flags: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True)

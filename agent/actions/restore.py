@@ -63,6 +63,7 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
                 patience_s=_PATIENCE_S,
                 owners=owners,
                 flags=action.flags,
+                verify=action.verify,
             )
             try:
                 if is_plan:

@@ -9,6 +9,8 @@ relies on nothing said here but for leaving alone what is the same.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
@@ -16,7 +18,9 @@ from agent.backup.attributes import xattrs_at
 from agent.backup.belonging import Belonging
 from agent.backup.beneath import Beneath
 from agent.backup.far_time import mtime_of
-from protocol.vault.entry import Entry, Kind
+from agent.backup.held import holds_extents, holds_pieces, open_file
+from protocol.vault.chunk import Buffer, Sealer
+from protocol.vault.entry import Entry, Extent, Kind
 from protocol.vault.path import join
 
 _TIMELESS: Final = (Kind.FIFO, Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE, Kind.SOCKET)
@@ -97,6 +101,36 @@ class Present:
         except OSError:
             return Change.OVERWRITE, None
         return (Change.SAME if same else Change.OVERWRITE), found
+
+    def holds(
+        self, parent: bytes, entry: Entry, extents: Iterable[Extent], sealer: Sealer
+    ) -> bool | None:
+        """See `holds_extents`; what cannot be read is taken for another."""
+        try:
+            with self._reading(parent, entry.name) as fd:
+                return holds_extents(fd, entry, extents, sealer)
+        except OSError:
+            return False
+
+    def holds_pieces(self, parent: bytes, entry: Entry, pieces: Sequence[Buffer | int]) -> bool:
+        """The same with the content at hand."""
+        try:
+            with self._reading(parent, entry.name) as fd:
+                return holds_pieces(fd, pieces)
+        except OSError:
+            return False
+
+    @contextmanager
+    def _reading(self, parent: bytes, name: bytes) -> Iterator[int]:
+        directory = self._beneath.open(parent)
+        try:
+            fd = open_file(directory, name)
+        finally:
+            os.close(directory)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def _attributes(self, fd: int, name: bytes) -> dict[bytes, bytes]:
         found = dict(xattrs_at(fd, name))

@@ -582,6 +582,7 @@ class RestoreFiles(_message.Message):
     OVERWRITE_FIELD_NUMBER: _builtins.int
     OWNERS_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
     point_id: _builtins.str
     """The restore point, for the record."""
     path: _builtins.bytes
@@ -596,6 +597,8 @@ class RestoreFiles(_message.Message):
     """
     flags: _builtins.bool
     """Set immutable, append-only and like flags, and take them off what is replaced."""
+    verify: _builtins.bool
+    """Compare the content of what looks the same."""
     @_builtins.property
     def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Grants (docs/vault-format.md) that together name the subtree, sealed to the sealing
@@ -612,10 +615,11 @@ class RestoreFiles(_message.Message):
         overwrite: _builtins.bool = ...,
         owners: _builtins.str = ...,
         flags: _builtins.bool = ...,
+        verify: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "overwrite", b"overwrite", "owners", b"owners", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "overwrite", b"overwrite", "owners", b"owners", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -718,6 +722,7 @@ class PlanRestore(_message.Message):
     OVERWRITE_FIELD_NUMBER: _builtins.int
     OWNERS_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
     point_id: _builtins.str
     """See `RestoreFiles`."""
     path: _builtins.bytes
@@ -730,6 +735,8 @@ class PlanRestore(_message.Message):
     """See `RestoreFiles`."""
     flags: _builtins.bool
     """See `RestoreFiles`. None is changed."""
+    verify: _builtins.bool
+    """Not used: a plan compares no content."""
     @_builtins.property
     def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """See `RestoreFiles`."""
@@ -744,10 +751,11 @@ class PlanRestore(_message.Message):
         overwrite: _builtins.bool = ...,
         owners: _builtins.str = ...,
         flags: _builtins.bool = ...,
+        verify: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "overwrite", b"overwrite", "owners", b"owners", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "overwrite", b"overwrite", "owners", b"owners", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

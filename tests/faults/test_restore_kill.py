@@ -45,7 +45,8 @@ def killed_and_taken_up(world: World, call: str, number: int, target: Path) -> b
     first = world.restore_in_worker(
         record, target, "strace", "-f", "-qq", "-o", "/dev/null", *inject
     )
-    original, found = picture(world.files), picture(target / world.files.name)
+    original, restored = picture(world.files), target / world.files.name
+    found = picture(restored) if restored.exists() else {}
     for name, facts in found.items():
         if b".stead-restore-" not in name and "content" in facts:
             # What has its name is whole.

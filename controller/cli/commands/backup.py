@@ -255,6 +255,7 @@ def cat(app: App, machine: str, point: str, path: str, tenant: str) -> None:
     default="name",
     help="Whom things belong to; by number where a name is not known.",
 )
+@click.option("--verify", is_flag=True, help="Compare the content of what looks the same.")
 @click.option("--flags", is_flag=True, help="Set immutable and append-only flags again.")
 @acting_within("24h")
 @output_option
@@ -271,6 +272,7 @@ def restore(
     overwrite: bool,
     owners: str,
     flags: bool,
+    verify: bool,
     output: str,
     **options: Any,
 ) -> int:
@@ -301,6 +303,7 @@ def restore(
         overwrite=overwrite or in_place,
         owners=owners,
         flags=flags,
+        verify=verify,
     )
     if isinstance(action, PlanRestore):
         return preview(connection, target_machine, action, replace(terms, dry_run=False), output)

@@ -101,6 +101,7 @@ class Machine:
         overwrite: bool = False,
         owners: Owners = Owners.NAME,
         flags: bool = False,
+        verify: bool = False,
     ) -> tuple[Path, Done]:
         """The restored directory or file, and what was done."""
         if target is None:
@@ -109,7 +110,7 @@ class Machine:
         target.mkdir(exist_ok=True)
         wanted = path if path is not None else bytes(self.files).lstrip(b"/")
         done = self._restore(
-            root, wanted, target, overwrite=overwrite, owners=owners, flags=flags
+            root, wanted, target, overwrite=overwrite, owners=owners, flags=flags, verify=verify
         ).run()
         return target / Path(str(wanted.rpartition(b"/")[2], "utf-8", "surrogateescape")), done
 
@@ -126,6 +127,7 @@ class Machine:
         overwrite: bool,
         owners: Owners = Owners.NAME,
         flags: bool = False,
+        verify: bool = False,
     ) -> Restore:
         return Restore(
             TreeReader(Opener(WHO.secret), self.vault.get).subtree(root, path),
@@ -139,4 +141,5 @@ class Machine:
             patience_s=5.0,
             owners=owners,
             flags=flags,
+            verify=verify,
         )

@@ -372,3 +372,27 @@ def change_flags(path: Path, flags: int) -> None:
             write_flags(fd, flags)
     finally:
         os.close(fd)
+
+
+def test_verifying_finds_what_kept_its_size_and_time(machine: Machine) -> None:
+    with (machine.files / "sparse").open("wb") as file:
+        file.truncate(40_000_000)
+        file.seek(20_000_000)
+        file.write(b"x" * 600_000)
+    report = machine.back_up()
+    restored, _ = machine.restore(report.root)
+    damaged = [restored / "small", restored / "sub" / "file09", restored / "big"]
+    damaged.append(restored / "sparse")
+    for path in damaged:
+        found = path.stat()
+        with path.open("r+b") as file:
+            file.seek(found.st_size // 2)
+            file.write(b"!")
+        os.utime(path, ns=(found.st_mtime_ns, found.st_mtime_ns))
+    _, done = machine.restore(report.root, target=restored.parent, overwrite=True)
+    assert done.files == 0
+    _, left = machine.restore(report.root, target=restored.parent, verify=True)
+    assert left.failed.count == 4
+    _, done = machine.restore(report.root, target=restored.parent, overwrite=True, verify=True)
+    assert (done.files, done.same, done.failed.count) == (4, 59, 0)
+    assert picture(restored) == picture(machine.files)
