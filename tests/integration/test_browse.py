@@ -106,6 +106,8 @@ def test_a_diff_can_be_kept_to_a_folder_and_to_sums(world: BrowseWorld, capsys: 
     assert asked(world, capsys, "diff", world.machine, third, first, below)
     assert world.stead("backup", "diff", world.machine, first, third, "/nowhere") == 1
     assert "in neither restore point" in capsys.readouterr().err
+    assert world.stead("backup", "diff", world.machine, "latest", "live") == 1
+    assert "--in-place --dry-run" in capsys.readouterr().err
 
 
 def test_a_history_takes_points_with_the_same_version_together(

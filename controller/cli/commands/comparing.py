@@ -21,8 +21,10 @@ from controller.cli.emit import emit, note, output_option, render_bytes
 from controller.cli.flow import emit_flow
 from controller.cli.options import tenant_option
 from controller.cli.points import Opened, Readers, open_point, point_meant, tree_path
-from protocol.errors import NotFoundError
+from protocol.errors import Code, NotFoundError, SteadError
 from protocol.vault.path import below_range, tree_key
+
+LIVE = "live"
 
 
 @click.command("diff", epilog="Example: stead backup diff web-01 yesterday latest /etc")
@@ -60,6 +62,12 @@ def diff_command(
     kept in different chunks are read and compared. A folder of which only the time changed
     is not listed.
     """
+    if LIVE in (old.lower(), new.lower()):
+        raise SteadError(
+            "the live machine is no restore point; what a restore point would change on it says "
+            f"`stead backup restore {machine} POINT PATH --in-place --dry-run`",
+            code=Code.UNSUPPORTED,
+        )
     connection = app.connection
     source = machine_meant(connection, machine, tenant)
     target = machine_meant(connection, other, tenant) if other else source
