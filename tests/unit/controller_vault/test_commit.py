@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from controller.audit.log import entries
 from controller.vault.sessions import Begun
-from protocol.errors import Code, SteadError
+from protocol.errors import Code, NotFoundError, SteadError
 from protocol.vault.chunk import ChunkId
 from protocol.vault.point import sign_point
 from tests.unit.controller_vault.world import (
@@ -162,6 +162,17 @@ async def test_points_stay_in_the_order_of_their_chain_when_the_clock_steps_back
         made[2].point,
         made[1].point,
     ]
+    older = await world.vault.list_points(machine.identity, "", 0, made[2].point)
+    assert [point.id for point in older] == [made[1].point, made[0].point]
+    assert await world.vault.list_points(machine.identity, "", 0, made[0].point) == []
+
+
+async def test_a_page_is_not_continued_from_another_machines_point(world: World) -> None:
+    machine, stranger = await world.machine(), await world.machine()
+    begun, root = await begin(world, stranger)
+    done = await commit(world, stranger, begun, await world.point(stranger, root, begun))
+    with pytest.raises(NotFoundError):
+        await world.vault.list_points(machine.identity, "", 0, done.point)
 
 
 async def test_a_commit_is_in_the_audit_log(world: World) -> None:
