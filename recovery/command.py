@@ -63,6 +63,8 @@ def command(
     damaged is named, and all else is restored; the exit code is then 3. Run it as root to
     get owners and devices back as they were.
     """
+    if point.startswith("/"):
+        point, paths = LATEST, (point, *paths)
     listing = list_objects(objects)
     certificate = None if root is None else load_certificate(root)
     points, problems = recoverable(listing.points, every_key(keys, listing.links), certificate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,11 +26,6 @@ def entry_row(parent: bytes, entry: Entry) -> dict[str, Any]:
         "kind": entry.kind.name.lower(),
         "changed_while_read": entry.changed_while_read,
     }
-
-
-def entry_rows(found: Iterable[tuple[bytes, Entry]]) -> list[dict[str, Any]]:
-    """Entries as records, in the order in which they come."""
-    return [entry_row(parent, entry) for parent, entry in found]
 
 
 def render_name(row: Any, *, whole: bool) -> str:

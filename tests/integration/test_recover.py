@@ -202,7 +202,7 @@ def test_what_cannot_be_is_refused_with_a_next_step(
     assert "is it this tenant's?" in capsys.readouterr().err
     assert recover(left, tmp_path, objects=tmp_path) == 2
     assert "should hold TENANT/points" in capsys.readouterr().err
-    assert recover(left, tmp_path, "--to", str(tmp_path / "x"), "latest", "/nowhere") == 1
+    assert recover(left, tmp_path, "--to", str(tmp_path / "x"), "/nowhere") == 1
     assert "is not in restore point" in capsys.readouterr().err
     assert recover(left, tmp_path, "--to", str(tmp_path / "x"), "--machine", "mc_none") == 1
     assert "there are: mc_" in capsys.readouterr().err
