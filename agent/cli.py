@@ -158,6 +158,45 @@ def backup_ls(home: AgentHome, output: str) -> None:
         click.echo(f"{point['received_at']:%Y-%m-%d %H:%M:%S}Z  {point['point']}")
 
 
+@backup.command("pause", epilog="Example: stead-agent backup pause")
+@click.pass_obj
+def backup_pause(home: AgentHome) -> None:
+    """Let the running backup wait, and those that begin, until `resume`.
+
+    Nothing is read and nothing is sent meanwhile.
+    """
+    from agent.backup.control import administrator, pause
+
+    home.load_settings()
+    runs = pause(home, administrator())
+    click.echo("paused" if runs else "no backup runs; those that begin will wait")
+
+
+@backup.command("resume", epilog="Example: stead-agent backup resume")
+@click.pass_obj
+def backup_resume(home: AgentHome) -> None:
+    """Let backups go on where they were paused."""
+    from agent.backup.control import resume
+
+    home.load_settings()
+    click.echo("resumed" if resume(home) else "backups were not paused")
+
+
+@backup.command("cancel", epilog="Example: stead-agent backup cancel")
+@click.pass_obj
+def backup_cancel(home: AgentHome) -> None:
+    """End the running backup, and wait for its end.
+
+    What it has sent stays: the next one sends only the rest. A backup whose commit has
+    begun ends as a restore point.
+    """
+    from agent.backup.control import administrator, cancel
+
+    home.load_settings()
+    cancel(home, administrator())
+    click.echo("the backup has ended")
+
+
 @cli.command(epilog="Example: stead-agent version")
 def version() -> None:
     """Print the version."""

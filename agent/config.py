@@ -131,6 +131,16 @@ class AgentHome:
         return self.path / "backup.runs"
 
     @property
+    def backup_wish(self) -> Path:
+        """Whether backups are paused or cancelled; see `agent.backup.control`."""
+        return self.path / "backup.wish"
+
+    @property
+    def backup_working(self) -> Path:
+        """Locked while a backup runs."""
+        return self.cache / "backup.working"
+
+    @property
     def drill_runs(self) -> Path:
         """Which drill by itself was the last."""
         return self.path / "drill.runs"

@@ -70,7 +70,8 @@ class Routine:
             if action is None:
                 continue
             outcome = await self._do(action, BACKUP_LIMIT)
-            if outcome.state in DONE:
+            if outcome.state in DONE or outcome.state is OutcomeState.CANCELLED:
+                # Who cancelled it does not want it in a quarter of an hour, but next time.
                 self._note(LastRun(now, outcome.state, outcome.message))
             else:
                 await asyncio.sleep(RETRY.total_seconds())

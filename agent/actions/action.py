@@ -10,30 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent.config import AgentHome
+from protocol.errors import SteadError
 from protocol.ids import MachineId, TaskId, TenantId
 from protocol.outcome import OutcomeState
 
 if TYPE_CHECKING:
     import grpc
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """What an action may use. `channel` opens a channel to the controller as this machine.
-
-    `handed` is the file with what was watched since the last backup, if anything was.
-    """
-
-    home: AgentHome
-    tenant: TenantId
-    machine: MachineId
-    task: TaskId
-    channel: Callable[[], grpc.Channel]
-    progress: Callable[[Mapping[str, Any]], None]
-    handed: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +29,25 @@ class ActionResult:
     result: bytes = b""
     code: str = ""
     message: str = ""
+
+
+def _stay(result: ActionResult) -> NoReturn:
+    raise SteadError(f"this process cannot be left: {result.message}")
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What an action may use. `channel` opens a channel to the controller as this machine.
+
+    `handed` is the file with what was watched since the last backup, if anything was.
+    `leave` ends the process at once, with this result.
+    """
+
+    home: AgentHome
+    tenant: TenantId
+    machine: MachineId
+    task: TaskId
+    channel: Callable[[], grpc.Channel]
+    progress: Callable[[Mapping[str, Any]], None]
+    handed: Path | None = None
+    leave: Callable[[ActionResult], NoReturn] = _stay

@@ -10,6 +10,7 @@ import grpc
 import msgspec
 
 from agent.actions.action import ActionResult, Workplace
+from agent.backup.control import controlled
 from agent.backup.drill import Proved, decode_sample
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.own_points import report
@@ -68,7 +69,15 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
     seed = random.Random(os.urandom(16))  # noqa: S311 - spreads retries, and samples
     started_at = clock.now()
     # Before there is a channel: see `Sealers`.
-    with Sealers(who.secret, forked=hasattr(os, "fork")) as sealers, place.channel() as channel:
+    with (
+        Sealers(who.secret, forked=hasattr(os, "fork")) as sealers,
+        controlled(
+            place.home,
+            end=lambda by: place.leave(_cancelled(by)),
+            say=lambda by: place.progress({"phase": "paused", "by": by}),
+        ) as control,
+        place.channel() as channel,
+    ):
         vault = GrpcVault(channel)
         done = Backup(
             action.paths,
@@ -82,9 +91,18 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
             off=place.home.watch_off,
             rules=action.rules,
             limit_upload=limit,
+            control=control,
         ).run()
         proved = _sample(done, who.secret, vault, channel, seed, started_at)
     return result_of(done, proved)
+
+
+def _cancelled(by: str) -> ActionResult:
+    return ActionResult(
+        OutcomeState.CANCELLED,
+        message=f"cancelled on the machine by {by}; no restore point was made, and the next "
+        "backup sends only what is missing",
+    )
 
 
 def _handed(place: Workplace) -> Handover | None:

@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from agent.backup.assemble import Assembly
 from agent.backup.choose import Choice, hash_of
+from agent.backup.control import Control
 from agent.backup.detect import Detection, UnprovenError
 from agent.backup.merge import merge
 from agent.backup.nodes import StateDamagedError
@@ -94,7 +95,7 @@ class Backup:
     `progress` is told a few times a second. `sealers` are left to whoever made them;
     without any, threads seal. `handed` is what was watched since the last run, `off` the
     file that notes where that was found wanting. `rules` leave things out below the paths.
-    `limit_upload` is in bytes a second, 0 is none.
+    `limit_upload` is in bytes a second, 0 is none. `control` says when to wait.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Backup:
         off: Path | None = None,
         rules: Rules = EVERYTHING,
         limit_upload: int = 0,
+        control: Control | None = None,
     ) -> None:
         self._paths = normalise(paths)
         if not self._paths:
@@ -131,6 +133,7 @@ class Backup:
         self._rules = rules_hash(self._paths, scope + hash_of(rules))
         self._exclusions = rules
         self._limit_upload = limit_upload
+        self._control = control or Control()
         self._begun = clock.monotonic()
         self._seconds: dict[str, float] = {}
         self._next_word = 0.0
@@ -143,6 +146,7 @@ class Backup:
         Raises NOT_FOUND when none of the paths exists, LOCKED, `UnavailableError` when
         the controller stayed away, and what the controller refused with.
         """
+        self._control.hold(lambda: None)
         with self._memory.locked():
             forced = Why.UNCOMMITTED if self._memory.is_interrupted() else None
             forced = Why.CHOICE if self._exclusions.ask_more_than_names else forced
@@ -206,6 +210,7 @@ class Backup:
             self._seed,
             patience_s=self._patience_s,
             limit=self._limit_upload,
+            control=self._control,
         )
         self._lap("begin")
         with (
@@ -250,7 +255,7 @@ class Backup:
             self._lap("read")
             self._next_word = 0.0
             self._tick("send", scan.counts, upload)
-            session = upload.finish()
+            session = upload.finish(lambda: self._tick("send", scan.counts, upload))
             self._lap("send")
             unsound = patiently(
                 lambda: tuple(scan.sample.mismatches(self._vault, Opener(secret))),
@@ -274,6 +279,8 @@ class Backup:
             totals=totals,
             skipped=skipped,
         )
+        self._control.hold(upload.keep)
+        self._control.settle()
         received_at = self._commit(session, record)
         expected = Expected(self._rules, root.entries, root.bytes)
         self._memory.committed(expected, adopt=not unsound, evidence=evidence)
@@ -364,6 +371,7 @@ class Backup:
         self._begun = now
 
     def _tick(self, phase: str, counts: Counts, upload: Upload) -> None:
+        self._control.hold(upload.keep)
         now = clock.monotonic()
         if now < self._next_word:
             return

@@ -12,8 +12,10 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
+from agent.backup.control import Control
 from agent.backup.pace import Bucket
 from agent.backup.vault import Answer, Batch, LinkLostError, Session, Vault
 from agent.host import clock
@@ -31,6 +33,7 @@ _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _RECENT = 65_536
 _SHUT = 2.0
+_TICK_S = 0.3
 _FRUITLESS = 8
 
 
@@ -72,7 +75,7 @@ def patiently(
 class Upload:
     """One backup's upload. `session` is the newest one; use as a context.
 
-    `limit` is how many bytes leave in a second, 0 as many as can.
+    `limit` is how many bytes leave in a second, 0 as many as can. `control` says when to wait.
     """
 
     def __init__(
@@ -84,12 +87,14 @@ class Upload:
         *,
         patience_s: float,
         limit: int = 0,
+        control: Control | None = None,
     ) -> None:
         self.session = session
         self._vault = vault
         self._point = point
         self._seed = seed
         self._patience_s = patience_s
+        self._control = control or Control()
         self._bucket = Bucket(limit) if limit else None
         self._message_bytes = min(
             MESSAGE_BYTES, self._bucket.message_bytes if self._bucket else MESSAGE_BYTES
@@ -144,16 +149,23 @@ class Upload:
             self._queue.append(_Item(identity, stored, reference.length))
             self._lock.notify_all()
 
-    def finish(self) -> Session:
-        """Wait until everything is durable; the session in which to commit."""
+    def finish(self, tick: Callable[[], None] = lambda: None) -> Session:
+        """Wait until everything is durable; the session in which to commit.
+
+        `tick` is called a few times a second meanwhile.
+        """
         with self._lock:
             self._closing = True
             self._lock.notify_all()
-            while not self._done and self._failure is None:
-                self._lock.wait()
-            if self._failure is not None:
-                raise self._failure
-        return self.session
+        while True:
+            with self._lock:
+                if not self._done and self._failure is None:
+                    self._lock.wait(_TICK_S)
+                if self._failure is not None:
+                    raise self._failure
+                if self._done:
+                    return self.session
+            tick()
 
     def _run(self) -> None:
         try:
@@ -235,6 +247,7 @@ class Upload:
         chunks: list[bytes] = []
         size = 0
         while True:
+            self._hold(number)
             self._ask(number, wait=not chunks)
             wanted = self._answered(number)
             if wanted is None:
@@ -256,16 +269,24 @@ class Upload:
                     chunks, size = [], 0
 
     def _wait_for_turn(self, number: int, size: int) -> None:
-        """Wait until the limit lets a message through, or nobody takes it any more."""
-        if self._bucket is None:
-            return
+        """Wait until a message may leave, or nobody takes it any more."""
         with self._lock:
-            turn = clock.monotonic() + self._bucket.take(size, clock.monotonic())
+            now = clock.monotonic()
+            turn = now + (self._bucket.take(size, now) if self._bucket else 0.0)
             while number == self._stream_number and not self._cut_off:
                 left = turn - clock.monotonic()
                 if left <= 0:
-                    return
+                    break
                 self._lock.wait(left)
+        self._hold(number)
+
+    def _hold(self, number: int) -> None:
+        self._control.hold(self.keep, lambda: number != self._stream_number or self._cut_off)
+
+    def keep(self) -> None:
+        """Renew the session's lease; a link that is lost is found when something is sent."""
+        with suppress(SteadError):
+            self._vault.has(self.session.id, []).result()
 
     def _ask(self, number: int, *, wait: bool) -> None:
         """Keep questions under way; `wait` for something to ask when there are none."""

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import msgspec
 
@@ -86,7 +86,11 @@ def work() -> None:
     def progress(said: Mapping[str, Any]) -> None:
         _say(answers, Answer(progress=dict(said)))
 
-    _say(answers, Answer(result=_execute(request, action, progress)))
+    def leave(result: ActionResult) -> NoReturn:
+        _say(answers, Answer(result=result))
+        _end(request.task)
+
+    _say(answers, Answer(result=_execute(request, action, progress, leave)))
 
 
 def _first_line() -> bytes:
@@ -105,11 +109,11 @@ def _say(answers: IO[bytes], answer: Answer) -> None:
     answers.write(msgspec.json.encode(answer) + b"\n")
 
 
-def _execute(request: Request, action: Action, progress: Any) -> ActionResult:
+def _execute(request: Request, action: Action, progress: Any, leave: Any) -> ActionResult:
     from agent.actions.registry import execute
 
     try:
-        place = _workplace(request, progress)
+        place = replace(_workplace(request, progress), leave=leave)
         result = execute(_by_set(action, place.home), place)
     except SteadError as error:
         state = OutcomeState.TIMED_OUT if error.code is Code.TIMED_OUT else OutcomeState.FAILED
@@ -179,6 +183,10 @@ def _by_set(action: Action, home: AgentHome) -> Action:
 def _end_with_agent(task: str) -> None:
     while os.read(0, 65536):
         pass
+    _end(task)
+
+
+def _end(task: str) -> NoReturn:
     end_marked(task)
     end_group(os.getpid())
     os._exit(1)

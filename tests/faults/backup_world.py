@@ -77,10 +77,15 @@ class World:
             self._controller = None
 
     def back_up(
-        self, *before: str, on_progress: Callable[[Mapping[str, Any]], None] = lambda _said: None
+        self,
+        *before: str,
+        on_progress: Callable[[Mapping[str, Any]], None] = lambda _said: None,
+        limit_upload: int = 0,
     ) -> dict[str, Any] | None:
         """Run a worker, perhaps under a tracer; its result, or None when it was killed."""
-        return self._work(RunBackup((bytes(self.files),)), before, on_progress)
+        return self._work(
+            RunBackup((bytes(self.files),), limit_upload=limit_upload), before, on_progress
+        )
 
     def restore_in_worker(self, record: bytes, target: Path, *before: str) -> dict[str, Any] | None:
         """Restore in place of what is in `target`, as `back_up` backs up."""

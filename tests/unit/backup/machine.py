@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent.backup.belonging import Owners
+from agent.backup.control import Control
 from agent.backup.place import Memory
 from agent.backup.placer import Done
 from agent.backup.preview import Preview
@@ -77,6 +78,7 @@ class Machine:
         racy_ns: int = 0,
         sealers: Sealers | None = None,
         limit_upload: int = 0,
+        control: Control | None = None,
     ) -> BackupReport:
         wanted = paths or (self.files,)
         return Backup(
@@ -90,6 +92,7 @@ class Machine:
             racy_ns=racy_ns,
             sealers=sealers,
             limit_upload=limit_upload,
+            control=control,
         ).run()
 
     def restore(
