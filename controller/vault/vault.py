@@ -132,7 +132,7 @@ class Vault:
             relied_on.enter(session)
 
         with self._uploads.entered(caller.uri()):
-            upload = self._writer.put(caller.tenant, arrivals, admit, relied_on)
+            upload = self._writer.put(caller.tenant, caller.machine, arrivals, admit, relied_on)
             async with aclosing(upload):
                 async for durable in upload:
                     yield durable

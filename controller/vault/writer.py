@@ -2,7 +2,8 @@
 
 An upload is read while its previous packs are being made durable. What it keeps in
 memory is bounded for itself (packs in flight) and together with all others (`Room`);
-beyond that nothing is read, and the sender feels it.
+beyond that nothing is read, and the sender feels it. Processors and disk are shared
+between tenants and machines by turns, see `fairness`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from controller.vault.holding import Hold
 from controller.vault.keys import pack_key
 from controller.vault.packing import GrowingPack, Packing
 from controller.vault.room import Room
+from controller.vault.turns import Turns
 from protocol.vault.chunk import Kind
 from protocol.vault.pack import PACK_BYTES, PackId
 
@@ -72,10 +74,17 @@ class Writer:
         self.room = Room(room_bytes)
         self.checking = ThreadPoolExecutor(CHECKERS, thread_name_prefix="vault-check")
         self.writing = ThreadPoolExecutor(DISK_WRITERS, thread_name_prefix="vault-write")
+        self.turns_to_check = Turns(CHECKERS)
+        self.turns_to_write = Turns(DISK_WRITERS)
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def put(
-        self, tenant: str, arrivals: AsyncIterator[Arrival], admit: Admit, hold: Hold
+        self,
+        tenant: str,
+        machine: str,
+        arrivals: AsyncIterator[Arrival],
+        admit: Admit,
+        hold: Hold,
     ) -> AsyncGenerator[int, None]:
         """Store an upload; yields how many of its chunks, from the first, are durable.
 
@@ -84,12 +93,13 @@ class Writer:
         what `Packing.absorb`, the store and the database raise; what was yielded before
         stays durable.
         """
-        upload = _Upload(self, tenant, hold)
+        upload = _Upload(self, tenant, machine, hold)
         reading = asyncio.create_task(upload.read(arrivals, admit))
         reading.add_done_callback(upload.landed)
         try:
-            async for durable in upload.progress():
-                yield durable
+            with self.room.entered(tenant):
+                async for durable in upload.progress():
+                    yield durable
         finally:
             reading.cancel()
             leaving = asyncio.create_task(upload.leave(reading))
@@ -107,9 +117,10 @@ class Writer:
 class _Upload:
     """One stream of chunks."""
 
-    def __init__(self, writer: Writer, tenant: str, hold: Hold) -> None:
+    def __init__(self, writer: Writer, tenant: str, machine: str, hold: Hold) -> None:
         self._writer = writer
         self._tenant = tenant
+        self._machine = machine
         self._hold = hold
         self._packing = Packing(writer.pack_bytes)
         self._slots = asyncio.Semaphore(PACKS_IN_FLIGHT)
@@ -142,9 +153,9 @@ class _Upload:
         """Read the stream to its end and make everything durable."""
         room = self._writer.room
         while True:
-            if room.is_short:
+            if room.is_short(self._tenant):
                 await self._seal()
-                await room.wait()
+                await room.wait(self._tenant)
             arrival = await self._next(arrivals)
             if arrival is None:
                 break
@@ -193,7 +204,7 @@ class _Upload:
         try:
             while not (await asyncio.wait({waiting}, timeout=_LOOK_S))[0]:
                 looks += 1
-                if self._writer.room.is_short or looks == _IDLE_LOOKS:
+                if self._writer.room.is_short(self._tenant) or looks == _IDLE_LOOKS:
                     await self._seal()
             return waiting.result()
         finally:
@@ -210,13 +221,14 @@ class _Upload:
     async def _check(self, chunks: Sequence[bytes]) -> None:
         packing, room = self._packing, self._writer.room
         size, before = sum(map(len, chunks)), packing.kept_bytes
-        room.take(size)
+        room.take(self._tenant, size)
         try:
-            await asyncio.get_running_loop().run_in_executor(
-                self._writer.checking, packing.absorb, chunks, self._hold.held
-            )
+            async with self._writer.turns_to_check.turn(self._tenant, self._machine, size):
+                await asyncio.get_running_loop().run_in_executor(
+                    self._writer.checking, packing.absorb, chunks, self._hold.held
+                )
         finally:
-            room.give(size - (packing.kept_bytes - before))
+            room.give(self._tenant, size - (packing.kept_bytes - before))
 
     async def _seal(self) -> None:
         self._packing.seal()
@@ -242,9 +254,11 @@ class _Upload:
             if before:
                 await asyncio.wait(before)
             self._refuse_after_failure()
-            name, length = await asyncio.get_running_loop().run_in_executor(
-                self._writer.writing, self._store, pack
-            )
+            size = pack.builder.finished_bytes
+            async with self._writer.turns_to_write.turn(self._tenant, self._machine, size):
+                name, length = await asyncio.get_running_loop().run_in_executor(
+                    self._writer.writing, self._store, pack
+                )
             at = self._writer.now()
             try:
                 await self._writer.db.write(
@@ -260,7 +274,7 @@ class _Upload:
             self._broken = error
             raise
         finally:
-            self._writer.room.give(pack.kept_bytes)
+            self._writer.room.give(self._tenant, pack.kept_bytes)
             self._slots.release()
 
     def _refuse_after_failure(self) -> None:
