@@ -113,7 +113,7 @@ async def test_one_machine_is_not_kept_waiting_by_the_twelve_of_another_tenant(
         begun = await slow.vault.begin(machine.identity, an_id("rp"))
 
         async def arrivals() -> AsyncIterator[Arrival]:
-            for _ in range(16):
+            for _ in range(64):
                 yield Arrival([data_chunk(os.urandom(PACK // 2))[1]], session=begun.session.id)
 
         async for _ in slow.vault.put(machine.identity, arrivals()):
@@ -137,8 +137,9 @@ async def test_one_machine_is_not_kept_waiting_by_the_twelve_of_another_tenant(
                     await asyncio.sleep(0)
             await asyncio.sleep(0)
     few.result()
-    # In the order of their coming, a dozen packs would have gone before each of its own.
-    assert store.order.count(ours) >= 7
-    assert len(store.order) <= 3 * store.order.count(ours)
+    # It has at most two packs on their way and fills up its place with a moment's delay, so
+    # half is more than it can take. One in thirteen would be its part by machines.
+    assert store.order.count(ours) >= 31
+    assert len(store.order) <= 7 * store.order.count(ours)
     store.let.release(1000)
     await asyncio.gather(*many)
