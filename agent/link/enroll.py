@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import grpc
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -81,8 +82,11 @@ def enroll(
     write_atomically(new.sealing_key, X25519PrivateKey.generate().private_bytes_raw())
     write_atomically(new.vault_secret, secret)
     write_atomically(new.journal, journal)
-    deny = home.load_settings().deny if home.settings.exists() else ()
-    settings = Settings(answer.link_address, token.address, deny)
+    # What the machine's administrator has set stays, whoever it is enrolled with.
+    before = home.load_settings() if home.settings.exists() else Settings("", "")
+    settings = msgspec.structs.replace(
+        before, link_address=answer.link_address, enrollment_address=token.address
+    )
     write_atomically(new.settings, render_settings(settings))
     finish(home)
 
@@ -94,7 +98,13 @@ def finish(home: AgentHome) -> None:
         return
     if new.key.exists():
         # What the machine was before ends here, with what it was told to do.
-        for path in (home.backup_set, home.backup_runs, home.status):
+        for path in (
+            home.backup_set,
+            home.backup_runs,
+            home.drill_runs,
+            home.vault_order,
+            home.status,
+        ):
             path.unlink(missing_ok=True)
         for directory in (home.cache, home.output):
             shutil.rmtree(directory, ignore_errors=True)

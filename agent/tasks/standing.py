@@ -151,7 +151,7 @@ def due_backup(home: AgentHome, believed: Believed, *, now: datetime) -> RunBack
     times = timetable_of(
         action.schedule, believed.identity.machine, local_zone(), spread_s=action.spread_s
     )
-    if times is None or not times.is_due(now, last_begun(home, kept)):
+    if times is None or not times.is_due(now, last_begun(kept, last_run(home), now)):
         return None
     return RunBackup(
         action.paths,
@@ -174,12 +174,11 @@ def due_drill(home: AgentHome, believed: Believed, *, now: datetime) -> RunDrill
     if period is None or "run_drill" in believed.deny:
         return None
     last = last_drill(home)
-    since = kept.set_at if last is None else max(last.at, kept.set_at)
     if last is not None and last.state != OutcomeState.SUCCEEDED:
         # Not before tomorrow: each one that was not good is told and kept.
         period = min(period, DRILL_AGAIN)
     times = timetable_of_drills(period, believed.identity.machine, local_zone())
-    if not times.is_due(now, since):
+    if not times.is_due(now, last_begun(kept, last, now)):
         return None
     return RunDrill(canaries=action.canaries)
 
@@ -194,10 +193,15 @@ def note_drill(home: AgentHome, run: LastRun) -> None:
     write_atomically(home.drill_runs, msgspec.json.encode(run))
 
 
-def last_begun(home: AgentHome, kept: KeptSet) -> datetime:
-    """When the set was last run, or when it was set if that was later."""
-    run = last_run(home)
-    return kept.set_at if run is None else max(run.at, kept.set_at)
+def last_begun(kept: KeptSet, last: LastRun | None, now: datetime) -> datetime:
+    """When the set was last run, or when it was set if that was later.
+
+    A set that is from the future was ordered while the clock was ahead: it must not
+    hide the runs that were made since.
+    """
+    if last is None or last.at < kept.set_at <= now:
+        return kept.set_at
+    return last.at
 
 
 def last_run(home: AgentHome) -> LastRun | None:
@@ -224,7 +228,7 @@ def next_run(home: AgentHome, machine: MachineId, *, now: datetime) -> datetime 
     times = None if kept is None else times_of(kept, machine)
     if kept is None or times is None:
         return None
-    return now if times.is_due(now, last_begun(home, kept)) else times.next(now)
+    return now if times.is_due(now, last_begun(kept, last_run(home), now)) else times.next(now)
 
 
 def times_of(kept: KeptSet, machine: MachineId) -> Timetable | None:

@@ -14,6 +14,7 @@ from agent.tasks.standing import (
     due_drill,
     load_set,
     note_drill,
+    note_run,
     set_backup,
     verified_set,
 )
@@ -151,3 +152,16 @@ def test_a_set_whose_drills_cannot_be_is_refused(desk: Desk, wrong: SetBackup) -
     with pytest.raises(InvalidError):
         desk.put(wrong)
     assert load_set(desk.home) is None
+
+
+def test_a_set_ordered_while_the_clock_was_ahead_is_run_once_and_not_at_every_look(
+    desk: Desk,
+) -> None:
+    desk.put(SetBackup((b"/etc",), "daily"))
+    before = NOW - timedelta(days=10)  # the clock is set right
+    assert due_backup(desk.home, desk.believed, now=before) == RunBackup((b"/etc",))
+    note_run(desk.home, LastRun(before, "succeeded"))
+    soon = before + timedelta(minutes=1)
+    assert due_backup(desk.home, desk.believed, now=soon) is None
+    later = before + timedelta(days=1)
+    assert due_backup(desk.home, desk.believed, now=later) == RunBackup((b"/etc",))
