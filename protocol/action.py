@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from protocol.selection import BY_DEFAULT, Rules
+from protocol.selection import BY_DEFAULT, NO_COMMANDS, Commands, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class SetBackup:
     canaries: tuple[bytes, ...] = ()
     spread_s: int = 0
     limit_upload: int = 0
+    commands: Commands = NO_COMMANDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class RunBackup:
     rules: Rules = BY_DEFAULT
     seal_to_machine: bool = False
     limit_upload: int = 0
+    commands: Commands = NO_COMMANDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import MachineId, OrderId, TaskId, TenantId, check_id
 from protocol.order import Envelope, Order, Signature
 from protocol.outcome import Outcome, OutcomeState
-from protocol.selection import Rules
+from protocol.selection import Commands, CommandStream, Rules
 from protocol.v1 import link_pb2, order_pb2, refusal_pb2
 
 M = TypeVar("M", bound=Message)
@@ -29,7 +29,11 @@ REVISION = 1
 """The newest revision of the protocol that this release speaks."""
 
 MAX_ORDER_BYTES = 1024 * 1024
-INNER: Mapping[str, type[Any]] = {"BackupRules": Rules}
+INNER: Mapping[str, type[Any]] = {
+    "BackupRules": Rules,
+    "BackupCommands": Commands,
+    "BackupStream": CommandStream,
+}
 """The records of messages inside actions."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -35,3 +35,37 @@ class Rules:
 
 
 BY_DEFAULT = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class CommandStream:
+    """A program whose standard output becomes the file `path` of a restore point."""
+
+    path: bytes
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Programs of a backup: its streams, and what runs first and last.
+
+    Each may take `timeout_s` seconds; 0 is an hour.
+    """
+
+    streams: tuple[CommandStream, ...] = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    timeout_s: int = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether a program is run at all."""
+        return bool(self.streams or self.before or self.after)
+
+    @property
+    def limit_s(self) -> float:
+        """How long each program may take."""
+        return float(self.timeout_s or 3600)
+
+
+NO_COMMANDS = Commands()

@@ -23,12 +23,14 @@ from agent.backup.skipped import shown
 from agent.backup.who import Who
 from agent.config import AgentHome
 from agent.host import clock
+from agent.host.process import ProgramError, run
 from agent.link.identity import load_identity, load_sealing
 from agent.version import VERSION
 from agent.watch.evidence import Handover, decode_handover, why_of
 from protocol.action import RunBackup
 from protocol.errors import Code, SteadError
 from protocol.outcome import OutcomeState
+from protocol.selection import Commands
 from protocol.vault.keys import VaultSecret, decode_vault_secret
 
 _SHOWN = 200
@@ -79,7 +81,7 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
         place.channel() as channel,
     ):
         vault = GrpcVault(channel)
-        done = Backup(
+        backup = Backup(
             action.paths,
             who=who,
             vault=vault,
@@ -92,7 +94,11 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
             rules=action.rules,
             limit_upload=limit,
             control=control,
-        ).run()
+            commands=action.commands,
+        )
+        if action.commands.before:
+            _run_before(action.commands)
+        done = backup.run()
         proved = _sample(done, who.secret, vault, channel, seed, started_at)
     return result_of(done, proved)
 
@@ -103,6 +109,17 @@ def _cancelled(by: str) -> ActionResult:
         message=f"cancelled on the machine by {by}; no restore point was made, and the next "
         "backup sends only what is missing",
     )
+
+
+def _run_before(commands: Commands) -> None:
+    try:
+        run(*commands.before, timeout=commands.limit_s).checked()
+    except ProgramError as error:
+        # Never TIMED_OUT: that is said of whole tasks.
+        raise SteadError(
+            f"there is no backup, because the command before it failed: {error}",
+            code=Code.PRECONDITION,
+        ) from error
 
 
 def _handed(place: Workplace) -> Handover | None:

@@ -83,6 +83,31 @@ class BigFile:
             if final:
                 break
 
+    def pour(
+        self, fill: Callable[[memoryview], int], cutter: Cutter, tick: Callable[[int], None]
+    ) -> None:
+        """Cut what can be read but once; `fill` gives less than it was asked for at the end."""
+        rest = b""
+        final = False
+        while not final:
+            block = self._sealing.block()
+            try:
+                block.view[: len(rest)] = rest
+                got = len(rest) + fill(block.view[len(rest) : BLOCK_BYTES])
+                final = got < BLOCK_BYTES
+                cut = 0
+                for stop in cutter.cut(block.view[:got], final=final):
+                    ticket = self._sealing.submit(block, cut, stop)
+                    self._parts.append((ticket, stop - cut))
+                    cut = stop
+                rest = bytes(block.view[cut:got])
+            finally:
+                self._sealing.let_go(block)
+            self.size += cut
+            tick(cut)
+            while len(self._parts) > _AWAITED:
+                self._fold(wait=True)
+
     def _fold(self, *, wait: bool) -> bool:
         """Move the first part to the extents; False when it is not sealed yet."""
         ticket, length = self._parts[0]

@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from agent.backup.assemble import Assembly
 from agent.backup.choose import Choice, hash_of
+from agent.backup.commands import Streams, check_commands, hash_of_streams
 from agent.backup.control import Control
 from agent.backup.detect import Detection, UnprovenError
 from agent.backup.merge import merge
@@ -43,7 +44,7 @@ from agent.backup.who import Who
 from agent.host import clock
 from agent.watch.evidence import Handover, Why
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
-from protocol.selection import Rules
+from protocol.selection import NO_COMMANDS, Commands, Rules
 from protocol.vault.chunk import ChunkId, Opener, Sealer
 from protocol.vault.cut import BIG, Cutter
 from protocol.vault.entry import Entry, Extent
@@ -96,6 +97,7 @@ class Backup:
     without any, threads seal. `handed` is what was watched since the last run, `off` the
     file that notes where that was found wanting. `rules` leave things out below the paths.
     `limit_upload` is in bytes a second, 0 is none. `control` says when to wait.
+    Of `commands` the streams are run here.
     """
 
     def __init__(
@@ -116,7 +118,9 @@ class Backup:
         rules: Rules = EVERYTHING,
         limit_upload: int = 0,
         control: Control | None = None,
+        commands: Commands = NO_COMMANDS,
     ) -> None:
+        paths = tuple(paths)
         self._paths = normalise(paths)
         if not self._paths:
             raise InvalidError("there is nothing to back up; name at least one path")
@@ -129,8 +133,12 @@ class Backup:
         self._top = top
         self._racy_ns = racy_ns
         self._sealers = sealers
+        self._streams = check_commands(commands, paths)
+        self._command_limit_s = commands.limit_s
         scope = blake3(who.secret.convergence, key=who.secret.fingerprint_key).digest()
-        self._rules = rules_hash(self._paths, scope + hash_of(rules))
+        self._rules = rules_hash(
+            self._paths, scope + hash_of(rules) + hash_of_streams(self._streams)
+        )
         self._exclusions = rules
         self._limit_upload = limit_upload
         self._control = control or Control()
@@ -149,6 +157,7 @@ class Backup:
         self._control.hold(lambda: None)
         with self._memory.locked():
             forced = Why.UNCOMMITTED if self._memory.is_interrupted() else None
+            forced = Why.CHOICE if self._streams else forced
             forced = Why.CHOICE if self._exclusions.ask_more_than_names else forced
             run = self._memory.take_up(self._rules)
             run, session = self._begin(run)
@@ -200,6 +209,8 @@ class Backup:
             start=self._top,
             choice=choice,
         )
+        now_ns = int(started_at.timestamp() * 1_000_000_000)
+        streams = Streams(self._streams, self._command_limit_s, now_ns)
         secret = self._who.secret
         header = Header(run.point, self._rules, names)
         why = self._detection.decide(memory, previous, header, newest, forced)
@@ -235,6 +246,7 @@ class Backup:
                     seed=self._seed,
                     safe_ns=int(started_at.timestamp() * 1_000_000_000) - self._racy_ns,
                     tick=lambda: self._tick("read", scan.counts, upload),
+                    streams=streams,
                 )
                 try:
                     if why is None:
@@ -242,7 +254,9 @@ class Backup:
                         scan.take(Visit(walk, previous, dirty, self._paths, self._top))
                         self._look_again(scan, previous)
                     else:
-                        scan.take(merge(walk, previous, whole_leaves=whole))
+                        scan.take(
+                            merge(streams.among(walk, self._top), previous, whole_leaves=whole)
+                        )
                     evidence = self._detection.evidence(previous, scan.partial_links())
                 finally:
                     previous.close()

@@ -15,6 +15,7 @@ from operator import attrgetter
 from agent.backup.assemble import Assembly, Draft
 from agent.backup.attributes import AttributeTooLargeError, xattrs_at, xattrs_of
 from agent.backup.big import BigFile
+from agent.backup.commands import Streams
 from agent.backup.far_time import extensions_of, mtime_of, near
 from agent.backup.flags import extension_of, flags_of, read_flags
 from agent.backup.merge import Known, Mixed, Same, Segment
@@ -28,6 +29,8 @@ from agent.backup.state import NO_MARK, untrusted
 from agent.backup.stream import SmallStream
 from agent.backup.visit import Found, Kept, Whole
 from agent.backup.walk import MARK_BYTES, OPEN_DIRECTORY, Row, line_of
+from agent.host.piped import piped
+from agent.host.process import ProgramError
 from protocol.vault.chunk import Reference, Sealer
 from protocol.vault.cut import SMALL_FILE_BYTES, Cutter
 from protocol.vault.entry import INLINE_BYTES, Entry, Extent, Kind
@@ -81,6 +84,7 @@ class Scan:
     seed: random.Random
     safe_ns: int
     tick: Callable[[], None]
+    streams: Streams = field(default_factory=Streams)
     counts: Counts = field(default_factory=Counts)
     _groups: dict[tuple[int, int], _Group] = field(default_factory=dict)
 
@@ -214,7 +218,9 @@ class Scan:
         owner = self.owners.of(stat.st_uid, stat.st_gid)
         draft = Draft(parent, line, name, stat.st_mode, owner, stat.st_mtime_ns)
         try:
-            if kind == _FILE:
+            if self.streams.by_path and self._made(draft):
+                pass
+            elif kind == _FILE:
                 self._file(draft, fd, stat, known)
             elif kind == _DIRECTORY:
                 self._directory(draft, fd)
@@ -226,10 +232,35 @@ class Scan:
         except OSError as error:
             self.skipped.add(join(parent, name), reason_of(error))
             return None
-        except (ChangedTypeError, AttributeTooLargeError) as error:
+        except (ChangedTypeError, AttributeTooLargeError, ProgramError) as error:
             self.skipped.add(join(parent, name), str(error))
             return None
         return draft
+
+    def _made(self, draft: Draft) -> bool:
+        """Whether this is on no disk: the output of a program, or a folder on its way.
+
+        What a program printed before it failed is not kept: its chunks belong to nothing.
+        """
+        path = join(draft.parent, draft.name)
+        stream = self.streams.by_path.get(path)
+        if stream is not None:
+            big = BigFile(self.sealing, self.sealer, self.give)
+            before = self.counts.bytes
+            try:
+                with piped(stream.argv, timeout=self.streams.limit_s) as program:
+                    big.pour(program.fill, self.cutter, self._read_some)
+                    program.finish()
+            except ProgramError:
+                self.counts.bytes = before
+                raise
+            draft.big, draft.size = big, big.size
+            self.counts.read_files += 1
+        elif path in self.streams.folders:
+            draft.entry = Entry(draft.name, draft.mode, draft.owner, near(draft.mtime_ns))
+        else:
+            return False
+        return True
 
     def _file(self, draft: Draft, fd: int, stat: os.stat_result, known: Known) -> None:
         counts = self.counts

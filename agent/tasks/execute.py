@@ -19,6 +19,7 @@ from agent.actions.program import checked_program, outcome_of_program
 from agent.config import AgentHome
 from agent.host.process import Child, ProgramError, end_marked, started
 from agent.host.spool import Printed, Spool
+from agent.tasks.after import run_after
 from agent.tasks.watching import Watching
 from agent.tasks.worker import Answer, encode_request, worker_argv
 from protocol.action import (
@@ -84,9 +85,13 @@ class Executor:
         try:
             if isinstance(action, RunProgram):
                 return await self._program(task, action, limit, spool)
-            return await self._worker(task, action, limit, spool)
+            outcome = await self._worker(task, action, limit, spool)
         except SteadError as error:
-            return Outcome(task, OutcomeState.FAILED, code=error.code, message=str(error))
+            outcome = Outcome(task, OutcomeState.FAILED, code=error.code, message=str(error))
+        if isinstance(action, RunBackup):
+            # Not by the worker, which may have been killed for taking too long.
+            return await run_after(self.home, task, action, outcome, spool)
+        return outcome
 
     async def _program(
         self, task: TaskId, action: RunProgram, limit: timedelta, spool: Spool

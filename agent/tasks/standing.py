@@ -97,9 +97,11 @@ def set_backup(
         shown = wrong[0][:200].decode(errors="backslashreplace")
         raise InvalidError(f"{shown!r} is not an absolute path")
     from agent.backup.choose import lines_of
+    from agent.backup.commands import check_commands
     from agent.backup.exclude import read_rules
     from agent.backup.pace import checked_limit
 
+    check_commands(action.commands, action.paths)
     if action.limit_upload:
         checked_limit(action.limit_upload)
     lines = lines_of(action.rules)
@@ -134,6 +136,10 @@ def verified_set(home: AgentHome, believed: Believed) -> SetBackup:
         raise SteadError("the order behind the backup set is another one", code=Code.BAD_SIGNATURE)
     if "run_backup" in believed.deny:
         raise DeniedError("this machine's own settings do not allow run_backup")
+    if action.commands.any and "run_program" in believed.deny:
+        raise DeniedError(
+            "the backup set runs programs, and this machine's own settings do not allow run_program"
+        )
     if not action.paths:
         raise NotFoundError("this machine's backup set is empty; order another one")
     return action
@@ -158,6 +164,7 @@ def due_backup(home: AgentHome, believed: Believed, *, now: datetime) -> RunBack
         action.rules,
         seal_to_machine=action.seal_to_machine,
         limit_upload=action.limit_upload,
+        commands=action.commands,
     )
 
 

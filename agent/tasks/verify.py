@@ -26,6 +26,7 @@ from protocol.order import (
     check_acceptable,
     signer_of,
 )
+from protocol.selection import NO_COMMANDS
 
 MAX_ENVELOPE_BYTES = 2 * 1024 * 1024
 MAX_SIGNATURES = 8
@@ -122,6 +123,12 @@ def check_denied(order: Order, believed: Believed) -> None:
         raise OrderRejectedError(
             f"this machine's own settings do not allow {name}; its administrator can change "
             "`deny` in agent.toml"
+        )
+    commands = getattr(order.action, "commands", NO_COMMANDS)
+    if commands.any and "run_program" in believed.deny:
+        raise OrderRejectedError(
+            f"this {name} runs programs, and this machine's own settings do not allow "
+            "run_program; its administrator can change `deny` in agent.toml"
         )
 
 

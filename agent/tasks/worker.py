@@ -21,11 +21,11 @@ import msgspec
 from agent.actions.action import ActionResult, Workplace
 from agent.config import AgentHome
 from agent.host.process import end_group, end_marked
-from protocol.action import ACTIONS, Action, PlanBackup, RunBackup, RunDrill, name_of
+from agent.tasks.by_set import by_set
+from protocol.action import ACTIONS, Action, name_of
 from protocol.errors import Code, SteadError
 from protocol.ids import MachineId, TaskId, TenantId
 from protocol.outcome import OutcomeState
-from protocol.selection import BY_DEFAULT
 
 MAX_RESULT_BYTES = 8 * 1024 * 1024
 
@@ -114,7 +114,7 @@ def _execute(request: Request, action: Action, progress: Any, leave: Any) -> Act
 
     try:
         place = replace(_workplace(request, progress), leave=leave)
-        result = execute(_by_set(action, place.home), place)
+        result = execute(by_set(action, place.home), place)
     except SteadError as error:
         state = OutcomeState.TIMED_OUT if error.code is Code.TIMED_OUT else OutcomeState.FAILED
         return ActionResult(state, code=error.code, message=str(error))
@@ -143,40 +143,6 @@ def _workplace(request: Request, progress: Any) -> Workplace:
         channel=channel,
         progress=progress,
         handed=Path(request.handed) if request.handed else None,
-    )
-
-
-def _by_set(action: Action, home: AgentHome) -> Action:
-    """The action with what the backup set says where the action does not.
-
-    The set is read as its standing order has it. What names its paths needs no set.
-    """
-    if not isinstance(action, RunBackup | RunDrill | PlanBackup):
-        return action
-    from agent.link.identity import load_identity
-    from agent.tasks.standing import verified_set
-    from agent.tasks.verify import Believed
-
-    known = load_identity(home)
-    believed = Believed(known.root, known.identity, known.settings.deny)
-    try:
-        backup_set = verified_set(home, believed)
-    except SteadError as error:
-        if error.code is Code.NOT_FOUND and action not in (RunBackup(), PlanBackup()):
-            return action
-        raise
-    if isinstance(action, RunDrill):
-        return replace(action, canaries=action.canaries or backup_set.canaries)
-    paths = action.paths or backup_set.paths
-    rules = action.rules if action.paths or action.rules != BY_DEFAULT else backup_set.rules
-    if isinstance(action, PlanBackup):
-        return replace(action, paths=paths, rules=rules)
-    return replace(
-        action,
-        paths=paths,
-        rules=rules,
-        seal_to_machine=action.seal_to_machine or backup_set.seal_to_machine,
-        limit_upload=action.limit_upload or backup_set.limit_upload,
     )
 
 

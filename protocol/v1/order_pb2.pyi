@@ -395,6 +395,7 @@ class SetBackup(_message.Message):
     CANARIES_FIELD_NUMBER: _builtins.int
     SPREAD_S_FIELD_NUMBER: _builtins.int
     LIMIT_UPLOAD_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
     schedule: _builtins.str
     """"" (only on order), "hourly", "daily", "weekly", or a cron expression of five fields in
     the machine's own zone.
@@ -425,6 +426,10 @@ class SetBackup(_message.Message):
     def canaries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Files that every drill restores, absolute."""
 
+    @_builtins.property
+    def commands(self) -> Global___BackupCommands:
+        """The programs that belong to it. An agent that denies run_program refuses a set with any."""
+
     def __init__(
         self,
         *,
@@ -436,14 +441,83 @@ class SetBackup(_message.Message):
         canaries: _abc.Iterable[_builtins.bytes] | None = ...,
         spread_s: _builtins.int = ...,
         limit_upload: _builtins.int = ...,
+        commands: Global___BackupCommands | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canaries", b"canaries", "drills", b"drills", "limit_upload", b"limit_upload", "paths", b"paths", "rules", b"rules", "schedule", b"schedule", "seal_to_machine", b"seal_to_machine", "spread_s", b"spread_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canaries", b"canaries", "commands", b"commands", "drills", b"drills", "limit_upload", b"limit_upload", "paths", b"paths", "rules", b"rules", "schedule", b"schedule", "seal_to_machine", b"seal_to_machine", "spread_s", b"spread_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetBackup: _TypeAlias = SetBackup  # noqa: Y015
+
+@_typing.final
+class BackupCommands(_message.Message):
+    """Programs that a machine runs for a backup, without a shell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAMS_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    timeout_s: _builtins.int
+    """How long each of them may take, in seconds; 0 is an hour."""
+    @_builtins.property
+    def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackupStream]:
+        """Programs whose output becomes files of the restore point."""
+
+    @_builtins.property
+    def before(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Runs first; when it fails there is no backup. Empty is none."""
+
+    @_builtins.property
+    def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Runs last, whatever became of the backup. Empty is none."""
+
+    def __init__(
+        self,
+        *,
+        streams: _abc.Iterable[Global___BackupStream] | None = ...,
+        before: _abc.Iterable[_builtins.str] | None = ...,
+        after: _abc.Iterable[_builtins.str] | None = ...,
+        timeout_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "streams", b"streams", "timeout_s", b"timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupCommands: _TypeAlias = BackupCommands  # noqa: Y015
+
+@_typing.final
+class BackupStream(_message.Message):
+    """A program whose standard output is a file of the restore point."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    ARGV_FIELD_NUMBER: _builtins.int
+    path: _builtins.bytes
+    """Absolute, outside of the paths that are backed up."""
+    @_builtins.property
+    def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The program and its arguments."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.bytes = ...,
+        argv: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupStream: _TypeAlias = BackupStream  # noqa: Y015
 
 @_typing.final
 class BackupRules(_message.Message):
@@ -539,6 +613,7 @@ class RunBackup(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     SEAL_TO_MACHINE_FIELD_NUMBER: _builtins.int
     LIMIT_UPLOAD_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
     seal_to_machine: _builtins.bool
     """As in SetBackup."""
     limit_upload: _builtins.int
@@ -551,6 +626,10 @@ class RunBackup(_message.Message):
     def rules(self) -> Global___BackupRules:
         """What is left out below the paths."""
 
+    @_builtins.property
+    def commands(self) -> Global___BackupCommands:
+        """As in SetBackup; where the paths are the backup set's and there are none, its commands."""
+
     def __init__(
         self,
         *,
@@ -558,10 +637,11 @@ class RunBackup(_message.Message):
         rules: Global___BackupRules | None = ...,
         seal_to_machine: _builtins.bool = ...,
         limit_upload: _builtins.int = ...,
+        commands: Global___BackupCommands | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_upload", b"limit_upload", "paths", b"paths", "rules", b"rules", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "limit_upload", b"limit_upload", "paths", b"paths", "rules", b"rules", "seal_to_machine", b"seal_to_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ import rich_click as click
 from controller.cli.app import App
 from controller.cli.choice import machine_meant, machines_meant
 from controller.cli.choosing import choosing, rules_of, say_rules
+from controller.cli.commanding import commanding, commands_of
 from controller.cli.commands.backup_plan import plan
 from controller.cli.commands.comparing import diff_command
 from controller.cli.commands.looking import find, history, tree
@@ -86,6 +87,7 @@ command.add_command(plan)
 )
 @choosing
 @limited
+@commanding
 @drilled
 @acting
 @output_option
@@ -122,6 +124,7 @@ def set_(
         canaries=drills.canaries,
         spread_s=int(spread.total_seconds()) if spread is not None else 0,
         limit_upload=limit,
+        commands=commands_of(options),
     )
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
@@ -137,6 +140,7 @@ def set_(
 @click.option("--path", "paths", multiple=True, help="Instead of the backup set; may be repeated.")
 @choosing
 @limited
+@commanding
 @acting_within("24h")
 @output_option
 @click.pass_obj
@@ -144,7 +148,12 @@ def run(app: App, /, selector: str, paths: tuple[str, ...], output: str, **optio
     """Make a restore point now. Exits 3 when something could not be read."""
     terms = terms_of(options)
     limit = limit_of(options)
-    action = RunBackup(machine_paths(paths), rules_of(options), limit_upload=limit)
+    action = RunBackup(
+        machine_paths(paths),
+        rules_of(options),
+        limit_upload=limit,
+        commands=commands_of(options),
+    )
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
     job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)

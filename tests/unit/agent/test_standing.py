@@ -18,13 +18,14 @@ from agent.tasks.standing import (
     set_backup,
     verified_set,
 )
-from agent.tasks.verify import Believed
+from agent.tasks.verify import Believed, check_denied
 from protocol.action import RunBackup, RunDrill, SetBackup
-from protocol.codec import encode_envelope, encode_order
+from protocol.codec import decode_order, encode_envelope, encode_order
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity
 from protocol.ids import MachineId, OrderId
-from protocol.order import Envelope, Order, sign
+from protocol.order import Envelope, Order, OrderRejectedError, sign
+from protocol.selection import Commands, CommandStream
 from tests.fakes.link_server import DAY, Authority, Realm, fresh, new_task
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -102,6 +103,31 @@ def test_a_set_that_the_machine_has_come_to_deny_is_not_run(desk: Desk) -> None:
         with pytest.raises(SteadError) as caught:
             due_backup(desk.home, denying, now=NOW + DAY)
         assert caught.value.code is Code.DENIED
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        Commands(before=("true",)),
+        Commands(after=("true",)),
+        Commands((CommandStream(b"/streams/x", ("true",)),)),
+    ],
+)
+def test_who_may_run_no_program_may_not_by_way_of_a_backup(desk: Desk, commands: Commands) -> None:
+    denying = Believed(desk.believed.root, desk.believed.identity, ("run_program",))
+    desk.put(SetBackup((b"/etc",), "hourly"))
+    assert due_backup(desk.home, denying, now=NOW + DAY) == RunBackup((b"/etc",))
+    action = SetBackup((b"/etc",), "hourly", commands=commands)
+    with pytest.raises(OrderRejectedError, match="run_program"):
+        check_denied(decode_order(desk.envelope(action).order), denying)
+    check_denied(decode_order(desk.envelope(action).order), desk.believed)
+    desk.put(action)
+    assert due_backup(desk.home, desk.believed, now=NOW + DAY) == RunBackup(
+        (b"/etc",), commands=commands
+    )
+    with pytest.raises(SteadError, match="run_program") as caught:
+        due_backup(desk.home, denying, now=NOW + DAY)
+    assert caught.value.code is Code.DENIED
 
 
 @pytest.mark.parametrize("action", [SetBackup((b"etc",)), SetBackup((b"/etc",), "often")])

@@ -24,6 +24,7 @@ from agent.backup.sealers import Sealers
 from agent.backup.vault import Vault
 from agent.backup.who import Who
 from protocol.ids import MachineId, TenantId
+from protocol.selection import NO_COMMANDS, Commands
 from protocol.vault.chunk import Opener
 from protocol.vault.keys import TenantKey
 from protocol.vault.node import Root
@@ -79,6 +80,7 @@ class Machine:
         sealers: Sealers | None = None,
         limit_upload: int = 0,
         control: Control | None = None,
+        commands: Commands = NO_COMMANDS,
     ) -> BackupReport:
         wanted = paths or (self.files,)
         return Backup(
@@ -93,6 +95,7 @@ class Machine:
             sealers=sealers,
             limit_upload=limit_upload,
             control=control,
+            commands=commands,
         ).run()
 
     def restore(

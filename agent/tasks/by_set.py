@@ -1,0 +1,45 @@
+"""Fill in what an action leaves to the machine's backup set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.config import AgentHome
+from protocol.action import Action, PlanBackup, RunBackup, RunDrill
+from protocol.errors import Code, SteadError
+from protocol.selection import BY_DEFAULT
+
+
+def by_set(action: Action, home: AgentHome) -> Action:
+    """The action with what the backup set says where the action does not.
+
+    The set is read as its standing order has it. What names its paths needs no set.
+    """
+    if not isinstance(action, RunBackup | RunDrill | PlanBackup):
+        return action
+    from agent.link.identity import load_identity
+    from agent.tasks.standing import verified_set
+    from agent.tasks.verify import Believed
+
+    known = load_identity(home)
+    believed = Believed(known.root, known.identity, known.settings.deny)
+    try:
+        backup_set = verified_set(home, believed)
+    except SteadError as error:
+        if error.code is Code.NOT_FOUND and action not in (RunBackup(), PlanBackup()):
+            return action
+        raise
+    if isinstance(action, RunDrill):
+        return replace(action, canaries=action.canaries or backup_set.canaries)
+    paths = action.paths or backup_set.paths
+    rules = action.rules if action.paths or action.rules != BY_DEFAULT else backup_set.rules
+    if isinstance(action, PlanBackup):
+        return replace(action, paths=paths, rules=rules)
+    return replace(
+        action,
+        paths=paths,
+        rules=rules,
+        seal_to_machine=action.seal_to_machine or backup_set.seal_to_machine,
+        limit_upload=action.limit_upload or backup_set.limit_upload,
+        commands=action.commands if action.paths or action.commands.any else backup_set.commands,
+    )
