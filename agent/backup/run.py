@@ -265,6 +265,7 @@ class Backup:
                         "none of the paths to back up exists: "
                         + ", ".join(str(one["path"]) for one in skipped.as_json()[:10])
                     )
+                walk.directories += len(streams.folders)
                 root, top = planter.finish()
             self._lap("read")
             self._next_word = 0.0

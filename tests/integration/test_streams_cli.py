@@ -87,6 +87,13 @@ def test_a_set_keeps_its_commands(place: Place, machine: str) -> None:
     place.good("backup", "set", machine, "--path", str(files), "--stream", stream)
     (made,) = place.rows("backup", "run", machine)
     assert made["files"] == 2
+    failing = ("--after", "sh -c 'echo no >&2; exit 7'")
+    done = place.stead("backup", "run", machine, "--path", str(files), *failing)
+    assert done.returncode == 3
+    assert (
+        b"the command after the backup ended with 7"
+        in " ".join((done.stdout + done.stderr).decode().split()).encode()
+    )
     clash = f"{files}/x=true"
     refused = place.stead("backup", "set", machine, "--path", str(files), "--stream", clash)
     assert refused.returncode == 1
