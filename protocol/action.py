@@ -172,10 +172,21 @@ def summary_of(action: Action) -> str:
             return "run " + " ".join(argv)[:200]
         case SetBackup(paths=paths) | RunBackup(paths=paths) | PlanBackup(paths=paths) if paths:
             shown = b" ".join(paths).decode(errors="backslashreplace")
-            return f"{name_of(action).replace('_', ' ')} {shown[:200]}"
+            return f"{name_of(action).replace('_', ' ')} {shown[:200]}{_programs_of(action)}"
+        case SetBackup() | RunBackup():
+            return name_of(action).replace("_", " ") + _programs_of(action)
         case RestoreFiles(path=path, target=target):
             shown = (b"/" + path.lstrip(b"/") + b" to " + target).decode(errors="backslashreplace")
             verb = "restore" if type(action) is RestoreFiles else "plan to restore"
             return f"{verb} {shown[:200]}"
         case _:
             return name_of(action).replace("_", " ")
+
+
+def _programs_of(action: SetBackup | RunBackup | PlanBackup) -> str:
+    """The programs that a backup runs, so that nobody has to open an order to see them."""
+    if isinstance(action, PlanBackup) or not action.commands.any:
+        return ""
+    commands = action.commands
+    argvs = (commands.before, *(one.argv for one in commands.streams), commands.after)
+    return ", runs " + "; ".join(" ".join(argv) for argv in argvs if argv)[:200]

@@ -19,7 +19,7 @@ from agent.tasks.standing import (
     verified_set,
 )
 from agent.tasks.verify import Believed, check_denied
-from protocol.action import RunBackup, RunDrill, SetBackup
+from protocol.action import RunBackup, RunDrill, SetBackup, summary_of
 from protocol.codec import decode_order, encode_envelope, encode_order
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity
@@ -125,6 +125,8 @@ def test_who_may_run_no_program_may_not_by_way_of_a_backup(desk: Desk, commands:
     assert due_backup(desk.home, desk.believed, now=NOW + DAY) == RunBackup(
         (b"/etc",), commands=commands
     )
+    assert "runs true" in summary_of(action)
+    assert "runs true" in summary_of(RunBackup(commands=commands))
     with pytest.raises(SteadError, match="run_program") as caught:
         due_backup(desk.home, denying, now=NOW + DAY)
     assert caught.value.code is Code.DENIED
