@@ -119,6 +119,13 @@ class RunDrill:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelOrder:
+    """End what another order has begun on the machine, or keep it from beginning."""
+
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeVaultSecret:
     """Take another vault secret: for each machine, by its id, what `seal_secret` made."""
 
@@ -138,6 +145,7 @@ Action = (
     | RestoreFiles
     | PlanRestore
     | RunDrill
+    | CancelOrder
     | ChangeVaultSecret
 )
 
@@ -154,6 +162,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "restore_files": RestoreFiles,
     "plan_restore": PlanRestore,
     "run_drill": RunDrill,
+    "cancel_order": CancelOrder,
     "change_vault_secret": ChangeVaultSecret,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
@@ -179,6 +188,8 @@ def summary_of(action: Action) -> str:
             shown = (b"/" + path.lstrip(b"/") + b" to " + target).decode(errors="backslashreplace")
             verb = "restore" if type(action) is RestoreFiles else "plan to restore"
             return f"{verb} {shown[:200]}"
+        case CancelOrder(order_id=order):
+            return f"cancel order {order[:200]}"
         case _:
             return name_of(action).replace("_", " ")
 

@@ -8,10 +8,11 @@ behind it has been verified and journalled before the worker starts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from agent.backup.control import Control
 from agent.config import AgentHome
 from protocol.errors import SteadError
 from protocol.ids import MachineId, TaskId, TenantId
@@ -40,7 +41,7 @@ class Workplace:
     """What an action may use. `channel` opens a channel to the controller as this machine.
 
     `handed` is the file with what was watched since the last backup, if anything was.
-    `leave` ends the process at once, with this result.
+    `leave` ends the process at once, with this result. `control` knows when that is too late.
     """
 
     home: AgentHome
@@ -51,3 +52,4 @@ class Workplace:
     progress: Callable[[Mapping[str, Any]], None]
     handed: Path | None = None
     leave: Callable[[ActionResult], NoReturn] = _stay
+    control: Control = field(default_factory=Control)

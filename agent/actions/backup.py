@@ -75,9 +75,10 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
         Sealers(who.secret, forked=hasattr(os, "fork")) as sealers,
         controlled(
             place.home,
+            place.control,
             end=lambda by: place.leave(_cancelled(by)),
             say=lambda by: place.progress({"phase": "paused", "by": by}),
-        ) as control,
+        ),
         place.channel() as channel,
     ):
         vault = GrpcVault(channel)
@@ -93,7 +94,7 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
             off=place.home.watch_off,
             rules=action.rules,
             limit_upload=limit,
-            control=control,
+            control=place.control,
             commands=action.commands,
         )
         if action.commands.before:

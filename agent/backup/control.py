@@ -92,16 +92,16 @@ class Control:
 @contextlib.contextmanager
 def controlled(
     home: AgentHome,
+    control: Control,
     *,
     end: Callable[[str], None],
     say: Callable[[str], None],
-) -> Iterator[Control]:
+) -> Iterator[None]:
     """Follow the file for the block. `end` is told who cancelled, `say` who paused."""
-    control = Control()
     # In this order: whoever finds the lock held knows that a cancel from now on is seen.
     before = _wish_or(home, Wish()).cancels
     with _working(home), _followed(home, control, before, end, say):
-        yield control
+        yield
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 
@@ -21,10 +22,11 @@ from agent.host.process import Child, ProgramError, end_marked, started
 from agent.host.spool import Printed, Spool
 from agent.tasks.after import run_after
 from agent.tasks.watching import Watching
-from agent.tasks.worker import Answer, encode_request, worker_argv
+from agent.tasks.worker import Answer, encode_cancel, encode_request, ended_by, worker_argv
 from protocol.action import (
     Action,
     ApplyUpdates,
+    CancelOrder,
     PlanUpdates,
     RunBackup,
     RunDrill,
@@ -58,6 +60,10 @@ class Turns:
     @asynccontextmanager
     async def turn(self, action: Action) -> AsyncIterator[None]:
         """Wait until this action may run, and keep others out as long as it does."""
+        if isinstance(action, CancelOrder):
+            # What it is to end may be what it would wait for.
+            yield
+            return
         async with AsyncExitStack() as stack:
             kind = EXCLUSIVE.get(type(action))
             if kind is not None:
@@ -76,16 +82,25 @@ class Executor:
     watching: Watching | None = None
 
     async def execute(
-        self, task: TaskId, action: Action, *, limit: timedelta, spool: Spool
+        self,
+        task: TaskId,
+        action: Action,
+        *,
+        limit: timedelta,
+        spool: Spool,
+        cancelled: asyncio.Future[str] | None = None,
     ) -> Outcome:
         """Run an action to its end, and say how it ended; times are the caller's to add.
 
+        It ends early when `cancelled` says by whom.
+
         The answer to whatever goes wrong is an outcome.
         """
+        off = cancelled or asyncio.get_running_loop().create_future()
         try:
             if isinstance(action, RunProgram):
-                return await self._program(task, action, limit, spool)
-            outcome = await self._worker(task, action, limit, spool)
+                return await self._program(task, action, limit, spool, off)
+            outcome = await self._worker(task, action, limit, spool, off)
         except SteadError as error:
             outcome = Outcome(task, OutcomeState.FAILED, code=error.code, message=str(error))
         if isinstance(action, RunBackup):
@@ -94,7 +109,12 @@ class Executor:
         return outcome
 
     async def _program(
-        self, task: TaskId, action: RunProgram, limit: timedelta, spool: Spool
+        self,
+        task: TaskId,
+        action: RunProgram,
+        limit: timedelta,
+        spool: Spool,
+        off: asyncio.Future[str],
     ) -> Outcome:
         program = checked_program(action)
 
@@ -109,22 +129,35 @@ class Executor:
             task=task,
         ) as child:
             child.give(program.stdin, end=True)
-            code = await _ended(child, limit)
+            code = await _ended(child, limit, off)
             if code is None:
                 end_marked(task)
+                if off.done():
+                    return Outcome(task, OutcomeState.CANCELLED, message=ended_by(off.result()))
                 return _late(task, limit)
         return outcome_of_program(task, code)
 
     async def _worker(
-        self, task: TaskId, action: Action, limit: timedelta, spool: Spool
+        self,
+        task: TaskId,
+        action: Action,
+        limit: timedelta,
+        spool: Spool,
+        off: asyncio.Future[str],
     ) -> Outcome:
         if self.watching is None:
-            return await self._at_work(task, action, limit, spool, "")
+            return await self._at_work(task, action, limit, spool, off, "")
         async with self.watching.handed_over(task, action) as handed:
-            return await self._at_work(task, action, limit, spool, handed)
+            return await self._at_work(task, action, limit, spool, off, handed)
 
     async def _at_work(
-        self, task: TaskId, action: Action, limit: timedelta, spool: Spool, handed: str
+        self,
+        task: TaskId,
+        action: Action,
+        limit: timedelta,
+        spool: Spool,
+        off: asyncio.Future[str],
+        handed: str,
     ) -> Outcome:
         answers = _Answers(spool)
         identity = self.identity
@@ -140,7 +173,17 @@ class Executor:
 
         async with started(worker_argv(), on_output=keep, task=task) as child:
             child.give(request, end=False)
-            code = await _ended(child, limit)
+
+            def tell(by: asyncio.Future[str]) -> None:
+                # Not killed: the worker knows whether its work is past the point of return.
+                if not child.exited.done() and not by.cancelled():
+                    child.give(encode_cancel(by.result()), end=False)
+
+            off.add_done_callback(tell)
+            try:
+                code = await _ended(child, limit)
+            finally:
+                off.remove_done_callback(tell)
             if code is None:
                 end_marked(task)
                 return _late(task, limit)
@@ -156,10 +199,16 @@ class Executor:
         )
 
 
-async def _ended(child: Child, limit: timedelta) -> int | None:
-    """The exit code, once what was printed has been read; None when the time is up first."""
-    done, _ = await asyncio.wait({child.exited}, timeout=limit.total_seconds())
-    if not done:
+async def _ended(
+    child: Child, limit: timedelta, off: asyncio.Future[str] | None = None
+) -> int | None:
+    """The exit code, once what was printed has been read; None when the time is up first.
+
+    None also when `off` is done first.
+    """
+    awaited: set[asyncio.Future[Any]] = {child.exited} if off is None else {child.exited, off}
+    await asyncio.wait(awaited, timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+    if not child.exited.done():
         return None
     # Something that it left running may hold its output open: it is not waited for.
     await asyncio.wait({child.drained}, timeout=DRAIN_S)

@@ -19,13 +19,14 @@ from agent.host import clock, log
 from agent.host.files import make_private_directory
 from agent.host.process import end_marked
 from agent.host.spool import Spool
+from agent.tasks.cancel import Running, cancel_order
 from agent.tasks.execute import Executor, Turns
 from agent.tasks.journal import Entry, Journal, JournalError, State
 from agent.tasks.secret import change_secret
 from agent.tasks.standing import set_backup
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
 from agent.tasks.watching import Watching
-from protocol.action import ChangeVaultSecret, SetBackup, name_of
+from protocol.action import CancelOrder, ChangeVaultSecret, SetBackup, name_of
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import OrderId, TaskId, check_id
 from protocol.order import Envelope, Order
@@ -78,7 +79,7 @@ class Intake:
         self._turns = turns
         self._greet_again = greet_again
         self._executor = Executor(home, believed().identity, watching)
-        self._running: dict[TaskId, asyncio.Task[None]] = {}
+        self._running: dict[TaskId, Running] = {}
         self._stopping = False
         make_private_directory(home.output)
 
@@ -267,7 +268,7 @@ class Intake:
 
     def _begin(self, order: Order, envelope: Envelope, task: TaskId) -> None:
         work = asyncio.create_task(self._guarded(order, envelope, task), name=task)
-        self._running[task] = work
+        self._running[task] = Running(work, asyncio.get_running_loop().create_future())
         work.add_done_callback(lambda _: self._running.pop(task, None))
 
     async def _guarded(self, order: Order, envelope: Envelope, task: TaskId) -> None:
@@ -324,10 +325,20 @@ class Intake:
                 outcome = self._kept(order, envelope, task, now)
             except SteadError as error:
                 outcome = Outcome(task, OutcomeState.FAILED, error.code, str(error))
+        elif isinstance(order.action, CancelOrder):
+            by = verify_standing(envelope, self._believed()).signer
+            assert isinstance(self._journal, Journal)
+            outcome = await cancel_order(
+                self._journal, self._running, self._keep_end, task, order.action, by
+            )
         else:
             spool.on_append = self._telling.printed
             outcome = await self._executor.execute(
-                task, order.action, limit=order.timeout, spool=spool
+                task,
+                order.action,
+                limit=order.timeout,
+                spool=spool,
+                cancelled=self._running[task].off,
             )
         return dataclasses.replace(
             outcome, started_at=now, ended_at=clock.now(), output_truncated=spool.truncated
@@ -364,7 +375,7 @@ class Intake:
         What does not end is killed and settled at the next start.
         """
         self._stopping = True
-        work = set(self._running.values())
+        work = {running.work for running in self._running.values()}
         if work:
             await asyncio.wait(work, timeout=patience.total_seconds())
         for task in work:

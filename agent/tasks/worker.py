@@ -2,8 +2,9 @@
 
 The agent starts `stead-agent work`, writes a request on a line of the worker's
 standard input and keeps that open. The worker answers with JSON lines on its standard
-output, progress first and the result last. When its standard input ends, the agent is
-gone, and the worker ends itself with everything it started.
+output, progress first and the result last. Another line on its standard input cancels.
+When its standard input ends, the agent is gone, and the worker ends itself with
+everything it started.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -19,6 +20,7 @@ from typing import IO, Any, NoReturn
 import msgspec
 
 from agent.actions.action import ActionResult, Workplace
+from agent.backup.control import Control
 from agent.config import AgentHome
 from agent.host.process import end_group, end_marked
 from agent.tasks.by_set import by_set
@@ -74,14 +76,25 @@ def encode_request(
     return msgspec.json.encode(request) + b"\n"
 
 
+def encode_cancel(by: str) -> bytes:
+    """The line that tells a worker to end, and who wants it."""
+    return " ".join(by.split()).encode() + b"\n"
+
+
+def ended_by(by: str) -> str:
+    """What the outcome of a cancelled task says."""
+    return f"cancelled by {by} while it ran; what was done until then stays"
+
+
 def work() -> None:
     """Be a worker."""
     # What a library prints by itself must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    request = msgspec.json.decode(_first_line(), type=Request)
+    line, _, early = _lines().partition(b"\n")
+    request = msgspec.json.decode(line, type=Request)
     action = msgspec.json.decode(request.fields, type=ACTIONS[request.action])
-    threading.Thread(target=_end_with_agent, args=(request.task,), daemon=True).start()
+    control = Control()
 
     def progress(said: Mapping[str, Any]) -> None:
         _say(answers, Answer(progress=dict(said)))
@@ -90,10 +103,17 @@ def work() -> None:
         _say(answers, Answer(result=result))
         _end(request.task)
 
-    _say(answers, Answer(result=_execute(request, action, progress, leave)))
+    def cancel(by: str) -> None:
+        control.cancel(lambda: leave(ActionResult(OutcomeState.CANCELLED, message=ended_by(by))))
+
+    threading.Thread(
+        target=_listen_to_agent, args=(request.task, cancel, early), name="agent", daemon=True
+    ).start()
+    _say(answers, Answer(result=_execute(request, action, progress, leave, control)))
 
 
-def _first_line() -> bytes:
+def _lines() -> bytes:
+    """What came, up to the end of a line; less at the end."""
     # Read from the descriptor itself: a thread that waits inside Python's own buffered
     # standard input holds its lock, and the interpreter cannot end without that.
     line = b""
@@ -109,11 +129,13 @@ def _say(answers: IO[bytes], answer: Answer) -> None:
     answers.write(msgspec.json.encode(answer) + b"\n")
 
 
-def _execute(request: Request, action: Action, progress: Any, leave: Any) -> ActionResult:
+def _execute(
+    request: Request, action: Action, progress: Any, leave: Any, control: Control
+) -> ActionResult:
     from agent.actions.registry import execute
 
     try:
-        place = replace(_workplace(request, progress), leave=leave)
+        place = replace(_workplace(request, progress), leave=leave, control=control)
         result = execute(by_set(action, place.home), place)
     except SteadError as error:
         state = OutcomeState.TIMED_OUT if error.code is Code.TIMED_OUT else OutcomeState.FAILED
@@ -146,9 +168,11 @@ def _workplace(request: Request, progress: Any) -> Workplace:
     )
 
 
-def _end_with_agent(task: str) -> None:
-    while os.read(0, 65536):
-        pass
+def _listen_to_agent(task: str, cancel: Callable[[str], None], early: bytes) -> None:
+    said = early or _lines()
+    while said.endswith(b"\n"):
+        cancel(said.decode(errors="replace").rstrip())
+        said = _lines()
     _end(task)
 
 

@@ -188,8 +188,8 @@ def follow(connection: Connection, job: Job, *, live: bool) -> Job:
         return _watch(connection, job, live=live)
     except KeyboardInterrupt:
         note(
-            f"The job goes on. Watch it with `stead job watch {job.job_id}`; what is not "
-            f"delivered yet is cancelled with `stead job cancel {job.job_id}`."
+            f"The job goes on. Watch it with `stead job watch {job.job_id}`; end it with "
+            f"`stead job cancel {job.job_id}`."
         )
         raise
 

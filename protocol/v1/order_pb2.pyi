@@ -101,6 +101,7 @@ class Order(_message.Message):
     PLAN_BACKUP_FIELD_NUMBER: _builtins.int
     PLAN_RESTORE_FIELD_NUMBER: _builtins.int
     RUN_DRILL_FIELD_NUMBER: _builtins.int
+    CANCEL_ORDER_FIELD_NUMBER: _builtins.int
     CHANGE_VAULT_SECRET_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Unique for ever: a machine executes it at most once."""
@@ -173,6 +174,10 @@ class Order(_message.Message):
         """Prove that a restore point restores."""
 
     @_builtins.property
+    def cancel_order(self) -> Global___CancelOrder:
+        """End another order's execution on this machine."""
+
+    @_builtins.property
     def change_vault_secret(self) -> Global___ChangeVaultSecret:
         """Take another vault secret."""
 
@@ -200,13 +205,14 @@ class Order(_message.Message):
         plan_backup: Global___PlanBackup | None = ...,
         plan_restore: Global___PlanRestore | None = ...,
         run_drill: Global___RunDrill | None = ...,
+        cancel_order: Global___CancelOrder | None = ...,
         change_vault_secret: Global___ChangeVaultSecret | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "run_drill", "change_vault_secret"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "run_drill", "cancel_order", "change_vault_secret"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -646,6 +652,28 @@ class RunBackup(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunBackup: _TypeAlias = RunBackup  # noqa: Y015
+
+@_typing.final
+class CancelOrder(_message.Message):
+    """Ends what another order has begun on a machine, or keeps it from beginning."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The order."""
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOrder: _TypeAlias = CancelOrder  # noqa: Y015
 
 @_typing.final
 class RestoreFiles(_message.Message):

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.choice import tenant_named
+from controller.cli.choice import known_machines, tenant_named
 from controller.cli.emit import (
     console,
     emit,
@@ -22,18 +22,22 @@ from controller.cli.emit import (
     printable,
     render_age,
 )
-from controller.cli.exits import OVER
+from controller.cli.exits import DONE, OVER
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
     PROGRAM,
+    acting,
     exit_code,
     finish,
     follow,
+    order_and_follow,
     result_of,
     say_cut,
     say_failures,
     task_rows,
+    terms_of,
 )
+from protocol.action import CancelOrder
 from protocol.errors import NotFoundError
 from protocol.v1.job_pb2 import CancelJobRequest, GetJobRequest, Job, ListJobsRequest
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
@@ -115,16 +119,39 @@ def watch(app: App, job: str, output: str) -> int:
 
 @command.command(epilog="Example: stead job cancel latest")
 @click.argument("job")
+@click.option("--queued-only", is_flag=True, help="Let what a machine has got already go on.")
+@acting
 @output_option
 @click.pass_obj
-def cancel(app: App, job: str, output: str) -> None:
-    """Cancel what no machine has got yet; what runs already goes on."""
+def cancel(app: App, /, job: str, output: str, *, queued_only: bool, **options: Any) -> int:
+    """Cancel what no machine has got yet, and end what runs.
+
+    What runs is ended by an order of its own, which you sign and the machine verifies.
+    Packages that are being installed are not cut short.
+    """
     connection = app.connection
-    done = connection.jobs.CancelJob(CancelJobRequest(job_id=_meant(app, job))).job
+    terms = terms_of(options)
+    order = _meant(app, job)
+    done = connection.jobs.GetJob(GetJobRequest(job_id=order)).job
+    if not terms.dry_run:
+        done = connection.jobs.CancelJob(CancelJobRequest(job_id=order)).job
+    left = {task.machine_id for task in done.tasks if task.state not in OVER}
+    code = DONE
+    if left and queued_only:
+        note(f"{len(left)} of {len(done.tasks)} tasks were delivered before and go on.")
+    elif left:
+        machines = [one for one in known_machines(connection, "")[0] if one.machine_id in left]
+        action = CancelOrder(order)
+        ending = order_and_follow(
+            connection, machines, action, terms, output=output, repeatable=True
+        )
+        if ending is None:
+            return DONE
+        say_failures(ending)
+        code = exit_code(ending)
+        done = connection.jobs.GetJob(GetJobRequest(job_id=order)).job
     emit(task_rows(done), output, columns=("machine", "state", "message"))
-    left = sum(task.state not in OVER for task in done.tasks)
-    if left:
-        note(f"{left} of {len(done.tasks)} tasks were delivered before and go on.")
+    return code
 
 
 def job_row(job: Job) -> dict[str, Any]:

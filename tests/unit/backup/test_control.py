@@ -40,7 +40,8 @@ class Heard:
 def test_a_pause_holds_and_a_resume_lets_go_within_a_second(tmp_path: Path) -> None:
     home, heard = AgentHome(tmp_path), Heard()
     passed = threading.Event()
-    with controlled(home, end=heard.end, say=heard.say) as control:
+    control = Control()
+    with controlled(home, control, end=heard.end, say=heard.say):
         assert pause(home, "root")
         assert heard.paused.wait(SOON_S)
         assert heard.by == ["root"]
@@ -70,13 +71,13 @@ def test_a_cancel_means_what_runs_and_not_what_comes_later(tmp_path: Path) -> No
     with pytest.raises(SteadError, match="no backup runs") as caught:
         cancel(home, "root")
     assert caught.value.code is Code.NOT_FOUND
-    with controlled(home, end=heard.end, say=heard.say):
+    with controlled(home, Control(), end=heard.end, say=heard.say):
         with pytest.raises(SteadError) as caught:
             cancel(home, "root", within_s=0.0)  # this end is none
         assert caught.value.code is Code.TIMED_OUT
         assert heard.ended.wait(SOON_S)
     later = Heard()
-    with controlled(home, end=later.end, say=later.say):
+    with controlled(home, Control(), end=later.end, say=later.say):
         assert not later.ended.wait(0.5)
 
 
@@ -90,7 +91,8 @@ def test_a_cancel_comes_too_late_for_a_commit_that_has_begun() -> None:
 def test_a_damaged_file_stops_no_backup_and_resume_mends_it(tmp_path: Path) -> None:
     home, heard = AgentHome(tmp_path), Heard()
     home.backup_wish.write_bytes(b"{")
-    with controlled(home, end=heard.end, say=heard.say) as control:
+    control = Control()
+    with controlled(home, control, end=heard.end, say=heard.say):
         control.hold(lambda: None)
         resume(home)
         assert pause(home, "root")

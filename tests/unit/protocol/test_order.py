@@ -19,6 +19,7 @@ from protocol.action import (
     OBSERVING,
     Action,
     ApplyUpdates,
+    CancelOrder,
     ChangeVaultSecret,
     CollectInventory,
     RestoreFiles,
@@ -190,6 +191,8 @@ ONE_OF_EACH: dict[str, Action] = {
         if kind is SetBackup
         else ChangeVaultSecret({})
         if kind is ChangeVaultSecret
+        else CancelOrder("or_00000000000000000000000001")
+        if kind is CancelOrder
         else kind("rp_1", b"/etc", (), b"/tmp/back")  # type: ignore[call-arg]
         if issubclass(kind, RestoreFiles)
         else kind()  # type: ignore[call-arg]

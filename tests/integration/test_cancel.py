@@ -1,0 +1,106 @@
+"""An operator cancels what runs on a machine, by an order that the machine verifies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from protocol.action import Action, CancelOrder, RunBackup, RunProgram
+from protocol.v1 import job_pb2
+from tests.integration.agent_process import WAIT_S, AgentProcess, ended_job, job_of, token_text
+from tests.integration.conftest import Installation
+from tests.integration.test_agent_run import order_to
+from tests.integration.test_link import enveloped, submit
+
+
+@pytest.fixture
+async def agent(installation: Installation, tmp_path: Path) -> AsyncIterator[AgentProcess]:
+    """An enrolled agent that runs and is connected."""
+    running = AgentProcess(tmp_path / "machine")
+    tenant = await installation.add_tenant()
+    await running.enroll(await token_text(installation, tenant))
+    await running.start()
+    await running.until_status(link="connected")
+    yield running
+    if running.alive:
+        await running.stop()
+
+
+async def begin(installation: Installation, agent: AgentProcess, action: Action) -> str:
+    """Order it, and wait until it runs."""
+    job = await submit(installation, enveloped(installation, order_to(agent, action)))
+    async with asyncio.timeout(WAIT_S):
+        while (await job_of(installation, job.job_id)).job.tasks[0].state != "running":
+            await asyncio.sleep(0.05)
+    return str(job.job_id)
+
+
+async def ended(
+    installation: Installation, agent: AgentProcess, order: str
+) -> tuple[job_pb2.Task, job_pb2.Task]:
+    """Cancel it: its task, and that of the cancel."""
+    cancel = await submit(
+        installation, enveloped(installation, order_to(agent, CancelOrder(order)))
+    )
+    [of_cancel] = (await ended_job(installation, cancel.job_id)).job.tasks
+    [of_order] = (await ended_job(installation, order)).job.tasks
+    return of_order, of_cancel
+
+
+async def test_a_program_that_runs_is_ended_with_what_it_started(
+    installation: Installation, agent: AgentProcess
+) -> None:
+    order = await begin(installation, agent, RunProgram(("sh", "-c", "sleep 600 & sleep 600")))
+    task, cancel = await ended(installation, agent, order)
+    assert (task.state, cancel.state) == ("cancelled", "succeeded")
+    assert "cancelled by" in task.message
+    assert task.ended_at_ms - cancel.started_at_ms < 1000
+
+
+async def test_a_backup_that_runs_is_ended_and_made_again(
+    installation: Installation, agent: AgentProcess, tmp_path: Path
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "random").write_bytes(os.urandom(4_000_000))
+    paths = (bytes(folder),)
+    order = await begin(installation, agent, RunBackup(paths, limit_upload=20_000))
+    task, cancel = await ended(installation, agent, order)
+    assert (task.state, cancel.state) == ("cancelled", "succeeded")
+    assert task.ended_at_ms - cancel.started_at_ms < 1000
+    job = await submit(installation, enveloped(installation, order_to(agent, RunBackup(paths))))
+    [again] = (await ended_job(installation, job.job_id)).job.tasks
+    assert again.state == "succeeded", again
+
+
+async def test_what_waits_on_the_machine_never_begins(
+    installation: Installation, agent: AgentProcess, tmp_path: Path
+) -> None:
+    order = order_to(agent, RunProgram(("touch", str(tmp_path / "touched"))))
+    later = replace(order, not_before=order.issued_at + timedelta(minutes=1))
+    job = await submit(installation, enveloped(installation, later))
+    task, cancel = await ended(installation, agent, job.job_id)
+    assert (task.state, cancel.state) == ("cancelled", "succeeded")
+    assert "before it began" in task.message
+    assert not (tmp_path / "touched").exists()
+
+
+async def test_what_is_over_or_unknown_is_said_to_be(
+    installation: Installation, agent: AgentProcess
+) -> None:
+    job = await submit(
+        installation, enveloped(installation, order_to(agent, RunProgram(("true",))))
+    )
+    await ended_job(installation, job.job_id)
+    task, cancel = await ended(installation, agent, job.job_id)
+    assert (task.state, cancel.state, cancel.code) == ("succeeded", "failed", "precondition")
+    unknown = order_to(agent, CancelOrder("or_00000000000000000000000001"))
+    job = await submit(installation, enveloped(installation, unknown))
+    [cancel] = (await ended_job(installation, job.job_id)).job.tasks
+    assert (cancel.state, cancel.code) == ("failed", "not_found")
