@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 from collections.abc import Callable
@@ -113,9 +112,12 @@ def flip(machine: Machine, report: BackupReport) -> None:
 
 
 def swap(machine: Machine, report: BackupReport) -> None:
-    data = [one for one, stored in machine.vault.chunks.items() if stored[5] == 0]
-    for one, other in itertools.pairwise(data):
-        machine.vault.chunks[one] = machine.vault.chunks[other]
+    data = {one: stored for one, stored in machine.vault.chunks.items() if stored[5] == 0}
+    assert len(data) > 1
+    others = list(data.values())
+    # Each of them, the last one too: that may be the one with all the small files.
+    for one, other in zip(data, [*others[1:], others[0]], strict=True):
+        machine.vault.chunks[one] = other
 
 
 def shorten(machine: Machine, report: BackupReport) -> None:
