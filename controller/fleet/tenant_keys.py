@@ -79,8 +79,8 @@ def rotate(
     The same act again answers as the first time, but for the tokens. PRECONDITION when
     another key is in force than the caller thinks.
     """
-    check_link(present, public, link)
     tenant = require_tenant(connection, operator, tenant_id)
+    check_link(present, public, link)
     newest, *_ = listed(connection, operator, tenant)
     if newest.public == public:
         return newest, 0

@@ -59,8 +59,8 @@ class Tenants(TenantServiceServicer):
     ) -> pb.RotateTenantKeyResponse:
         """See `protocol/v1/operator.proto`."""
         operator = operator_calling()
-        name = keys.check_link(request.present_key, request.recovery_key, request.link)
         await self._db.read(lambda c: require_tenant(c, operator, request.tenant_id))
+        name = keys.check_link(request.present_key, request.recovery_key, request.link)
         # First, so that whoever finds nothing but the objects finds the way to the old key.
         await asyncio.to_thread(self._store.put, link_key(request.tenant_id, name), [request.link])
         key, revoked = await self._db.write(

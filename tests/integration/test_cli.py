@@ -199,8 +199,11 @@ def test_files_come_back_byte_for_byte(place: Place, machine: str) -> None:
     words = ("backup", "restore", machine, "latest", f"{source}/sub/small", "--to", str(one))
     assert f"{one}/small" in place.good(*words)
     assert [p.name for p in one.iterdir()] == ["small"]
+    place.good(*words)  # what is the same already is left alone
+    (one / "small").write_text("mine\n")
     again = place.stead(*words)
     assert again.returncode == 3, again
+    assert (one / "small").read_text() == "mine\n"
     assert f"{machine}: {one}/small: ".encode() in again.stderr
     said = place.bad("backup", "cat", machine, "latest", "/nope", code=1)
     assert "stead backup browse" in said
@@ -271,7 +274,7 @@ def test_keys_leave_and_come_back(place: Place) -> None:
     (kept,) = (place.directory / "home" / "operator" / "tenants").iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
     kept.unlink()
-    assert "stead tenant key export" in place.bad("token", "new", "--tenant", "acme", code=1)
+    assert "stead tenant key share" in place.bad("token", "new", "--tenant", "acme", code=1)
     place.bad("tenant", "key", "import", "acme", "-", stdin="0" * 60, code=2)
     place.good("tenant", "key", "import", "acme", "-", stdin=paper.lower())
     assert kept.read_bytes() == saved.read_bytes()

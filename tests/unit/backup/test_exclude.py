@@ -72,7 +72,7 @@ SETS = st.lists(RULES, min_size=1, max_size=4)
 
 
 @needs_git
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(rules=SETS, paths=TREES)
 def test_what_git_ignores_is_left_out_and_nothing_else(
     repository: Path, rules: list[bytes], paths: list[bytes]
