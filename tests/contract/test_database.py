@@ -122,8 +122,15 @@ async def test_what_is_queued_is_finished_before_closing(db: Database) -> None:
 
 
 async def test_a_cancelled_caller_stops_nobody(db: Database) -> None:
-    hold = threading.Event()
-    first = asyncio.ensure_future(db.write(lambda c: hold.wait()))
+    begun, hold = threading.Event(), threading.Event()
+
+    def wait(_: object) -> None:
+        begun.set()
+        hold.wait()
+
+    first = asyncio.ensure_future(db.write(wait))
+    # From here on the writer has taken its turn, and who comes now waits for the next.
+    await asyncio.to_thread(begun.wait)
     gone = asyncio.ensure_future(db.write(lambda c: put(c, "gone")))
     await asyncio.sleep(0)
     gone.cancel()

@@ -55,12 +55,13 @@ def test_an_overflow_of_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     try:
         QUEUE.write_text("16")
         machine = WatchedMachine(tmp_path)
+        for number in range(5):
+            (machine.files / f"d{number}").mkdir()
+        # The watcher's thread has begun once a run has asked it.
+        machine.run()
     finally:
         QUEUE.write_text(before)
     try:
-        for number in range(5):
-            (machine.files / f"d{number}").mkdir()
-        machine.run()
         # The queue has its length for life, and nobody reads it for a while.
         gate, read = threading.Event(), Inotify.read
 
