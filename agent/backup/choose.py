@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from blake3 import blake3
 
 from agent.backup.defaults import default_rules
-from agent.backup.exclude import Exclusion, Place, read_rules
+from agent.backup.exclude import Exclusion, Place
+from agent.backup.rule import read_rules
 from protocol.selection import Rules
 from protocol.vault.path import join
 

@@ -98,8 +98,8 @@ def set_backup(
         raise InvalidError(f"{shown!r} is not an absolute path")
     from agent.backup.choose import lines_of
     from agent.backup.commands import check_commands
-    from agent.backup.exclude import read_rules
     from agent.backup.pace import checked_limit
+    from agent.backup.rule import read_rules
 
     check_commands(action.commands, action.paths)
     if action.limit_upload:

@@ -11,7 +11,8 @@ import pytest
 
 from agent.backup.choose import CACHE, LARGER, NEWER, OLDER, SMALLER, Choice, hash_of
 from agent.backup.defaults import SYSTEMS, default_rules
-from agent.backup.exclude import Exclusion, read_rules
+from agent.backup.exclude import Exclusion
+from agent.backup.rule import read_rules
 from agent.backup.run import Backup, BackupReport
 from agent.backup.skipped import SkippedList
 from agent.backup.walk import Walk
