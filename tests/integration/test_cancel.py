@@ -18,6 +18,9 @@ from tests.integration.conftest import Installation
 from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import enveloped, submit
 
+SOON_MS = 10_000
+"""Much less than what is cancelled would go on for."""
+
 
 @pytest.fixture
 async def agent(installation: Installation, tmp_path: Path) -> AsyncIterator[AgentProcess]:
@@ -60,7 +63,7 @@ async def test_a_program_that_runs_is_ended_with_what_it_started(
     task, cancel = await ended(installation, agent, order)
     assert (task.state, cancel.state) == ("cancelled", "succeeded")
     assert "cancelled by" in task.message
-    assert task.ended_at_ms - cancel.started_at_ms < 1000
+    assert task.ended_at_ms - cancel.started_at_ms < SOON_MS
 
 
 async def test_a_backup_that_runs_is_ended_and_made_again(
@@ -73,7 +76,7 @@ async def test_a_backup_that_runs_is_ended_and_made_again(
     order = await begin(installation, agent, RunBackup(paths, limit_upload=20_000))
     task, cancel = await ended(installation, agent, order)
     assert (task.state, cancel.state) == ("cancelled", "succeeded")
-    assert task.ended_at_ms - cancel.started_at_ms < 1000
+    assert task.ended_at_ms - cancel.started_at_ms < SOON_MS
     job = await submit(installation, enveloped(installation, order_to(agent, RunBackup(paths))))
     [again] = (await ended_job(installation, job.job_id)).job.tasks
     assert again.state == "succeeded", again

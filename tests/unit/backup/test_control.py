@@ -17,7 +17,7 @@ from protocol.errors import Code, SteadError
 from tests.fakes.memory_vault import MemoryVault
 from tests.unit.backup.machine import Machine
 
-SOON_S = 1.0
+SOON_S = 20.0
 
 
 class Heard:
@@ -135,7 +135,7 @@ def test_while_paused_nothing_is_sent_and_then_the_backup_becomes_whole(tmp_path
 
     threading.Thread(target=run, daemon=True).start()
     assert vault.first.wait(20)
-    assert not done.wait(1.0)
+    assert not done.wait(0.5)
     assert vault.messages == 1
     control.wished(paused=False)
     assert done.wait(20)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.backup import upload
 from agent.backup.pace import LOWEST_BYTES_S, Bucket, checked_limit, lower
 from agent.backup.vault import Batch
 from protocol.errors import Code, SteadError
@@ -85,20 +86,31 @@ class Timed(MemoryVault):
         return super().put(session, noted())
 
 
-def test_a_limited_backup_flows_evenly(tmp_path: Path) -> None:
+class NotingBucket(Bucket):
+    """Notes from when on each message may leave."""
+
+    let: list[float]
+
+    def take(self, size: int, now: float) -> float:
+        wait = super().take(size, now)
+        self.let.append(now + wait)
+        return wait
+
+
+def test_a_limited_backup_sends_each_small_message_when_its_bucket_lets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "Bucket", NotingBucket)
+    monkeypatch.setattr(NotingBucket, "let", [], raising=False)
     vault = Timed()
     machine = Machine(tmp_path, vault)
     for number in range(24):
         (machine.files / str(number)).write_bytes(os.urandom(100_000))
     rate = 2_000_000
     report = machine.back_up(limit_upload=rate)
-    sent = sum(size for _, size in vault.came)
+    came = [(at, size) for at, size in vault.came if size]
     assert report.is_complete
-    assert sent == report.new_bytes > 2_400_000
-    begun = vault.came[0][0]
-    largest = max(size for _, size in vault.came)
-    for at, _ in vault.came:
-        by_then = sum(size for when, size in vault.came if when <= at)
-        assert by_then <= rate * (at - begun) + rate * 0.25 + largest
-    pauses = [later - at for (at, _), (later, _) in zip(vault.came, vault.came[1:], strict=False)]
-    assert max(pauses) < 1.0
+    assert sum(size for _, size in came) == report.new_bytes > 2_400_000
+    assert len(came) == len(NotingBucket.let) > 5
+    assert all(at >= let for (at, _), let in zip(came, NotingBucket.let, strict=True))
+    assert max(size for _, size in came) < rate / 2
