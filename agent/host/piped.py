@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from agent.host import clock
-from agent.host.process import ENVIRONMENT, TASK_VARIABLE, ProgramError, end_group
+from agent.host.process import ProgramError, begin, end_group
 from protocol.errors import Code
 
 _TAIL_BYTES = 500
@@ -97,22 +97,7 @@ def piped(argv: Sequence[str], *, timeout: float) -> Iterator[Piped]:
 
     Raises `ProgramError` when it cannot be started.
     """
-    full = dict(ENVIRONMENT)
-    if task := os.environ.get(TASK_VARIABLE):
-        full[TASK_VARIABLE] = task
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=full,
-            cwd="/",
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ProgramError(f"cannot start {argv[0][:200]}: {reason}") from error
+    process = begin(argv, stdin=subprocess.DEVNULL)
     with process:
         program = Piped(process, argv[0][:200], timeout)
         try:

@@ -83,21 +83,7 @@ def run(
     on_output: Callable[[bytes], None] | None = None,
 ) -> Finished:
     """See `Run`."""
-    full = {**ENVIRONMENT, **(env or {})}
-    if task := os.environ.get(TASK_VARIABLE):
-        full[TASK_VARIABLE] = task
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=full,
-            cwd="/",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ProgramError(f"cannot start {argv[0]}: {error.strerror}") from error
+    process = begin(argv, stdin=subprocess.PIPE, env=env)
     with process:
         try:
             if on_output is None:
@@ -114,6 +100,31 @@ def run(
             end_group(process.pid)
             raise
     return Finished(tuple(argv), process.returncode, stdout, stderr)
+
+
+def begin(
+    argv: Sequence[str], *, stdin: int, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """A program in a group of its own, its output in two pipes. `stdin` as in `subprocess`.
+
+    Raises `ProgramError` when it cannot be started.
+    """
+    full = {**ENVIRONMENT, **(env or {})}
+    if task := os.environ.get(TASK_VARIABLE):
+        full[TASK_VARIABLE] = task
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=full,
+            cwd="/",
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ProgramError(f"cannot start {argv[0][:200]}: {reason}") from error
 
 
 def _pump(
