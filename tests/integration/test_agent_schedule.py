@@ -10,11 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from agent.host.files import write_atomically
 from agent.tasks.standing import load_set
 from protocol.action import SetBackup
 from protocol.v1 import proof_pb2
 from protocol.v1.proof_pb2_grpc import ProofServiceStub
-from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.agent_process import WAIT_S, AgentProcess, ended_job, token_text
 from tests.integration.conftest import Installation
 from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import enveloped, submit
@@ -44,7 +45,7 @@ class ImpatientAgent(AgentProcess):
 
     async def ran(self) -> dict[str, str]:
         """The run that is noted, once it is."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             while not self.home.backup_runs.exists():
                 await asyncio.sleep(0.05)
         return dict(json.loads(self.home.backup_runs.read_bytes()))
@@ -54,7 +55,8 @@ class ImpatientAgent(AgentProcess):
         kept = load_set(self.home)
         assert kept is not None
         earlier = msgspec.structs.replace(kept, set_at=kept.set_at - by)
-        self.home.backup_set.write_bytes(msgspec.msgpack.encode(earlier))
+        # As the agent does: it may be reading, and a set cut short is refused for a while.
+        write_atomically(self.home.backup_set, msgspec.msgpack.encode(earlier))
 
 
 async def test_a_due_backup_is_made_once_and_not_again_after_a_restart(
