@@ -7,8 +7,9 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.config import AgentHome
 from agent.host.lock import holder_of
@@ -23,7 +24,10 @@ from tests.integration.conftest import Installation
 from tests.integration.test_link import job_of
 
 TENANT_KEY = TenantKey(bytes(range(32)))
-WAIT_S = 30.0
+WAIT_S = 60.0
+"""Long, since a machine that is loaded may take most of it for what takes a second."""
+
+T = TypeVar("T")
 OVER = frozenset(state.value for state in OutcomeState)
 
 
@@ -124,13 +128,24 @@ class AgentProcess:
 
     async def until_status(self, **wanted: Any) -> dict[str, Any]:
         """Wait until the status file says so."""
-        async with asyncio.timeout(WAIT_S):
-            while True:
-                if self.home.status.exists():
-                    said = json.loads(self.home.status.read_text())
-                    if all(said.get(name) == value for name, value in wanted.items()):
-                        return dict(said)
-                await asyncio.sleep(0.05)
+
+        def said_so() -> dict[str, Any] | None:
+            if not self.home.status.exists():
+                return None
+            said: dict[str, Any] = json.loads(self.home.status.read_text())
+            return said if wanted.items() <= said.items() else None
+
+        return await self.until(said_so)
+
+    async def until(self, look: Callable[[], T | None]) -> T:
+        """Wait until `look` gives something; the error tells what the agent logged."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while (found := look()) is None:
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"it did not come to that; {self.log.read_text()}") from None
+        return found
 
     def events(self) -> list[dict[str, Any]]:
         """What the agent logged."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent.host.files import write_atomically
+from agent.host.files import read_if_there, write_atomically
 from agent.tasks.standing import load_set
 from protocol.action import SetBackup
 from protocol.v1 import proof_pb2
@@ -45,10 +45,8 @@ class ImpatientAgent(AgentProcess):
 
     async def ran(self) -> dict[str, str]:
         """The run that is noted, once it is."""
-        async with asyncio.timeout(WAIT_S):
-            while not self.home.backup_runs.exists():
-                await asyncio.sleep(0.05)
-        return dict(json.loads(self.home.backup_runs.read_bytes()))
+        noted = await self.until(lambda: read_if_there(self.home.backup_runs))
+        return dict(json.loads(noted))
 
     def set_earlier(self, by: timedelta) -> None:
         """As if the set had been ordered that much earlier; the order itself stays as signed."""
@@ -127,7 +125,7 @@ async def test_a_due_drill_is_made_and_told_and_not_again_after_a_restart(
     agent.set_earlier(timedelta(days=8))
     await agent.start()
     proofs = ProofServiceStub(installation.admin())
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(WAIT_S):
         while True:
             listed = await proofs.ListDrills(proof_pb2.ListDrillsRequest())
             if any(drill.state == "good" for drill in listed.drills):
