@@ -34,6 +34,7 @@ from protocol.token import Token, hash_secret, seal_bundle
 from protocol.v1 import enrollment_pb2, operator_pb2
 from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 from protocol.v1.operator_pb2_grpc import TenantServiceStub, TokenServiceStub
+from tests.fakes.new_database import new_installation
 
 SECRET = b"the tenant's vault secret"
 
@@ -234,6 +235,8 @@ class Installation:
 
 async def install(home: Path, *, age: timedelta = timedelta()) -> Installation:
     """Make an installation below `home`, as if so long ago, and start its controller."""
+    if not age:
+        return Installation(home, new_installation(home), await Controller.serve(home))
     made = initialise(
         home,
         names=["127.0.0.1", "localhost"],

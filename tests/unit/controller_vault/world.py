@@ -33,6 +33,7 @@ from protocol.ids import MachineId, TenantId, make_id
 from protocol.vault.chunk import ChunkId, Kind, Sealer
 from protocol.vault.keys import TenantKey
 from protocol.vault.point import RestorePoint, Totals, sign_point
+from tests.fakes.new_database import new_database
 
 START = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 SEALER_KEY = TenantKey(bytes(range(32)))
@@ -90,7 +91,7 @@ class World:
             make_issuing(root, issuing_key.public_key(), serial=new_serial(), now=START),
             issuing_key,
         )
-        db = Database.open(f"sqlite:///{home}/stead.db", create=True)
+        db = Database.open(new_database(home / "stead.db"))
         kept = LocalStore.open(home / "objects") if store is None else store
         return cls(root, issuing, Clock(), kept, db, {"floor_bytes": 0} | options)
 
