@@ -77,3 +77,10 @@ def _candidate(machine: Machine, tenant_names: dict[str, str]) -> Candidate:
         last_seen_at=from_wire_ms(machine.last_seen_at_ms),
         active=machine.state == "active",
     )
+
+
+def active_machines(connection: Connection, tenant: Tenant) -> list[Machine]:
+    """The tenant's machines that are in use."""
+    request = ListMachinesRequest(tenant_id=tenant.tenant_id)
+    listed = connection.machines.ListMachines(request).machines
+    return [machine for machine in listed if machine.state == "active"]
