@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.backup import load_vault_secret
 from agent.backup.belonging import owners_of
+from agent.backup.durable import Written
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.placer import Done, TargetFullError
 from agent.backup.preview import Preview
@@ -48,7 +49,7 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     total = Done()
     fetched = 0
     full: TargetFullError | None = None
-    with place.channel() as channel:
+    with place.channel() as channel, Written() as written:
         vault = GrpcVault(channel)
         for grant, secret in _grants(action, place):
             restore = Restore(
@@ -64,6 +65,7 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
                 owners=owners,
                 flags=action.flags,
                 verify=action.verify,
+                written=written,
             )
             try:
                 if is_plan:
@@ -76,6 +78,9 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
             fetched += restore.fetched_bytes
             if full is not None:
                 break
+        if not is_plan and full is None:
+            place.progress({"phase": "sync", "files": total.files, "bytes": total.bytes})
+            written.make_durable()
     if is_plan:
         return _plan_result(preview, total)
     return _result(total, fetched, clock.monotonic() - began, full)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Collection
+from typing import Final
 
 from protocol.errors import Code, SteadError
 from protocol.vault.entry import MAX_XATTR_BYTES, MAX_XATTRS
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
+SETTABLE: Final = (b"user.", b"system.posix_acl_")
+"""What the names of attributes begin with that whoever owns a file may set."""
+
 _NONE = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EACCES, errno.EPERM})
 
 
@@ -59,3 +64,10 @@ def _values(where: int | bytes, names: list[str], *, follow: bool) -> Xattrs:
     if len(found) > MAX_XATTRS:
         raise AttributeTooLargeError(f"it has more than {MAX_XATTRS} attributes")
     return tuple(sorted(found))
+
+
+def keep_only(fd: int, names: Collection[bytes]) -> None:
+    """Take every other attribute and ACL off an open file that its owner may set."""
+    for name, _ in xattrs_of(fd):
+        if name not in names and name.startswith(SETTABLE):
+            os.removexattr(fd, name)

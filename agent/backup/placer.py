@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agent.backup.attributes import keep_only
 from agent.backup.belonging import Belonging
 from agent.backup.beneath import Beneath
+from agent.backup.durable import Written
 from agent.backup.far_time import mtime_of
 from agent.backup.flagging import Flagging
 from agent.backup.leftover import remove_leftovers, temporary_names
@@ -32,6 +34,8 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # EINVAL: a number that this user namespace does not know.
 _NO_OWNER: Final = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOVERFLOW})
 _IN_THE_WAY = "something is there already; it was left as it is"
+UNFINISHED: Final = 0o1700
+"""The mode of a directory until it gets its own, which is the last thing that it gets."""
 
 
 class TargetFullError(SteadError):
@@ -68,9 +72,16 @@ class Placer:
     """Restores below `target`. Use as a context; `finish` gives directories their attributes."""
 
     def __init__(
-        self, target: bytes, belonging: Belonging, *, overwrite: bool, flags: bool
+        self,
+        target: bytes,
+        belonging: Belonging,
+        *,
+        overwrite: bool,
+        flags: bool,
+        written: Written | None = None,
     ) -> None:
         self.done = Done()
+        self._written = written
         # Set once entries were lost: among them may be the folders of what comes.
         self.makes_parents = False
         self._beneath = Beneath(target)
@@ -206,6 +217,7 @@ class Placer:
             try:
                 fd = self._beneath.open(path)
                 try:
+                    keep_only(fd, {name for name, _ in entry.xattrs})
                     self._attributes(parent, entry, fd)
                 finally:
                     os.close(fd)
@@ -224,6 +236,8 @@ class Placer:
                 self._fd = self._open_parent(parent)
                 if parent:
                     self._flagging.release_open(self._fd)
+                if self._written is not None:
+                    self._written.note(self._fd)
                 remove_leftovers(self._fd)
             except OSError as error:
                 self._refused = error
@@ -252,13 +266,13 @@ class Placer:
 
     def _directory(self, parent: bytes, fd: int, entry: Entry) -> None:
         try:
-            os.mkdir(entry.name, 0o700, dir_fd=fd)
+            os.mkdir(entry.name, UNFINISHED, dir_fd=fd)
         except FileExistsError:
             found = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
             if found.st_mode >> 12 != Kind.DIRECTORY:
                 self.fail(parent, entry.name, _IN_THE_WAY)
                 return
-            if not self._overwrite:
+            if not self._overwrite and not self._is_unfinished(found, entry):
                 if (found.st_mode ^ entry.mode) & 0o7777:
                     self.done.warnings.add(
                         join(parent, entry.name), "was there already; its mode was left as it is"
@@ -267,6 +281,12 @@ class Placer:
         self._directories.append((parent, entry))
         self._flagging.note(parent, entry)
         self.done.others += 1
+
+    def _is_unfinished(self, found: os.stat_result, entry: Entry) -> bool:
+        """Whether a directory was made by a restore that was killed before it finished it."""
+        owners = (os.geteuid(), (self._belonging.of(entry.owner) or (os.geteuid(), 0))[0])
+        # Below a directory with this bit, every new one has it.
+        return found.st_mode & 0o7777 & ~0o2000 == UNFINISHED and found.st_uid in owners
 
     def _other(self, parent: bytes, fd: int, entry: Entry) -> None:
         """A symbolic link, pipe, socket or device."""
@@ -334,7 +354,8 @@ class Placer:
         return True
 
     def _attributes(self, parent: bytes, entry: Entry, fd: int) -> None:
-        os.chmod(fd, self._own(parent, entry, fd))
+        mode = self._own(parent, entry, fd)
+        # An owner may set attributes only of what its mode lets him write, so that comes last.
         for name, value in entry.xattrs:
             try:
                 os.setxattr(fd, name, value)
@@ -342,6 +363,7 @@ class Placer:
                 self._warn_xattr(parent, entry.name, name, error)
         moment = mtime_of(entry)
         os.utime(fd, ns=(moment, moment))
+        os.chmod(fd, mode)
 
     def _attributes_at(self, parent: bytes, entry: Entry, fd: int, name: bytes) -> None:
         # Whoever owns the folder may put something else in its place at any moment, so it is

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
-from agent.backup.attributes import xattrs_at
+from agent.backup.attributes import SETTABLE, xattrs_at
 from agent.backup.belonging import Belonging
 from agent.backup.beneath import Beneath
 from agent.backup.far_time import mtime_of
@@ -32,6 +32,7 @@ class Change(StrEnum):
     SAME = "same"
     CREATE = "create"
     OVERWRITE = "overwrite"
+    ATTRIBUTES = "attributes"
 
 
 def is_same(entry: Entry, found: os.stat_result, owner: tuple[int, int] | None) -> bool:
@@ -72,8 +73,13 @@ class Present:
         self._groups: dict[bytes, tuple[int, int] | None] = {}
 
     def change(self, parent: bytes, entry: Entry) -> Change:
-        """What has to be done; a place that cannot be looked at is taken for an empty one."""
+        """What has to be done; a place that cannot be looked at is taken for an empty one.
+
+        ATTRIBUTES is said of directories that are there and have others.
+        """
         change, found = self._look(parent, entry)
+        if change is Change.OVERWRITE and entry.mode >> 12 == Kind.DIRECTORY and found is not None:
+            return Change.ATTRIBUTES if found.st_mode >> 12 == Kind.DIRECTORY else change
         if entry.link_group is None or not self._exact:
             return change
         same = change is Change.SAME and found is not None
@@ -173,8 +179,4 @@ def _kept(entry: Entry, *, owners: bool) -> dict[bytes, bytes]:
 
 def _of_owner(attributes: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """Those that whoever owns a file may set."""
-    return {
-        name: value
-        for name, value in attributes.items()
-        if name.startswith((b"user.", b"system.posix_acl_"))
-    }
+    return {name: value for name, value in attributes.items() if name.startswith(SETTABLE)}

@@ -17,25 +17,26 @@ LISTED: Final = 200
 class Preview:
     """How many things would be created and overwritten, and the `size` of their content.
 
-    Directories that are there count for nothing: their times change with what is in them.
+    `attributes` are directories that are there and would get others: owner, mode, time, or
+    attributes and ACLs.
     """
 
     create: int = 0
     overwrite: int = 0
+    attributes: int = 0
     same: int = 0
     size: int = 0
     changes: list[tuple[bytes, Change]] = field(default_factory=list)
 
     def add(self, parent: bytes, entry: Entry, change: Change) -> None:
         """Count one thing."""
-        if change is not Change.CREATE and entry.mode >> 12 == Kind.DIRECTORY:
-            return
         if change is Change.SAME:
-            self.same += 1
+            self.same += entry.mode >> 12 != Kind.DIRECTORY
             return
         self.create += change is Change.CREATE
         self.overwrite += change is Change.OVERWRITE
-        self.size += entry.size
+        self.attributes += change is Change.ATTRIBUTES
+        self.size += 0 if change is Change.ATTRIBUTES else entry.size
         if len(self.changes) < LISTED:
             self.changes.append((join(parent, entry.name), change))
 
@@ -43,6 +44,7 @@ class Preview:
         """Add what another found."""
         self.create += other.create
         self.overwrite += other.overwrite
+        self.attributes += other.attributes
         self.same += other.same
         self.size += other.size
         self.changes += other.changes[: LISTED - len(self.changes)]
@@ -52,12 +54,15 @@ class Preview:
         return {
             "create": self.create,
             "overwrite": self.overwrite,
+            "attributes": self.attributes,
             "same": self.same,
             "bytes": self.size,
             "changes": [{"path": shown(path), "change": change} for path, change in self.changes],
         }
 
     def __str__(self) -> str:
+        folders = f"{self.attributes} folders to give other attributes, " if self.attributes else ""
         return (
-            f"{self.create} to create, {self.overwrite} to overwrite, {self.same} the same already"
+            f"{self.create} to create, {self.overwrite} to overwrite, {folders}"
+            f"{self.same} the same already"
         )

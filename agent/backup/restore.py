@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.backup.belonging import Belonging, Owners
+from agent.backup.durable import Written
 from agent.backup.fetch import Call, Fetcher, Plain
 from agent.backup.placer import Done, OpenFile, Placer
 from agent.backup.present import Change, Present
@@ -57,7 +58,8 @@ class _Window:
 class Restore:
     """Restores `spans` into `target`; what lies above `strip` is left out of the paths.
 
-    `secret` is the one that the spans were made with. Call `run` once.
+    `secret` is the one that the spans were made with. `written` learns what is to be made
+    durable. Call `run` once.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Restore:
         owners: Owners = Owners.NAME,
         flags: bool = False,
         verify: bool = False,
+        written: Written | None = None,
     ) -> None:
         self._spans = spans
         self._strip = strip
@@ -84,7 +87,7 @@ class Restore:
         self._next_word = 0.0
         self._overwrite = overwrite
         belonging = Belonging(owners)
-        self._placer = Placer(target, belonging, overwrite=overwrite, flags=flags)
+        self._placer = Placer(target, belonging, overwrite=overwrite, flags=flags, written=written)
         self._present = Present(target, belonging, exact=overwrite)
         self._fetcher = Fetcher(vault, secret, seed, patience_s=patience_s)
         self._reader = TreeReader(Opener(secret), self._fetcher.nodes, self._lost)
@@ -130,11 +133,11 @@ class Restore:
             try:
                 for below, entry in self._entries():
                     change = self._present.change(below, entry)
-                    if change is Change.OVERWRITE and not self._overwrite:
-                        if entry.mode >> 12 != _DIRECTORY:
-                            placer.leave(below, entry.name)
-                        continue
-                    found.add(below, entry, change)
+                    is_directory = entry.mode >> 12 == _DIRECTORY
+                    if change is Change.OVERWRITE and (is_directory or not self._overwrite):
+                        placer.leave(below, entry.name)
+                    elif change is not Change.ATTRIBUTES or self._overwrite:
+                        found.add(below, entry, change)
             finally:
                 self._present.close()
         return found

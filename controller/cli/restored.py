@@ -22,6 +22,7 @@ from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import Machine
 
 SHOWN = 10
+_CHANGES = ("create", "overwrite", "attributes")
 LEFT_OUT = ("skipped_paths", "failed", "warnings")
 """Lists of a result in which each row has a path and a reason."""
 
@@ -46,14 +47,14 @@ def preview(
         return DONE
     say_failures(job)
     rows = result_rows(job)
-    columns = ("machine", "state", "create", "overwrite", "same", "bytes")
+    columns = ("machine", "state", *_CHANGES, "same", "bytes")
     emit(rows, output, columns=columns, cells=SIZES)
     below = text_of(action.target.rstrip(b"/"))
     for row in rows:
         changes = row.get("changes") or []
         for change in changes[:SHOWN]:
             note(f"{row['machine']}: {change.get('change')} {below}{change.get('path')}")
-        more = (row.get("create") or 0) + (row.get("overwrite") or 0) - SHOWN
+        more = sum(row.get(name) or 0 for name in _CHANGES) - SHOWN
         if more > 0:
             note(f"{row['machine']}: and {more} more; --output json names up to 200")
         say_left_out(row, below=below)

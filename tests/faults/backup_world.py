@@ -87,9 +87,11 @@ class World:
             RunBackup((bytes(self.files),), limit_upload=limit_upload), before, on_progress
         )
 
-    def restore_in_worker(self, record: bytes, target: Path, *before: str) -> dict[str, Any] | None:
+    def restore_in_worker(
+        self, record: bytes, target: Path, *before: str, overwrite: bool = True
+    ) -> dict[str, Any] | None:
         """Restore in place of what is in `target`, as `back_up` backs up."""
-        action = replace(self._order(record, target)[0], overwrite=True)
+        action = replace(self._order(record, target)[0], overwrite=overwrite)
         return self._work(action, before, lambda _said: None)
 
     def _work(

@@ -38,12 +38,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made.kill_controller()
 
 
-def killed_and_taken_up(world: World, call: str, number: int, target: Path) -> bool:
+def killed_and_taken_up(
+    world: World, call: str, number: int, target: Path, *, overwrite: bool = True
+) -> bool:
     target.mkdir()
     record = world.points()[0].record
     inject = ("-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
     first = world.restore_in_worker(
-        record, target, "strace", "-f", "-qq", "-o", "/dev/null", *inject
+        record, target, "strace", "-f", "-qq", "-o", "/dev/null", *inject, overwrite=overwrite
     )
     original, restored = picture(world.files), target / world.files.name
     found = picture(restored) if restored.exists() else {}
@@ -52,7 +54,7 @@ def killed_and_taken_up(world: World, call: str, number: int, target: Path) -> b
             # What has its name is whole.
             assert facts["content"] == original[name]["content"], name
             assert facts["mode"] == original[name]["mode"], name
-    second = world.restore_in_worker(record, target)
+    second = world.restore_in_worker(record, target, overwrite=overwrite)
     assert second is not None
     assert second["state"] == "succeeded", second
     body = body_of(second)
@@ -67,6 +69,15 @@ def killed_and_taken_up(world: World, call: str, number: int, target: Path) -> b
 @pytest.mark.parametrize(("call", "number"), SAMPLED)
 def test_a_killed_restore_goes_on(world: World, tmp_path: Path, call: str, number: int) -> None:
     assert killed_and_taken_up(world, call, number, tmp_path / "target")
+
+
+@NEEDS_STRACE
+@pytest.mark.parametrize(("call", "number"), [("fchmod", 90), ("fchmod", 304)])
+def test_folders_do_not_keep_the_mode_they_were_made_with(
+    world: World, tmp_path: Path, call: str, number: int
+) -> None:
+    # The second time among the folders, which come last.
+    assert killed_and_taken_up(world, call, number, tmp_path / "target", overwrite=False)
 
 
 @NEEDS_STRACE

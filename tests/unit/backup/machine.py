@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from agent.backup.belonging import Owners
 from agent.backup.control import Control
+from agent.backup.durable import Written
 from agent.backup.place import Memory
 from agent.backup.placer import Done
 from agent.backup.preview import Preview
@@ -124,6 +125,11 @@ class Machine:
         """What overwriting `target` would do."""
         return self._restore(root, bytes(self.files).lstrip(b"/"), target, overwrite=True).preview()
 
+    def restoring(self, root: Root, target: Path, *, written: Written | None = None) -> Restore:
+        """A restore of all files that has not begun."""
+        path = bytes(self.files).lstrip(b"/")
+        return self._restore(root, path, target, overwrite=False, written=written)
+
     def _restore(
         self,
         root: Root,
@@ -134,6 +140,7 @@ class Machine:
         owners: Owners = Owners.NAME,
         flags: bool = False,
         verify: bool = False,
+        written: Written | None = None,
     ) -> Restore:
         return Restore(
             TreeReader(Opener(WHO.secret), self.vault.get).subtree(root, path),
@@ -148,4 +155,5 @@ class Machine:
             owners=owners,
             flags=flags,
             verify=verify,
+            written=written,
         )

@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,10 @@ from types import SimpleNamespace
 import pytest
 
 from agent.backup.belonging import Owners
+from agent.backup.durable import NotDurableError, Written
 from agent.backup.flags import IMMUTABLE, read_flags, write_flags
 from agent.backup.leftover import temporary_names
-from agent.backup.placer import TargetFullError
+from agent.backup.placer import UNFINISHED, TargetFullError
 from protocol.vault.chunk import ChunkId, Opener
 from protocol.vault.reader import Inner, TreeReader
 from tests.unit.backup.machine import WHO, Machine
@@ -279,6 +281,118 @@ def test_a_preview_says_what_the_restore_then_does(machine: Machine) -> None:
     assert found.size == 20_005
     _, done = machine.restore(report.root, target=restored.parent, overwrite=True)
     assert (done.files, done.bytes, done.same) == (2, 20_005, 60)
+
+
+def test_a_preview_names_the_folders_that_would_get_other_attributes(machine: Machine) -> None:
+    for name in ("mode", "time", "mine", "theirs", "same"):
+        (machine.files / name).mkdir()
+        os.setxattr(machine.files / name, "user.theirs", b"1")
+    report = machine.back_up()
+    restored, _ = machine.restore(report.root)
+    (restored / "mode").chmod(0o711)
+    os.utime(restored / "time", ns=(5, 5))
+    os.setxattr(restored / "mine", "user.mine", b"1")
+    os.removexattr(restored / "theirs", "user.theirs")
+    found = machine.preview(report.root, restored.parent)
+    assert (found.create, found.overwrite, found.attributes, found.size) == (0, 0, 4, 0)
+    assert {path.rpartition(b"/")[2] for path, _ in found.changes} == {
+        b"mode", b"time", b"mine", b"theirs"
+    }  # fmt: skip
+    assert "4 folders to give other attributes" in str(found)
+    machine.restore(report.root, target=restored.parent, overwrite=True)
+    assert picture(restored) == picture(machine.files)
+    assert machine.preview(report.root, restored.parent).attributes == 0
+
+
+def test_a_file_in_the_way_of_a_folder_is_named_by_the_preview(machine: Machine) -> None:
+    report = machine.back_up()
+    target = machine.home / "target"
+    (target / "files").mkdir(parents=True)
+    (target / "files" / "sub").write_bytes(b"mine")
+    restore = machine.restoring(report.root, target)
+    assert restore.preview().overwrite == 0
+    assert [one.path for one in restore.done.failed.kept] == [b"files/sub"]
+
+
+def test_folders_of_a_restore_that_was_killed_get_their_modes_and_others_keep_theirs(
+    machine: Machine,
+) -> None:
+    (machine.files / "sub").chmod(0o750)
+    (machine.files / "other").mkdir(0o755)
+    report = machine.back_up()
+    target = machine.home / "target"
+    (target / "files" / "sub").mkdir(parents=True)
+    (target / "files" / "sub").chmod(UNFINISHED | 0o2000)
+    (target / "files" / "other").mkdir(0o700)
+    _, done = machine.restore(report.root, target=target)
+    assert (target / "files" / "sub").stat().st_mode & 0o7777 == 0o750
+    assert (target / "files" / "other").stat().st_mode & 0o7777 == 0o700
+    assert [one.path for one in done.warnings.kept if b"other" in one.path] == [b"files/other"]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run: becoming an ordinary user needs root")
+def test_an_ordinary_user_gets_the_attributes_of_what_he_may_not_write(tmp_path: Path) -> None:
+    script = """if True:
+        import os, sys
+        from pathlib import Path
+        from agent.backup.belonging import Belonging, Owners
+        from agent.backup.placer import Placer
+        from protocol.vault.entry import Entry, Owner
+        os.setgid(65534); os.setuid(65534)
+        owner = Owner(65534, 65534, "", "")
+        entry = Entry(b"f", 0o100444, owner, 1, 1, (), b"x", xattrs=((b"user.a", b"1"),))
+        belonging = Belonging(Owners.NUMBER)
+        with Placer(os.fsencode(sys.argv[1]), belonging, overwrite=False, flags=False) as placer:
+            file = placer.create(b"", entry)
+            assert file is not None and placer.write(file, [b"x"])
+            placer.close(file)
+        assert placer.done.warnings.count == 0, placer.done.warnings
+    """
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if parent.stat().st_mode & 0o5 != 0o5:
+            parent.chmod(parent.stat().st_mode | 0o5)
+    subprocess.run(
+        [sys.executable, "-c", script, tmp_path], check=True, cwd=Path(__file__).parents[3]
+    )
+    assert os.getxattr(tmp_path / "f", "user.a") == b"1"
+
+
+def test_what_was_written_is_made_durable_once_for_each_file_system(
+    machine: Machine,
+) -> None:
+    report = machine.back_up()
+    synced: list[int] = []
+    target = machine.home / "target"
+    target.mkdir()
+    with Written(lambda fd: synced.append(os.fstat(fd).st_dev)) as written:
+        machine.restoring(report.root, target, written=written).run()
+        assert synced == []
+        written.make_durable()
+    assert synced == [target.stat().st_dev]
+    synced.clear()
+    with Written(lambda fd: synced.append(fd)) as written:
+        machine.restoring(report.root, target, written=written).preview()
+        written.make_durable()
+    assert synced == []
+
+
+def test_a_disk_that_fails_to_take_it_fails_the_restore(tmp_path: Path) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    fd = os.open(tmp_path, os.O_RDONLY)
+    with Written(fail) as written:
+        written.note(fd)
+        os.close(fd)
+        with pytest.raises(NotDurableError, match=r"may not be on the disk: input/output error"):
+            written.make_durable()
+    with Written() as written:
+        fd = os.open(tmp_path, os.O_RDONLY)
+        written.note(fd)
+        os.close(fd)
+        written.make_durable()
 
 
 def test_the_leftovers_of_a_running_restore_stay(machine: Machine) -> None:
