@@ -79,7 +79,7 @@ async def test_a_program_that_takes_too_long_is_ended_with_its_children(
 ) -> None:
     marker = tmp_path / "alive"
     script = f"(while :; do date +%N > {marker}; sleep 0.05; done) & echo begun; wait"
-    order = order_to(agent, RunProgram(("sh", "-c", script)), timeout=timedelta(seconds=1))
+    order = order_to(agent, RunProgram(("sh", "-c", script)), timeout=timedelta(seconds=2))
     job = await submit(installation, enveloped(installation, order))
     answer = await ended_job(installation, job.job_id)
     assert answer.job.tasks[0].state == "timed_out"

@@ -54,17 +54,21 @@ def test_a_stream_may_lie_beside_a_named_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"),
+    ("code", "timeout_s", "reason"),
     [
-        ("import sys; print('half'); sys.exit('the table is locked')", "the table is locked"),
-        ("import os; print('half', flush=True); os.kill(os.getpid(), 9)", "signal 9"),
-        ("print('half', flush=True); import time; time.sleep(60)", "within 2 s"),
+        ("import sys; print('half'); sys.exit('the table is locked')", 60, "the table is locked"),
+        ("import os; print('half', flush=True); os.kill(os.getpid(), 9)", 60, "signal 9"),
+        ("print('half', flush=True); import time; time.sleep(60)", 1, "within 1 s"),
     ],
 )
-def test_a_program_that_fails_leaves_no_file(tmp_path: Path, code: str, reason: str) -> None:
+def test_a_program_that_fails_leaves_no_file(
+    tmp_path: Path, code: str, timeout_s: int, reason: str
+) -> None:
     machine = Machine(tmp_path)
     (machine.files / "a").write_bytes(b"a file")
-    report = machine.back_up(commands=Commands((_stream(b"/streams/x", code),), timeout_s=2))
+    report = machine.back_up(
+        commands=Commands((_stream(b"/streams/x", code),), timeout_s=timeout_s)
+    )
     assert not report.is_complete
     (skipped,) = report.skipped.as_json()
     assert skipped["path"] == "/streams/x"
