@@ -44,11 +44,11 @@ class World:
         self.files = home / "files"
         self.files.mkdir()
         self._controller: subprocess.Popen[bytes] | None = None
-        link, enroll = free_ports(2)
+        self._link, enroll = free_ports(2)
         must = self.installation.must
         must(
             "stead", "controller", "init", "--name", ADDRESS,
-            "--listen", f"{ADDRESS}:{link}", "--enroll-listen", f"{ADDRESS}:{enroll}",
+            "--listen", f"{ADDRESS}:{self._link}", "--enroll-listen", f"{ADDRESS}:{enroll}",
         )  # fmt: skip
         self.start_controller()
         must("stead", "tenant", "add", "acme")
@@ -57,7 +57,7 @@ class World:
         self.identity = load_identity(self.home).identity
 
     def start_controller(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it takes connections."""
         with (self.installation.home / "controller.log").open("ab") as log:
             self._controller = subprocess.Popen(
                 [str(Path(sys.executable).parent / "stead"), "controller", "serve"],
@@ -67,7 +67,7 @@ class World:
                 env=self.installation.environment,
                 cwd=self.installation.home,
             )
-        self.installation.until(self._controller, "stead", "controller", "status")
+        self.installation.until_listening(self._controller, self._link)
 
     def kill_controller(self) -> None:
         """kill -9."""

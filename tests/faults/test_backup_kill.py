@@ -89,7 +89,7 @@ def test_a_backup_killed_anywhere_is_taken_up(world: World, tmp_path: Path) -> N
 
 
 def test_a_worker_killed_late_has_little_left_to_send(world: World, tmp_path: Path) -> None:
-    fill(world, SEED + 1, big_bytes=40_000_000)
+    fill(world, SEED + 1, big_bytes=10_000_000)
     said: list[int] = []
 
     def stop(progress: Mapping[str, Any]) -> None:
@@ -109,13 +109,13 @@ def test_a_worker_killed_late_has_little_left_to_send(world: World, tmp_path: Pa
 
 @pytest.mark.timeout(180)
 def test_a_controller_killed_in_the_middle_loses_nothing(world: World, tmp_path: Path) -> None:
-    fill(world, SEED + 2, big_bytes=60_000_000)
+    fill(world, SEED + 2, big_bytes=20_000_000)
     kept = world.points()
     killed = 0
 
     def kill(progress: Mapping[str, Any]) -> None:
         nonlocal killed
-        if progress["new_bytes"] > 20_000_000 * (1 + 3 * killed) and killed < 2:
+        if progress["new_bytes"] > 15_000_000 * (1 + 2 * killed) and killed < 2:
             killed += 1
             world.kill_controller()
             world.start_controller()

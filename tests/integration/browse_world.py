@@ -75,7 +75,7 @@ def browse_world(home: Path) -> Iterator[BrowseWorld]:
         "--listen", f"{ADDRESS}:{link}", "--enroll-listen", f"{ADDRESS}:{enroll}",
     )  # fmt: skip
     with installation.service("stead", "controller", "serve") as controller:
-        installation.until(controller, "stead", "controller", "status")
+        installation.until_listening(controller, link)
         installation.must("stead", "tenant", "add", "acme")
         token = installation.must("stead", "token", "new", "--tenant", "acme")
         installation.must("stead-agent", "enroll", "--token", "-", stdin=token)
