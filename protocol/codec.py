@@ -100,11 +100,28 @@ def order_to_pb(order: Order) -> order_pb2.Order:
         reason=order.reason,
         repeatable=order.repeatable,
     )
-    values = dataclasses.asdict(order.action)
     slot = getattr(message, name_of(order.action))
     slot.SetInParent()
-    slot.MergeFrom(type(slot)(**values))
+    slot.MergeFrom(type(slot)(**_used(order.action)))
     return message
+
+
+def _used(record: Any) -> dict[str, Any]:
+    """The fields of a record that say something.
+
+    An inner message of nothing but defaults means the same as none, and a release that does
+    not know it refuses the whole order.
+    """
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, tuple(INNER.values())):
+            value = _used(value)
+        elif isinstance(value, tuple):
+            value = [_used(one) if isinstance(one, tuple(INNER.values())) else one for one in value]
+        if value:
+            values[field.name] = value
+    return values
 
 
 def encode_order(order: Order) -> bytes:

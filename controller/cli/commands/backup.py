@@ -310,7 +310,8 @@ def restore(
         sealed_references=(_sealed(opened, wanted, target_machine),),
         target=directory,
         overwrite=overwrite or in_place,
-        owners=owners,
+        # Nothing means the same, and older agents know no such field.
+        owners="" if owners == "name" else owners,
         flags=flags,
         verify=verify,
     )
