@@ -178,7 +178,7 @@ async def test_a_kill_while_damage_is_put_aside_loses_nothing_more(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 async def test_kills_everywhere_while_damage_is_put_aside_lose_nothing_more(
     prepared: Path, calls: dict[str, int], tmp_path: Path
 ) -> None:
