@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Without what was compiled before, every program that a test starts compiles all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I. protocol/v1/*.proto
 PROTOC_OUT = --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1)
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -84,15 +85,22 @@ def test_folders_do_not_keep_the_mode_they_were_made_with(
 @pytest.mark.full
 @pytest.mark.timeout(1800)
 def test_a_restore_killed_anywhere_goes_on(world: World, tmp_path: Path) -> None:
-    """At every 42nd of each kind of call, beginning 7 later with each kind."""
+    """At every 25th of each kind of call, beginning 4 later with each kind, to the last."""
     tried = killed = 0
     for kind, call in enumerate(CALLS):
-        for number in range(1 + 7 * kind, 700, 42):
+        missed = 0
+        for number in count(1 + 4 * kind, 25):
             tried += 1
-            killed += killed_and_taken_up(world, call, number, tmp_path / f"target{tried}")
-            shutil.rmtree(tmp_path / f"target{tried}")
+            target = tmp_path / f"target{tried}"
+            was_killed = killed_and_taken_up(world, call, number, target)
+            shutil.rmtree(target)
+            killed += was_killed
+            # Threads share the calls: one that is not reached may be the others' doing.
+            missed = 0 if was_killed else missed + 1
+            if missed == 2:
+                break
     print(f"{killed} of {tried} restores were killed; none left a file that was not whole")
-    assert killed > tried // 2
+    assert killed > 6 * len(CALLS)
 
 
 @NEEDS_STRACE
