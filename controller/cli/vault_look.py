@@ -27,14 +27,14 @@ class Look:
     damages: list[int] = field(default_factory=list)
 
 
-def look(connection: Connection, tenant: str, *, mend: bool) -> Look:
-    """Have the controller look at everything, and wait for the end.
+def look(connection: Connection, tenant: str, *, mend: bool, bytes_per_s: int = 0) -> Look:
+    """Have the controller look at everything, and wait for the end. A rate of 0 is none.
 
     Raises `UnavailableError` when the controller ended before everything was looked at.
     """
     found = Look()
     with meter("scrub" if mend else "check") as told:
-        for looked in _told(connection, tenant, mend=mend):
+        for looked in _told(connection, tenant, bytes_per_s, mend=mend):
             found.last = looked
             found.faults += [
                 describe(Fault(f.object_key, ChunkId(f.chunk_id) or None, f.reason))
@@ -47,12 +47,12 @@ def look(connection: Connection, tenant: str, *, mend: bool) -> Look:
     return found
 
 
-def _told(connection: Connection, tenant: str, *, mend: bool) -> Iterator[Looked]:
+def _told(connection: Connection, tenant: str, bytes_per_s: int, *, mend: bool) -> Iterator[Looked]:
     if mend:
-        scrub = connection.proofs.ScrubVault(ScrubVaultRequest(tenant_id=tenant))
-        return (response.looked for response in scrub)
-    check = connection.proofs.CheckVault(CheckVaultRequest(tenant_id=tenant))
-    return (response.looked for response in check)
+        mending = ScrubVaultRequest(tenant_id=tenant, bytes_per_s=bytes_per_s)
+        return (response.looked for response in connection.proofs.ScrubVault(mending))
+    looking = CheckVaultRequest(tenant_id=tenant, bytes_per_s=bytes_per_s)
+    return (response.looked for response in connection.proofs.CheckVault(looking))
 
 
 def say_look(found: Look, output: str, *, mended: bool) -> int:

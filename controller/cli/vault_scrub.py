@@ -10,6 +10,7 @@ import rich_click as click
 from controller import clock
 from controller.cli.app import App
 from controller.cli.choice import known_machines, tenant_named
+from controller.cli.collecting import parse_rate
 from controller.cli.connection import Connection
 from controller.cli.emit import (
     Row,
@@ -32,14 +33,19 @@ SHOWN = 10
 NAMED = 5
 
 
-@click.command(epilog="Example: stead vault scrub --status")
-@click.option("--now", is_flag=True, help="Look at everything now, at full speed.")
+@click.command(epilog="Example: stead vault scrub --now --rate 50M")
+@click.option("--now", is_flag=True, help="Look at everything now, as fast as it goes.")
 @click.option("--status", is_flag=True, help="Say what is known; look at nothing (default).")
 @click.option("--dry-run", is_flag=True, help="With --now: look, and change nothing.")
+@click.option(
+    "--rate", metavar="BYTES", default="", help="With --now: read at most so much a second: 50M."
+)
 @tenant_option
 @output_option
 @click.pass_obj
-def scrub(app: App, *, now: bool, status: bool, dry_run: bool, tenant: str, output: str) -> int:
+def scrub(
+    app: App, *, now: bool, status: bool, dry_run: bool, rate: str, tenant: str, output: str
+) -> int:
     """See to it that everything stored can still be read. The controller runs.
 
     It scrubs by itself, all the time: each pack is read and hashed within 30 days. What
@@ -49,11 +55,18 @@ def scrub(app: App, *, now: bool, status: bool, dry_run: bool, tenant: str, outp
         raise InvalidError("either --now or --status, not both")
     if dry_run and not now:
         raise InvalidError("--dry-run goes with --now; without it nothing is changed anyway")
+    if rate and not now:
+        raise InvalidError(
+            "--rate goes with --now; by itself the controller reads everything in 14 days, and "
+            "at most 32M a second where it catches up"
+        )
+    bytes_per_s = parse_rate(rate)
     connection = app.connection
     wanted = tenant_named(connection, tenant).tenant_id if tenant else ""
     if now:
         mend = not dry_run
-        return say_look(look(connection, wanted, mend=mend), output, mended=mend)
+        found = look(connection, wanted, mend=mend, bytes_per_s=bytes_per_s)
+        return say_look(found, output, mended=mend)
     request = GetScrubStatusRequest(tenant_id=wanted)
     vaults = connection.proofs.GetScrubStatus(request).vaults
     listed = connection.tenants.ListTenants(ListTenantsRequest()).tenants

@@ -38,7 +38,7 @@ class Proof(ProofServiceServicer):
     ) -> AsyncIterator[pb.CheckVaultResponse]:
         """See `Scrub.ordered`."""
         wanted = await self._tenants(operator_calling(), request.tenant_id)
-        looking = self._scrub.ordered(wanted, mend_all=False)
+        looking = self._scrub.ordered(wanted, mend_all=False, bytes_per_s=request.bytes_per_s)
         async with aclosing(looking):
             async for told in looking:
                 yield pb.CheckVaultResponse(looked=_looked(told))
@@ -48,7 +48,7 @@ class Proof(ProofServiceServicer):
     ) -> AsyncIterator[pb.ScrubVaultResponse]:
         """See `Scrub.ordered`."""
         wanted = await self._tenants(operator_calling(), request.tenant_id)
-        looking = self._scrub.ordered(wanted, mend_all=True)
+        looking = self._scrub.ordered(wanted, mend_all=True, bytes_per_s=request.bytes_per_s)
         async with aclosing(looking):
             async for told in looking:
                 yield pb.ScrubVaultResponse(looked=_looked(told))

@@ -15,7 +15,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -76,6 +76,7 @@ class Scrub:
         *,
         now: Callable[[], datetime],
         span: timedelta = SPAN,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._db = db
@@ -83,6 +84,7 @@ class Scrub:
         self._now = now
         self._look = Look(store, db, claims, now=now)
         self._span = span
+        self._sleep = sleep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault-scrub")
         self._suspects: dict[PackKey, None] = {}
         self._samples: deque[tuple[str, str]] = deque(maxlen=_SAMPLES)
@@ -146,19 +148,26 @@ class Scrub:
         return [await self._db.read(partial(health, tenant=one)) for one in tenants]
 
     async def ordered(
-        self, tenants: Sequence[str], *, mend_all: bool
+        self, tenants: Sequence[str], *, mend_all: bool, bytes_per_s: int = 0
     ) -> AsyncGenerator[Progress, None]:
         """Look at everything of these tenants now; without `mend_all` nothing is changed.
 
-        Yields a few times a second, and once more at the end.
+        Yields a few times a second, and once more at the end. With `bytes_per_s` it rests
+        after each pack, for as long as that rate says.
         """
         work = _Ordered(self._look, self._db, self._now, tenants, mend_all)
         total = await self._db.read(work.total)
         told = time.monotonic()
-        while await self._in_thread(work.step):
+        while True:
+            began = time.monotonic()
+            seen_bytes = await self._in_thread(work.step)
+            if seen_bytes is None:
+                break
             if time.monotonic() - told >= _TELL_EVERY_S:
                 told = time.monotonic()
                 yield work.progress(total)
+            if bytes_per_s:
+                await self._sleep(rest_s(seen_bytes, time.monotonic() - began, bytes_per_s))
         yield work.progress(total, is_done=True)
 
     def close(self) -> None:
@@ -272,11 +281,11 @@ class _Ordered:
         """The bytes of all packs that it will look at."""
         return rounds.total_bytes(connection, self._tenants)
 
-    def step(self) -> bool:
-        """Look at one thing; False when there is nothing left."""
+    def step(self) -> int | None:
+        """Look at one thing; the bytes of it, None when there is nothing left."""
         if self._position is None:
             if not self._waiting:
-                return False
+                return None
             self._begin(self._waiting.pop())
         assert self._position is not None
         seen, position = self._look.after(
@@ -287,7 +296,7 @@ class _Ordered:
         self._fresh.add(seen)
         self._save(position)
         self._position = position
-        return True
+        return seen.counts.bytes
 
     def progress(self, total: int, *, is_done: bool = False) -> Progress:
         """How far it is, with what was found since the last time."""

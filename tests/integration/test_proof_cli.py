@@ -44,6 +44,10 @@ def test_a_running_controller_checks_its_vault(place: Place, machine: str, sourc
     shown = place.good("vault", "scrub")
     assert max(map(len, shown.splitlines())) <= 80
     assert "not both" in place.bad("vault", "scrub", "--now", "--status", code=2)
+    assert "goes with --now" in place.bad("vault", "scrub", "--rate", "50M", code=2)
+    assert "not a rate" in place.bad("vault", "scrub", "--now", "--rate", "fast", code=2)
+    for words in (("--now", "--rate", "1G"), ("--now", "--dry-run", "--rate", "1G")):
+        assert place.rows("vault", "scrub", *words)["stored_bytes"] == checked["stored_bytes"]
 
 
 def test_figures_add_up(place: Place, machine: str, source: Path) -> None:

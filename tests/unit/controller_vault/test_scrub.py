@@ -340,3 +340,22 @@ async def test_a_chunk_that_cannot_be_read_is_not_called_damaged(sick: World) ->
     with pytest.raises(ChunkDamagedError, match="cannot be read"):
         await sick.read(kept.machine, [kept.leaves[0][0]])
     assert (await events(sick, kept))[-1] == "chunk_unreadable"
+
+
+async def test_a_rate_makes_an_ordered_scrub_rest(world: World, kept: Kept) -> None:
+    rested: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rested.append(seconds)
+
+    world.vault.scrub._sleep = sleep
+    tenant = kept.machine.identity.tenant
+    looking = world.vault.scrub.ordered([tenant], mend_all=False, bytes_per_s=100)
+    told = [one async for one in looking]
+    assert told[-1].is_done
+    # As long as the rate says, less what the reading took itself.
+    wanted = told[-1].counts.bytes / 100
+    assert wanted * 0.9 < sum(rested) <= wanted
+    rested.clear()
+    await scrub(world, kept)
+    assert not rested
