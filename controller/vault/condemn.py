@@ -151,7 +151,7 @@ class Condemning:
                     marks.reach([tree.id for tree in trees])
                 yield Step("index", number)
         roots = db.read_now(lambda c: rows.roots(c, self._tenant))
-        marks.reach([*roots.values(), *self._unknown_roots()])
+        marks.reach([*roots.values(), *unknown_roots(self._means, self._tenant)])
         self._followed |= roots.keys()
         yield from self._follow()
         marks.reach_prefixes(self._means.pins.fresh(self._tenant))
@@ -178,6 +178,8 @@ class Condemning:
                 if not is_due:
                     sight.kept[number] += length
                 is_marked = current is not None and current[0] == prefix
+                if number in self._packs and kind != self._packs[number].kind:
+                    raise _contradicted(identity)
                 if kind == Kind.TREE and not is_dead:
                     is_marked = is_marked and self._marks.is_reached(identity)
                 if is_dead:
@@ -272,24 +274,34 @@ class Condemning:
         else:
             sight.missing.append(mark[0])
 
-    def _unknown_roots(self) -> list[ChunkId]:
-        """Roots of restore points whose row is missing, since a crash came or for worse.
 
-        Such a root is held when only the row was lost; then it is followed like others.
-        """
-        found: list[ChunkId] = []
-        for named in unknown_points(self._means, self._tenant):
-            record = self._means.store.get(point_key(*named))
-            root = ChunkId(verify_point(decode_envelope(record)).root)
-            held = self._means.db.read_now(partial(index.held, tenant=self._tenant, ids=[root]))
-            if not held:
-                raise MarkingStoppedError(
-                    f"nothing was collected: the store has the restore point {named.point} and "
-                    "the database has not; stop the controller and run `stead vault rebuild`",
-                    code=Code.PRECONDITION,
-                )
-            found.append(root)
-        return found
+def unknown_roots(means: Means, tenant: str) -> list[ChunkId]:
+    """Roots of restore points whose row is missing, since a crash came or for worse.
+
+    Such a root is held when only the row was lost; then it is followed like others. Raises
+    `MarkingStoppedError` when it is not: the database is older than the store.
+    """
+    found: list[ChunkId] = []
+    for named in unknown_points(means, tenant):
+        record = means.store.get(point_key(*named))
+        root = ChunkId(verify_point(decode_envelope(record)).root)
+        held = means.db.read_now(partial(index.held, tenant=tenant, ids=[root]))
+        if not held:
+            raise MarkingStoppedError(
+                f"nothing was collected: the store has the restore point {named.point} and "
+                "the database has not; stop the controller and run `stead vault rebuild`",
+                code=Code.PRECONDITION,
+            )
+        found.append(root)
+    return found
+
+
+def _contradicted(chunk: ChunkId) -> MarkingStoppedError:
+    return MarkingStoppedError(
+        f"nothing was collected: the database says of the chunk {chunk.hex()} that it is of "
+        "another kind than its pack; stop the controller and run `stead vault rebuild`",
+        code=Code.PRECONDITION,
+    )
 
 
 def unknown_points(means: Means, tenant: str) -> list[PointKey]:
@@ -313,9 +325,20 @@ def packs_of(connection: Connection, tenant: str) -> list[Pack]:
         .order_by(packs.c.number)
     )
     return [
-        Pack(row.number, PackId(row.id), Kind[row.kind.upper()], row.length, row.created_at)
+        Pack(row.number, PackId(row.id), _kind_of(row.kind, row.id), row.length, row.created_at)
         for row in found
     ]
+
+
+def _kind_of(word: str, pack: str) -> Kind:
+    for kind in Kind:
+        if kind.name.lower() == word:
+            return kind
+    raise MarkingStoppedError(
+        f"nothing was collected: the database knows no kind of the pack {pack}; stop the "
+        "controller and run `stead vault rebuild`",
+        code=Code.PRECONDITION,
+    )
 
 
 def _living_trees(connection: Connection, tenant: str, number: int) -> list[Tree]:

@@ -47,9 +47,8 @@ class Generation:
 
 def abandon(connection: Connection, tenant: str, limit: int) -> bool:
     """Undo a generation that was cut short, `limit` tombstones at a time; whether more are left."""
-    cut_short = select(generations.c.number).where(
-        generations.c.tenant_id == tenant, generations.c.state == Phase.MARKING.value
-    )
+    is_open = generations.c.state.not_in((Phase.CONDEMNED.value, Phase.ABANDONED.value))
+    cut_short = select(generations.c.number).where(generations.c.tenant_id == tenant, is_open)
     rows = connection.scalars(
         select(tombstones.c.id)
         .where(tombstones.c.tenant_id == tenant, tombstones.c.generation.in_(cut_short))
@@ -60,7 +59,7 @@ def abandon(connection: Connection, tenant: str, limit: int) -> bool:
         return True
     connection.execute(
         update(generations)
-        .where(generations.c.tenant_id == tenant, generations.c.state == Phase.MARKING.value)
+        .where(generations.c.tenant_id == tenant, is_open)
         .values(state=Phase.ABANDONED.value)
     )
     return False

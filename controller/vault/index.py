@@ -138,6 +138,19 @@ def lift(connection: Connection, tenant: str, ids: Iterable[ChunkId]) -> None:
         )
 
 
+def lay_in_force(connection: Connection, tenant: str, ids: Iterable[ChunkId]) -> None:
+    """Put chunks under tombstones that are in force at once, as condemned last."""
+    newest = connection.scalar(select(_IN_FORCE), {"tenant": tenant})
+    found = [{"tenant_id": tenant, "id": one, "generation": newest} for one in ids]
+    if found:
+        connection.execute(upsert(connection, tombstones).on_conflict_do_nothing(), found)
+
+
+def has_tombstones(connection: Connection, tenant: str) -> bool:
+    """Whether the tenant has any tombstone, in force or not."""
+    return connection.scalar(_ANY_TOMBSTONE, {"tenant": tenant}) is not None
+
+
 def _found(
     connection: Connection, statement: Select[Any], tenant: str, ids: Iterable[ChunkId]
 ) -> set[ChunkId]:
@@ -208,7 +221,7 @@ def record_pack(
 
 def _make_way(connection: Connection, tenant: str, ids: Sequence[ChunkId]) -> None:
     """Forget the places of dead chunks, and all tombstones, of what is being entered."""
-    if connection.scalar(_ANY_TOMBSTONE, {"tenant": tenant}) is None:
+    if not has_tombstones(connection, tenant):
         return
     dead = present(connection, tenant, ids) - held(connection, tenant, ids)
     for batch in batches(dead):

@@ -9,18 +9,22 @@ The file is worthless after a crash, and made anew each time.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from controller.vault.pins import PREFIX_BYTES, prefix_of
+from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ID_BYTES, ChunkId
 
 CACHE_KIB = 64 * 1024
 SPOOL = 250_000
 _BATCH = 20_000
+_PRIMARY = 0xFF
 # SQLite counts from -2^63: shifted like this, prefixes keep their order.
 _SHIFT = 1 << 63
 _ALL_ONES = b"\xff" * (ID_BYTES - PREFIX_BYTES)
@@ -32,6 +36,19 @@ CREATE INDEX waiting ON trees (pack, start) WHERE state = 1;
 CREATE TABLE marks (prefix INTEGER PRIMARY KEY, must INTEGER NOT NULL);
 CREATE TEMP TABLE asked (id BLOB);
 """
+
+
+class ScratchError(SteadError):
+    """There is no room for the scratch file, or its disk failed: nothing was condemned."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        full = _PRIMARY & getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+        full = full or getattr(error, "errno", None) == errno.ENOSPC
+        super().__init__(
+            f"nothing was condemned: {path} cannot be written ({error}); "
+            + ("make room, then collect again" if full else "check the disk"),
+            code=Code.STORE_FULL if full else Code.UNAVAILABLE,
+        )
 
 
 class Tree(NamedTuple):
@@ -49,8 +66,24 @@ class Marks:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._spool = array("q")
-        _remove(path)
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db: sqlite3.Connection
+
+    def __enter__(self) -> Marks:
+        try:
+            self._open()
+        except (OSError, sqlite3.Error) as error:
+            self._close()
+            raise ScratchError(self._path, error) from error
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
+        self._close()
+        if isinstance(error, sqlite3.Error):
+            raise ScratchError(self._path, error) from error
+
+    def _open(self) -> None:
+        _remove(self._path)
+        self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         for pragma in (
             "journal_mode = OFF",
             "synchronous = OFF",
@@ -61,12 +94,11 @@ class Marks:
             self._db.execute(f"PRAGMA {pragma}")
         self._db.executescript(_TABLES)
 
-    def __enter__(self) -> Marks:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
-        _remove(self._path)
+    def _close(self) -> None:
+        if hasattr(self, "_db"):
+            self._db.close()
+        with suppress(OSError):
+            _remove(self._path)
 
     def add_trees(self, trees: Iterable[Tree]) -> None:
         """Tree chunks that may turn out to be reached."""

@@ -3,6 +3,9 @@
 At no moment does the database know less than before that is true: rows of packs that
 are gone are dropped, each pack's rows are corrected in one transaction, and what is
 right stays. So it can be cut short and run again.
+
+What was doomed is taken in as dead, and what restore points need lives again: a database
+that was put back may be wrong about both.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from controller.store.store import ObjectStore
 from controller.vault import index
 from controller.vault.check import doomed_now, rows_of
 from controller.vault.commit import enter
+from controller.vault.heal import heal
 from controller.vault.keys import PackKey, PointKey, pack_key, point_key
 from controller.vault.losses import note_loss
 from controller.vault.survey import contents, objects
@@ -75,8 +79,6 @@ def rebuild(
     found_points: list[PointKey] = []
     doomed = db.read_now(doomed_now)
     for named, size in objects(store):
-        if named in doomed:
-            continue
         if named.tenant not in known_tenants:
             _complain(done, f"{named.tenant} is no known tenant; restore the database first")
         elif isinstance(named, PackKey):
@@ -88,9 +90,14 @@ def rebuild(
         db.write_now(partial(note_loss, tenant=tenant, at=now))
     done.dropped_chunks += db.write_now(lambda c: _drop_lost(c, set(found_packs)))
     # What one pack's wrong rows hid may lie in another that was read before.
-    while _rebuild_packs(store, db, found_packs, now, done, told):
+    while _rebuild_packs(store, db, found_packs, doomed, now, done, told):
         pass
     _rebuild_points(store, db, found_points, done)
+    for tenant in sorted(known_tenants):
+        try:
+            heal(store, db, tenant)
+        except SteadError as error:
+            _complain(done, f"{tenant}: {error}")
     summary = {
         "packs": done.packs,
         "added_chunks": done.added_chunks,
@@ -121,6 +128,7 @@ def _rebuild_packs(
     store: ObjectStore,
     db: Database,
     found: dict[PackKey, int],
+    doomed: set[PackKey],
     now: datetime,
     done: Rebuilt,
     told: Callable[[int], None],
@@ -140,7 +148,9 @@ def _rebuild_packs(
         if placed:
             done.packs += 1
             done.chunks += len(placed)
-            act = partial(_correct, pack=pack, size=size, placed=placed, now=now)
+            act = partial(
+                _correct, pack=pack, size=size, placed=placed, now=now, is_dead=pack in doomed
+            )
             added, dropped = db.write_now(act)
             done.added_chunks += added
             done.dropped_chunks += dropped
@@ -153,7 +163,13 @@ def _complain(done: Rebuilt, problem: str) -> None:
 
 
 def _correct(
-    connection: Connection, pack: PackKey, size: int, placed: list[Placed], now: datetime
+    connection: Connection,
+    pack: PackKey,
+    size: int,
+    placed: list[Placed],
+    now: datetime,
+    *,
+    is_dead: bool,
 ) -> tuple[int, int]:
     """Make a pack's rows those of its index; how many were added and dropped."""
     number = connection.scalar(
@@ -173,6 +189,11 @@ def _correct(
     index.record_pack(
         connection, pack.tenant, pack.pack, kind, size, placed, now, revive_dead=False
     )
+    right = {"kind": kind.name.lower(), "length": size}
+    is_it = (packs.c.tenant_id == pack.tenant, packs.c.id == pack.pack)
+    connection.execute(update(packs).where(*is_it).values(**right))
+    if is_dead:
+        index.lay_in_force(connection, pack.tenant, new)
     return len(new), len(wrong)
 
 

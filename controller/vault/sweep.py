@@ -23,11 +23,22 @@ from controller.vault import index
 from controller.vault.check import rows_of
 from controller.vault.claims import Claims
 from controller.vault.keys import pack_key
-from protocol.errors import SteadError
+from controller.vault.still_needed import Needs
+from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ChunkId, Kind, chunk_id
 from protocol.vault.pack import PackBuilder, PackId, Placed
 
 log = structlog.get_logger()
+
+_PACKS_AT_ONCE = 64
+_ROWS_AT_ONCE = 4_000
+"""Other writers wait for a transaction."""
+
+
+class StillNeededError(SteadError):
+    """The database says that an object may go, and the object itself that it may not."""
+
+    code = Code.PRECONDITION
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +85,19 @@ class Sweep:
         self._due = due
         self._pack_bytes = pack_bytes
         self._now = now
+        self._needs = Needs(store, db, tenant)
         self.done = Swept()
 
     def drop(self, dead: Sequence[Pack]) -> Iterator[int]:
-        """Drop packs in which nothing is kept; yields the bytes that each gave back."""
-        for pack in dead:
-            if self._db.write_now(partial(self._drop, pack=pack)):
-                self.done.dropped_packs += 1
-                self.done.freed_bytes += pack.length
-                yield 0
-                yield from self.delete_doomed()
+        """Drop packs in which nothing is kept, some at a time; yields after each step."""
+        left = list(dead)
+        while left:
+            looked, gone = self._db.write_now(partial(self._drop, some=left[:_PACKS_AT_ONCE]))
+            left = left[looked:]
+            self.done.dropped_packs += len(gone)
+            self.done.freed_bytes += sum(pack.length for pack in gone)
+            yield 0
+            yield from self.delete_doomed()
 
     def rewrite(self, sources: Sequence[Pack]) -> Iterator[int]:
         """Write what is kept of mostly dead packs into new ones; yields the bytes moved."""
@@ -97,7 +111,10 @@ class Sweep:
             yield from self.delete_doomed()
 
     def delete_doomed(self) -> Iterator[int]:
-        """Delete objects that no row names any more and whose time has come."""
+        """Delete objects that no row names any more and whose time has come.
+
+        Raises `StillNeededError` at one whose own index says otherwise.
+        """
         found = self._db.read_now(
             lambda c: c.scalars(
                 select(doomed_packs.c.id).where(
@@ -105,13 +122,27 @@ class Sweep:
                 )
             ).all()
         )
-        for name in found:
-            with self._claims.claimed(self._tenant, name):
-                if self._db.read_now(partial(self._is_doomed, name=name)):
-                    self._store.delete(pack_key(self._tenant, name))
-                    yield 0
-                    self._db.write_now(partial(self._spare_object, name=name))
+        for start in range(0, len(found), _PACKS_AT_ONCE):
+            gone: list[str] = []
+            for name in found[start : start + _PACKS_AT_ONCE]:
+                with self._claims.claimed(self._tenant, name):
+                    if self._db.read_now(partial(self._is_doomed, name=name)):
+                        self._delete(PackId(name))
+                        gone.append(name)
+                yield 0
+            # Who stores one of these again meanwhile has taken its row away already.
+            self._db.write_now(partial(self._forget_doomed, names=gone))
             yield 0
+
+    def _delete(self, name: PackId) -> None:
+        needed = self._needs.first_of(name)
+        if needed is not None:
+            raise StillNeededError(
+                f"the pack {name} was to be deleted and is the only one that holds the chunk "
+                f"{needed.hex()}: the database is old or damaged, so nothing more is deleted; "
+                "stop the controller and run `stead vault rebuild`"
+            )
+        self._store.delete(pack_key(self._tenant, name))
 
     def _is_doomed(self, connection: Connection, name: str) -> bool:
         """Asked while the name is claimed: nobody can enter the pack meanwhile."""
@@ -125,19 +156,27 @@ class Sweep:
         )
         return entered is None and doomed is not None
 
-    def _spare_object(self, connection: Connection, name: str) -> None:
+    def _forget_doomed(self, connection: Connection, names: Sequence[str]) -> None:
         connection.execute(
             delete(doomed_packs).where(
-                doomed_packs.c.tenant_id == self._tenant, doomed_packs.c.id == name
+                doomed_packs.c.tenant_id == self._tenant, doomed_packs.c.id.in_(names)
             )
         )
 
-    def _drop(self, connection: Connection, pack: Pack) -> bool:
-        dead, others = rows.due_in(connection, self._tenant, pack.number, self._due)
-        if others:
-            return False
-        rows.remove_pack(connection, self._tenant, pack.number, dead, self._now)
-        return True
+    def _drop(self, connection: Connection, some: Sequence[Pack]) -> tuple[int, list[Pack]]:
+        """Drop the rows of packs until it takes long; how many were looked at, and those gone."""
+        gone: list[Pack] = []
+        count = 0
+        for looked, pack in enumerate(some, 1):
+            dead, others = rows.due_in(connection, self._tenant, pack.number, self._due)
+            if others:
+                continue
+            rows.remove_pack(connection, self._tenant, pack.number, dead, self._now)
+            gone.append(pack)
+            count += len(dead)
+            if count >= _ROWS_AT_ONCE:
+                return looked, gone
+        return len(some), gone
 
     def _rewrite(self, group: Sequence[Pack]) -> Iterator[int]:
         builder = PackBuilder(group[0].kind)

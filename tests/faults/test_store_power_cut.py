@@ -1,16 +1,9 @@
-"""What the controller acknowledged survives a power cut and a full disk.
-
-The power cut is ext4's own shutdown call on a loop-mounted image: what was not
-fsynced is gone after the next mount.
-"""
+"""What the controller acknowledged survives a power cut and a full disk."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,47 +17,14 @@ from controller.db.errors import DatabaseFullError
 from controller.db.schema import installation
 from controller.store.local import LocalStore
 from controller.store.store import StoreFullError
+from tests.faults.disk import Disk, need_disks
 
 pytestmark = pytest.mark.root
-
-_SHUTDOWN = 0x8004587D
-_WITHOUT_FLUSH = struct.pack("I", 2)
-
-
-class Disk:
-    """A small ext4 file system in a file, which can lose its power."""
-
-    def __init__(self, folder: Path, size: str) -> None:
-        self.image = folder / "disk.img"
-        self.mounted = folder / "disk"
-        self.mounted.mkdir()
-        subprocess.run(["truncate", "-s", size, str(self.image)], check=True)
-        subprocess.run(
-            ["mkfs.ext4", "-q", "-F", "-m", "0", str(self.image)], check=True, capture_output=True
-        )
-        self.mount()
-
-    def mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", str(self.image), str(self.mounted)], check=True)
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", str(self.mounted)], check=True)
-
-    def cut(self) -> None:
-        """Lose everything that is not on the disk; whoever still has files open gets EIO."""
-        descriptor = os.open(self.mounted, os.O_RDONLY)
-        try:
-            fcntl.ioctl(descriptor, _SHUTDOWN, _WITHOUT_FLUSH)
-        finally:
-            os.close(descriptor)
 
 
 @pytest.fixture
 def disk_of(tmp_path: Path) -> Iterator[Callable[[str], Disk]]:
-    if os.geteuid() != 0:
-        pytest.skip("not run: mounting needs root")
-    if shutil.which("mkfs.ext4") is None:
-        pytest.skip("not run: mkfs.ext4 is not installed")
+    need_disks()
     made: list[Disk] = []
 
     def make(size: str) -> Disk:
@@ -95,8 +55,7 @@ def run_until_cut(disk: Disk, program: str) -> list[str]:
             lines.append(line.strip())
         disk.cut()
         process.kill()
-    disk.unmount()
-    disk.mount()
+    disk.remount()
     return lines
 
 

@@ -1,0 +1,75 @@
+"""A small ext4 file system in a file, which can lose its power.
+
+The power cut is ext4's own shutdown call on a loop-mounted image: what was not
+fsynced is gone after the next mount.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_SHUTDOWN = 0x8004587D
+_WITHOUT_FLUSH = struct.pack("I", 2)
+
+
+def need_disks() -> None:
+    """Say "not run" where file systems cannot be made and mounted."""
+    if os.geteuid() != 0:
+        pytest.skip("not run: mounting needs root")
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("not run: mkfs.ext4 is not installed")
+
+
+class Disk:
+    """Mounted from the start at `disk` in `folder`; of `size`, or a copy of another's image."""
+
+    def __init__(self, folder: Path, size: str = "", like: Path | None = None) -> None:
+        self.image = folder / "disk.img"
+        self.mounted = folder / "disk"
+        self.mounted.mkdir(parents=True)
+        if like is not None:
+            run("cp", "--sparse=always", str(like), str(self.image))
+        else:
+            run("truncate", "-s", size, str(self.image))
+            run("mkfs.ext4", "-q", "-F", "-m", "0", str(self.image))
+        self.mount()
+
+    def mount(self) -> None:
+        run("mount", "-o", "loop", str(self.image), str(self.mounted))
+
+    def unmount(self) -> None:
+        run("umount", str(self.mounted))
+
+    def cut(self) -> None:
+        """Lose everything that is not on the disk; whoever still has files open gets EIO."""
+        descriptor = os.open(self.mounted, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, _SHUTDOWN, _WITHOUT_FLUSH)
+        finally:
+            os.close(descriptor)
+
+    def remount(self) -> None:
+        """What a machine does when its power comes back."""
+        self.unmount()
+        self.mount()
+
+    def leave(self, free_bytes: int) -> Path:
+        """Fill it up but for so many bytes; the file that takes the room."""
+        ballast = self.mounted / "ballast"
+        found = os.statvfs(self.mounted)
+        with ballast.open("xb") as file:
+            os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_frsize - free_bytes)
+        return ballast
+
+
+def run(*argv: str) -> None:
+    """Run a program that must succeed."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (argv, done.stderr)
