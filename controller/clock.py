@@ -19,6 +19,11 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def boottime() -> float:
+    """Seconds that nobody can set, those in which the machine slept among them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def new_id(prefix: str) -> str:
     """A fresh id; see `protocol.ids`."""
     return make_id(prefix, at_ms=time.time_ns() // 1_000_000, random=os.urandom(RANDOM_BYTES))

@@ -17,8 +17,15 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from controller.db.errors import DatabaseDamagedError, DatabaseLockedError, DatabaseMissingError
+from controller.db.errors import (
+    DatabaseDamagedError,
+    DatabaseFullError,
+    DatabaseLockedError,
+    DatabaseMissingError,
+)
 
+PRIMARY = 0xFF
+"""These bits of SQLite's codes say what kind of error it is."""
 _BUSY_TIMEOUT_S = 5.0
 _CHECKPOINT_PAGES = 4000
 _KEPT_LOG_BYTES = 64 * 1024 * 1024
@@ -72,6 +79,7 @@ def writer_engine(path: Path, *, check: bool) -> Engine:
 
     Raises `DatabaseDamagedError` when the file is no database or `check` finds damage.
     """
+    raw = None
     try:
         raw = _connect(path)
         raw.execute("PRAGMA journal_mode = WAL")
@@ -82,6 +90,10 @@ def writer_engine(path: Path, *, check: bool) -> Engine:
         raw.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         found = [row[0] for row in raw.execute("PRAGMA quick_check(5)")] if check else ["ok"]
     except sqlite3.DatabaseError as error:
+        if raw is not None:
+            raw.close()
+        if is_full(getattr(error, "sqlite_errorcode", 0)):
+            raise full(str(path)) from error
         raise damaged(path, str(error)) from error
     if found != ["ok"]:
         raw.close()
@@ -120,6 +132,16 @@ def reader_engine(path: Path, *, size: int) -> Engine:
         connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def is_full(code: int) -> bool:
+    """Whether SQLite's code says that the disk is full, also of what it keeps beside the file."""
+    return code & PRIMARY == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
+
+
+def full(name: str) -> DatabaseFullError:
+    """The error for a disk without room."""
+    return DatabaseFullError(f"the disk under {name} is full; nothing was recorded, make room")
 
 
 def damaged(path: Path, found: str) -> DatabaseDamagedError:

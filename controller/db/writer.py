@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from controller.db.errors import DatabaseClosedError, DatabaseDamagedError, DatabaseFullError
+from controller.db.errors import DatabaseClosedError, DatabaseDamagedError
+from controller.db.sqlite import PRIMARY, full, is_full
 
 T = TypeVar("T")
 _LARGEST_BATCH = 256
-_PRIMARY = 0xFF
 _FATAL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -137,11 +137,9 @@ class Writer:
         code = getattr(cause, "sqlite_errorcode", None)
         if code is None:
             return error
-        if code & _PRIMARY == sqlite3.SQLITE_FULL:
-            named: Exception = DatabaseFullError(
-                f"the disk under {self._name} is full; nothing was recorded, make room"
-            )
-        elif code & _PRIMARY in _FATAL:
+        if is_full(code):
+            named: Exception = full(self._name)
+        elif code & PRIMARY in _FATAL:
             self._broken = (
                 f"the disk under {self._name} failed ({cause}); check the disk, then restart "
                 "the controller"

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 
+import structlog
 from sqlalchemy import Connection, select
 
 from controller.db.schema import packs
@@ -30,7 +31,7 @@ from controller.vault.condemn import (
     Means,
     Sight,
     Step,
-    due_now,
+    due_by,
     packs_of,
     unknown_points,
     unknown_roots,
@@ -41,8 +42,12 @@ from controller.vault.keys import PackKey, parse_key
 from controller.vault.mark import MarkingStoppedError
 from controller.vault.marks import Marks
 from controller.vault.sessions import fence_off, lapse
+from controller.vault.steady import Steady
 from controller.vault.sweep import Pack, Sweep
 from protocol.errors import Code, SteadError
+
+
+log = structlog.get_logger()
 
 
 class SessionsInTheWayError(SteadError):
@@ -54,9 +59,11 @@ class SessionsInTheWayError(SteadError):
 class Collector:
     """Collects one tenant after the other; `run` is called by one thread at a time."""
 
-    def __init__(self, means: Means) -> None:
+    def __init__(self, means: Means, steady: Steady) -> None:
         self._means = means
         self._began_at = means.now()
+        self.steady = steady
+        """The time by which something may be deleted."""
 
     def run(
         self, tenant: str, done: Collected, *, dry_run: bool = False, accept_losses: bool = False
@@ -65,26 +72,32 @@ class Collector:
 
         Raises `SessionsInTheWayError`, `MarkingStoppedError` when something that is
         needed is damaged or missing (with `accept_losses` a missing chunk is no reason),
-        and what store and database raise. Nothing that was condemned before is lost by it.
+        `ClockLeaptError`, and what store and database raise. Nothing that was condemned
+        before is lost by it.
         """
         means = self._means
+        at = self.steady.now()
         if dry_run:
             generation = Generation(tenant, 0, self._means.db.read_now(rows.newest_pack))
         else:
             while self._means.db.write_now(lambda c: rows.abandon(c, tenant, LAID_AT_ONCE)):
                 yield Step("tidy", 0)
             # By an old database nothing is deleted, not even what it calls doomed or forgotten.
-            if not unknown_roots(means, tenant):
-                for _ in self._sweep(tenant, 0).delete_doomed():
-                    yield Step("tidy", 0)
+            is_current = not unknown_roots(means, tenant)
+            for _ in self._sweep(tenant, 0, at).delete_doomed() if is_current else ():
+                yield Step("tidy", 0)
             generation = self._begin(tenant)
             done.generation = generation.number
             yield Step("begin", 0)
-            for _ in purge(means.store, means.db, tenant, means.now(), means.terms.undo):
+            if not is_current:
+                log.warning("restore_points_without_row", tenant=tenant)
+            for _ in (
+                purge(means.store, means.db, tenant, at, means.terms.undo) if is_current else ()
+            ):
                 done.purged_points += 1
                 yield Step("forget", done.purged_points)
         with Marks(self._means.scratch / f"marks-{tenant}.scratch") as marks:
-            work = Condemning(means, generation, marks, done, dry_run=dry_run)
+            work = Condemning(means, generation, marks, done, at, dry_run=dry_run)
             yield from work.mark()
             sight = Sight()
             yield from work.scan(sight)
@@ -92,7 +105,7 @@ class Collector:
                 raise _missing(sight.missing)
             if not dry_run:
                 yield from work.condemn()
-        yield from self._sweep_by(sight, generation, done, dry_run=dry_run)
+        yield from self._sweep_by(sight, generation, done, at, dry_run=dry_run)
         if not dry_run:
             means.collected(tenant)
 
@@ -117,7 +130,7 @@ class Collector:
             self._means.pins.begin_generation(tenant, set(alive) - set(strangers))
         return generation
 
-    def _sweep(self, tenant: str, due: int) -> Sweep:
+    def _sweep(self, tenant: str, due: int, at: datetime) -> Sweep:
         return Sweep(
             self._means.store,
             self._means.db,
@@ -125,15 +138,21 @@ class Collector:
             tenant,
             due,
             pack_bytes=self._means.pack_bytes,
-            now=self._means.now(),
+            now=at,
         )
 
     def _sweep_by(
-        self, sight: Sight, generation: Generation, done: Collected, *, dry_run: bool
+        self,
+        sight: Sight,
+        generation: Generation,
+        done: Collected,
+        at: datetime,
+        *,
+        dry_run: bool,
     ) -> Iterator[Step]:
         tenant = generation.tenant
-        due = due_now(self._means, tenant)
-        sweep = self._sweep(tenant, due)
+        due = due_by(self._means, tenant, at)
+        sweep = self._sweep(tenant, due, at)
         done.swept = sweep.done
         known = [
             Pack(p.number, p.name, p.kind, p.length, p.created_at, sight.kept[p.number])

@@ -123,6 +123,7 @@ class Condemning:
         generation: Generation,
         marks: Marks,
         done: Collected,
+        at: datetime,
         *,
         dry_run: bool,
     ) -> None:
@@ -131,6 +132,7 @@ class Condemning:
         self._tenant = generation.tenant
         self._marks = marks
         self._done = done
+        self._at = at
         self._dry_run = dry_run
         self._packs: dict[int, Pack] = {}
         self._young: set[int] = set()
@@ -139,7 +141,7 @@ class Condemning:
     def mark(self) -> Iterator[Step]:
         """Reach everything from restore points, young trees and pins."""
         db, marks = self._means.db, self._marks
-        horizon = self._means.now() - self._means.terms.young
+        horizon = self._at - self._means.terms.young
         found = db.read_now(lambda c: packs_of(c, self._tenant))
         self._packs = {p.number: p for p in found if p.number <= self._generation.last_pack}
         self._young = {n for n, pack in self._packs.items() if pack.created_at >= horizon}
@@ -161,7 +163,7 @@ class Condemning:
         """Compare the whole index with the marks and lay tombstones, not in force yet."""
         marked = self._marks.in_order()
         current = next(marked, None)
-        due = due_now(self._means, self._tenant)
+        due = due_by(self._means, self._tenant, self._at)
         waiting: list[ChunkId] = []
         last = b""
         while page := self._means.db.read_now(
@@ -311,9 +313,9 @@ def unknown_points(means: Means, tenant: str) -> list[PointKey]:
     return [one for one in found if isinstance(one, PointKey) and one.point not in known]
 
 
-def due_now(means: Means, tenant: str) -> int:
+def due_by(means: Means, tenant: str, at: datetime) -> int:
     """The generation up to which chunks have been dead for a whole grace."""
-    before = means.now() - means.terms.grace
+    before = at - means.terms.grace
     return means.db.read_now(lambda c: rows.due_generation(c, tenant, before))
 
 

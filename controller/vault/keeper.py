@@ -77,6 +77,7 @@ class Keeper:
                 log.warning("collection_put_off", tenant=tenant, reason=str(error))
 
     async def _keep(self, tenant: str) -> None:
+        self._collector.steady.now()
         for machine in await self._db.read(partial(keeping.machines_with_points, tenant=tenant)):
             gone = await self._db.write(
                 partial(

@@ -25,6 +25,7 @@ from controller.vault.points import StoredPoint
 from controller.vault.reader import Reader
 from controller.vault.scrub import Scrub
 from controller.vault.sessions import FLOOR_BYTES, LEASE, Begun, Sessions
+from controller.vault.steady import Steady
 from controller.vault.streams import Streams
 from controller.vault.writer import ROOM_BYTES, Arrival, Writer
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
@@ -59,6 +60,7 @@ class Vault:
         room_bytes: int = ROOM_BYTES,
         pack_bytes: int = PACK_BYTES,
         terms: Terms = TERMS,
+        ticks: Callable[[], float] = clock.boottime,
     ) -> None:
         self._db = db
         self._pins, claims = Pins(), Claims()
@@ -84,7 +86,7 @@ class Vault:
             pack_bytes=pack_bytes,
             collected=self.scrub.sample,
         )
-        self.collector = Collector(means)
+        self.collector = Collector(means, Steady(now, ticks))
         self.keeper = Keeper(self.collector, db, now=now)
         """Forgets by the rules and collects."""
         self._uploads = Streams(STREAMS)

@@ -97,7 +97,9 @@ class World:
 
     def start(self) -> None:
         trust = Trust(self.root.certificate, (self.issuing.certificate,))
-        self.vault = Vault(self.store, self.db, trust, now=self.clock.now, **self.options)
+        # By itself a clock that is advanced has run so far: nobody has set it.
+        options = {"ticks": lambda: self.clock.at.timestamp()} | self.options
+        self.vault = Vault(self.store, self.db, trust, now=self.clock.now, **options)
 
     async def restart(self) -> None:
         """A controller that comes back and remembers what is on the disk."""
