@@ -35,14 +35,19 @@ ROOT = Path(__file__).parents[2]
 
 
 class World:
-    """One tenant, one machine; `files` is what it backs up."""
+    """One tenant, one machine; `files` is what it backs up.
 
-    def __init__(self, home: Path) -> None:
+    `clock` is a file that says how far the controller's clock is ahead.
+    """
+
+    def __init__(self, home: Path, clock: Path | None = None) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.installation = Installation(home)
+        self._clock = clock
         self.home = AgentHome(home / "agent")
         self.files = home / "files"
         self.files.mkdir()
+        self.worker = 0
         self._controller: subprocess.Popen[bytes] | None = None
         self._link, enroll = free_ports(2)
         must = self.installation.must
@@ -58,14 +63,17 @@ class World:
 
     def start_controller(self) -> None:
         """Start it, and wait until it takes connections."""
+        program = [str(Path(sys.executable).parent / "stead")]
+        if self._clock is not None:
+            program = [sys.executable, "-m", "tests.faults.clocked", str(self._clock)]
         with (self.installation.home / "controller.log").open("ab") as log:
             self._controller = subprocess.Popen(
-                [str(Path(sys.executable).parent / "stead"), "controller", "serve"],
+                [*program, "controller", "serve"],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env=self.installation.environment,
-                cwd=self.installation.home,
+                cwd=ROOT,
             )
         self.installation.until_listening(self._controller, self._link)
 
@@ -115,6 +123,7 @@ class World:
             cwd=ROOT,
             env=self.installation.environment,
         )
+        self.worker = process.pid
         assert process.stdin is not None
         assert process.stdout is not None
         result = None
