@@ -46,7 +46,6 @@ from controller.vault.steady import Steady
 from controller.vault.sweep import Pack, Sweep
 from protocol.errors import Code, SteadError
 
-
 log = structlog.get_logger()
 
 
