@@ -133,7 +133,8 @@ async def prepare(home: Path) -> None:
 class Fault:
     """At which call of which kind, by a thread, what happens: KILL, EIO or ENOSPC.
 
-    A disk that failed or is full once stays so.
+    A disk that failed or is full once stays so, but for `write`: a process tells its
+    troubles by it as well.
     """
 
     call: str
@@ -145,7 +146,8 @@ class Fault:
         """How strace calls it."""
         if self.how == "KILL":
             return f"{self.call}:signal=KILL:when={self.number}"
-        return f"{self.call}:error={self.how}:when={self.number}+"
+        on = "" if self.call == "write" else "+"
+        return f"{self.call}:error={self.how}:when={self.number}{on}"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ fsynced is gone after the next mount.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -38,14 +39,16 @@ class Disk:
             run("cp", "--sparse=always", str(like), str(self.image))
         else:
             run("truncate", "-s", size, str(self.image))
-            run("mkfs.ext4", "-q", "-F", "-m", "0", str(self.image))
+            # Blocks as large disks have them: SQLite maps a file whose pages it makes sure of
+            # by one byte each, so on smaller blocks a full disk ends the process by SIGBUS.
+            run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", str(self.image))
         self.mount()
 
     def mount(self) -> None:
         run("mount", "-o", "loop", str(self.image), str(self.mounted))
 
-    def unmount(self) -> None:
-        run("umount", str(self.mounted))
+    def unmount(self, *how: str) -> None:
+        run("umount", *how, str(self.mounted))
 
     def cut(self) -> None:
         """Lose everything that is not on the disk; whoever still has files open gets EIO."""
@@ -64,8 +67,17 @@ class Disk:
         """Fill it up but for so many bytes; the file that takes the room."""
         ballast = self.mounted / "ballast"
         found = os.statvfs(self.mounted)
+        length = found.f_bavail * found.f_frsize - free_bytes
         with ballast.open("xb") as file:
-            os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_frsize - free_bytes)
+            while length > 0:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, length)
+                    break
+                except OSError as error:
+                    # Where the file lies has to be written down as well.
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    length -= found.f_frsize
         return ballast
 
 
