@@ -176,7 +176,7 @@ def run(home: Path, fault: Fault | None) -> Ran:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )  # fmt: skip
     wanted = {0} if fault is None else {0, REFUSED, -9, 137}

@@ -137,7 +137,7 @@ def test_a_collection_on_a_full_disk_loses_nothing(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 def test_a_collection_on_a_disk_full_at_any_write_loses_nothing(
     image: Path, most_bytes: int, tmp_path: Path
 ) -> None:
@@ -158,7 +158,7 @@ def test_a_power_cut_after_a_step_loses_nothing(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 def test_a_power_cut_after_any_step_loses_nothing(
     image: Path, most_bytes: int, tmp_path: Path
 ) -> None:
@@ -173,7 +173,7 @@ def test_a_power_cut_after_any_step_loses_nothing(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="not run: there is no strace")
 def test_a_power_cut_at_any_call_loses_nothing(
     image: Path, most_bytes: int, tmp_path: Path
