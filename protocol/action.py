@@ -109,6 +109,19 @@ class PlanRestore(RestoreFiles):
 
 
 @dataclass(frozen=True, slots=True)
+class CompareLive:
+    """Compare a subtree of a restore point with what is there now; answer sealed."""
+
+    point_id: str
+    path: bytes
+    sealed_references: tuple[bytes, ...]
+    sealed_terms: bytes
+    rules: bytes
+    content: bool = False
+    quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunDrill:
     """Restore some files of a restore point, compare them, and report; zeros are defaults."""
 
@@ -144,6 +157,7 @@ Action = (
     | PlanBackup
     | RestoreFiles
     | PlanRestore
+    | CompareLive
     | RunDrill
     | CancelOrder
     | ChangeVaultSecret
@@ -161,6 +175,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "plan_backup": PlanBackup,
     "restore_files": RestoreFiles,
     "plan_restore": PlanRestore,
+    "compare_live": CompareLive,
     "run_drill": RunDrill,
     "cancel_order": CancelOrder,
     "change_vault_secret": ChangeVaultSecret,
@@ -188,6 +203,9 @@ def summary_of(action: Action) -> str:
             shown = (b"/" + path.lstrip(b"/") + b" to " + target).decode(errors="backslashreplace")
             verb = "restore" if type(action) is RestoreFiles else "plan to restore"
             return f"{verb} {shown[:200]}"
+        case CompareLive(path=path):
+            shown = (b"/" + path).decode(errors="backslashreplace")
+            return f"compare {shown[:200]} with a restore point"
         case CancelOrder(order_id=order):
             return f"cancel order {order[:200]}"
         case _:

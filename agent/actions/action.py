@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent.backup.control import Control
 from agent.config import AgentHome
-from protocol.errors import SteadError
+from protocol.action import RunBackup
+from protocol.errors import NotFoundError, SteadError
 from protocol.ids import MachineId, TaskId, TenantId
 from protocol.outcome import OutcomeState
 
@@ -36,11 +37,16 @@ def _stay(result: ActionResult) -> NoReturn:
     raise SteadError(f"this process cannot be left: {result.message}")
 
 
+def _no_set() -> RunBackup:
+    raise NotFoundError("this machine has no backup set")
+
+
 @dataclass(frozen=True, slots=True)
 class Workplace:
     """What an action may use. `channel` opens a channel to the controller as this machine.
 
     `handed` is the file with what was watched since the last backup, if anything was.
+    `of_set` is a backup as the machine's backup set has it, NOT_FOUND without one.
     `leave` ends the process at once, with this result. `control` knows when that is too late.
     """
 
@@ -52,4 +58,5 @@ class Workplace:
     progress: Callable[[Mapping[str, Any]], None]
     handed: Path | None = None
     leave: Callable[[ActionResult], NoReturn] = _stay
+    of_set: Callable[[], RunBackup] = _no_set
     control: Control = field(default_factory=Control)

@@ -18,6 +18,7 @@ MODULES = {
     "plan_backup": "agent.actions.plan_backup",
     "restore_files": "agent.actions.restore",
     "plan_restore": "agent.actions.restore",
+    "compare_live": "agent.actions.compare",
     "run_drill": "agent.actions.drill",
 }
 """Programs and backup sets are not here: they need no worker."""

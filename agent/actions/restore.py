@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ from agent.backup.preview import Preview
 from agent.backup.restore import Restore
 from agent.backup.send import GrpcVault
 from agent.backup.skipped import reason_of, shown
+from agent.config import AgentHome
 from agent.host import clock
 from protocol.action import PlanRestore, RestoreFiles
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
@@ -51,7 +52,7 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     full: TargetFullError | None = None
     with place.channel() as channel, Written() as written:
         vault = GrpcVault(channel)
-        for grant, secret in _grants(action, place):
+        for grant, secret in grants_of(action.point_id, action.sealed_references, place):
             restore = Restore(
                 grant.spans,
                 strip=strip,
@@ -108,20 +109,28 @@ def _planned_target(path: bytes) -> bytes:
     return path
 
 
-def _grants(action: RestoreFiles, place: Workplace) -> Iterator[tuple[Grant, VaultSecret]]:
-    own = load_vault_secret(place.home)
+def sealing_key_of(home: AgentHome) -> X25519PrivateKey:
+    """What orders are sealed to; PRECONDITION when enrollment did not leave one."""
     try:
-        key = X25519PrivateKey.from_private_bytes(place.home.sealing_key.read_bytes())
+        return X25519PrivateKey.from_private_bytes(home.sealing_key.read_bytes())
     except (OSError, ValueError) as error:
         raise SteadError(
-            f"this machine has no key for restores: {place.home.sealing_key}: {error}; enroll "
+            f"this machine has no key for restores: {home.sealing_key}: {error}; enroll "
             "it again with `stead-agent enroll --force`",
             code=Code.PRECONDITION,
         ) from error
-    if not action.sealed_references:
+
+
+def grants_of(
+    point: str, sealed_references: Sequence[bytes], place: Workplace
+) -> Iterator[tuple[Grant, VaultSecret]]:
+    """What an order gives the right to read, each with the secret it was made with."""
+    own = load_vault_secret(place.home)
+    key = sealing_key_of(place.home)
+    if not sealed_references:
         raise InvalidError("the order carries no reference; sign it again")
-    names = {"tenant": place.tenant, "machine": place.machine, "point": action.point_id}
-    for sealed in action.sealed_references:
+    names = {"tenant": place.tenant, "machine": place.machine, "point": point}
+    for sealed in sealed_references:
         grant = open_grant(key, sealed, **names)
         other = grant.convergence
         yield grant, VaultSecret(other, own.recovery_public) if other else own

@@ -22,9 +22,8 @@ def open_file(directory: int, name: bytes) -> int:
     return os.open(name, _OPEN, dir_fd=directory)
 
 
-def holds_pieces(fd: int, pieces: Sequence[Buffer | int]) -> bool:
-    """Whether the file begins with these pieces; a number is that many zeros."""
-    place = 0
+def holds_pieces(fd: int, pieces: Sequence[Buffer | int], place: int = 0) -> bool:
+    """Whether the file has these pieces from `place` on; a number is that many zeros."""
     for piece in pieces:
         length = piece if isinstance(piece, int) else len(piece)
         if isinstance(piece, int):

@@ -24,7 +24,7 @@ from agent.backup.control import Control
 from agent.config import AgentHome
 from agent.host.process import end_group, end_marked
 from agent.tasks.by_set import by_set
-from protocol.action import ACTIONS, Action, name_of
+from protocol.action import ACTIONS, Action, RunBackup, name_of
 from protocol.errors import Code, SteadError
 from protocol.ids import MachineId, TaskId, TenantId
 from protocol.outcome import OutcomeState
@@ -157,6 +157,11 @@ def _workplace(request: Request, progress: Any) -> Workplace:
 
         return open_channel(load_identity(home))
 
+    def of_set() -> RunBackup:
+        action = by_set(RunBackup(), home)
+        assert isinstance(action, RunBackup)
+        return action
+
     return Workplace(
         home=home,
         tenant=TenantId(request.tenant),
@@ -165,6 +170,7 @@ def _workplace(request: Request, progress: Any) -> Workplace:
         channel=channel,
         progress=progress,
         handed=Path(request.handed) if request.handed else None,
+        of_set=of_set,
     )
 
 

@@ -1,8 +1,7 @@
-"""Say what is different between two entries of the same path, and add it up. Pure."""
+"""Say changes between two trees as records, and add them up. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,41 +12,6 @@ from protocol.vault.path import join
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
 SIGNS = {ADDED: "+", REMOVED: "-", CHANGED: "~"}
-
-SameContent = Callable[[Entry, Entry], bool]
-
-
-def differences(old: Entry, new: Entry, same_content: SameContent) -> tuple[str, ...]:
-    """In which ways two entries of one path differ, in words; none when they do not.
-
-    `same_content` is asked of two files of one length whose content is kept in different
-    places: the same bytes may be cut in other ways.
-    """
-    if old.mode >> 12 != new.mode >> 12:
-        return ("type",)
-    found = []
-    if old.size != new.size or (_kept(old) != _kept(new) and not same_content(old, new)):
-        found.append("content")
-    pairs = {
-        "target": (old.target, new.target),
-        "device": (old.rdev, new.rdev),
-        "mode": (old.mode, new.mode),
-        "owner": (old.owner, new.owner),
-        "time": (old.mtime_ns, new.mtime_ns),
-        "attributes": (old.xattrs, new.xattrs),
-        "links": (old.link_group, new.link_group),
-        "other": (_rest(old), _rest(new)),
-    }
-    found += [word for word, (before, after) in pairs.items() if before != after]
-    return tuple(found)
-
-
-def _kept(entry: Entry) -> object:
-    return entry.inline, entry.extents, entry.depth
-
-
-def _rest(entry: Entry) -> object:
-    return entry.born_ns, entry.streams, entry.extensions
 
 
 @dataclass(slots=True)
@@ -83,11 +47,6 @@ class Tally:
 def kind_of(change: Change) -> str:
     """What happened to a path."""
     return ADDED if change.old is None else REMOVED if change.new is None else CHANGED
-
-
-def is_folder_time(change: Change, what: tuple[str, ...]) -> bool:
-    """Whether a folder alone has another time: something in it came or went, and is told."""
-    return what == ("time",) and change.new is not None and change.new.kind is Kind.DIRECTORY
 
 
 def change_row(change: Change, what: tuple[str, ...]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from controller.cli.changes import differences
 from controller.cli.chunks import pieces_of
 from controller.cli.points import Opened
 from protocol.vault.diff import ALL, Change, KeyRange, diff
+from protocol.vault.differences import differences
 from protocol.vault.entry import Entry
 from protocol.vault.reader import Wanted
 

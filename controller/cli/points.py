@@ -33,6 +33,7 @@ from protocol.vault.node import Root
 from protocol.vault.path import is_path
 from protocol.vault.point import (
     UNREADABLE,
+    Contents,
     PointSignatureError,
     RestorePoint,
     decode_envelope,
@@ -161,6 +162,13 @@ def paths_of(connection: Connection, point: RestorePoint) -> tuple[bytes, ...] |
     except NotFoundError:
         return None
     return open_contents(key.recovery_private, point).paths
+
+
+def contents_of(opened: Opened) -> Contents:
+    """What only whoever has the recovery key knows of a restore point that was opened."""
+    return open_contents(
+        key_of_point(opened.connection, opened.point).recovery_private, opened.point
+    )
 
 
 def check_record(root: x509.Certificate, machine: Machine, record: bytes) -> RestorePoint:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protocol/v1/order.proto\x12\x0bprotocol.v1\"E\n\x08\x45nvelope\x12\r\n\x05order\x18\x01 \x01(\x0c\x12*\n\nsignatures\x18\x02 \x03(\x0b\x32\x16.protocol.v1.Signature\"3\n\tSignature\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x8d\x07\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0bmachine_ids\x18\x03 \x03(\t\x12\x14\n\x0cissued_at_ms\x18\x04 \x01(\x03\x12\x15\n\rnot_before_ms\x18\x05 \x01(\x03\x12\x15\n\rdeliver_by_ms\x18\x06 \x01(\x03\x12\x11\n\ttimeout_s\x18\x07 \x01(\r\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x12\n\nrepeatable\x18\t \x01(\x08\x12.\n\x0brun_program\x18\x14 \x01(\x0b\x32\x17.protocol.v1.RunProgramH\x00\x12:\n\x11\x63ollect_inventory\x18\x15 \x01(\x0b\x32\x1d.protocol.v1.CollectInventoryH\x00\x12\x32\n\rtake_snapshot\x18\x16 \x01(\x0b\x32\x19.protocol.v1.TakeSnapshotH\x00\x12\x30\n\x0cscan_updates\x18\x17 \x01(\x0b\x32\x18.protocol.v1.ScanUpdatesH\x00\x12\x30\n\x0cplan_updates\x18\x18 \x01(\x0b\x32\x18.protocol.v1.PlanUpdatesH\x00\x12\x32\n\rapply_updates\x18\x19 \x01(\x0b\x32\x19.protocol.v1.ApplyUpdatesH\x00\x12,\n\nset_backup\x18\x1a \x01(\x0b\x32\x16.protocol.v1.SetBackupH\x00\x12,\n\nrun_backup\x18\x1b \x01(\x0b\x32\x16.protocol.v1.RunBackupH\x00\x12\x32\n\rrestore_files\x18\x1c \x01(\x0b\x32\x19.protocol.v1.RestoreFilesH\x00\x12.\n\x0bplan_backup\x18\x1d \x01(\x0b\x32\x17.protocol.v1.PlanBackupH\x00\x12\x30\n\x0cplan_restore\x18\x1e \x01(\x0b\x32\x18.protocol.v1.PlanRestoreH\x00\x12*\n\trun_drill\x18  \x01(\x0b\x32\x15.protocol.v1.RunDrillH\x00\x12\x30\n\x0c\x63\x61ncel_order\x18\" \x01(\x0b\x32\x18.protocol.v1.CancelOrderH\x00\x12=\n\x13\x63hange_vault_secret\x18$ \x01(\x0b\x32\x1e.protocol.v1.ChangeVaultSecretH\x00\x42\x08\n\x06\x61\x63tion\"\xaf\x01\n\nRunProgram\x12\x0c\n\x04\x61rgv\x18\x01 \x03(\t\x12\r\n\x05stdin\x18\x02 \x01(\x0c\x12=\n\x0b\x65nvironment\x18\x03 \x03(\x0b\x32(.protocol.v1.RunProgram.EnvironmentEntry\x12\x11\n\tdirectory\x18\x04 \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"$\n\x10\x43ollectInventory\x12\x10\n\x08sections\x18\x01 \x03(\t\"\x0e\n\x0cTakeSnapshot\"\x1e\n\x0bScanUpdates\x12\x0f\n\x07refresh\x18\x01 \x01(\x08\"\x1f\n\x0bPlanUpdates\x12\x10\n\x08packages\x18\x01 \x03(\t\"\x1c\n\x0c\x41pplyUpdates\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\"\xe7\x01\n\tSetBackup\x12\r\n\x05paths\x18\x01 \x03(\x0c\x12\x10\n\x08schedule\x18\x02 \x01(\t\x12\'\n\x05rules\x18\x03 \x01(\x0b\x32\x18.protocol.v1.BackupRules\x12\x17\n\x0fseal_to_machine\x18\x14 \x01(\x08\x12\x0e\n\x06\x64rills\x18\x15 \x01(\t\x12\x10\n\x08\x63\x61naries\x18\x16 \x03(\x0c\x12\x10\n\x08spread_s\x18\x0e \x01(\r\x12\x14\n\x0climit_upload\x18\n \x01(\x04\x12-\n\x08\x63ommands\x18\x04 \x01(\x0b\x32\x1b.protocol.v1.BackupCommands\"n\n\x0e\x42\x61\x63kupCommands\x12*\n\x07streams\x18\x01 \x03(\x0b\x32\x19.protocol.v1.BackupStream\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x03(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x03(\t\x12\x11\n\ttimeout_s\x18\x04 \x01(\r\"*\n\x0c\x42\x61\x63kupStream\x12\x0c\n\x04path\x18\x01 \x01(\x0c\x12\x0c\n\x04\x61rgv\x18\x02 \x03(\t\"\xbb\x01\n\x0b\x42\x61\x63kupRules\x12\x0f\n\x07\x65xclude\x18\x01 \x03(\x0c\x12\x13\n\x0bno_defaults\x18\x02 \x01(\x08\x12\x16\n\x0e\x65xclude_caches\x18\x03 \x01(\x08\x12\x17\n\x0fone_file_system\x18\x04 \x01(\x08\x12\x13\n\x0blarger_than\x18\x05 \x01(\x04\x12\x14\n\x0csmaller_than\x18\x06 \x01(\x04\x12\x14\n\x0colder_than_s\x18\x07 \x01(\x04\x12\x14\n\x0cnewer_than_s\x18\x08 \x01(\x04\"D\n\nPlanBackup\x12\r\n\x05paths\x18\x01 \x03(\x0c\x12\'\n\x05rules\x18\x02 \x01(\x0b\x32\x18.protocol.v1.BackupRules\"\xa1\x01\n\tRunBackup\x12\r\n\x05paths\x18\x01 \x03(\x0c\x12\'\n\x05rules\x18\x03 \x01(\x0b\x32\x18.protocol.v1.BackupRules\x12\x17\n\x0fseal_to_machine\x18\x14 \x01(\x08\x12\x14\n\x0climit_upload\x18\n \x01(\x04\x12-\n\x08\x63ommands\x18\x04 \x01(\x0b\x32\x1b.protocol.v1.BackupCommands\"\x1f\n\x0b\x43\x61ncelOrder\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\x9b\x01\n\x0cRestoreFiles\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\x0c\x12\x19\n\x11sealed_references\x18\x03 \x03(\x0c\x12\x0e\n\x06target\x18\x04 \x01(\x0c\x12\x11\n\toverwrite\x18\x05 \x01(\x08\x12\x0e\n\x06owners\x18\x06 \x01(\t\x12\r\n\x05\x66lags\x18\x07 \x01(\x08\x12\x0e\n\x06verify\x18\x08 \x01(\x08\"T\n\x08RunDrill\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x11\n\tmax_files\x18\x02 \x01(\r\x12\x11\n\tmax_bytes\x18\x03 \x01(\x04\x12\x10\n\x08\x63\x61naries\x18\x04 \x03(\x0c\"\x94\x01\n\x11\x43hangeVaultSecret\x12I\n\x0esealed_secrets\x18\x01 \x03(\x0b\x32\x31.protocol.v1.ChangeVaultSecret.SealedSecretsEntry\x1a\x34\n\x12SealedSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x9a\x01\n\x0bPlanRestore\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\x0c\x12\x19\n\x11sealed_references\x18\x03 \x03(\x0c\x12\x0e\n\x06target\x18\x04 \x01(\x0c\x12\x11\n\toverwrite\x18\x05 \x01(\x08\x12\x0e\n\x06owners\x18\x06 \x01(\t\x12\r\n\x05\x66lags\x18\x07 \x01(\x08\x12\x0e\n\x06verify\x18\x08 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protocol/v1/order.proto\x12\x0bprotocol.v1\"E\n\x08\x45nvelope\x12\r\n\x05order\x18\x01 \x01(\x0c\x12*\n\nsignatures\x18\x02 \x03(\x0b\x32\x16.protocol.v1.Signature\"3\n\tSignature\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xbf\x07\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0bmachine_ids\x18\x03 \x03(\t\x12\x14\n\x0cissued_at_ms\x18\x04 \x01(\x03\x12\x15\n\rnot_before_ms\x18\x05 \x01(\x03\x12\x15\n\rdeliver_by_ms\x18\x06 \x01(\x03\x12\x11\n\ttimeout_s\x18\x07 \x01(\r\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x12\n\nrepeatable\x18\t \x01(\x08\x12.\n\x0brun_program\x18\x14 \x01(\x0b\x32\x17.protocol.v1.RunProgramH\x00\x12:\n\x11\x63ollect_inventory\x18\x15 \x01(\x0b\x32\x1d.protocol.v1.CollectInventoryH\x00\x12\x32\n\rtake_snapshot\x18\x16 \x01(\x0b\x32\x19.protocol.v1.TakeSnapshotH\x00\x12\x30\n\x0cscan_updates\x18\x17 \x01(\x0b\x32\x18.protocol.v1.ScanUpdatesH\x00\x12\x30\n\x0cplan_updates\x18\x18 \x01(\x0b\x32\x18.protocol.v1.PlanUpdatesH\x00\x12\x32\n\rapply_updates\x18\x19 \x01(\x0b\x32\x19.protocol.v1.ApplyUpdatesH\x00\x12,\n\nset_backup\x18\x1a \x01(\x0b\x32\x16.protocol.v1.SetBackupH\x00\x12,\n\nrun_backup\x18\x1b \x01(\x0b\x32\x16.protocol.v1.RunBackupH\x00\x12\x32\n\rrestore_files\x18\x1c \x01(\x0b\x32\x19.protocol.v1.RestoreFilesH\x00\x12.\n\x0bplan_backup\x18\x1d \x01(\x0b\x32\x17.protocol.v1.PlanBackupH\x00\x12\x30\n\x0cplan_restore\x18\x1e \x01(\x0b\x32\x18.protocol.v1.PlanRestoreH\x00\x12\x30\n\x0c\x63ompare_live\x18\x1f \x01(\x0b\x32\x18.protocol.v1.CompareLiveH\x00\x12*\n\trun_drill\x18  \x01(\x0b\x32\x15.protocol.v1.RunDrillH\x00\x12\x30\n\x0c\x63\x61ncel_order\x18\" \x01(\x0b\x32\x18.protocol.v1.CancelOrderH\x00\x12=\n\x13\x63hange_vault_secret\x18$ \x01(\x0b\x32\x1e.protocol.v1.ChangeVaultSecretH\x00\x42\x08\n\x06\x61\x63tion\"\xaf\x01\n\nRunProgram\x12\x0c\n\x04\x61rgv\x18\x01 \x03(\t\x12\r\n\x05stdin\x18\x02 \x01(\x0c\x12=\n\x0b\x65nvironment\x18\x03 \x03(\x0b\x32(.protocol.v1.RunProgram.EnvironmentEntry\x12\x11\n\tdirectory\x18\x04 \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"$\n\x10\x43ollectInventory\x12\x10\n\x08sections\x18\x01 \x03(\t\"\x0e\n\x0cTakeSnapshot\"\x1e\n\x0bScanUpdates\x12\x0f\n\x07refresh\x18\x01 \x01(\x08\"\x1f\n\x0bPlanUpdates\x12\x10\n\x08packages\x18\x01 \x03(\t\"\x1c\n\x0c\x41pplyUpdates\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\"\xe7\x01\n\tSetBackup\x12\r\n\x05paths\x18\x01 \x03(\x0c\x12\x10\n\x08schedule\x18\x02 \x01(\t\x12\'\n\x05rules\x18\x03 \x01(\x0b\x32\x18.protocol.v1.BackupRules\x12\x17\n\x0fseal_to_machine\x18\x14 \x01(\x08\x12\x0e\n\x06\x64rills\x18\x15 \x01(\t\x12\x10\n\x08\x63\x61naries\x18\x16 \x03(\x0c\x12\x10\n\x08spread_s\x18\x0e \x01(\r\x12\x14\n\x0climit_upload\x18\n \x01(\x04\x12-\n\x08\x63ommands\x18\x04 \x01(\x0b\x32\x1b.protocol.v1.BackupCommands\"n\n\x0e\x42\x61\x63kupCommands\x12*\n\x07streams\x18\x01 \x03(\x0b\x32\x19.protocol.v1.BackupStream\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x03(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x03(\t\x12\x11\n\ttimeout_s\x18\x04 \x01(\r\"*\n\x0c\x42\x61\x63kupStream\x12\x0c\n\x04path\x18\x01 \x01(\x0c\x12\x0c\n\x04\x61rgv\x18\x02 \x03(\t\"\xbb\x01\n\x0b\x42\x61\x63kupRules\x12\x0f\n\x07\x65xclude\x18\x01 \x03(\x0c\x12\x13\n\x0bno_defaults\x18\x02 \x01(\x08\x12\x16\n\x0e\x65xclude_caches\x18\x03 \x01(\x08\x12\x17\n\x0fone_file_system\x18\x04 \x01(\x08\x12\x13\n\x0blarger_than\x18\x05 \x01(\x04\x12\x14\n\x0csmaller_than\x18\x06 \x01(\x04\x12\x14\n\x0colder_than_s\x18\x07 \x01(\x04\x12\x14\n\x0cnewer_than_s\x18\x08 \x01(\x04\"D\n\nPlanBackup\x12\r\n\x05paths\x18\x01 \x03(\x0c\x12\'\n\x05rules\x18\x02 \x01(\x0b\x32\x18.protocol.v1.BackupRules\"\xa1\x01\n\tRunBackup\x12\r\n\x05paths\x18\x01 \x03(\x0c\x12\'\n\x05rules\x18\x03 \x01(\x0b\x32\x18.protocol.v1.BackupRules\x12\x17\n\x0fseal_to_machine\x18\x14 \x01(\x08\x12\x14\n\x0climit_upload\x18\n \x01(\x04\x12-\n\x08\x63ommands\x18\x04 \x01(\x0b\x32\x1b.protocol.v1.BackupCommands\"\x1f\n\x0b\x43\x61ncelOrder\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\x9b\x01\n\x0cRestoreFiles\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\x0c\x12\x19\n\x11sealed_references\x18\x03 \x03(\x0c\x12\x0e\n\x06target\x18\x04 \x01(\x0c\x12\x11\n\toverwrite\x18\x05 \x01(\x08\x12\x0e\n\x06owners\x18\x06 \x01(\t\x12\r\n\x05\x66lags\x18\x07 \x01(\x08\x12\x0e\n\x06verify\x18\x08 \x01(\x08\"T\n\x08RunDrill\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x11\n\tmax_files\x18\x02 \x01(\r\x12\x11\n\tmax_bytes\x18\x03 \x01(\x04\x12\x10\n\x08\x63\x61naries\x18\x04 \x03(\x0c\"\x94\x01\n\x11\x43hangeVaultSecret\x12I\n\x0esealed_secrets\x18\x01 \x03(\x0b\x32\x31.protocol.v1.ChangeVaultSecret.SealedSecretsEntry\x1a\x34\n\x12SealedSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x9a\x01\n\x0bPlanRestore\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\x0c\x12\x19\n\x11sealed_references\x18\x03 \x03(\x0c\x12\x0e\n\x06target\x18\x04 \x01(\x0c\x12\x11\n\toverwrite\x18\x05 \x01(\x08\x12\x0e\n\x06owners\x18\x06 \x01(\t\x12\r\n\x05\x66lags\x18\x07 \x01(\x08\x12\x0e\n\x06verify\x18\x08 \x01(\x08\"\x8d\x01\n\x0b\x43ompareLive\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\x0c\x12\x19\n\x11sealed_references\x18\x03 \x03(\x0c\x12\x14\n\x0csealed_terms\x18\x04 \x01(\x0c\x12\r\n\x05rules\x18\x05 \x01(\x0c\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\x08\x12\r\n\x05quick\x18\x07 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,43 +40,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNATURE']._serialized_start=111
   _globals['_SIGNATURE']._serialized_end=162
   _globals['_ORDER']._serialized_start=165
-  _globals['_ORDER']._serialized_end=1074
-  _globals['_RUNPROGRAM']._serialized_start=1077
-  _globals['_RUNPROGRAM']._serialized_end=1252
-  _globals['_RUNPROGRAM_ENVIRONMENTENTRY']._serialized_start=1202
-  _globals['_RUNPROGRAM_ENVIRONMENTENTRY']._serialized_end=1252
-  _globals['_COLLECTINVENTORY']._serialized_start=1254
-  _globals['_COLLECTINVENTORY']._serialized_end=1290
-  _globals['_TAKESNAPSHOT']._serialized_start=1292
-  _globals['_TAKESNAPSHOT']._serialized_end=1306
-  _globals['_SCANUPDATES']._serialized_start=1308
-  _globals['_SCANUPDATES']._serialized_end=1338
-  _globals['_PLANUPDATES']._serialized_start=1340
-  _globals['_PLANUPDATES']._serialized_end=1371
-  _globals['_APPLYUPDATES']._serialized_start=1373
-  _globals['_APPLYUPDATES']._serialized_end=1401
-  _globals['_SETBACKUP']._serialized_start=1404
-  _globals['_SETBACKUP']._serialized_end=1635
-  _globals['_BACKUPCOMMANDS']._serialized_start=1637
-  _globals['_BACKUPCOMMANDS']._serialized_end=1747
-  _globals['_BACKUPSTREAM']._serialized_start=1749
-  _globals['_BACKUPSTREAM']._serialized_end=1791
-  _globals['_BACKUPRULES']._serialized_start=1794
-  _globals['_BACKUPRULES']._serialized_end=1981
-  _globals['_PLANBACKUP']._serialized_start=1983
-  _globals['_PLANBACKUP']._serialized_end=2051
-  _globals['_RUNBACKUP']._serialized_start=2054
-  _globals['_RUNBACKUP']._serialized_end=2215
-  _globals['_CANCELORDER']._serialized_start=2217
-  _globals['_CANCELORDER']._serialized_end=2248
-  _globals['_RESTOREFILES']._serialized_start=2251
-  _globals['_RESTOREFILES']._serialized_end=2406
-  _globals['_RUNDRILL']._serialized_start=2408
-  _globals['_RUNDRILL']._serialized_end=2492
-  _globals['_CHANGEVAULTSECRET']._serialized_start=2495
-  _globals['_CHANGEVAULTSECRET']._serialized_end=2643
-  _globals['_CHANGEVAULTSECRET_SEALEDSECRETSENTRY']._serialized_start=2591
-  _globals['_CHANGEVAULTSECRET_SEALEDSECRETSENTRY']._serialized_end=2643
-  _globals['_PLANRESTORE']._serialized_start=2646
-  _globals['_PLANRESTORE']._serialized_end=2800
+  _globals['_ORDER']._serialized_end=1124
+  _globals['_RUNPROGRAM']._serialized_start=1127
+  _globals['_RUNPROGRAM']._serialized_end=1302
+  _globals['_RUNPROGRAM_ENVIRONMENTENTRY']._serialized_start=1252
+  _globals['_RUNPROGRAM_ENVIRONMENTENTRY']._serialized_end=1302
+  _globals['_COLLECTINVENTORY']._serialized_start=1304
+  _globals['_COLLECTINVENTORY']._serialized_end=1340
+  _globals['_TAKESNAPSHOT']._serialized_start=1342
+  _globals['_TAKESNAPSHOT']._serialized_end=1356
+  _globals['_SCANUPDATES']._serialized_start=1358
+  _globals['_SCANUPDATES']._serialized_end=1388
+  _globals['_PLANUPDATES']._serialized_start=1390
+  _globals['_PLANUPDATES']._serialized_end=1421
+  _globals['_APPLYUPDATES']._serialized_start=1423
+  _globals['_APPLYUPDATES']._serialized_end=1451
+  _globals['_SETBACKUP']._serialized_start=1454
+  _globals['_SETBACKUP']._serialized_end=1685
+  _globals['_BACKUPCOMMANDS']._serialized_start=1687
+  _globals['_BACKUPCOMMANDS']._serialized_end=1797
+  _globals['_BACKUPSTREAM']._serialized_start=1799
+  _globals['_BACKUPSTREAM']._serialized_end=1841
+  _globals['_BACKUPRULES']._serialized_start=1844
+  _globals['_BACKUPRULES']._serialized_end=2031
+  _globals['_PLANBACKUP']._serialized_start=2033
+  _globals['_PLANBACKUP']._serialized_end=2101
+  _globals['_RUNBACKUP']._serialized_start=2104
+  _globals['_RUNBACKUP']._serialized_end=2265
+  _globals['_CANCELORDER']._serialized_start=2267
+  _globals['_CANCELORDER']._serialized_end=2298
+  _globals['_RESTOREFILES']._serialized_start=2301
+  _globals['_RESTOREFILES']._serialized_end=2456
+  _globals['_RUNDRILL']._serialized_start=2458
+  _globals['_RUNDRILL']._serialized_end=2542
+  _globals['_CHANGEVAULTSECRET']._serialized_start=2545
+  _globals['_CHANGEVAULTSECRET']._serialized_end=2693
+  _globals['_CHANGEVAULTSECRET_SEALEDSECRETSENTRY']._serialized_start=2641
+  _globals['_CHANGEVAULTSECRET_SEALEDSECRETSENTRY']._serialized_end=2693
+  _globals['_PLANRESTORE']._serialized_start=2696
+  _globals['_PLANRESTORE']._serialized_end=2850
+  _globals['_COMPARELIVE']._serialized_start=2853
+  _globals['_COMPARELIVE']._serialized_end=2994
 # @@protoc_insertion_point(module_scope)

@@ -100,6 +100,7 @@ class Order(_message.Message):
     RESTORE_FILES_FIELD_NUMBER: _builtins.int
     PLAN_BACKUP_FIELD_NUMBER: _builtins.int
     PLAN_RESTORE_FIELD_NUMBER: _builtins.int
+    COMPARE_LIVE_FIELD_NUMBER: _builtins.int
     RUN_DRILL_FIELD_NUMBER: _builtins.int
     CANCEL_ORDER_FIELD_NUMBER: _builtins.int
     CHANGE_VAULT_SECRET_FIELD_NUMBER: _builtins.int
@@ -170,6 +171,10 @@ class Order(_message.Message):
         """Look what a restore would do, and change nothing."""
 
     @_builtins.property
+    def compare_live(self) -> Global___CompareLive:
+        """Compare a restore point with what is there now."""
+
+    @_builtins.property
     def run_drill(self) -> Global___RunDrill:
         """Prove that a restore point restores."""
 
@@ -204,15 +209,16 @@ class Order(_message.Message):
         restore_files: Global___RestoreFiles | None = ...,
         plan_backup: Global___PlanBackup | None = ...,
         plan_restore: Global___PlanRestore | None = ...,
+        compare_live: Global___CompareLive | None = ...,
         run_drill: Global___RunDrill | None = ...,
         cancel_order: Global___CancelOrder | None = ...,
         change_vault_secret: Global___ChangeVaultSecret | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "run_drill", "cancel_order", "change_vault_secret"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -868,3 +874,55 @@ class PlanRestore(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlanRestore: _TypeAlias = PlanRestore  # noqa: Y015
+
+@_typing.final
+class CompareLive(_message.Message):
+    """Compares a subtree of a restore point with what is at the same paths of the machine, reads
+    only, and answers with what differs, sealed to whoever ordered it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINT_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    SEALED_REFERENCES_FIELD_NUMBER: _builtins.int
+    SEALED_TERMS_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    QUICK_FIELD_NUMBER: _builtins.int
+    point_id: _builtins.str
+    """See `RestoreFiles`."""
+    path: _builtins.bytes
+    """See `RestoreFiles`."""
+    sealed_terms: _builtins.bytes
+    """What the restore point was made of and whom to answer (`protocol.vault.comparison`), sealed
+    to the sealing key of the one machine that the order names.
+    """
+    rules: _builtins.bytes
+    """The hash of the rules that the restore point was made by."""
+    content: _builtins.bool
+    """Compare the content of files of one size and time too."""
+    quick: _builtins.bool
+    """Read no content: files of one size differ when their times do."""
+    @_builtins.property
+    def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """See `RestoreFiles`."""
+
+    def __init__(
+        self,
+        *,
+        point_id: _builtins.str = ...,
+        path: _builtins.bytes = ...,
+        sealed_references: _abc.Iterable[_builtins.bytes] | None = ...,
+        sealed_terms: _builtins.bytes = ...,
+        rules: _builtins.bytes = ...,
+        content: _builtins.bool = ...,
+        quick: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "path", b"path", "point_id", b"point_id", "quick", b"quick", "rules", b"rules", "sealed_references", b"sealed_references", "sealed_terms", b"sealed_terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareLive: _TypeAlias = CompareLive  # noqa: Y015

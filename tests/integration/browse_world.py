@@ -42,6 +42,22 @@ class BrowseWorld:
         )
         self.points.append(json.loads(out)[0]["point"])
 
+    @contextmanager
+    def changed(self) -> Iterator[None]:
+        """The machine's files are others for a while."""
+        report, fresh = self.files / "docs/report.txt", self.files / "docs/fresh-name"
+        kept, stat = report.read_bytes(), report.stat()
+        folder = report.parent.stat()
+        report.write_text("new")
+        fresh.touch()
+        try:
+            yield
+        finally:
+            fresh.unlink()
+            report.write_bytes(kept)
+            for path, seen in ((report, stat), (report.parent, folder)):
+                os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
 
 def plant(files: Path) -> None:
     """The first state of the machine's files."""

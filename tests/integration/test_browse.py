@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,8 +108,6 @@ def test_a_diff_can_be_kept_to_a_folder_and_to_sums(world: BrowseWorld, capsys: 
     assert asked(world, capsys, "diff", world.machine, third, first, below)
     assert world.stead("backup", "diff", world.machine, first, third, "/nowhere") == 1
     assert "in neither restore point" in capsys.readouterr().err
-    assert world.stead("backup", "diff", world.machine, "latest", "live") == 1
-    assert "--in-place --dry-run" in capsys.readouterr().err
 
 
 def test_a_history_takes_points_with_the_same_version_together(
@@ -154,3 +154,53 @@ def test_files_with_holes_and_big_ones_are_read_whole(world: BrowseWorld, tmp_pa
             env=world.installation.environment, capture_output=True, check=True,
         )  # fmt: skip
         assert ended.stdout == (world.files / name).read_bytes()
+
+
+def test_a_diff_with_the_live_machine_waits_for_it_and_tells_its_carriers_nothing(
+    world: BrowseWorld, capsys: Capture
+) -> None:
+    """While the machine is away the order waits; what is found is sealed to who asked."""
+    asking = subprocess.Popen(
+        [
+            str(Path(sys.executable).parent / "stead"), "backup", "diff", world.machine, "latest",
+            "live", str(world.files), "--output", "json",
+        ],
+        env=world.installation.environment,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with world.changed(), world.installation.service("stead-agent", "run"):
+        out, _ = asking.communicate(timeout=60)
+        assert asking.returncode == 0
+        rows = rows_of(out.decode())
+        told = {row["path"].rpartition("/")[2]: (row["change"], row["what"]) for row in rows}
+        assert told == {"fresh-name": ("added", []), "report.txt": ("changed", ["content", "time"])}
+        (changed,) = [row for row in rows if row["change"] == "changed"]
+        assert changed["new"]["size_bytes"] == 3
+        assert changed["old"]["size_bytes"] > 3
+        sums = asked(world, capsys, "diff", world.machine, "latest", "live", "/", "--stat")
+        assert [row["entries"] for row in sums] == [1, 0, 1]
+        nowhere = world.stead("backup", "diff", world.machine, "latest", "live", "/nowhere")
+        assert nowhere == 1
+        assert "not below the paths" in capsys.readouterr().err
+    job = world.installation.must("stead", "job", "show", "latest", "--output", "json")
+    assert "compare_live" in job
+    kept = [
+        path.read_bytes()
+        for path in world.installation.home.rglob("*")
+        if path.is_file() and not path.is_relative_to(world.files)
+    ]
+    assert any(b"compare_live" in one for one in kept)
+    assert not any(b"fresh-name" in one for one in kept)
+
+
+def test_what_makes_no_sense_with_the_live_machine_is_refused(
+    world: BrowseWorld, capsys: Capture
+) -> None:
+    for options, said in (
+        (("live", "latest"), "first"),
+        (("latest", "live", "--no-wait"), "--deliver-by"),
+        (("latest", "live", "--content", "--quick"), "contradict"),
+        (("latest", world.points[0], "--content"), "for `live`"),
+    ):
+        assert world.stead("backup", "diff", world.machine, *options) in (1, 2)
+        assert said in capsys.readouterr().err

@@ -22,6 +22,7 @@ from controller.cli.emit import emit, note, output_option
 from controller.cli.entries import entry_row, render_name, text_of
 from controller.cli.exits import DONE, IN_PART
 from controller.cli.flow import emit_flow
+from controller.cli.granting import granted
 from controller.cli.graph import draw
 from controller.cli.keeping import add_retention
 from controller.cli.limiting import limit_of, limited
@@ -50,13 +51,9 @@ from controller.cli.points import (
 )
 from controller.cli.restored import SIZES, preview, result_rows, say_left_out
 from controller.cli.standard_output import write_out
-from controller.cli.tenant_keys import all_keys, key_of_machine, unproved
 from protocol.action import PlanRestore, RestoreFiles, RunBackup, SetBackup
-from protocol.errors import Code, InvalidError, SteadError
-from protocol.ids import MachineId
-from protocol.v1.operator_pb2 import Machine
+from protocol.errors import InvalidError
 from protocol.vault.entry import Entry, Kind
-from protocol.vault.grant import Grant, seal_grant
 
 
 @click.group(epilog="Example: stead backup run all")
@@ -307,7 +304,7 @@ def restore(
     action = (PlanRestore if terms.dry_run else RestoreFiles)(
         point_id=opened.point.id,
         path=wanted,
-        sealed_references=(_sealed(opened, wanted, target_machine),),
+        sealed_references=(granted(opened, wanted, target_machine),),
         target=directory,
         overwrite=overwrite or in_place,
         # Nothing means the same, and older agents know no such field.
@@ -374,33 +371,6 @@ def _open(app: App, machine: str, point: str, tenant: str) -> Opened:
     connection = app.connection
     found = machine_meant(connection, machine, tenant)
     return open_point(connection, point_meant(connection, found, point))
-
-
-def _sealed(opened: Opened, path: bytes, target: Machine) -> bytes:
-    """The right to read `path`, sealed to the machine that restores."""
-    if target.tenant_id != opened.tenant:
-        raise SteadError(
-            f"{target.name} belongs to another tenant than the restore point",
-            code=Code.WRONG_TENANT,
-        )
-    if not target.sealing_key:
-        raise SteadError(
-            f"{target.name} never held a link, so nothing can be sealed to it; start its agent",
-            code=Code.PRECONDITION,
-        )
-    keys = all_keys(opened.connection, opened.tenant)
-    machine = MachineId(target.machine_id)
-    if key_of_machine(keys, target) is None:
-        raise unproved(target)
-    # A machine has the secret of one key; under which it works may change any moment.
-    is_its_own = len(keys.keys) == 1 and opened.point.scope == "tenant"
-    grant = Grant(
-        opened.reader.subtree(opened.root, path),
-        b"" if is_its_own else opened.secret.convergence,
-    )
-    return seal_grant(
-        grant, target.sealing_key, tenant=opened.tenant, machine=machine, point=opened.point.id
-    )
 
 
 for added in (tree, find, history, diff_command, mount):

@@ -1,4 +1,4 @@
-"""`stead backup diff`: what differs between two restore points."""
+"""`stead backup diff`: what differs between two restore points, or from the machine."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ from controller.cli.changes import (
     SIGNS,
     Tally,
     change_row,
-    is_folder_time,
     kind_of,
 )
 from controller.cli.choice import machine_meant
 from controller.cli.compared import Told, compared
 from controller.cli.emit import emit, note, output_option, render_bytes
+from controller.cli.exits import DONE
 from controller.cli.flow import emit_flow
-from controller.cli.options import tenant_option
-from controller.cli.points import Opened, Readers, open_point, point_meant, tree_path
-from protocol.errors import Code, NotFoundError, SteadError
+from controller.cli.live import Answer, ask
+from controller.cli.ordering import acting_within, terms_of
+from controller.cli.points import (
+    Opened,
+    Readers,
+    contents_of,
+    open_point,
+    point_meant,
+    tree_path,
+)
+from protocol.errors import InvalidError, NotFoundError
+from protocol.vault.differences import is_folder_time
 from protocol.vault.path import below_range, tree_key
 
 LIVE = "live"
@@ -39,7 +48,10 @@ LIVE = "live"
     is_flag=True,
     help="Believe that files of one size and time are equal, and read none to be sure.",
 )
-@tenant_option
+@click.option(
+    "--content", is_flag=True, help="With live: read files of one size and time too, to be sure."
+)
+@acting_within("1h")
 @output_option
 @click.pass_obj
 def diff_command(
@@ -50,39 +62,66 @@ def diff_command(
     new: str,
     path: str,
     other: str,
-    tenant: str,
     output: str,
     *,
     stat: bool,
     quick: bool,
-) -> None:
+    content: bool,
+    **options: Any,
+) -> int:
     """Say what was added (+), removed (-) and changed (~) from one restore point to another.
 
     Reads only the parts of the two trees that differ. Files of one length whose content is
     kept in different chunks are read and compared. A folder of which only the time changed
     is not listed.
+
+    With `live` for the second POINT the machine compares the first with what it has now, by
+    an order that gives it the right to read PATH: `stead backup diff web-01 latest live /etc`.
+    The options for orders count then.
     """
-    if LIVE in (old.lower(), new.lower()):
-        raise SteadError(
-            "the live machine is no restore point; what a restore point would change on it says "
-            f"`stead backup restore {machine} POINT PATH --in-place --dry-run`",
-            code=Code.UNSUPPORTED,
-        )
+    terms = terms_of(options)
     connection = app.connection
-    source = machine_meant(connection, machine, tenant)
-    target = machine_meant(connection, other, tenant) if other else source
+    is_live = new.lower() == LIVE
+    if old.lower() == LIVE:
+        raise InvalidError(
+            f"name the restore point first: stead backup diff {machine} {new} {LIVE}"
+        )
+    if content and not is_live:
+        raise InvalidError("--content is for `live`; between restore points all is compared")
+    source = machine_meant(connection, machine, terms.tenant)
+    target = machine_meant(connection, other, terms.tenant) if other else source
     readers: Readers = {}
     before = open_point(connection, point_meant(connection, source, old), readers)
-    after = open_point(connection, point_meant(connection, target, new), readers)
     wanted = tree_path(path)
     tally = Tally()
-    told = told_below(before, after, wanted, quick=quick)
+    answer: Answer | None = None
+    if is_live:
+        answer = ask(
+            before,
+            contents_of(before),
+            wanted,
+            target,
+            terms,
+            content=content,
+            quick=quick,
+            output=output,
+        )
+        if answer is None:
+            return DONE
+        if not answer.task.result:
+            return answer.code
+        told = answer.told()
+    else:
+        after = open_point(connection, point_meant(connection, target, new), readers)
+        told = told_below(before, after, wanted, quick=quick)
+    code = DONE if answer is None else answer.code
     if stat:
         for change, _ in told:
             tally.add(kind_of(change), change)
         emit(tally.rows(), output, columns=("change", "entries", "files", "size_bytes"))
-        return
+        return code
     show(told, tally, output, empty=f"{path} is the same in both")
+    return code
 
 
 def show(told: Iterable[Told], tally: Tally, output: str, *, empty: str) -> None:
@@ -122,7 +161,7 @@ def told_below(before: Opened, after: Opened, path: bytes, *, quick: bool) -> It
     ranges = [(key, key + b"\0"), below_range(path)] if path else [below_range(path)]
     for keys in ranges:
         for change, what in compared(before, after, keys=keys, quick=quick):
-            if not is_folder_time(change, what):
+            if not is_folder_time(change.old, change.new, what):
                 yield change, what
 
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from controller.cli.changes import Tally, change_row, differences, is_folder_time, kind_of
+from controller.cli.changes import Tally, change_row, kind_of
 from protocol.vault.chunk import ChunkId, Reference
 from protocol.vault.diff import Change
+from protocol.vault.differences import differences, is_folder_time
 from protocol.vault.entry import Entry, Extent, Owner
 
 ME = Owner(1, 1, "me", "us")
@@ -38,10 +39,11 @@ def test_content_is_compared_only_where_the_lengths_are_equal() -> None:
 
 
 def test_a_folder_that_has_another_time_alone_is_known_as_such() -> None:
-    change = Change(b"", Entry(b"d", 0o040755, ME, 1), Entry(b"d", 0o040755, ME, 2))
-    assert is_folder_time(change, ("time",))
-    assert not is_folder_time(change, ("time", "mode"))
-    assert not is_folder_time(Change(b"", file(), file()), ("time",))
+    old, new = Entry(b"d", 0o040755, ME, 1), Entry(b"d", 0o040755, ME, 2)
+    assert is_folder_time(old, new, ("time",))
+    assert not is_folder_time(old, new, ("time", "mode"))
+    assert not is_folder_time(None, new, ("time",))
+    assert not is_folder_time(file(), file(), ("time",))
 
 
 def test_a_tally_counts_files_by_their_newer_size() -> None:

@@ -1,0 +1,205 @@
+"""Compare a part of a restore point with this machine, as an order asks, and read only."""
+
+from __future__ import annotations
+
+import os
+import random
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from blake3 import blake3
+
+from agent.actions.action import ActionResult, Workplace
+from agent.actions.restore import grants_of, sealing_key_of
+from agent.backup.choose import Choice, hash_of
+from agent.backup.commands import check_commands, hash_of_streams
+from agent.backup.fetch import Fetcher
+from agent.backup.frugal import save_time_and_memory
+from agent.backup.live import Found, Live, Unseen, is_at_or_below, listings_of
+from agent.backup.place import Memory
+from agent.backup.run import EVERYTHING
+from agent.backup.select import normalise, rules_hash
+from agent.backup.send import GrpcVault
+from agent.backup.walk import Walk, read_pseudo_devices
+from agent.host import clock
+from protocol.action import CompareLive, RunBackup
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.outcome import OutcomeState
+from protocol.selection import BY_DEFAULT, NO_COMMANDS, Commands, Rules
+from protocol.vault.chunk import Opener, Sealer
+from protocol.vault.comparison import Difference, Page, Terms, open_terms, seal_page
+from protocol.vault.keys import VaultSecret
+from protocol.vault.reader import TreeReader
+
+ANSWER_BYTES: Final = 3 * 1024 * 1024
+"""Of sealed pages; what is found beyond is counted and not named."""
+
+_PAGE: Final = 4_000
+_SKIPPED: Final = 200
+_PROGRESS_S: Final = 0.3
+_PATIENCE_S: Final = 600.0
+_TOP: Final = b"/"
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Pages as they fill, up to `ANSWER_BYTES`."""
+
+    terms: Terms
+    machine: str
+    point: str
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    untold: int = 0
+    pages: list[bytes] = field(default_factory=list)
+    _waiting: list[Difference] = field(default_factory=list)
+    _size: int = 0
+
+    def add(self, one: Difference) -> None:
+        self.added += one.old is None
+        self.removed += one.new is None
+        self.changed += one.old is not None and one.new is not None
+        if self._size >= ANSWER_BYTES:
+            self.untold += 1
+            return
+        self._waiting.append(one)
+        if len(self._waiting) >= _PAGE:
+            self._seal((), is_last=False)
+
+    def finish(self, unseen: Unseen) -> None:
+        skipped = tuple((one.path, one.reason) for one in unseen.kept[:_SKIPPED])
+        self._seal(skipped, is_last=True)
+
+    def _seal(self, skipped: tuple[tuple[bytes, str], ...], *, is_last: bool) -> None:
+        page = Page(tuple(self._waiting), skipped, is_last)
+        self._waiting.clear()
+        number = len(self.pages)
+        sealed = seal_page(page, number, self.terms, machine=self.machine, point=self.point)
+        self._size += len(sealed)
+        self.pages.append(sealed)
+
+
+def execute(action: CompareLive, place: Workplace) -> ActionResult:
+    """Compare what the order's grants name. PARTIAL when some of it could not be looked at,
+    or when there is more to tell than an answer holds.
+
+    Raises `SealedError` when something was sealed for another, PRECONDITION when this
+    machine has no keys, NOT_FOUND when the path is neither here nor there, and what is
+    wrong with a node of the tree.
+    """
+    save_time_and_memory()
+    terms = open_terms(
+        sealing_key_of(place.home),
+        action.sealed_terms,
+        tenant=place.tenant,
+        machine=place.machine,
+        point=action.point_id,
+    )
+    answer = _Answer(terms, place.machine, action.point_id)
+    unseen = Unseen(_TOP)
+    paths = normalise(terms.paths)
+    told = 0.0
+    seen = 0
+    known = True
+
+    def tick(counts: Mapping[str, int]) -> None:
+        nonlocal told
+        now = clock.monotonic()
+        if now >= told:
+            told = now + _PROGRESS_S
+            place.progress({"phase": "compare", **counts})
+
+    def is_meant(path: bytes) -> bool:
+        return any(is_at_or_below(path, one) or is_at_or_below(one, path) for one in paths)
+
+    with ExitStack() as stack:
+        vault = GrpcVault(stack.enter_context(place.channel()))
+        if len(action.sealed_references) != 1:
+            raise InvalidError("the order carries not just one reference; sign it again")
+        ((grant, secret),) = grants_of(action.point_id, action.sealed_references, place)
+        rules = rules_by_hash(action.rules, paths, secret, place.of_set)
+        known = rules is not None
+        seed = random.Random(os.urandom(16))  # noqa: S311 - spreads retries
+        fetcher = stack.enter_context(Fetcher(vault, secret, seed, patience_s=_PATIENCE_S))
+        live = Live(
+            TreeReader(Opener(secret), fetcher.nodes),
+            fetcher,
+            Sealer(secret),
+            unseen,
+            is_meant,
+            content=action.content,
+            quick=action.quick,
+            tick=tick,
+        )
+        walk = Walk(
+            paths,
+            unseen,
+            own=frozenset([bytes(Memory(place.home.cache / "backup").path.resolve())[1:]]),
+            pseudo=read_pseudo_devices(),
+            start=_TOP,
+            choice=Choice(BY_DEFAULT if rules is None else rules, now_ns=clock.wall_ns()),
+        )
+
+        def tree() -> Iterator[Found]:
+            nonlocal seen
+            for found in live.reader.read(*grant.spans):
+                seen += 1
+                yield found
+
+        for one in live.differences(tree(), listings_of(walk, action.path, paths, _TOP)):
+            answer.add(one)
+    if not seen and not live.entries:
+        shown = action.path.decode(errors="backslashreplace")
+        raise NotFoundError(f"/{shown} is neither in the restore point nor on the machine")
+    answer.finish(unseen)
+    return _result(answer, unseen, rules_known=known)
+
+
+def rules_by_hash(
+    wanted: bytes,
+    paths: tuple[bytes, ...],
+    secret: VaultSecret,
+    of_set: Callable[[], RunBackup],
+) -> Rules | None:
+    """The rules that a restore point of these paths was made by; None when they are not known.
+
+    Those of the machine's backup set are known, and those of a backup that names none.
+    """
+    scope = blake3(secret.convergence, key=secret.fingerprint_key).digest()
+    known: list[tuple[Rules, Commands]] = [(BY_DEFAULT, NO_COMMANDS), (EVERYTHING, NO_COMMANDS)]
+    try:
+        by_set = of_set()
+        known.insert(0, (by_set.rules, by_set.commands))
+    except SteadError as error:
+        if error.code not in (Code.NOT_FOUND, Code.DENIED):
+            raise
+    for rules, commands in known:
+        streams = check_commands(commands, ())
+        if rules_hash(paths, scope + hash_of(rules) + hash_of_streams(streams)) == wanted:
+            return rules
+    return None
+
+
+def _result(answer: _Answer, unseen: Unseen, *, rules_known: bool) -> ActionResult:
+    body: dict[str, Any] = {
+        "added": answer.added,
+        "removed": answer.removed,
+        "changed": answer.changed,
+        "untold": answer.untold,
+        "rules_known": rules_known,
+        "skipped": unseen.missing,
+        "pages": [b64encode(page).decode() for page in answer.pages],
+    }
+    said = f"{answer.added} added, {answer.removed} removed, {answer.changed} changed"
+    state = OutcomeState.SUCCEEDED
+    if unseen.missing:
+        state, said = OutcomeState.PARTIAL, f"{said}; {unseen.missing} could not be looked at"
+    if answer.untold:
+        state = OutcomeState.PARTIAL
+        said = f"{said}; {answer.untold} are not named: compare a folder at a time"
+    return ActionResult(state, msgspec.json.encode(body), message=said)

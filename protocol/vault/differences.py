@@ -1,0 +1,49 @@
+"""Say in which ways two entries of one path differ. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from protocol.vault.entry import Entry, Kind
+
+SameContent = Callable[[Entry, Entry], bool]
+
+
+def differences(old: Entry, new: Entry, same_content: SameContent) -> tuple[str, ...]:
+    """In which ways two entries of one path differ, in words; none when they do not.
+
+    `same_content` is asked of two files of one length whose content is kept in different
+    places: the same bytes may be cut in other ways.
+    """
+    if old.mode >> 12 != new.mode >> 12:
+        return ("type",)
+    found = []
+    if old.size != new.size or (_kept(old) != _kept(new) and not same_content(old, new)):
+        found.append("content")
+    pairs = {
+        "target": (old.target, new.target),
+        "device": (old.rdev, new.rdev),
+        "mode": (old.mode, new.mode),
+        "owner": (old.owner, new.owner),
+        "time": (old.mtime_ns, new.mtime_ns),
+        "attributes": (old.xattrs, new.xattrs),
+        "links": (old.link_group, new.link_group),
+        "other": (_rest(old), _rest(new)),
+    }
+    found += [word for word, (before, after) in pairs.items() if before != after]
+    return tuple(found)
+
+
+def is_folder_time(old: Entry | None, new: Entry | None, what: tuple[str, ...]) -> bool:
+    """Whether a folder alone has another time: something in it came or went, and is told."""
+    if old is None or new is None or what != ("time",):
+        return False
+    return new.mode >> 12 == Kind.DIRECTORY
+
+
+def _kept(entry: Entry) -> object:
+    return entry.inline, entry.extents, entry.depth
+
+
+def _rest(entry: Entry) -> object:
+    return entry.born_ns, entry.streams, entry.extensions
