@@ -24,10 +24,11 @@ from typing import Final
 
 from agent.host import clock, log
 from agent.watch import inotify
+from agent.watch.cover import BrokenError, Cover
 from agent.watch.evidence import Handover, Why
-from agent.watch.inotify import IS_DIRECTORY, Event, Inotify
-from agent.watch.mounts import MountPlan, is_below, parse_mounts, plan_mounts
-from agent.watch.places import Place, Places
+from agent.watch.inotify import IS_DIRECTORY, Event
+from agent.watch.mounts import MountPlan, parse_mounts, plan_mounts
+from agent.watch.places import Place
 
 MAX_DIRECTORIES: Final = 300_000
 RATE: Final = 20_000
@@ -46,14 +47,6 @@ class Bounds:
 
     directories: int = MAX_DIRECTORIES
     rate: int = RATE
-
-
-class BrokenError(Exception):
-    """Events may have been lost."""
-
-    def __init__(self, why: Why) -> None:
-        super().__init__(why)
-        self.why = why
 
 
 @dataclass(slots=True)
@@ -90,15 +83,12 @@ class Watcher:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
-        self._events = Inotify()
-        self._places = Places()
-        self._plan = MountPlan(b"", ())
+        self._cover = Cover((), self._own, self._bounds.directories)
         self._generation = ""
         self._problem = ""
         self._limit = b""
         self._table = b""
         self._ended: dict[str, str] = {}
-        self._cookie_watch = -1
         self._since = 0
         self._number = 1
         self._window: dict[int, int] = {}
@@ -134,7 +124,7 @@ class Watcher:
     @property
     def directories(self) -> int:
         """How many directories are watched."""
-        return len(self._places.of)
+        return len(self._cover.places.of)
 
     def _ask(self, what: _Wanted | int) -> None:
         self._asked.append(what)
@@ -154,10 +144,10 @@ class Watcher:
                 self._guarded(self._begin)
                 watched = -1
                 while not self._stopped:
-                    if watched != self._events.fd:
+                    if watched != self._cover.events.fd:
                         if watched >= 0:
                             poll.unregister(watched)
-                        watched = self._events.fd
+                        watched = self._cover.events.fd
                         if watched >= 0:
                             poll.register(watched, select.POLLIN)
                     for number, _ in poll.poll():
@@ -166,11 +156,11 @@ class Watcher:
                                 os.read(self._wake_read, 4096)
                         elif number == table.fileno():
                             self._guarded(self._look_at_mounts)
-                        elif number == self._events.fd:
+                        elif number == self._cover.events.fd:
                             self._guarded(lambda: self._take_events(waiting))
                     self._answer(waiting)
             finally:
-                self._events.close()
+                self._cover.events.close()
                 os.close(self._wake_read)
                 for wanted in waiting:
                     wanted.answer.cancel()
@@ -188,22 +178,20 @@ class Watcher:
         """A new generation: everything is watched from now on, nothing is known yet."""
         self._generation = token_hex(8)
         self._problem = ""
-        self._places = Places()
         self._window = {}
-        self._places.lost = set(self.paths)
         self._since = 0
         self._number = 1
-        self._events.close()
-        self._events = Inotify()
-        self._plan = self._read_mounts()
-        if all(path in self._plan.apart for path in self.paths):
+        self._cover.close()
+        self._cover = Cover(self.paths, self._own, self._bounds.directories)
+        self._cover.plan = self._read_mounts()
+        if all(path in self._cover.plan.apart for path in self.paths):
             raise BrokenError(Why.OFF if self.off else Why.UNWATCHED)
         self._cookies.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in self._cookies.glob("cookie-*"):
             path.unlink(missing_ok=True)
-        self._cookie_watch = self._events.add(bytes(self._cookies))
-        self._cover_all()
-        log.info("watch_begun", directories=len(self._places.of))
+        self._cover.cookie_watch = self._cover.events.add(bytes(self._cookies))
+        self._cover.all(self._number)
+        log.info("watch_begun", directories=len(self._cover.places.of))
 
     def _end(self, why: Why) -> None:
         """Nothing that this generation knows counts any more."""
@@ -214,9 +202,8 @@ class Watcher:
         while len(self._ended) > _ENDED:
             del self._ended[next(iter(self._ended))]
         self._limit = _limits()
-        self._table = self._plan.mark
-        self._events.close()
-        self._places = Places()
+        self._table = self._cover.plan.mark
+        self._cover.close()
         log.warning("watch_ended", reason=str(why))
 
     def _read_mounts(self) -> MountPlan:
@@ -224,7 +211,7 @@ class Watcher:
         return plan_mounts(parse_mounts(table), self.paths, self._pseudo, self.off)
 
     def _look_at_mounts(self) -> None:
-        if not self._problem and self._read_mounts() != self._plan:
+        if not self._problem and self._read_mounts() != self._cover.plan:
             raise BrokenError(Why.REMOUNT)
 
     def _answer(self, waiting: deque[_Wanted]) -> None:
@@ -233,12 +220,12 @@ class Watcher:
             if isinstance(asked, int):
                 if not self._problem:
                     self._since = max(self._since, asked)
-                    self._places.forget(asked)
+                    self._cover.places.forget(asked)
                 continue
             if self._problem and not self._is_limited():
                 self._guarded(self._begin)
-            else:
-                self._guarded(self._look_again)
+            elif not self._problem:
+                self._guarded(lambda: self._cover.again(self._number))
             if not self._problem:
                 asked.cookie = _COOKIE + token_hex(8).encode()
                 waiting.append(asked)
@@ -262,96 +249,14 @@ class Watcher:
         path.touch(0o600)
         path.unlink()
 
-    def _look_again(self) -> None:
-        """Watch once more what was given up, and what another directory stands for now."""
-        if self._problem:
-            return
-        for path, place in list(self._places.tops.items()):
-            if path in self.paths and _identity(path) != place.identity:
-                self._drop(place)
-                self._places.lost.add(path)
-        self._cover_all()
-
-    def _cover_all(self) -> None:
-        for path in sorted(self._places.lost):
-            self._places.mark_whole(path, self._number)
-            parent, _, name = path.rpartition(b"/")
-            above = self._find(parent)
-            if path in self.paths or above is not None:
-                self._cover(None if path in self.paths else above, path, name)
-        # What could not be watched is tried again, and is walked until then.
-        self._places.lost = {path for path in self._places.lost if self._find(path) is None}
-        for path in self._places.lost - set(self.paths):
-            if not os.path.lexists(b"/" + path):
-                self._places.lost.discard(path)
-
-    def _find(self, path: bytes) -> Place | None:
-        for top, place in self._places.tops.items():
-            if is_below(path, top):
-                found: Place | None = place
-                for name in path[len(top) :].strip(b"/").split(b"/"):
-                    if name and found is not None:
-                        found = (found.below or {}).get(name)
-                return found
-        return None
-
-    def _cover(self, parent: Place | None, path: bytes, name: bytes) -> None:
-        """Watch a directory and all below it. Each is watched before it is looked into."""
-        left: list[tuple[Place | None, bytes, bytes]] = [
-            (parent, path, path if parent is None else name)
-        ]
-        while left:
-            above, path, name = left.pop()
-            if path == self._own or path in self._plan.apart:
-                continue
-            place = self._watch(above, path, name)
-            if place is None:
-                continue
-            try:
-                with os.scandir(b"/" + path) as found:
-                    for entry in found:
-                        if entry.is_dir(follow_symlinks=False):
-                            inner = path + b"/" + entry.name if path else entry.name
-                            left.append((place, inner, entry.name))
-            except OSError:
-                # Gone or locked meanwhile: its events tell, and a walk does not see more.
-                self._drop(place)
-                self._places.lost.add(path)
-
-    def _watch(self, above: Place | None, path: bytes, name: bytes) -> Place | None:
-        if len(self._places.of) >= self._bounds.directories:
-            raise BrokenError(Why.LIMIT)
-        try:
-            watch = self._events.add(b"/" + path)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                # Gone: the directory above tells, and a top one is looked for again.
-                return None
-            if error.errno in (errno.EACCES, errno.ENAMETOOLONG):
-                self._places.lost.add(path)
-                return None
-            raise
-        place = self._places.add(above, name, watch)
-        if place is None:
-            # The same directory under two paths: events could tell only one of them.
-            self._places.lost.add(path)
-        elif above is None:
-            place.identity = _identity(path)
-        return place
-
-    def _drop(self, place: Place) -> None:
-        for watch in self._places.drop(place):
-            if watch != self._cookie_watch:
-                self._events.remove(watch)
-
     def _take_events(self, waiting: deque[_Wanted]) -> None:
         """Read what there is; stops where a cookie was found, to hand over just then."""
-        places, window = self._places.of, self._window
-        changed = self._places.changed
-        for event in self._events.read():
+        places, window = self._cover.places.of, self._window
+        changed = self._cover.places.changed
+        for event in self._cover.events.read():
             watch, mask, name = event
             window[watch] = window.get(watch, 0) + 1
-            if watch == self._cookie_watch and waiting and name == waiting[0].cookie:
+            if watch == self._cover.cookie_watch and waiting and name == waiting[0].cookie:
                 if mask & inotify.CREATE:
                     wanted = waiting.popleft()
                     _give(wanted, self._handover(wanted.task))
@@ -374,26 +279,26 @@ class Watcher:
             # For those below, the directory above has told it already, or will.
             if place.parent is None or mask & inotify.IGNORED:
                 path = place.path()
-                self._drop(place)
-                self._places.mark_whole(path, self._number)
-                self._places.lost.add(path)
+                self._cover.drop(place)
+                self._cover.places.mark_whole(path, self._number)
+                self._cover.places.lost.add(path)
             return
         if not name:
             return
         below = (place.below or {}).get(name)
         if mask & (_APPEARED | _LEFT):
             if below is not None:
-                self._drop(below)
+                self._cover.drop(below)
         elif below is not None or not mask & inotify.ATTRIB:
             return
         path = place.path()
         path = path + b"/" + name if path else name
         if mask & _LEFT:
             # The directory above has changed, and does not show it any more.
-            self._places.whole.pop(path, None)
+            self._cover.places.whole.pop(path, None)
             return
-        self._places.mark_whole(path, self._number)
-        self._cover(place, path, name)
+        self._cover.places.mark_whole(path, self._number)
+        self._cover.below(place, path, name)
 
     def _keep_calm(self) -> None:
         """Above a rate, watch the busiest subtree no longer; it counts as changed whole."""
@@ -402,18 +307,18 @@ class Watcher:
             self._window = {}
             self._window_end = now + 1.0
         elif sum(self._window.values()) > self._bounds.rate:
-            busiest = self._places.busiest(self._window)
+            busiest = self._cover.places.busiest(self._window)
             self._window = {}
             if busiest is None:
                 return
             path = busiest.path()
-            self._drop(busiest)
-            self._places.mark_whole(path, self._number)
-            self._places.lost.add(path)
+            self._cover.drop(busiest)
+            self._cover.places.mark_whole(path, self._number)
+            self._cover.places.lost.add(path)
             log.info("watch_paused", path=path.decode(errors="backslashreplace"))
 
     def _handover(self, task: str) -> Handover:
-        places = self._places
+        places = self._cover.places
         directories = tuple(
             places.of[watch].path() for watch in places.changed if watch in places.of
         )
@@ -423,15 +328,15 @@ class Watcher:
             generation=self._generation,
             since=self._since,
             number=self._number,
-            mounts=self._plan.mark,
+            mounts=self._cover.plan.mark,
             roots=tuple((path, *place.identity) for path, place in places.tops.items()),
             directories=directories,
-            subtrees=(*places.whole, *self._plan.apart, *self._places.lost),
+            subtrees=(*places.whole, *self._cover.plan.apart, *self._cover.places.lost),
             wall_ns=clock.wall_ns(),
             ended=tuple(self._ended.items()),
         )
         self._number += 1
-        for path in self._places.lost:
+        for path in self._cover.places.lost:
             places.mark_whole(path, self._number)
         return handed
 
@@ -469,11 +374,3 @@ def _limits() -> bytes:
         return Path("/proc/sys/fs/inotify/max_user_watches").read_bytes()
     except OSError:
         return b""
-
-
-def _identity(path: bytes) -> tuple[int, int]:
-    try:
-        stat = os.lstat(b"/" + path)
-    except OSError:
-        return 0, 0
-    return stat.st_dev, stat.st_ino
