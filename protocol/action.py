@@ -90,8 +90,17 @@ class PlanBackup:
 
 
 @dataclass(frozen=True, slots=True)
+class RestorePart:
+    """A subtree of a restore point, the right to read it, and the directory it goes to."""
+
+    path: bytes
+    sealed_references: tuple[bytes, ...]
+    target: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreFiles:
-    """Write a subtree of a restore point into a directory."""
+    """Write subtrees of a restore point into directories."""
 
     point_id: str
     path: bytes
@@ -101,6 +110,16 @@ class RestoreFiles:
     owners: str = ""
     flags: bool = False
     verify: bool = False
+    parts: tuple[RestorePart, ...] = ()
+    delete_extra: bool = False
+    rules: bytes = b""
+    skipped: tuple[bytes, ...] = ()
+    limit_download: int = 0
+
+    @property
+    def all_parts(self) -> tuple[RestorePart, ...]:
+        """The first subtree and the others."""
+        return (RestorePart(self.path, self.sealed_references, self.target), *self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +218,13 @@ def summary_of(action: Action) -> str:
             return f"{name_of(action).replace('_', ' ')} {shown[:200]}{_programs_of(action)}"
         case SetBackup() | RunBackup():
             return name_of(action).replace("_", " ") + _programs_of(action)
-        case RestoreFiles(path=path, target=target):
-            shown = (b"/" + path.lstrip(b"/") + b" to " + target).decode(errors="backslashreplace")
+        case RestoreFiles(path=path, target=target, parts=parts):
+            more = b" and %d more" % len(parts) if parts else b""
+            words = b"/" + path.lstrip(b"/") + more + b" to " + target
+            shown = words.decode(errors="backslashreplace")[:200]
             verb = "restore" if type(action) is RestoreFiles else "plan to restore"
-            return f"{verb} {shown[:200]}"
+            extra = ", removing what is not in it" if action.delete_extra else ""
+            return f"{verb} {shown}{extra}"
         case CompareLive(path=path):
             shown = (b"/" + path).decode(errors="backslashreplace")
             return f"compare {shown[:200]} with a restore point"

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from protocol.action import ACTIONS, Action, name_of
+from protocol.action import ACTIONS, Action, RestorePart, name_of
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import MachineId, OrderId, TaskId, TenantId, check_id
 from protocol.order import Envelope, Order, Signature
@@ -33,6 +33,7 @@ INNER: Mapping[str, type[Any]] = {
     "BackupRules": Rules,
     "BackupCommands": Commands,
     "BackupStream": CommandStream,
+    "RestorePart": RestorePart,
 }
 """The records of messages inside actions."""
 

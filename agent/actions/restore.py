@@ -1,4 +1,4 @@
-"""Write a part of a restore point into a directory of this machine."""
+"""Write parts of a restore point into directories of this machine."""
 
 from __future__ import annotations
 
@@ -13,78 +13,133 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.backup import load_vault_secret
 from agent.backup.belonging import owners_of
+from agent.backup.bounds import Bounds, CannotTellError
+from agent.backup.commands import check_commands
 from agent.backup.durable import Written
+from agent.backup.extra import Removals
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.placer import Done, TargetFullError
 from agent.backup.preview import Preview
 from agent.backup.restore import Restore
+from agent.backup.select import normalise
 from agent.backup.send import GrpcVault
+from agent.backup.set_hash import set_hash
 from agent.backup.skipped import reason_of, shown
 from agent.config import AgentHome
 from agent.host import clock
-from protocol.action import PlanRestore, RestoreFiles
+from protocol.action import PlanRestore, RestoreFiles, RestorePart, RunBackup
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.outcome import OutcomeState
 from protocol.vault.grant import Grant, open_grant
 from protocol.vault.keys import VaultSecret
 
 _SHOWN = 200
+_ABSENT = "is not there yet: all of it would be created"
 _PATIENCE_S = 600.0
 
 
 def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     """Restore what the order's grants name. PARTIAL when some of it could not be.
 
-    The subtree at `path` arrives in `target` under its own last name. Each sealed
+    The subtree at each part's path arrives in its target under its own last name. Each sealed
     reference is a grant, bound to this tenant, machine and restore point. Raises `SealedError`
-    when one was meant for another, PRECONDITION when this machine has no keys, and
-    `InvalidError` for a target that cannot be used.
+    when one was meant for another, PRECONDITION when this machine has no keys or cannot tell
+    what may be removed, and `InvalidError` for a target that cannot be used.
     """
     save_time_and_memory()
-    owners = owners_of(action.owners)
-    is_plan = isinstance(action, PlanRestore)
-    preview = Preview()
-    target = _planned_target(action.target) if is_plan else _target(action.target)
-    strip = action.path.strip(b"/").rpartition(b"/")[0]
     began = clock.monotonic()
-    total = Done()
-    fetched = 0
-    full: TargetFullError | None = None
+    is_plan = isinstance(action, PlanRestore)
+    told = _Told(is_plan)
     with place.channel() as channel, Written() as written:
-        vault = GrpcVault(channel)
-        for grant, secret in grants_of(action.point_id, action.sealed_references, place):
-            restore = Restore(
-                grant.spans,
-                strip=strip,
-                target=target,
-                overwrite=action.overwrite,
-                vault=vault,
-                secret=secret,
-                seed=random.Random(os.urandom(16)),  # noqa: S311 - spreads retries
-                progress=place.progress,
-                patience_s=_PATIENCE_S,
-                owners=owners,
-                flags=action.flags,
-                verify=action.verify,
-                written=written,
-            )
+        for part, restore in _restores(action, place, GrpcVault(channel), written):
+            told.before = part.target if action.parts else b""
             try:
-                if is_plan:
-                    preview.join(restore.preview())
+                if restore is None:
+                    told.absent(part)
+                elif is_plan:
+                    told.preview.join(restore.preview(), told.before)
                 else:
                     restore.run()
             except TargetFullError as error:
-                full = error
-            _add(total, restore.done)
-            fetched += restore.fetched_bytes
-            if full is not None:
+                told.full = error
+            if restore is not None:
+                told.add(restore)
+            if told.full is not None:
                 break
-        if not is_plan and full is None:
-            place.progress({"phase": "sync", "files": total.files, "bytes": total.bytes})
+        if not is_plan and told.full is None:
+            done = told.done
+            place.progress({"phase": "sync", "files": done.files, "bytes": done.bytes})
             written.make_durable()
-    if is_plan:
-        return _plan_result(preview, total)
-    return _result(total, fetched, clock.monotonic() - began, full)
+    return told.result(clock.monotonic() - began)
+
+
+def _restores(
+    action: RestoreFiles, place: Workplace, vault: GrpcVault, written: Written
+) -> Iterator[tuple[RestorePart, Restore | None]]:
+    """A restore for each grant; None for a part whose target is not there to be looked at."""
+    owners = owners_of(action.owners)
+    is_plan = isinstance(action, PlanRestore)
+    for part in action.all_parts:
+        target = _planned_target(part.target) if is_plan else _target(part.target)
+        if target is None and not action.parts:
+            raise NotFoundError(f"{shown(part.target[:200])} {_ABSENT}")
+        for grant, secret in grants_of(action.point_id, part.sealed_references, place):
+            if target is None:
+                yield part, None
+                break
+            if action.delete_extra and (len(part.sealed_references) != 1 or not action.overwrite):
+                raise InvalidError("removing goes with overwriting, and with one grant for a path")
+            yield (
+                part,
+                Restore(
+                    grant.spans,
+                    strip=part.path.strip(b"/").rpartition(b"/")[0],
+                    target=target,
+                    overwrite=action.overwrite,
+                    vault=vault,
+                    secret=secret,
+                    seed=random.Random(os.urandom(16)),  # noqa: S311 - spreads retries
+                    progress=place.progress,
+                    patience_s=_PATIENCE_S,
+                    owners=owners,
+                    flags=action.flags,
+                    verify=action.verify,
+                    written=written,
+                    bounds=_bounds(action, place, secret) if action.delete_extra else None,
+                    own=_identity(place.home.path),
+                ),
+            )
+
+
+def _bounds(action: RestoreFiles, place: Workplace, secret: VaultSecret) -> Bounds:
+    """What the restore point's rules left out; PRECONDITION when they are not known here."""
+    known = _backup_of_set(place)
+    if known is None or _hash_of(known, secret) != action.rules:
+        raise CannotTellError(
+            "this machine has no backup set with the paths and rules that this restore point was "
+            "made by, so nobody can tell what they left out from what is new; order that set "
+            "again with `stead backup set`, or restore without --delete-extra"
+        )
+    return Bounds(known.paths, known.rules, action.skipped)
+
+
+def _backup_of_set(place: Workplace) -> RunBackup | None:
+    try:
+        return place.of_set()
+    except SteadError as error:
+        if error.code is not Code.NOT_FOUND:
+            raise
+        return None
+
+
+def _hash_of(known: RunBackup, secret: VaultSecret) -> bytes:
+    streams = check_commands(known.commands, known.paths)
+    return set_hash(normalise(known.paths), known.rules, streams, secret)
+
+
+def _identity(path: Path) -> frozenset[tuple[int, int]]:
+    seen = path.stat()
+    return frozenset([(seen.st_dev, seen.st_ino)])
 
 
 def _target(path: bytes) -> bytes:
@@ -100,13 +155,11 @@ def _target(path: bytes) -> bytes:
     return path
 
 
-def _planned_target(path: bytes) -> bytes:
-    """The directory to look into; NOT_FOUND when a restore would have to make it."""
+def _planned_target(path: bytes) -> bytes | None:
+    """The directory to look into; None when a restore would have to make it."""
     if not path.startswith(b"/") or b"\0" in path:
         raise InvalidError("the directory to restore into has to be an absolute path")
-    if not Path(os.fsdecode(path)).is_dir():
-        raise NotFoundError(f"{shown(path[:200])} is not there yet: all of it would be created")
-    return path
+    return path if Path(os.fsdecode(path)).is_dir() else None
 
 
 def sealing_key_of(home: AgentHome) -> X25519PrivateKey:
@@ -136,49 +189,78 @@ def grants_of(
         yield grant, VaultSecret(other, own.recovery_public) if other else own
 
 
-def _add(total: Done, done: Done) -> None:
-    total.files += done.files
-    total.bytes += done.bytes
-    total.others += done.others
-    total.same += done.same
-    for into, listed in ((total.failed, done.failed), (total.warnings, done.warnings)):
-        into.kept += listed.kept[: max(0, _SHOWN - len(into.kept))]
-        into.count += listed.count
-        into.missing += listed.missing
+class _Told:
+    """What is to be told of all parts. `before` is what the paths of the next begin with."""
 
+    def __init__(self, is_plan: bool) -> None:
+        self._is_plan = is_plan
+        self.before = b""
+        self.preview = Preview()
+        self.done = Done()
+        self.removals = Removals()
+        self.fetched_bytes = 0
+        self.full: TargetFullError | None = None
 
-def _result(done: Done, fetched: int, seconds: float, full: TargetFullError | None) -> ActionResult:
-    encoded = msgspec.json.encode(
-        {
-            "files": done.files,
-            "bytes": done.bytes,
-            "others": done.others,
-            "same": done.same,
-            "fetched_bytes": fetched,
-            "seconds": round(seconds, 3),
-            "left": done.failed.count,
-            "failed": done.failed.as_json()[:_SHOWN],
-            "warned": done.warnings.count,
-            "warnings": done.warnings.as_json()[:_SHOWN],
-        }
-    )
-    said = f"{done.files} files, {done.bytes} bytes restored, {done.same} were the same already"
-    if full is not None:
-        return ActionResult(OutcomeState.FAILED, encoded, full.code, str(full))
-    if done.failed.count:
-        left = (
-            "1 thing was not" if done.failed.count == 1 else f"{done.failed.count} things were not"
+    def absent(self, part: RestorePart) -> None:
+        """A part cannot be looked at, because its target is not there."""
+        self.done.failed.add(part.target, _ABSENT)
+
+    def add(self, restore: Restore) -> None:
+        """What one restore has done, or found."""
+        total, done = self.done, restore.done
+        total.files += done.files
+        total.bytes += done.bytes
+        total.others += done.others
+        total.same += done.same
+        total.failed.join(done.failed, self.before)
+        total.warnings.join(done.warnings, self.before)
+        total.failed.join(restore.removals.failed, self.before)
+        self.removals.join(restore.removals, self.before)
+        self.fetched_bytes += restore.fetched_bytes
+
+    def result(self, seconds: float) -> ActionResult:
+        """The result of the action."""
+        return self._plan() if self._is_plan else self._done(seconds)
+
+    def _done(self, seconds: float) -> ActionResult:
+        done = self.done
+        encoded = msgspec.json.encode(
+            {
+                "files": done.files,
+                "bytes": done.bytes,
+                "others": done.others,
+                "same": done.same,
+                **self.removals.as_json("removed"),
+                "fetched_bytes": self.fetched_bytes,
+                "seconds": round(seconds, 3),
+                "left": done.failed.count,
+                "failed": done.failed.as_json()[:_SHOWN],
+                "warned": done.warnings.count,
+                "warnings": done.warnings.as_json()[:_SHOWN],
+            }
         )
-        return ActionResult(OutcomeState.PARTIAL, encoded, message=f"{said}; {left}")
-    return ActionResult(OutcomeState.SUCCEEDED, encoded, message=said)
+        said = f"{done.files} files, {done.bytes} bytes restored, {done.same} were the same already"
+        if self.removals.count:
+            said += f", {self.removals.count} things removed"
+        if self.full is not None:
+            return ActionResult(OutcomeState.FAILED, encoded, self.full.code, str(self.full))
+        if done.failed.count:
+            count = done.failed.count
+            left = "1 thing was not" if count == 1 else f"{count} things were not"
+            return ActionResult(OutcomeState.PARTIAL, encoded, message=f"{said}; {left}")
+        return ActionResult(OutcomeState.SUCCEEDED, encoded, message=said)
 
-
-def _plan_result(preview: Preview, total: Done) -> ActionResult:
-    encoded = msgspec.json.encode(
-        {
-            **preview.as_json(),
-            "left": total.failed.count,
-            "failed": total.failed.as_json()[:_SHOWN],
-        }
-    )
-    return ActionResult(OutcomeState.SUCCEEDED, encoded, message=str(preview))
+    def _plan(self) -> ActionResult:
+        failed = self.done.failed
+        encoded = msgspec.json.encode(
+            {
+                **self.preview.as_json(),
+                **self.removals.as_json("remove"),
+                "left": failed.count,
+                "failed": failed.as_json()[:_SHOWN],
+            }
+        )
+        said = str(self.preview)
+        if self.removals.count:
+            said += f", {self.removals.count} to remove"
+        return ActionResult(OutcomeState.SUCCEEDED, encoded, message=said)

@@ -40,14 +40,15 @@ class Preview:
         if len(self.changes) < LISTED:
             self.changes.append((join(parent, entry.name), change))
 
-    def join(self, other: Preview) -> None:
-        """Add what another found."""
+    def join(self, other: Preview, before: bytes = b"") -> None:
+        """Add what another found; `before` goes before its paths."""
         self.create += other.create
         self.overwrite += other.overwrite
         self.attributes += other.attributes
         self.same += other.same
         self.size += other.size
-        self.changes += other.changes[: LISTED - len(self.changes)]
+        room = LISTED - len(self.changes)
+        self.changes += [(join(before, path), change) for path, change in other.changes[:room]]
 
     def as_json(self) -> dict[str, Any]:
         """For a result."""

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.backup.belonging import Belonging, Owners
+from agent.backup.bounds import Bounds
 from agent.backup.durable import Written
+from agent.backup.extra import Extras, Removals
 from agent.backup.fetch import Call, Fetcher, Plain
 from agent.backup.placer import Done, OpenFile, Placer
 from agent.backup.present import Change, Present
@@ -59,7 +61,8 @@ class Restore:
     """Restores `spans` into `target`; what lies above `strip` is left out of the paths.
 
     `secret` is the one that the spans were made with. `written` learns what is to be made
-    durable. Call `run` once.
+    durable. With `bounds`, what is not in the spans is removed, but for what they keep and
+    directories in `own`; the spans are then all of one subtree. Call `run` once.
     """
 
     def __init__(
@@ -78,7 +81,14 @@ class Restore:
         flags: bool = False,
         verify: bool = False,
         written: Written | None = None,
+        bounds: Bounds | None = None,
+        own: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
+        self._written = written
+        self._target = target
+        self._bounds = bounds
+        self._own = own
+        self.removals = Removals()
         self._spans = spans
         self._strip = strip
         self._secret = secret
@@ -117,6 +127,7 @@ class Restore:
                     previous = window
                 if previous is not None:
                     self._write(previous)
+                self._remove_extras(act=True)
             finally:
                 if self._open is not None:
                     placer.abandon(self._open, "the restore ended before it")
@@ -138,9 +149,26 @@ class Restore:
                         placer.leave(below, entry.name)
                     elif change is not Change.ATTRIBUTES or self._overwrite:
                         found.add(below, entry, change)
+                self._remove_extras(act=False)
             finally:
                 self._present.close()
         return found
+
+    def _remove_extras(self, *, act: bool) -> None:
+        if self._bounds is None:
+            return
+        if self._placer.makes_parents:
+            self.removals.failed.add(
+                b"", "nothing was removed: what the restore point has is not all known"
+            )
+            return
+        with Extras(
+            self._target, self._strip, self._bounds, act=act, own=self._own, written=self._written
+        ) as extras:
+            # Read again, without leaving out what is lost: that would look like an extra.
+            reader = TreeReader(Opener(self._secret), self._fetcher.nodes)
+            extras.clear_all(reader.read(*self._spans))
+        self.removals = extras.removals
 
     def _windows(self) -> Iterator[_Window]:
         window = _Window()

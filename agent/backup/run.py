@@ -14,11 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
 from agent.backup.assemble import Assembly
-from agent.backup.choose import Choice, hash_of
-from agent.backup.commands import Streams, check_commands, hash_of_streams
+from agent.backup.choose import Choice
+from agent.backup.commands import Streams, check_commands
 from agent.backup.control import Control
 from agent.backup.detect import Detection, UnprovenError
 from agent.backup.merge import merge
@@ -32,7 +30,8 @@ from agent.backup.sample import Sample
 from agent.backup.scan import Counts, Scan
 from agent.backup.sealers import Sealers
 from agent.backup.sealing import Sealing
-from agent.backup.select import normalise, rules_hash
+from agent.backup.select import normalise
+from agent.backup.set_hash import set_hash
 from agent.backup.skipped import SkippedList, shown
 from agent.backup.state import Header, Previous, StateWriter
 from agent.backup.stream import SmallStream
@@ -135,10 +134,7 @@ class Backup:
         self._sealers = sealers
         self._streams = check_commands(commands, paths)
         self._command_limit_s = commands.limit_s
-        scope = blake3(who.secret.convergence, key=who.secret.fingerprint_key).digest()
-        self._rules = rules_hash(
-            self._paths, scope + hash_of(rules) + hash_of_streams(self._streams)
-        )
+        self._rules = set_hash(self._paths, rules, self._streams, who.secret)
         self._exclusions = rules
         self._limit_upload = limit_upload
         self._control = control or Control()

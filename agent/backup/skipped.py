@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from protocol.vault.path import join
+
 KEPT = 1_000
 
 
@@ -30,6 +32,13 @@ class SkippedList:
         self.missing += not by_rule
         if len(self.kept) < KEPT:
             self.kept.append(Skipped(path, reason, by_rule))
+
+    def join(self, other: SkippedList, before: bytes = b"") -> None:
+        """Add what another noted; `before` goes before its paths."""
+        self.count += other.count
+        self.missing += other.missing
+        room = max(0, KEPT - len(self.kept))
+        self.kept += [one._replace(path=join(before, one.path)) for one in other.kept[:room]]
 
     def as_json(self) -> list[dict[str, Any]]:
         """The kept ones for a result; names that are no text are escaped."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from protocol.errors import InvalidError
 from protocol.vault.entry import Entry, Kind
 from protocol.vault.path import join
 
@@ -51,3 +53,15 @@ def time_of(nanoseconds: int) -> datetime | None:
         return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
     except OverflowError:
         return None
+
+
+def machine_paths(paths: Sequence[str]) -> tuple[bytes, ...]:
+    """Absolute paths in the machine's own bytes; INVALID for others.
+
+    >>> machine_paths(["/etc"])
+    (b'/etc',)
+    """
+    for path in paths:
+        if not path.startswith("/") or "\0" in path:
+            raise InvalidError(f"{path[:200]!r} is not an absolute path")
+    return tuple(path.encode(errors="surrogateescape") for path in paths)

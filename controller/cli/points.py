@@ -36,6 +36,7 @@ from protocol.vault.point import (
     Contents,
     PointSignatureError,
     RestorePoint,
+    Skipped,
     decode_envelope,
     open_contents,
     verify_point,
@@ -62,7 +63,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A restore point that can be read."""
+    """A restore point that can be read. `skipped` may be cut short."""
 
     point: RestorePoint
     root: Root
@@ -71,6 +72,7 @@ class Opened:
     secret: VaultSecret
     tenant: TenantId
     connection: Connection
+    skipped: tuple[Skipped, ...] = ()
 
     def sum_below(self, path: bytes) -> Sum:
         """What lies below a directory, from the totals that nodes carry."""
@@ -149,7 +151,9 @@ def open_point(
     reader, chunks = readers[secret.convergence]
     for _ in reader.nodes([contents.root]):
         seen_by(connection).remember(MachineId(point.machine), PointId(point.id))
-    return Opened(point, contents.root, reader, chunks, secret, tenant, connection)
+    return Opened(
+        point, contents.root, reader, chunks, secret, tenant, connection, contents.skipped
+    )
 
 
 def paths_of(connection: Connection, point: RestorePoint) -> tuple[bytes, ...] | None:

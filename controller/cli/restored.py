@@ -47,9 +47,11 @@ def preview(
         return DONE
     say_failures(job)
     rows = result_rows(job)
-    columns = ("machine", "state", *_CHANGES, "same", "bytes")
+    removed = ("remove",) if action.delete_extra else ()
+    columns = ("machine", "state", *_CHANGES, *removed, "same", "bytes")
     emit(rows, output, columns=columns, cells=SIZES)
-    below = text_of(action.target.rstrip(b"/"))
+    # Of several parts, each has a directory of its own.
+    below = "" if action.parts else text_of(action.target.rstrip(b"/"))
     for row in rows:
         changes = row.get("changes") or []
         for change in changes[:SHOWN]:
@@ -57,8 +59,26 @@ def preview(
         more = sum(row.get(name) or 0 for name in _CHANGES) - SHOWN
         if more > 0:
             note(f"{row['machine']}: and {more} more; --output json names up to 200")
+        _say_removals(row, below)
         say_left_out(row, below=below)
     return exit_code(job)
+
+
+def _say_removals(row: Mapping[str, Any], below: str) -> None:
+    """Name everything that would be removed, and say how much stays for a reason."""
+    named = row.get("remove_paths") or []
+    for path in named:
+        note(f"{row['machine']}: remove {below}{path}")
+    more = (row.get("remove") or 0) - len(named)
+    if more > 0:
+        note(f"{row['machine']}: remove {more} more, which nobody has listed")
+    kept = row.get("kept") or 0
+    if kept:
+        first = (row.get("kept_paths") or [{}])[0]
+        note(
+            f"{row['machine']}: {kept} things that are not in the restore point either would "
+            f"stay, such as {below}{first.get('path')}: {first.get('reason')}"
+        )
 
 
 def say_left_out(row: Mapping[str, Any], *, below: str = "") -> None:

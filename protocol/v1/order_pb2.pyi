@@ -697,6 +697,11 @@ class RestoreFiles(_message.Message):
     OWNERS_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    DELETE_EXTRA_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    LIMIT_DOWNLOAD_FIELD_NUMBER: _builtins.int
     point_id: _builtins.str
     """The restore point, for the record."""
     path: _builtins.bytes
@@ -713,11 +718,27 @@ class RestoreFiles(_message.Message):
     """Set immutable, append-only and like flags, and take them off what is replaced."""
     verify: _builtins.bool
     """Compare the content of what looks the same."""
+    delete_extra: _builtins.bool
+    """Remove what is below the restored subtrees and not in the restore point, where the
+    machine's backup set has the rules that it was made by. Goes with `overwrite`.
+    """
+    rules: _builtins.bytes
+    """With `delete_extra`: the hash of those rules, from the restore point's record."""
+    limit_download: _builtins.int
+    """At most so many bytes a second are fetched; 0 is no limit."""
     @_builtins.property
     def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Grants (docs/vault-format.md) that together name the subtree, sealed to the sealing
         key of the one machine that the order names: the right to read this and no more.
         """
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RestorePart]:
+        """Further subtrees of the same restore point."""
+
+    @_builtins.property
+    def skipped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """With `delete_extra`: what that backup could not read, as paths of the restore point."""
 
     def __init__(
         self,
@@ -730,14 +751,51 @@ class RestoreFiles(_message.Message):
         owners: _builtins.str = ...,
         flags: _builtins.bool = ...,
         verify: _builtins.bool = ...,
+        parts: _abc.Iterable[Global___RestorePart] | None = ...,
+        delete_extra: _builtins.bool = ...,
+        rules: _builtins.bytes = ...,
+        skipped: _abc.Iterable[_builtins.bytes] | None = ...,
+        limit_download: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "overwrite", b"overwrite", "owners", b"owners", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_extra", b"delete_extra", "flags", b"flags", "limit_download", b"limit_download", "overwrite", b"overwrite", "owners", b"owners", "parts", b"parts", "path", b"path", "point_id", b"point_id", "rules", b"rules", "sealed_references", b"sealed_references", "skipped", b"skipped", "target", b"target", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RestoreFiles: _TypeAlias = RestoreFiles  # noqa: Y015
+
+@_typing.final
+class RestorePart(_message.Message):
+    """One of several subtrees that are restored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    SEALED_REFERENCES_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    path: _builtins.bytes
+    """See `RestoreFiles`."""
+    target: _builtins.bytes
+    """See `RestoreFiles`."""
+    @_builtins.property
+    def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """See `RestoreFiles`."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.bytes = ...,
+        sealed_references: _abc.Iterable[_builtins.bytes] | None = ...,
+        target: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "sealed_references", b"sealed_references", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestorePart: _TypeAlias = RestorePart  # noqa: Y015
 
 @_typing.final
 class RunDrill(_message.Message):
@@ -837,6 +895,11 @@ class PlanRestore(_message.Message):
     OWNERS_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    DELETE_EXTRA_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    LIMIT_DOWNLOAD_FIELD_NUMBER: _builtins.int
     point_id: _builtins.str
     """See `RestoreFiles`."""
     path: _builtins.bytes
@@ -851,8 +914,22 @@ class PlanRestore(_message.Message):
     """See `RestoreFiles`. None is changed."""
     verify: _builtins.bool
     """Not used: a plan compares no content."""
+    delete_extra: _builtins.bool
+    """See `RestoreFiles`. Nothing is removed."""
+    rules: _builtins.bytes
+    """See `RestoreFiles`."""
+    limit_download: _builtins.int
+    """See `RestoreFiles`."""
     @_builtins.property
     def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """See `RestoreFiles`."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RestorePart]:
+        """See `RestoreFiles`."""
+
+    @_builtins.property
+    def skipped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """See `RestoreFiles`."""
 
     def __init__(
@@ -866,10 +943,15 @@ class PlanRestore(_message.Message):
         owners: _builtins.str = ...,
         flags: _builtins.bool = ...,
         verify: _builtins.bool = ...,
+        parts: _abc.Iterable[Global___RestorePart] | None = ...,
+        delete_extra: _builtins.bool = ...,
+        rules: _builtins.bytes = ...,
+        skipped: _abc.Iterable[_builtins.bytes] | None = ...,
+        limit_download: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "overwrite", b"overwrite", "owners", b"owners", "path", b"path", "point_id", b"point_id", "sealed_references", b"sealed_references", "target", b"target", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_extra", b"delete_extra", "flags", b"flags", "limit_download", b"limit_download", "overwrite", b"overwrite", "owners", b"owners", "parts", b"parts", "path", b"path", "point_id", b"point_id", "rules", b"rules", "sealed_references", b"sealed_references", "skipped", b"skipped", "target", b"target", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -209,6 +209,72 @@ def test_files_come_back_byte_for_byte(place: Place, machine: str) -> None:
     assert "stead backup browse" in said
 
 
+def test_several_paths_go_with_one_order(place: Place, machine: str) -> None:
+    source = place.directory / "several"
+    (source / "one" / "below").mkdir(parents=True)
+    (source / "two").mkdir()
+    for name in ("one/a", "one/below/b", "two/a", "c"):
+        (source / name).write_text(name)
+    place.good("backup", "run", machine, "--path", str(source))
+    before = len(place.rows("job", "ls"))
+    paths = (f"{source}/one", f"{source}/two/a", f"{source}/c")
+    words = ("backup", "restore", machine, "latest", *paths)
+    back = place.directory / "several-back"
+    back.mkdir()
+    (seen,) = place.rows(*words, "--to", str(back), "--dry-run")
+    assert (seen["create"], list(back.iterdir())) == (6, [])
+    (done,) = place.rows(*words, "--to", str(back))
+    assert (done["files"], done["targets"]) == (4, [f"{back}/one", f"{back}/a", f"{back}/c"])
+    assert (back / "one/below/b").read_text() == "one/below/b"
+    assert (back / "a").read_text() == "two/a"
+    assert len(place.rows("job", "ls")) == before + 2
+    twice = (*words[:4], f"{source}/one/a", f"{source}/two/a", "--to", str(back))
+    assert "would both become" in place.bad(*twice, code=2)
+    (source / "two/a").write_text("mine")
+    (source / "c").unlink()
+    (done,) = place.rows(*words, "--in-place")
+    assert (done["files"], done["same"], done["target"]) == (2, 2, f"{source}/one")
+    assert (source / "two/a").read_text() == "two/a"
+    (source / "two/a").unlink()
+    (source / "two/a").mkdir()
+    stuck = place.stead(*words, "--in-place")
+    assert stuck.returncode == 3, stuck
+    assert f"{machine}: {source}/two/a: ".encode() in stuck.stderr
+
+
+def test_what_is_extra_is_removed_when_the_rules_are_known(place: Place, machine: str) -> None:
+    source = place.directory / "exact"
+    (source / "sub").mkdir(parents=True)
+    for name in ("kept", "sub/kept", "sub/left.log"):
+        (source / name).write_text(name)
+    place.good("backup", "set", machine, "--path", str(source), "--exclude", "*.log")
+    place.good("backup", "run", machine)
+    (source / "new/deep").mkdir(parents=True)
+    (source / "new/deep/file").write_text("new")
+    (source / "sub/new.log").write_text("left out")
+    words = ("backup", "restore", machine, "latest", str(source), "--in-place", "--delete-extra")
+    assert "nobody is there to ask" in place.bad(*words, code=2)
+    (seen,) = place.rows(*words, "--dry-run")
+    assert seen["remove"] == 3
+    listed = place.good(*words, "--dry-run")
+    assert (source / "new/deep/file").exists()
+    named = ("new/deep/file", "new/deep", "new")
+    assert seen["remove_paths"] == [f"/exact/{name}" for name in named]
+    assert "remove" in listed
+    (done,) = place.rows(*words, "--yes")
+    assert (done["removed"], done["kept"]) == (3, 2)
+    assert sorted(path.name for path in source.rglob("*")) == [
+        "kept", "kept", "left.log", "new.log", "sub"
+    ]  # fmt: skip
+    without = ("backup", "restore", machine, "latest", str(source), "--to", "/x", "--delete-extra")
+    assert "goes with --in-place" in place.bad(*without, code=2)
+    place.good("backup", "set", machine, "--path", str(source))
+    refused = place.stead(*words, "--yes")
+    assert refused.returncode == 1, refused
+    assert b"order that set again with `stead backup set`" in refused.stderr
+    assert (source / "sub/new.log").exists()
+
+
 def test_a_machine_that_burned_down_is_restored_onto_another(place: Place, machine: str) -> None:
     source = place.directory / "burned"
     source.mkdir()

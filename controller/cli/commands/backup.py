@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -17,12 +16,12 @@ from controller.cli.commands.backup_plan import plan
 from controller.cli.commands.comparing import diff_command
 from controller.cli.commands.looking import find, history, tree
 from controller.cli.commands.mounting import mount
+from controller.cli.commands.restoring import restore
 from controller.cli.drilling import drill, drilled, drills_of
 from controller.cli.emit import emit, note, output_option
-from controller.cli.entries import entry_row, render_name, text_of
+from controller.cli.entries import entry_row, machine_paths, render_name, text_of
 from controller.cli.exits import DONE, IN_PART
 from controller.cli.flow import emit_flow
-from controller.cli.granting import granted
 from controller.cli.graph import draw
 from controller.cli.keeping import add_retention
 from controller.cli.limiting import limit_of, limited
@@ -49,9 +48,9 @@ from controller.cli.points import (
     roll_back_problem,
     tree_path,
 )
-from controller.cli.restored import SIZES, preview, result_rows, say_left_out
+from controller.cli.restored import SIZES, result_rows, say_left_out
 from controller.cli.standard_output import write_out
-from protocol.action import PlanRestore, RestoreFiles, RunBackup, SetBackup
+from protocol.action import RunBackup, SetBackup
 from protocol.errors import InvalidError
 from protocol.vault.entry import Entry, Kind
 
@@ -247,107 +246,6 @@ def cat(app: App, machine: str, point: str, path: str, tenant: str) -> None:
     write_out(b"")
 
 
-@command.command(epilog="Example: stead backup restore web-01 latest /etc/hosts --to /tmp/back")
-@click.argument("machine")
-@click.argument("point", metavar="POINT")
-@click.argument("path")
-@click.option("--to", "target", default="", metavar="DIRECTORY", help="On the machine.")
-@click.option("--in-place", is_flag=True, help="Where it was; writes only what differs.")
-@click.option("--onto", metavar="MACHINE", default="", help="Restore onto this machine instead.")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
-@click.option(
-    "--owners",
-    type=click.Choice(["name", "number", "none"]),
-    default="name",
-    help="Whom things belong to; by number where a name is not known.",
-)
-@click.option("--verify", is_flag=True, help="Compare the content of what looks the same.")
-@click.option("--flags", is_flag=True, help="Set immutable and append-only flags again.")
-@acting_within("24h")
-@output_option
-@click.pass_obj
-def restore(
-    app: App,
-    /,
-    machine: str,
-    point: str,
-    path: str,
-    target: str,
-    in_place: bool,
-    onto: str,
-    overwrite: bool,
-    owners: str,
-    flags: bool,
-    verify: bool,
-    output: str,
-    **options: Any,
-) -> int:
-    """Write a file or a folder from a restore point into a directory of a machine.
-
-    PATH arrives in DIRECTORY under its own last name: /etc/hosts as DIRECTORY/hosts. What
-    is the same there already is left alone. --dry-run has the machine look and say what
-    would change: `stead backup restore web-01 latest /etc --in-place --dry-run`.
-
-    The order carries the right to read this path and nothing else, sealed to the machine
-    that restores.
-    """
-    terms = terms_of(options)
-    connection = app.connection
-    source = machine_meant(connection, machine, terms.tenant)
-    target_machine = machine_meant(connection, onto, terms.tenant) if onto else source
-    if in_place == bool(target):
-        raise InvalidError("say either --to DIRECTORY or --in-place")
-    opened = open_point(connection, point_meant(connection, source, point))
-    wanted = tree_path(path)
-    entry_at(opened, wanted)
-    (directory,) = machine_paths((target,)) if target else (b"/" + wanted.rpartition(b"/")[0],)
-    action = (PlanRestore if terms.dry_run else RestoreFiles)(
-        point_id=opened.point.id,
-        path=wanted,
-        sealed_references=(granted(opened, wanted, target_machine),),
-        target=directory,
-        overwrite=overwrite or in_place,
-        # Nothing means the same, and older agents know no such field.
-        owners="" if owners == "name" else owners,
-        flags=flags,
-        verify=verify,
-    )
-    if isinstance(action, PlanRestore):
-        return preview(connection, target_machine, action, replace(terms, dry_run=False), output)
-    job = order_and_follow(connection, [target_machine], action, terms, output=output)
-    if job is None:
-        return DONE
-    say_failures(job)
-    arrived = arrival(directory, wanted)
-    rows = [{**row, "target": text_of(arrived)} for row in result_rows(job)]
-    columns = ("machine", "state", "seconds", "files", "bytes", "same", "target")
-    emit(rows, output, columns=columns, cells=SIZES)
-    for row in rows:
-        say_left_out(row, below=text_of(directory.rstrip(b"/")))
-    return exit_code(job)
-
-
-def arrival(directory: bytes, path: bytes) -> bytes:
-    """Where a path of a restore point arrives in a directory of a machine.
-
-    >>> arrival(b"/tmp/back/", b"etc/hosts"), arrival(b"/", b"etc"), arrival(b"/back", b"")
-    (b'/tmp/back/hosts', b'/etc', b'/back')
-    """
-    return (directory.rstrip(b"/") + b"/" + path.rpartition(b"/")[2]).rstrip(b"/") or b"/"
-
-
-def machine_paths(paths: Sequence[str]) -> tuple[bytes, ...]:
-    """Absolute paths in the machine's own bytes; INVALID for others.
-
-    >>> machine_paths(["/etc"])
-    (b'/etc',)
-    """
-    for path in paths:
-        if not path.startswith("/") or "\0" in path:
-            raise InvalidError(f"{path[:200]!r} is not an absolute path")
-    return tuple(path.encode(errors="surrogateescape") for path in paths)
-
-
 def point_row(listed: Listed) -> dict[str, Any]:
     """A restore point as a record; figures are null when it is not to be believed."""
     point = listed.point
@@ -373,5 +271,5 @@ def _open(app: App, machine: str, point: str, tenant: str) -> Opened:
     return open_point(connection, point_meant(connection, found, point))
 
 
-for added in (tree, find, history, diff_command, mount):
+for added in (tree, find, history, diff_command, mount, restore):
     command.add_command(added)

@@ -14,18 +14,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent.backup.belonging import Owners
+from agent.backup.bounds import Bounds
 from agent.backup.control import Control
 from agent.backup.durable import Written
+from agent.backup.extra import Removals
 from agent.backup.place import Memory
 from agent.backup.placer import Done
 from agent.backup.preview import Preview
 from agent.backup.restore import Restore
-from agent.backup.run import Backup, BackupReport
+from agent.backup.run import EVERYTHING, Backup, BackupReport
 from agent.backup.sealers import Sealers
 from agent.backup.vault import Vault
 from agent.backup.who import Who
 from protocol.ids import MachineId, TenantId
-from protocol.selection import NO_COMMANDS, Commands
+from protocol.selection import NO_COMMANDS, Commands, Rules
 from protocol.vault.chunk import Opener
 from protocol.vault.keys import TenantKey
 from protocol.vault.node import Root
@@ -72,6 +74,7 @@ class Machine:
         self.vault: Any = vault if vault is not None else MemoryVault()
         self.said: list[Mapping[str, Any]] = []
         self._targets = 0
+        self.removals = Removals()
 
     def back_up(
         self,
@@ -82,6 +85,7 @@ class Machine:
         limit_upload: int = 0,
         control: Control | None = None,
         commands: Commands = NO_COMMANDS,
+        rules: Rules = EVERYTHING,
     ) -> BackupReport:
         wanted = paths or (self.files,)
         return Backup(
@@ -97,6 +101,7 @@ class Machine:
             limit_upload=limit_upload,
             control=control,
             commands=commands,
+            rules=rules,
         ).run()
 
     def restore(
@@ -109,6 +114,7 @@ class Machine:
         owners: Owners = Owners.NAME,
         flags: bool = False,
         verify: bool = False,
+        bounds: Bounds | None = None,
     ) -> tuple[Path, Done]:
         """The restored directory or file, and what was done."""
         if target is None:
@@ -116,19 +122,39 @@ class Machine:
             target = self.home / f"target{self._targets}"
         target.mkdir(exist_ok=True)
         wanted = path if path is not None else bytes(self.files).lstrip(b"/")
-        done = self._restore(
-            root, wanted, target, overwrite=overwrite, owners=owners, flags=flags, verify=verify
-        ).run()
+        restore = self._restore(
+            root,
+            wanted,
+            target,
+            overwrite=overwrite,
+            owners=owners,
+            flags=flags,
+            verify=verify,
+            bounds=bounds,
+        )
+        done = restore.run()
+        self.removals = restore.removals
         return target / Path(str(wanted.rpartition(b"/")[2], "utf-8", "surrogateescape")), done
 
     def preview(self, root: Root, target: Path) -> Preview:
         """What overwriting `target` would do."""
         return self._restore(root, bytes(self.files).lstrip(b"/"), target, overwrite=True).preview()
 
-    def restoring(self, root: Root, target: Path, *, written: Written | None = None) -> Restore:
+    def restoring(
+        self,
+        root: Root,
+        target: Path,
+        *,
+        overwrite: bool = False,
+        written: Written | None = None,
+        bounds: Bounds | None = None,
+        own: frozenset[tuple[int, int]] = frozenset(),
+    ) -> Restore:
         """A restore of all files that has not begun."""
         path = bytes(self.files).lstrip(b"/")
-        return self._restore(root, path, target, overwrite=False, written=written)
+        return self._restore(
+            root, path, target, overwrite=overwrite, written=written, bounds=bounds, own=own
+        )
 
     def _restore(
         self,
@@ -141,6 +167,8 @@ class Machine:
         flags: bool = False,
         verify: bool = False,
         written: Written | None = None,
+        bounds: Bounds | None = None,
+        own: frozenset[tuple[int, int]] = frozenset(),
     ) -> Restore:
         return Restore(
             TreeReader(Opener(WHO.secret), self.vault.get).subtree(root, path),
@@ -156,4 +184,6 @@ class Machine:
             flags=flags,
             verify=verify,
             written=written,
+            bounds=bounds,
+            own=own,
         )

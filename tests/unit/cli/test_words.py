@@ -7,8 +7,8 @@ import stat
 import pytest
 
 from controller.audit.chain import Head
-from controller.cli.commands.backup import arrival
 from controller.cli.commands.machine import parse_tags, tag
+from controller.cli.commands.restoring import arrival
 from controller.cli.commands.run import parse_environment
 from controller.cli.commands.snapshot import untold
 from controller.cli.commands.tenant_key import read_key

@@ -1,0 +1,384 @@
+"""What a restore that removes takes away, and all that it must leave."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from agent.backup.bounds import Bounds, CannotTellError
+from agent.backup.extra import DEEPEST, directories
+from agent.backup.leftover import temporary_names
+from agent.backup.run import EVERYTHING, BackupReport
+from protocol.errors import InvalidError
+from protocol.selection import Rules
+from protocol.vault.chunk import Opener
+from protocol.vault.entry import Entry, Owner
+from protocol.vault.node import Root
+from protocol.vault.reader import Inner, TreeReader
+from tests.unit.backup.machine import WHO, Machine
+from tests.unit.backup.test_restore_race import Attacker
+from tests.unit.backup.trees import picture
+
+RULES = Rules(exclude=(b"*.log", b"cache/", b"/**/keep/*"), no_defaults=True)
+OWNER = Owner(0, 0, "", "")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    made = Machine(tmp_path)
+    for name in ("empty", "full", "keep", "sub/below"):
+        (made.files / name).mkdir(parents=True)
+    for name in ("full/a", "full/b.log", "sub/below/c", "keep/k"):
+        (made.files / name).write_bytes(name.encode())
+    return made
+
+
+def bounds_of(machine: Machine, rules: Rules = RULES, skipped: tuple[bytes, ...] = ()) -> Bounds:
+    return Bounds((bytes(machine.files),), rules, skipped)
+
+
+def names_below(path: Path) -> set[str]:
+    return {str(one.relative_to(path)) for one in path.rglob("*")}
+
+
+def plant(top: Path) -> set[str]:
+    """Things that the restore point does not have; the names of those that may go."""
+    for name in ("empty", "full", "sub/below"):
+        (top / name / "new/deep").mkdir(parents=True)
+        (top / name / "new/deep/file").write_bytes(b"12345")
+        (top / name / "link").symlink_to("/etc")
+    os.mkfifo(top / "pipe")
+    (top / "empty/mine.log").write_bytes(b"")
+    (top / "full/new/x.log").write_bytes(b"")
+    (top / "sub/cache/deep").mkdir(parents=True)
+    (top / "sub/cache/deep/thing").write_bytes(b"")
+    (top / "keep/other").mkdir()
+    return {"pipe"} | {
+        f"{name}/{one}"
+        for name in ("empty", "full", "sub/below")
+        for one in ("new", "new/deep", "new/deep/file", "link")
+        if (name, one) != ("full", "new")
+    }
+
+
+def test_what_is_extra_goes_and_what_the_rules_leave_out_stays(machine: Machine) -> None:
+    report = machine.back_up(rules=RULES)
+    before = picture(machine.files)
+    may_go = plant(machine.files)
+    stays = names_below(machine.files) - may_go
+    here = picture(machine.files)
+    bounds = bounds_of(machine)
+    seen = machine.restoring(report.root, machine.home, overwrite=True, bounds=bounds)
+    seen.preview()
+    assert picture(machine.files) == here
+    _, done = machine.restore(report.root, target=machine.home, overwrite=True, bounds=bounds)
+    assert {os.fsdecode(path).removeprefix("files/") for path in machine.removals.paths} == may_go
+    assert names_below(machine.files) == stays
+    assert (done.failed.count, machine.removals.count) == (0, len(may_go))
+    assert seen.removals == machine.removals
+    assert machine.removals.size == 15
+    # Times of directories are put right after the removal.
+    after = picture(machine.files)
+    assert {name: after[name] for name in before if b"full/new" not in name} == before
+
+
+def test_nothing_goes_when_nothing_is_to_be_removed(machine: Machine) -> None:
+    report = machine.back_up(rules=RULES)
+    plant(machine.files)
+    here = names_below(machine.files)
+    machine.restore(report.root, target=machine.home, overwrite=True)
+    assert names_below(machine.files) == here
+
+
+def test_what_the_backup_could_not_read_stays_with_all_that_leads_to_it(machine: Machine) -> None:
+    report = machine.back_up(rules=EVERYTHING)
+    (machine.files / "new/unreadable").mkdir(parents=True)
+    (machine.files / "new/unreadable/file").write_bytes(b"")
+    (machine.files / "new/gone").write_bytes(b"")
+    path = bytes(machine.files / "new/unreadable").lstrip(b"/")
+    machine.restore(
+        report.root,
+        target=machine.home,
+        overwrite=True,
+        bounds=bounds_of(machine, EVERYTHING, (path,)),
+    )
+    assert machine.removals.paths == [b"files/new/gone"]
+    assert (machine.files / "new/unreadable/file").exists()
+    assert machine.removals.kept.kept[0].reason == "the backup could not read it"
+
+
+def test_only_what_was_chosen_is_cleared(machine: Machine) -> None:
+    report = machine.back_up(machine.files / "full", machine.files / "sub/below")
+    (machine.files / "full/new").write_bytes(b"")
+    (machine.files / "sub/new").write_bytes(b"")
+    paths = tuple(bytes(machine.files / name) for name in ("full", "sub/below"))
+    bounds = Bounds(paths, EVERYTHING, ())
+    machine.restore(report.root, target=machine.home, overwrite=True, bounds=bounds)
+    assert machine.removals.paths == [b"files/full/new"]
+    assert (machine.files / "keep/k").exists()
+    assert (machine.files / "sub/new").exists()
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        Rules(exclude_caches=True),
+        Rules(one_file_system=True),
+        Rules(larger_than=9),
+        Rules(smaller_than=9),
+        Rules(older_than_s=9),
+        Rules(newer_than_s=9),
+    ],
+)
+def test_rules_that_ask_more_than_names_refuse_it(rules: Rules) -> None:
+    with pytest.raises(CannotTellError, match="without --delete-extra"):
+        Bounds((b"/etc",), rules, ())
+
+
+def tree_of_many_leaves(machine: Machine) -> tuple[BackupReport, Root]:
+    """A restore point, and a node in the middle of its tree."""
+    chance = random.Random(3)
+    for number in range(1200):
+        (machine.files / "full" / f"{number:04}").write_bytes(chance.randbytes(400))
+    report = machine.back_up(rules=EVERYTHING)
+    reader = TreeReader(Opener(WHO.secret), machine.vault.get)
+    opened = next(iter(reader.nodes([report.root])))[1]
+    assert isinstance(opened, Inner)
+    return report, opened.items[len(opened.items) // 2].node
+
+
+def test_a_lost_leaf_is_not_taken_for_extras(machine: Machine) -> None:
+    report, lost = tree_of_many_leaves(machine)
+    del machine.vault.chunks[lost.reference.id]
+    (machine.files / "full/new").touch()
+    here = names_below(machine.files)
+    bounds = bounds_of(machine, EVERYTHING)
+    restore = machine.restoring(report.root, machine.home, overwrite=True, bounds=bounds)
+    restore.run()
+    assert names_below(machine.files) == here
+    assert restore.removals.count == 0
+    assert "nothing was removed" in restore.removals.failed.kept[0].reason
+
+
+def test_a_leaf_that_is_lost_in_between_ends_it(machine: Machine) -> None:
+    report, lost = tree_of_many_leaves(machine)
+    bounds = bounds_of(machine, EVERYTHING)
+    restore = machine.restoring(report.root, machine.home, overwrite=True, bounds=bounds)
+    remove = restore._remove_extras
+
+    def lose_and_remove(*, act: bool) -> None:
+        del machine.vault.chunks[lost.reference.id]
+        remove(act=act)
+
+    restore._remove_extras = lose_and_remove  # type: ignore[method-assign]
+    here = names_below(machine.files)
+    restore.run()
+    assert names_below(machine.files) == here
+    assert "nothing more was removed" in restore.removals.failed.kept[0].reason
+
+
+def test_the_agents_own_and_half_written_files_stay(machine: Machine) -> None:
+    report = machine.back_up(rules=EVERYTHING)
+    own = machine.files / "new/agent"
+    (own / "cache").mkdir(parents=True)
+    (own / "machine.key").write_bytes(b"key")
+    half = machine.files / "full" / os.fsdecode(next(temporary_names()))
+    half.write_bytes(b"half")
+    seen = own.stat()
+    machine.restoring(
+        report.root,
+        machine.home,
+        overwrite=True,
+        bounds=bounds_of(machine, EVERYTHING),
+        own=frozenset([(seen.st_dev, seen.st_ino)]),
+    ).run()
+    assert (own / "machine.key").exists()
+    assert (own / "cache").exists()
+    assert half.exists()
+
+
+def test_the_agents_own_stays_where_the_restore_point_has_some_of_it(machine: Machine) -> None:
+    own = machine.files / "agent"
+    (own / "cache").mkdir(parents=True)
+    report = machine.back_up(rules=EVERYTHING)
+    (own / "cache/new").touch()
+    (own / "new").touch()
+    seen = own.stat()
+    machine.restoring(
+        report.root,
+        machine.home,
+        overwrite=True,
+        bounds=bounds_of(machine, EVERYTHING),
+        own=frozenset([(seen.st_dev, seen.st_ino)]),
+    ).run()
+    assert names_below(own) == {"cache", "cache/new", "new"}
+
+
+@contextmanager
+def mounted(source: Path, place: Path) -> Iterator[None]:
+    done = subprocess.run(["mount", "--bind", source, place], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"not run: this place does not let mount: {done.stderr.decode()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run: mounting needs root")
+def test_nothing_goes_in_or_behind_a_mount_even_of_the_same_file_system(machine: Machine) -> None:
+    (machine.files / "mounted/below").mkdir(parents=True)
+    report = machine.back_up(rules=EVERYTHING)
+    other = machine.home / "other"
+    (other / "below").mkdir(parents=True)
+    (other / "theirs").write_bytes(b"theirs")
+    (other / "below/theirs").write_bytes(b"theirs")
+    (machine.files / "new/place").mkdir(parents=True)
+    bounds = bounds_of(machine, EVERYTHING)
+    with (
+        mounted(other, machine.files / "mounted"),
+        mounted(other, machine.files / "new/place"),
+    ):
+        machine.restore(report.root, target=machine.home, overwrite=True, bounds=bounds)
+        assert (machine.files / "new/place/theirs").exists()
+    assert (other / "theirs").read_bytes() == b"theirs"
+    assert (other / "below/theirs").read_bytes() == b"theirs"
+    assert machine.removals.count == 0
+    reasons = {one.path: one.reason for one in machine.removals.kept.kept}
+    assert reasons == dict.fromkeys(
+        (b"files/mounted", b"files/new/place"), "something else is mounted there"
+    )
+
+
+def test_a_planted_link_leads_nowhere(machine: Machine) -> None:
+    report = machine.back_up(rules=EVERYTHING)
+    outside = machine.home / "outside"
+    (outside / "below").mkdir(parents=True)
+    (outside / "below/theirs").write_bytes(b"theirs")
+    (outside / "theirs").write_bytes(b"theirs")
+    target = machine.home / "target"
+    (target / "files").mkdir(parents=True)
+    (target / "files/full").symlink_to(outside)
+    (target / "files/sub").symlink_to(outside)
+    (target / "files/new").symlink_to(outside)
+    bounds = bounds_of(machine, EVERYTHING)
+    machine.restore(report.root, target=target, overwrite=True, bounds=bounds)
+    assert names_below(outside) == {"below", "below/theirs", "theirs"}
+    assert machine.removals.paths == [b"files/new"]
+
+
+def test_what_lies_too_deep_stays(machine: Machine) -> None:
+    report = machine.back_up(rules=EVERYTHING)
+    place = machine.files / "full"
+    here = os.open(place, os.O_RDONLY)
+    for _ in range(3 * DEEPEST):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    bounds = bounds_of(machine, EVERYTHING)
+    machine.restore(report.root, target=machine.home, overwrite=True, bounds=bounds)
+    assert machine.removals.count == 0
+    assert [one.reason for one in machine.removals.kept.kept] == ["lies too deep"]
+
+
+def planted_outside(tmp_path: Path) -> tuple[Path, set[str]]:
+    outside = tmp_path / "outside"
+    for number in range(60):
+        (outside / f"d{number}").mkdir(parents=True)
+        (outside / f"d{number}/theirs").write_bytes(b"theirs")
+        (outside / f"x{number}").mkdir()
+    return outside, names_below(outside)
+
+
+def test_nothing_outside_goes_while_a_folder_turns_into_a_link(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    swapped = machine.files / "swapped"
+    for number in range(60):
+        (swapped / f"d{number}").mkdir(parents=True)
+    report = machine.back_up(rules=EVERYTHING)
+    outside, before = planted_outside(tmp_path)
+    folder = os.open(swapped, os.O_RDONLY)
+    removed = held = 0
+    with Attacker(swapped, outside) as attacker:
+        bounds = bounds_of(machine, EVERYTHING, (bytes(attacker.link),))
+        while not (removed and held and attacker.swaps > 200):
+            for number in range(60):
+                with suppress(FileExistsError):
+                    os.mkdir(f"x{number}", dir_fd=folder)
+                with suppress(FileExistsError):
+                    os.mkdir(f"d{number}/new", dir_fd=folder)
+            machine.restore(report.root, target=machine.home, overwrite=True, bounds=bounds)
+            removed += machine.removals.count
+            held += machine.removals.kept.count > 1
+            assert names_below(outside) == before
+    os.close(folder)
+
+
+def test_nothing_outside_goes_while_an_extra_folder_turns_into_a_link(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    report = machine.back_up(rules=EVERYTHING)
+    outside, before = planted_outside(tmp_path)
+    bounds = bounds_of(machine, EVERYTHING)
+    removed = swaps = 0
+    for _ in range(20):
+        for number in range(30):
+            (machine.files / "new" / f"d{number}/theirs").mkdir(parents=True)
+        with Attacker(machine.files / "new", outside) as attacker:
+            while attacker.swaps < 20 and os.path.lexists(attacker.link):
+                pass
+            machine.restore(report.root, target=machine.home, overwrite=True, bounds=bounds)
+        swaps += attacker.swaps
+        removed += machine.removals.count
+        for name in ("new", "link-outside"):
+            place = machine.files / name
+            if place.is_symlink():
+                place.unlink()
+            elif place.exists():
+                shutil.rmtree(place)
+        assert names_below(outside) == before
+    assert swaps > 100
+    assert removed
+
+
+def entry(name: bytes, *, folder: bool = False) -> Entry:
+    return Entry(name, 0o040755 if folder else 0o100644, OWNER, 1)
+
+
+def test_directories_come_with_their_names_and_so_do_those_that_have_none() -> None:
+    tree = [
+        (b"", entry(b"top", folder=True)),
+        (b"top", entry(b"a", folder=True)),
+        (b"top", entry(b"b", folder=True)),
+        (b"top", entry(b"c", folder=True)),
+        (b"top", entry(b"file")),
+        (b"top/b", entry(b"x", folder=True)),
+        (b"top/b", entry(b"y", folder=True)),
+        (b"top/b/y", entry(b"z")),
+    ]
+    assert list(directories(tree)) == [
+        (b"top", {b"a", b"b", b"c", b"file"}),
+        (b"top/a", set()),
+        (b"top/b", {b"x", b"y"}),
+        (b"top/b/x", set()),
+        (b"top/b/y", {b"z"}),
+        (b"top/c", set()),
+    ]
+
+
+@pytest.mark.parametrize(
+    "parents", [[b"", b"b"], [b"", b"a/b"], [b"", b"a", b""], [b"", b"a", b"c", b"a"]]
+)
+def test_a_tree_that_makes_no_sense_is_refused(parents: list[bytes]) -> None:
+    tree = [(parent, entry(b"a" if not parent else b"q", folder=True)) for parent in parents]
+    with pytest.raises(InvalidError):
+        list(directories(tree))
