@@ -36,13 +36,13 @@ class Administrator:
     def __init__(self, world: World) -> None:
         self._must = world.installation.must
         self.step = "begin"
-        self.begun = 0.0
+        # Before the first word, which may be heard late: so the limit is never judged too hard.
+        self.begun = time.monotonic()
         self.paused_s = 0.0
         self.sent = 0
         self.cancelled_at = 0.0
 
     def hear(self, said: Mapping[str, Any]) -> None:
-        self.begun = self.begun or time.monotonic()
         if said["phase"] == "paused":
             assert self.step == "pause"
             began = time.monotonic()
