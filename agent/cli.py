@@ -161,21 +161,21 @@ def backup_ls(home: AgentHome, output: str) -> None:
 @backup.command("pause", epilog="Example: stead-agent backup pause")
 @click.pass_obj
 def backup_pause(home: AgentHome) -> None:
-    """Let the running backup wait, and those that begin, until `resume`.
+    """Let the running backup or restore wait, and those that begin, until `resume`.
 
-    Nothing is read and nothing is sent meanwhile.
+    Nothing is read, sent or written meanwhile.
     """
     from agent.backup.control import administrator, pause
 
     home.load_settings()
     runs = pause(home, administrator())
-    click.echo("paused" if runs else "no backup runs; those that begin will wait")
+    click.echo("paused" if runs else "no backup or restore runs; those that begin will wait")
 
 
 @backup.command("resume", epilog="Example: stead-agent backup resume")
 @click.pass_obj
 def backup_resume(home: AgentHome) -> None:
-    """Let backups go on where they were paused."""
+    """Let backups and restores go on where they were paused."""
     from agent.backup.control import resume
 
     home.load_settings()
@@ -185,16 +185,16 @@ def backup_resume(home: AgentHome) -> None:
 @backup.command("cancel", epilog="Example: stead-agent backup cancel")
 @click.pass_obj
 def backup_cancel(home: AgentHome) -> None:
-    """End the running backup, and wait for its end.
+    """End the running backup or restore, and wait for its end.
 
     What it has sent stays: the next one sends only the rest. A backup whose commit has
-    begun ends as a restore point.
+    begun ends as a restore point. What a restore has written stays, too.
     """
     from agent.backup.control import administrator, cancel
 
     home.load_settings()
     cancel(home, administrator())
-    click.echo("the backup has ended")
+    click.echo("it has ended")
 
 
 @cli.command(epilog="Example: stead-agent version")

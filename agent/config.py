@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `watch`: backups go by what was watched, where that can be shown to miss nothing.
     `limit_upload`: backups send no more than so many bytes a second, whoever asks for more.
+    `limit_download`: restores fetch no more.
     """
 
     link_address: str
@@ -29,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deny: tuple[str, ...] = ()
     watch: bool = True
     limit_upload: Annotated[int, msgspec.Meta(ge=0)] = 0
+    limit_download: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def render_settings(settings: Settings) -> bytes:
@@ -47,6 +49,8 @@ def render_settings(settings: Settings) -> bytes:
         f"watch = {str(settings.watch).lower()}\n"
         "# Bytes a second that backups send at most; 0 is no limit. Orders can only lower it.\n"
         f"limit_upload = {settings.limit_upload}\n"
+        "# The same of what restores fetch.\n"
+        f"limit_download = {settings.limit_download}\n"
     ).encode()
 
 

@@ -15,9 +15,12 @@ from agent.actions.backup import load_vault_secret
 from agent.backup.belonging import owners_of
 from agent.backup.bounds import Bounds, CannotTellError
 from agent.backup.commands import check_commands
+from agent.backup.control import controlled
 from agent.backup.durable import Written
 from agent.backup.extra import Removals
+from agent.backup.flow import Flow
 from agent.backup.frugal import save_time_and_memory
+from agent.backup.pace import checked_limit, lower
 from agent.backup.placer import Done, TargetFullError
 from agent.backup.preview import Preview
 from agent.backup.restore import Restore
@@ -50,8 +53,18 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     began = clock.monotonic()
     is_plan = isinstance(action, PlanRestore)
     told = _Told(is_plan)
-    with place.channel() as channel, Written() as written:
-        for part, restore in _restores(action, place, GrpcVault(channel), written):
+    flow = Flow(place.control, _limit(action, place))
+    with (
+        controlled(
+            place.home,
+            place.control,
+            end=lambda by: place.leave(_cancelled(by)),
+            say=lambda by: place.progress({"phase": "paused", "by": by}),
+        ),
+        place.channel() as channel,
+        Written() as written,
+    ):
+        for part, restore in _restores(action, place, GrpcVault(channel), written, flow):
             told.before = part.target if action.parts else b""
             try:
                 if restore is None:
@@ -73,8 +86,21 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     return told.result(clock.monotonic() - began)
 
 
+def _limit(action: RestoreFiles, place: Workplace) -> int:
+    limit = lower(action.limit_download, place.home.load_settings().limit_download)
+    return checked_limit(limit) if limit else 0
+
+
+def _cancelled(by: str) -> ActionResult:
+    return ActionResult(
+        OutcomeState.CANCELLED,
+        message=f"cancelled on the machine by {by}; what was restored stays, and the same order "
+        "again goes on with the rest",
+    )
+
+
 def _restores(
-    action: RestoreFiles, place: Workplace, vault: GrpcVault, written: Written
+    action: RestoreFiles, place: Workplace, vault: GrpcVault, written: Written, flow: Flow
 ) -> Iterator[tuple[RestorePart, Restore | None]]:
     """A restore for each grant; None for a part whose target is not there to be looked at."""
     owners = owners_of(action.owners)
@@ -107,6 +133,7 @@ def _restores(
                     written=written,
                     bounds=_bounds(action, place, secret) if action.delete_extra else None,
                     own=_identity(place.home.path),
+                    flow=flow,
                 ),
             )
 

@@ -1,6 +1,6 @@
-"""Pause, resume and cancel of this machine's backups, by its own administrator.
+"""Pause, resume and cancel of this machine's backups and restores, by its own administrator.
 
-A file in the agent's home says what is wished. A running backup looks at it a few times
+A file in the agent's home says what is wished. What runs looks at it a few times
 a second, on a thread of its own: a pause takes hold where something is read or sent, and
 a cancel ends the process wherever it is, but never once the commit is under way. Whether
 a backup runs at all shows by a lock that ends with its process.
@@ -49,7 +49,7 @@ def read_wish(home: AgentHome) -> Wish:
 
 
 class Control:
-    """What a backup asks before it reads or sends. By itself it is never paused."""
+    """What a backup or a restore asks before it goes on. By itself it is never paused."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -156,7 +156,7 @@ def _working(home: AgentHome) -> Iterator[None]:
 
 
 def is_working(home: AgentHome) -> bool:
-    """Whether a backup runs."""
+    """Whether a backup or a restore runs."""
     make_private_directory(home.cache)
     number = _open_lock(home.backup_working)
     try:
@@ -191,15 +191,15 @@ def cancel(home: AgentHome, who: str, *, within_s: float = ENDS_WITHIN_S) -> Non
     NOT_FOUND when nothing runs, TIMED_OUT when it does not end, as in a commit.
     """
     if not is_working(home):
-        raise SteadError("no backup runs on this machine", code=Code.NOT_FOUND)
+        raise SteadError("no backup or restore runs on this machine", code=Code.NOT_FOUND)
     wish = _wish_or(home, Wish())
     _write(home, msgspec.structs.replace(wish, cancels=wish.cancels + 1, cancelled_by=who))
     give_up = clock.monotonic() + within_s
     while is_working(home):
         if clock.monotonic() >= give_up:
             raise SteadError(
-                f"the backup has not ended within {within_s:g} s: its commit was under way "
-                "already; `stead-agent backup ls` shows it when it is done",
+                f"it has not ended within {within_s:g} s: a backup's commit was under way already; "
+                "`stead-agent backup ls` shows it when it is done",
                 code=Code.TIMED_OUT,
             )
         threading.Event().wait(LOOK_S / 2)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from agent.backup.flow import Flow
 from agent.backup.upload import patiently
 from agent.backup.vault import DATA_LOSS, LinkLostError, Vault
 from protocol.errors import SteadError
@@ -30,19 +31,30 @@ Plain = dict[ChunkId, bytes | SteadError]
 
 
 class Call(NamedTuple):
-    """Chunks that were asked for, and the answer as it comes."""
+    """Chunks that were asked for, and the answer as it comes; None before it is asked for.
+
+    `size` is that of their plain content.
+    """
 
     ids: list[ChunkId]
-    answer: Iterator[bytes]
+    answer: Iterator[bytes] | None
+    size: int
 
 
 class Fetcher:
     """Fetches and opens chunks. Use as a context."""
 
     def __init__(
-        self, vault: Vault, secret: VaultSecret, seed: random.Random, *, patience_s: float
+        self,
+        vault: Vault,
+        secret: VaultSecret,
+        seed: random.Random,
+        *,
+        patience_s: float,
+        flow: Flow | None = None,
     ) -> None:
         self._vault = vault
+        self._flow = flow or Flow()
         self._secret = secret
         self._seed = seed
         self._patience_s = patience_s
@@ -67,18 +79,22 @@ class Fetcher:
             yield stored
 
     def start(self, references: Sequence[Reference]) -> list[Call]:
-        """Begin to fetch what a window needs; the transport reads ahead by itself."""
+        """Begin to fetch what a window needs; the transport reads ahead by itself.
+
+        With a limit nothing is begun before its turn, and less is asked for at once.
+        """
+        most = min(self._flow.call_bytes or CALL_BYTES, CALL_BYTES)
         calls: list[Call] = []
         ids: list[ChunkId] = []
         size = 0
         for reference in references:
             ids.append(reference.id)
             size += reference.length
-            if size >= CALL_BYTES:
-                calls.append(Call(ids, self._begin(ids)))
+            if size >= most:
+                calls.append(Call(ids, self._begin(ids), size))
                 ids, size = [], 0
         if ids:
-            calls.append(Call(ids, self._begin(ids)))
+            calls.append(Call(ids, self._begin(ids), size))
         return calls
 
     def plain(self, wanted: dict[ChunkId, Reference], calls: list[Call]) -> Plain:
@@ -89,10 +105,13 @@ class Fetcher:
         missing = [one for one in wanted if one not in window]
         if missing:
             # Dropped from the cache between planning and now.
-            window.update(self._finish(wanted, Call(missing, iter(()))))
+            window.update(self._finish(wanted, Call(missing, iter(()), 0)))
         return window
 
-    def _begin(self, ids: Sequence[ChunkId]) -> Iterator[bytes]:
+    def _begin(self, ids: Sequence[ChunkId]) -> Iterator[bytes] | None:
+        return None if self._flow.limit else self._ask(ids)
+
+    def _ask(self, ids: Sequence[ChunkId]) -> Iterator[bytes]:
         try:
             return self._vault.get(ids)
         except LinkLostError:
@@ -101,14 +120,22 @@ class Fetcher:
     def _finish(self, wanted: dict[ChunkId, Reference], call: Call) -> Plain:
         """Read a call to its end and open what came; ask again for what did not come."""
         opened: Plain = {}
-        got = 0
+        got = came = 0
+        answer = call.answer
+        if answer is None:
+            self._flow.take(call.size)
+            answer = self._ask(call.ids)
         try:
-            for stored in call.answer:
+            for stored in answer:
                 opened[call.ids[got]] = self._open(wanted[call.ids[got]], stored)
                 got += 1
+                came += len(stored)
+                self._flow.hold()
         except SteadError as error:
             if not isinstance(error, LinkLostError) and error.code not in DATA_LOSS:
                 raise
+        if call.answer is None:
+            self._flow.settle(call.size, came)
         if got < len(call.ids):
             for one, found in self._call(call.ids[got:]).items():
                 opened[one] = (
@@ -157,6 +184,7 @@ class Fetcher:
                     for stored in self._vault.get(asked):
                         found[asked[got]] = stored
                         got += 1
+                        self._flow.take(len(stored))
                 except LinkLostError:
                     left = left[got:]
                     raise

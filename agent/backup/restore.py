@@ -17,6 +17,7 @@ from agent.backup.bounds import Bounds
 from agent.backup.durable import Written
 from agent.backup.extra import Extras, Removals
 from agent.backup.fetch import Call, Fetcher, Plain
+from agent.backup.flow import Flow
 from agent.backup.placer import Done, OpenFile, Placer
 from agent.backup.present import Change, Present
 from agent.backup.preview import Preview
@@ -28,9 +29,12 @@ from protocol.vault.chunk import Buffer, ChunkId, Opener, Reference, Sealer
 from protocol.vault.entry import Entry, Extent, Kind
 from protocol.vault.keys import VaultSecret
 from protocol.vault.node import Root
-from protocol.vault.reader import Span, TreeReader
+from protocol.vault.reader import Found, Span, TreeReader
 
 WINDOW_BYTES = 12 * 1024 * 1024
+LEAST_BYTES = 256 * 1024
+"""A window at the lowest limit: with one, windows are of two seconds, so that it is told of."""
+
 WINDOW_ITEMS = 8_192
 _PROGRESS_S = 0.3
 _DIRECTORY = int(Kind.DIRECTORY)
@@ -62,7 +66,8 @@ class Restore:
 
     `secret` is the one that the spans were made with. `written` learns what is to be made
     durable. With `bounds`, what is not in the spans is removed, but for what they keep and
-    directories in `own`; the spans are then all of one subtree. Call `run` once.
+    directories in `own`; the spans are then all of one subtree. `flow` says when to
+    wait. Call `run` once.
     """
 
     def __init__(
@@ -83,7 +88,13 @@ class Restore:
         written: Written | None = None,
         bounds: Bounds | None = None,
         own: frozenset[tuple[int, int]] = frozenset(),
+        flow: Flow | None = None,
     ) -> None:
+        self._flow = flow or Flow()
+        limit = self._flow.limit
+        self._window_bytes = (
+            min(WINDOW_BYTES, max(2 * limit, LEAST_BYTES)) if limit else (WINDOW_BYTES)
+        )
         self._written = written
         self._target = target
         self._bounds = bounds
@@ -99,7 +110,7 @@ class Restore:
         belonging = Belonging(owners)
         self._placer = Placer(target, belonging, overwrite=overwrite, flags=flags, written=written)
         self._present = Present(target, belonging, exact=overwrite)
-        self._fetcher = Fetcher(vault, secret, seed, patience_s=patience_s)
+        self._fetcher = Fetcher(vault, secret, seed, patience_s=patience_s, flow=self._flow)
         self._reader = TreeReader(Opener(secret), self._fetcher.nodes, self._lost)
         self._verify = verify
         self._sealer = Sealer(secret)
@@ -167,8 +178,13 @@ class Restore:
         ) as extras:
             # Read again, without leaving out what is lost: that would look like an extra.
             reader = TreeReader(Opener(self._secret), self._fetcher.nodes)
-            extras.clear_all(reader.read(*self._spans))
+            extras.clear_all(self._held_back(reader.read(*self._spans)))
         self.removals = extras.removals
+
+    def _held_back(self, found: Iterator[Found]) -> Iterator[Found]:
+        for one in found:
+            self._flow.hold()
+            yield one
 
     def _windows(self) -> Iterator[_Window]:
         window = _Window()
@@ -179,7 +195,7 @@ class Restore:
                 if reference is not None and reference.id not in window.wanted:
                     window.wanted[reference.id] = reference
                     window.size += reference.length
-            if window.size >= WINDOW_BYTES or len(window.items) >= WINDOW_ITEMS:
+            if window.size >= self._window_bytes or len(window.items) >= WINDOW_ITEMS:
                 yield window
                 window = _Window()
         if window.items:
@@ -224,6 +240,7 @@ class Restore:
         """What there is to restore, each with the path of its folder below the target."""
         strip, prefix = self._strip, len(self._strip) + 1 if self._strip else 0
         for parent, entry in self._reader.read(*self._spans):
+            self._flow.hold()
             # The top itself: the target is somebody else's, and stays as it is.
             if entry.name:
                 yield parent[prefix:] if parent.startswith(strip) else parent, entry
@@ -244,7 +261,7 @@ class Restore:
             for extent in reader.extents(entry.extents, entry.depth):
                 part.append(extent)
                 size += extent.length if extent.reference is not None else 0
-                if size >= WINDOW_BYTES // 2 or len(part) >= WINDOW_ITEMS:
+                if size >= self._window_bytes // 2 or len(part) >= WINDOW_ITEMS:
                     yield _Item(parent, entry, part, first, last=False)
                     part, size, first = [], 0, False
         except SteadError as error:
@@ -258,6 +275,7 @@ class Restore:
         plain = self._fetcher.plain(window.wanted, window.calls)
         placer = self._placer
         for item in window.items:
+            self._flow.hold()
             entry = item.entry
             if item.first:
                 if self._open is not None:

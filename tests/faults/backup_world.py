@@ -96,11 +96,19 @@ class World:
         )
 
     def restore_in_worker(
-        self, record: bytes, target: Path, *before: str, overwrite: bool = True
+        self,
+        record: bytes,
+        target: Path,
+        *before: str,
+        overwrite: bool = True,
+        limit_download: int = 0,
+        on_progress: Callable[[Mapping[str, Any]], None] = lambda _said: None,
     ) -> dict[str, Any] | None:
         """Restore in place of what is in `target`, as `back_up` backs up."""
-        action = replace(self._order(record, target)[0], overwrite=overwrite)
-        return self._work(action, before, lambda _said: None)
+        action = replace(
+            self._order(record, target)[0], overwrite=overwrite, limit_download=limit_download
+        )
+        return self._work(action, before, on_progress)
 
     def _work(
         self,

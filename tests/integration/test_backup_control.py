@@ -21,9 +21,9 @@ SLACK_BYTES = 3 * RATE // 4
 """The burst, a message, and half a second: what is between two words of progress."""
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "world")
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("control") / "world")
     for number in range(FILES):
         (made.files / f"{number:03}").write_bytes(os.urandom(FILE_BYTES))
     yield made
@@ -82,3 +82,48 @@ def test_a_limited_backup_is_paused_resumed_and_cancelled_and_then_sends_only_th
     [point] = world.points()
     assert world.restore(point.record, tmp_path / "target").state == "succeeded"
     assert picture(tmp_path / "target" / "files") == picture(world.files)
+
+
+def test_a_limited_restore_is_paused_resumed_and_cancelled_and_then_goes_on(
+    world: World, tmp_path: Path
+) -> None:
+    if not world.points():
+        assert world.back_up() is not None
+    record = world.points()[0].record
+    target = tmp_path / "target"
+    target.mkdir()
+    must = world.installation.must
+    steps: list[str] = []
+
+    def restored() -> int:
+        return sum(1 for path in target.rglob("*") if path.is_file())
+
+    def hear(said: Mapping[str, Any]) -> None:
+        if said["phase"] == "paused":
+            before = restored()
+            threading.Event().wait(PAUSE_S / 2)  # what must not happen needs time for that
+            # One file is being written when the pause takes hold.
+            assert restored() <= before + 1
+            steps.append("paused")
+            must("stead-agent", "backup", "resume")
+        elif not steps and said.get("files", 0) > 5:
+            steps.append("pause")
+            assert must("stead-agent", "backup", "pause").strip() == "paused"
+        elif steps[-1:] == ["paused"]:
+            steps.append("cancel")
+            must("stead-agent", "backup", "cancel")
+
+    first = world.restore_in_worker(
+        record, target, overwrite=False, limit_download=RATE // 4, on_progress=hear
+    )
+    assert steps == ["pause", "paused", "cancel"]
+    assert first is not None
+    assert first["state"] == "cancelled"
+    assert "cancelled on the machine by" in first["message"]
+    here = restored()
+    assert 5 < here < FILES
+    second = world.restore_in_worker(record, target, overwrite=False)
+    assert second is not None
+    assert second["state"] == "succeeded", second
+    assert body_of(second)["same"] >= here - 1
+    assert picture(target / "files") == picture(world.files)

@@ -11,6 +11,7 @@ import rich_click as click
 
 from controller.cli.app import App
 from controller.cli.choice import machine_meant
+from controller.cli.choosing import Size
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
 from controller.cli.entries import machine_paths, text_of
@@ -46,6 +47,12 @@ from protocol.v1.operator_pb2 import Machine
 )
 @click.option("--verify", is_flag=True, help="Compare the content of what looks the same.")
 @click.option("--flags", is_flag=True, help="Set immutable and append-only flags again.")
+@click.option(
+    "--limit-download",
+    type=Size(at_least=16 * 1024),
+    metavar="SIZE",
+    help="The machine fetches at most so much a second, as 10M.",
+)
 @acting_within("24h")
 @output_option
 @click.pass_obj
@@ -63,6 +70,7 @@ def restore(
     owners: str,
     flags: bool,
     verify: bool,
+    limit_download: int | None,
     output: str,
     **options: Any,
 ) -> int:
@@ -99,6 +107,7 @@ def restore(
         flags=flags,
         verify=verify,
         parts=tuple(parts[1:]),
+        limit_download=limit_download or 0,
     )
     if delete_extra:
         skipped = skipped_below(opened, [part.path for part in parts])

@@ -18,6 +18,7 @@ from agent.backup.bounds import Bounds
 from agent.backup.control import Control
 from agent.backup.durable import Written
 from agent.backup.extra import Removals
+from agent.backup.flow import Flow
 from agent.backup.place import Memory
 from agent.backup.placer import Done
 from agent.backup.preview import Preview
@@ -149,11 +150,19 @@ class Machine:
         written: Written | None = None,
         bounds: Bounds | None = None,
         own: frozenset[tuple[int, int]] = frozenset(),
+        flow: Flow | None = None,
     ) -> Restore:
         """A restore of all files that has not begun."""
         path = bytes(self.files).lstrip(b"/")
         return self._restore(
-            root, path, target, overwrite=overwrite, written=written, bounds=bounds, own=own
+            root,
+            path,
+            target,
+            overwrite=overwrite,
+            written=written,
+            bounds=bounds,
+            own=own,
+            flow=flow,
         )
 
     def _restore(
@@ -169,6 +178,7 @@ class Machine:
         written: Written | None = None,
         bounds: Bounds | None = None,
         own: frozenset[tuple[int, int]] = frozenset(),
+        flow: Flow | None = None,
     ) -> Restore:
         return Restore(
             TreeReader(Opener(WHO.secret), self.vault.get).subtree(root, path),
@@ -186,4 +196,5 @@ class Machine:
             written=written,
             bounds=bounds,
             own=own,
+            flow=flow,
         )

@@ -68,7 +68,7 @@ def test_a_paused_backup_keeps_its_session(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_cancel_means_what_runs_and_not_what_comes_later(tmp_path: Path) -> None:
     home, heard = AgentHome(tmp_path), Heard()
-    with pytest.raises(SteadError, match="no backup runs") as caught:
+    with pytest.raises(SteadError, match="no backup or restore runs") as caught:
         cancel(home, "root")
     assert caught.value.code is Code.NOT_FOUND
     with controlled(home, Control(), end=heard.end, say=heard.say):
