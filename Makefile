@@ -12,7 +12,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -I. protocol/v1/*.proto
 PROTOC_OUT = --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1)
 
 .PHONY: setup demo test test-full lint format proto release-protocol package lock bench bench-backup bench-watch bench-dedup bench-memory \
-    bench-tools
+    bench-collect bench-recover bench-tools
 
 setup: $(READY)
 
@@ -57,7 +57,7 @@ release-protocol: $(READY)
 	$(BIN)/buf build --exclude-source-info --output protocol/released.binpb
 
 # The table of backups takes 20 minutes, memory 10, deduplication 10.
-bench: bench-backup bench-watch bench-dedup bench-memory
+bench: bench-backup bench-watch bench-dedup bench-memory bench-collect bench-recover
 
 bench-backup: bench-tools
 	$(BIN)/python -m bench.backup
@@ -70,6 +70,12 @@ bench-dedup: bench-tools
 
 bench-memory: $(READY)
 	$(BIN)/python -m bench.memory
+
+bench-collect: bench-tools
+	$(BIN)/python -m bench.collect
+
+bench-recover: $(READY)
+	$(BIN)/python -m bench.recover
 
 bench-tools: $(READY)
 	packaging/linux/bench-tools.sh

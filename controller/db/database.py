@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from controller.db import sqlite
 from controller.db.errors import DatabaseMissingError, DatabaseVersionError
@@ -111,9 +111,15 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self.read_now, fn)
 
     def read_now(self, fn: Callable[[Connection], T]) -> T:
-        """`read` in the caller's own thread."""
-        with self._reading.connect() as connection:
-            return fn(connection)
+        """`read` in the caller's own thread.
+
+        Raises `DatabaseDamagedError` when the disk under the file fails, and what `fn` does.
+        """
+        try:
+            with self._reading.connect() as connection:
+                return fn(connection)
+        except DBAPIError as error:
+            raise sqlite.named(self._path, error) from error
 
     async def close(self) -> None:
         """Finish what is queued, then close; later acts get `DatabaseClosedError`."""

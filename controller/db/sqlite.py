@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from controller.db.errors import (
@@ -26,6 +27,8 @@ from controller.db.errors import (
 
 PRIMARY = 0xFF
 """These bits of SQLite's codes say what kind of error it is."""
+FATAL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""The file, or what was read of it, cannot be trusted."""
 _BUSY_TIMEOUT_S = 5.0
 _CHECKPOINT_PAGES = 4000
 _KEPT_LOG_BYTES = 64 * 1024 * 1024
@@ -137,6 +140,14 @@ def reader_engine(path: Path, *, size: int) -> Engine:
 def is_full(code: int) -> bool:
     """Whether SQLite's code says that the disk is full, also of what it keeps beside the file."""
     return code & PRIMARY == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
+
+
+def named(path: Path, error: DBAPIError) -> Exception:
+    """The error of ours for one of a read; the same one where it is no trouble of the disk."""
+    code = getattr(error.orig, "sqlite_errorcode", 0)
+    if is_full(code):
+        return full(str(path))
+    return damaged(path, str(error.orig)) if code & PRIMARY in FATAL else error
 
 
 def full(name: str) -> DatabaseFullError:

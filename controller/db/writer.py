@@ -19,11 +19,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from controller.db.errors import DatabaseClosedError, DatabaseDamagedError
-from controller.db.sqlite import PRIMARY, full, is_full
+from controller.db.sqlite import FATAL, PRIMARY, full, is_full
 
 T = TypeVar("T")
 _LARGEST_BATCH = 256
-_FATAL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 @dataclass(slots=True)
@@ -139,7 +138,7 @@ class Writer:
             return error
         if is_full(code):
             named: Exception = full(self._name)
-        elif code & PRIMARY in _FATAL:
+        elif code & PRIMARY in FATAL:
             self._broken = (
                 f"the disk under {self._name} failed ({cause}); check the disk, then restart "
                 "the controller"

@@ -61,6 +61,11 @@ class Disk:
     def remount(self) -> None:
         """What a machine does when its power comes back."""
         self.unmount()
+        # A new file, so that it is mounted anew also while somebody's private view of the
+        # system still holds on to the file system that was cut off.
+        after = self.image.with_suffix(".after")
+        run("cp", "--sparse=always", str(self.image), str(after))
+        after.replace(self.image)
         self.mount()
 
     def leave(self, free_bytes: int) -> Path:

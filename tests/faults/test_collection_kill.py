@@ -32,10 +32,12 @@ SAMPLED = [
     Fault("fdatasync", 12),
     Fault("unlink", 9),
     Fault("fsync", 7, "EIO"),
+    Fault("pread64", 120, "EIO"),
     Fault("pwrite64", 60, "ENOSPC"),
 ]
 STRIDE = {"pwrite64": 3}
 """The database writes its pages one by one: every third is enough."""
+READS = [Fault("pread64", number, "EIO") for number in range(20, 300, 20)]
 UNLIKE_FULL = {"unlink"}
 """A full disk never fails these."""
 
@@ -91,5 +93,7 @@ def test_a_collection_struck_anywhere_loses_nothing(
             continue
         for number in range(1, count + 1, STRIDE.get(call, 1)):
             strike(prepared, tmp_path / "home", Fault(call, number, how), tally, most_bytes)
+    for fault in READS if how == "EIO" else ():
+        strike(prepared, tmp_path / "home", fault, tally, most_bytes)
     print(f"{how}: {tally}")
     assert tally.struck > len(KILLED_AT)
