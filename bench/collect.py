@@ -49,7 +49,7 @@ from demo.installation import LINKED, Installation
 ROOT = Path(__file__).parents[1]
 SMALL_FILES, SMALL_BYTES, LARGE_BYTES = 100_000, 800_000_000, 1_200_000_000
 BESIDE_BYTES = 600_000_000
-PAIRS = 3
+PAIRS = 2
 MB = 1_000_000
 PHASES = {
     "tidy": "tidy",

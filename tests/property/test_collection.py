@@ -350,10 +350,10 @@ TestCollection.settings = settings(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 class TestCollectionAtLength(Simulation.TestCase):
     settings = settings(
-        max_examples=400,
+        max_examples=200,
         stateful_step_count=100,
         deadline=None,
         suppress_health_check=list(HealthCheck),
