@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from blake3 import blake3
 
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.restore import grants_of, sealing_key_of
-from agent.backup.choose import Choice, hash_of
-from agent.backup.commands import check_commands, hash_of_streams
+from agent.backup.choose import Choice
+from agent.backup.commands import check_commands
 from agent.backup.fetch import Fetcher
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.live import Found, Live, Unseen, is_at_or_below, listings_of
 from agent.backup.place import Memory
 from agent.backup.run import EVERYTHING
-from agent.backup.select import normalise, rules_hash
+from agent.backup.select import normalise
 from agent.backup.send import GrpcVault
+from agent.backup.set_hash import set_hash
 from agent.backup.walk import Walk, read_pseudo_devices
 from agent.host import clock
 from protocol.action import CompareLive, RunBackup
@@ -170,7 +170,6 @@ def rules_by_hash(
 
     Those of the machine's backup set are known, and those of a backup that names none.
     """
-    scope = blake3(secret.convergence, key=secret.fingerprint_key).digest()
     known: list[tuple[Rules, Commands]] = [(BY_DEFAULT, NO_COMMANDS), (EVERYTHING, NO_COMMANDS)]
     try:
         by_set = of_set()
@@ -179,8 +178,7 @@ def rules_by_hash(
         if error.code not in (Code.NOT_FOUND, Code.DENIED):
             raise
     for rules, commands in known:
-        streams = check_commands(commands, ())
-        if rules_hash(paths, scope + hash_of(rules) + hash_of_streams(streams)) == wanted:
+        if set_hash(paths, rules, check_commands(commands, ()), secret) == wanted:
             return rules
     return None
 

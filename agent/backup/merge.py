@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from agent.backup.nodes import Block, StateDamagedError
-from agent.backup.state import Previous, image_of, is_trusted
+from agent.backup.state import Previous, image_of
 from agent.backup.walk import Listing, Row
 from protocol.vault.entry import Entry
 
@@ -23,7 +23,10 @@ _line = itemgetter(2)
 _name = itemgetter(0)
 
 Known = dict[tuple[bytes, bytes], tuple[Entry, bytes]]
-"""What the previous state knows of entries: (directory, name) to entry and mark."""
+"""What the previous state knows of entries: (directory, name) to entry and mark.
+
+A mark that is not trusted fits no row, so that its entry is read again.
+"""
 
 
 class Segment(NamedTuple):
@@ -134,9 +137,7 @@ def _piece(
 def _known(block: Block, previous: Previous) -> Known:
     try:
         return {
-            (parent, entry.name): (entry, mark)
-            for parent, entry, mark in previous.entries(block)
-            if is_trusted(mark)
+            (parent, entry.name): (entry, mark) for parent, entry, mark in previous.entries(block)
         }
     except StateDamagedError:
         previous.damaged = True

@@ -32,6 +32,7 @@ from agent.backup.sealers import Sealers
 from agent.backup.sealing import Sealing
 from agent.backup.select import normalise
 from agent.backup.set_hash import set_hash
+from agent.backup.signs import DENSE, Counting, looks_encrypted, sample_of
 from agent.backup.skipped import SkippedList, shown
 from agent.backup.state import Header, Previous, StateWriter
 from agent.backup.stream import SmallStream
@@ -243,6 +244,7 @@ class Backup:
                     safe_ns=int(started_at.timestamp() * 1_000_000_000) - self._racy_ns,
                     tick=lambda: self._tick("read", scan.counts, upload),
                     streams=streams,
+                    signs=Counting(_files_of(previous), self._seed),
                 )
                 try:
                     if why is None:
@@ -256,6 +258,7 @@ class Backup:
                     evidence = self._detection.evidence(previous, scan.partial_links())
                 finally:
                     previous.close()
+                scan.signs.active = scan.signs.active and not previous.damaged
                 if not walk.found_paths:
                     raise NotFoundError(
                         "none of the paths to back up exists: "
@@ -277,7 +280,7 @@ class Backup:
             if unsound and why is None:
                 self._detection.found_wanting(unsound[0])
             state.finish(top, directories=walk.directories, skipped=skipped, evidence=evidence)
-        totals = self._totals(root, walk, scan.counts, skipped, upload)
+        totals = self._totals(root, walk, scan.counts, skipped, upload, scan.signs)
         record = signed_record(
             self._who,
             session,
@@ -339,7 +342,13 @@ class Backup:
                 raise
 
     def _totals(
-        self, root: Root, walk: Walk, counts: Counts, skipped: SkippedList, upload: Upload
+        self,
+        root: Root,
+        walk: Walk,
+        counts: Counts,
+        skipped: SkippedList,
+        upload: Upload,
+        signs: Counting,
     ) -> Totals:
         return Totals(
             entries=root.entries,
@@ -352,7 +361,37 @@ class Backup:
             new_chunks=upload.new_chunks,
             new_bytes=upload.new_bytes,
             new_plain_bytes=upload.new_plain_bytes,
+            signs=signs.result(root.files, self._was_dense),
         )
+
+    def _was_dense(self, entries: Sequence[Entry]) -> float:
+        """The share of files that the vault could not compress when it got them.
+
+        What it lost meanwhile counts as compressible: an alarm too many harms nobody.
+        """
+        dense = 0
+        for entry in entries:
+            if entry.inline is not None:
+                dense += looks_encrypted(sample_of(entry.inline))
+                continue
+            extent = next(self._old_extents(entry), None)
+            reference = extent.reference if extent is not None else None
+            if reference is not None:
+                stored = self._stored(reference.id)
+                dense += len(stored) > reference.length * DENSE
+        return dense / len(entries)
+
+    def _stored(self, chunk: ChunkId) -> bytes:
+        try:
+            return patiently(
+                lambda: next(iter(self._vault.get([chunk])), b""),
+                self._seed,
+                patience_s=self._patience_s,
+            )
+        except SteadError as error:
+            if error.code not in DATA_LOSS:
+                raise
+            return b""
 
     def _commit(self, session: Session, record: bytes) -> datetime:
         """Commit; asked again when the answer was lost, and once more in a new session."""
@@ -402,3 +441,7 @@ class Backup:
             "new_bytes": upload.new_bytes,
         }
         self._progress(said)
+
+
+def _files_of(previous: Previous) -> int | None:
+    return None if previous.head is None else previous.head.top.node().files

@@ -24,6 +24,8 @@ from agent.backup.probe import Probe
 from agent.backup.read import ChangedTypeError, is_small, open_file, read_small
 from agent.backup.sample import Sample
 from agent.backup.sealing import Sealing
+from agent.backup.signs import STRETCH, Counting, sample_of
+from agent.backup.signs import Sample as Stretches
 from agent.backup.skipped import SkippedList, reason_of
 from agent.backup.state import NO_MARK, untrusted
 from agent.backup.stream import SmallStream
@@ -85,6 +87,7 @@ class Scan:
     safe_ns: int
     tick: Callable[[], None]
     streams: Streams = field(default_factory=Streams)
+    signs: Counting = field(default_factory=Counting)
     counts: Counts = field(default_factory=Counts)
     _groups: dict[tuple[int, int], _Group] = field(default_factory=dict)
 
@@ -139,6 +142,7 @@ class Scan:
         parent, fd, rows = segment
         add, counts = self.assembly.add, self.counts
         safe, owner_of = self.safe_ns, self.owners.of
+        self.signs.rows = rows
         for row in rows:
             _, stat, line = row
             mode = stat.st_mode
@@ -188,6 +192,8 @@ class Scan:
             draft = Draft(parent, line, name, stat.st_mode, group.draft.owner, stat.st_mtime_ns)
             first = group.draft
             draft.first, draft.xattrs, draft.link_group = first, first.xattrs, group.path
+            if self.signs.active and stat.st_mode >> 12 == _FILE:
+                self.signs.met(parent, name, known)
             draft.mtime_ns, draft.flags = first.mtime_ns, first.flags
             if stat.st_mode >> 12 != _FILE:
                 assert first.entry is not None
@@ -221,7 +227,7 @@ class Scan:
             if self.streams.by_path and self._made(draft):
                 pass
             elif kind == _FILE:
-                self._file(draft, fd, stat, known)
+                self._file(draft, fd, row, known)
             elif kind == _DIRECTORY:
                 self._directory(draft, fd)
             else:
@@ -262,8 +268,8 @@ class Scan:
             return False
         return True
 
-    def _file(self, draft: Draft, fd: int, stat: os.stat_result, known: Known) -> None:
-        counts = self.counts
+    def _file(self, draft: Draft, fd: int, row: Row, known: Known) -> None:
+        counts, stat = self.counts, row[1]
         if is_small(stat):
             data, xattrs, after, changed, flags = read_small(fd, draft.name, stat)
             if data is not None:
@@ -282,11 +288,13 @@ class Scan:
                 counts.bytes += size
                 counts.read_files += 1
                 counts.read_bytes += size
+                if self.signs.active:
+                    self.signs.read(draft.parent, row, known, lambda: sample_of(data))
                 return
             stat = after
-        self._big(draft, fd, stat, known)
+        self._big(draft, fd, row, stat, known)
 
-    def _big(self, draft: Draft, fd: int, stat: os.stat_result, known: Known) -> None:
+    def _big(self, draft: Draft, fd: int, row: Row, stat: os.stat_result, known: Known) -> None:
         old = known.get((draft.parent, draft.name))
         fingerprints: dict[bytes, Reference] = {}
         if old is not None and old[0].size >= SMALL_FILE_BYTES:
@@ -314,6 +322,8 @@ class Scan:
             self._restat(draft, after)
             draft.size = big.size
             self.counts.read_files += 1
+            if self.signs.active:
+                self.signs.read(draft.parent, row, known, lambda: _sample_at(file, after.st_size))
         finally:
             os.close(file)
 
@@ -373,6 +383,10 @@ class Scan:
             xattrs=xattrs_at(fd, draft.name),
             extensions=extensions_of(draft.mtime_ns),
         )
+
+
+def _sample_at(file: int, size: int) -> Stretches:
+    return Stretches(os.pread(file, STRETCH, 0), os.pread(file, STRETCH, size // 2))
 
 
 def _edited(entry: Entry, **changes: object) -> Entry:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from agent.backup.beneath import Beneath
 from agent.backup.merge import Known, Mixed, Segment
 from agent.backup.nodes import Block
-from agent.backup.state import Previous, identity_of, is_trusted
+from agent.backup.state import Previous, identity_of
 from agent.backup.walk import MARK_BYTES, Listing, Row, Walk, line_of
 from agent.watch.mounts import is_below
 from protocol.vault.entry import Entry
@@ -199,9 +199,7 @@ class Visit:
             try:
                 was = self._cursor.within(prefix + rows[-1][0] + b"\0", prefix)
                 self._compare(parent, rows, was, deep=deep)
-                known: Known = {
-                    (parent, name): old for name, old in was.items() if is_trusted(old[1])
-                }
+                known: Known = {(parent, name): old for name, old in was.items()}
                 yield Mixed([Segment(parent, fd, rows)], known)
             finally:
                 os.close(fd)

@@ -211,6 +211,9 @@ def _state(picture: Picture, now: datetime) -> Iterator[Text]:
         line.append(" · drill ")
         line.append(render_drill(picture.machine, now), style=_style(state))
     yield line
+    if reasons := picture.machine["frozen"]:
+        words = f"frozen, nothing is forgotten: {'; '.join(map(str, reasons))}"
+        yield _labelled("", printable(words), style="red")
 
 
 def _happenings(label: str, found: Sequence[Happening], now: datetime) -> Iterator[Text]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from controller.audit.log import append
-from controller.db.schema import certificates, drills, machine_tags, machines, points
+from controller.db.schema import certificates, drills, freezes, machine_tags, machines, points
 from controller.fleet.names import check_machine_name, check_tags
 from controller.fleet.scope import require_machine, require_tenant, visible
 from controller.fleet.summary import Summary, summaries
@@ -41,6 +42,9 @@ class Machine:
     last_drill_at: datetime | None = None
     drill_state: str = ""
     """The last good drill, and how the newest one ended; empty when there was none."""
+    frozen: tuple[str, ...] = ()
+    frozen_at: datetime | None = None
+    """Why nothing of it is forgotten, and since when."""
 
 
 def listed(
@@ -68,6 +72,7 @@ def listed(
     last_points: dict[str, datetime] = {row.machine_id: row.at for row in newest}
     known = summaries(connection, operator, tenant_id)
     drilled = _drilled(connection, operator)
+    frozen = _frozen(connection, operator)
     return [
         replace(
             _machine(
@@ -75,6 +80,8 @@ def listed(
             ),
             last_drill_at=drilled.get(row.id, (None, ""))[0],
             drill_state=drilled.get(row.id, (None, ""))[1],
+            frozen=frozen.get(row.id, ((), None))[0],
+            frozen_at=frozen.get(row.id, ((), None))[1],
         )
         for row in rows
     ]
@@ -109,6 +116,21 @@ def _drilled(
         .where(condition)
     )
     return {row.machine_id: (last_good.get(row.machine_id), row.state) for row in rows}
+
+
+def _frozen(
+    connection: Connection, operator: OperatorIdentity
+) -> dict[str, tuple[tuple[str, ...], datetime]]:
+    """By machine: why nothing of it is forgotten, and since when."""
+    rows = connection.execute(
+        select(freezes.c.machine_id, freezes.c.reasons, freezes.c.frozen_at).where(
+            visible(freezes.c.tenant_id, operator), freezes.c.frozen_at.is_not(None)
+        )
+    )
+    return {
+        row.machine_id: (msgspec.json.decode(row.reasons, type=tuple[str, ...]), row.frozen_at)
+        for row in rows
+    }
 
 
 def rename(

@@ -127,5 +127,7 @@ def _to_pb(machine: machines.Machine, linked: bool) -> pb.Machine:
         last_point_at_ms=to_ms(machine.last_point_at),
         last_drill_at_ms=to_ms(machine.last_drill_at),
         drill_state=machine.drill_state,
+        frozen=machine.frozen,
+        frozen_at_ms=to_ms(machine.frozen_at),
         security_updates=-1 if summary.security_updates is None else summary.security_updates,
     )

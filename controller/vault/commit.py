@@ -20,7 +20,7 @@ from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.db.schema import points
 from controller.store.store import ObjectStore
-from controller.vault import index
+from controller.vault import index, keeping
 from controller.vault.errors import ChunkMissingError, SessionLostError
 from controller.vault.keys import point_key
 from controller.vault.points import newest
@@ -198,6 +198,7 @@ def _commit(
         },
         received_at,
     )
+    keeping.note_newest(connection, keeping.Machine(caller.machine, caller.tenant), received_at)
     return Committed(PointId(point.id), received_at)
 
 

@@ -27,7 +27,7 @@ from controller.db.schema import (
 from controller.db.upsert import upsert
 from controller.fleet.names import check_tags
 from controller.vault import forgotten
-from controller.vault.alarm import Alarm, Figures, first_alarm
+from controller.vault.alarm import LOOKS_BACK, Alarm, Figures, first_alarm, newest_alarm
 from controller.vault.mend import decode_hit
 from controller.vault.retention import (
     Candidate,
@@ -38,7 +38,7 @@ from controller.vault.retention import (
     plan_forgetting,
 )
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
-from protocol.vault.point import decode_envelope, verify_point
+from protocol.vault.point import decode_envelope, decode_point, verify_point
 
 MAX_REASON = 500
 CONTROLLER = "controller"
@@ -349,6 +349,33 @@ def _alarm(connection: Connection, machine: Machine) -> Alarm | None:
         for row in found
     ]
     return first_alarm(figures, released_through=released)
+
+
+def note_newest(connection: Connection, machine: Machine, at: datetime) -> None:
+    """Note a freeze when the newest restore point looks wrong, unless one is noted already."""
+    noted = connection.execute(
+        select(freezes.c.frozen_at, freezes.c.released_through).where(
+            freezes.c.machine_id == machine.id
+        )
+    ).one_or_none()
+    if noted is not None and noted.frozen_at is not None:
+        return
+    mine = (
+        select(points.c.id, points.c.received_at, points.c.record)
+        .where(points.c.machine_id == machine.id)
+        .order_by(points.c.received_at.desc())
+    )
+    recent = connection.execute(mine.where(points.c.received_at >= at - LOOKS_BACK)).all()
+    found = recent if len(recent) > 1 else connection.execute(mine.limit(2)).all()
+    # They were verified when they came.
+    figures = [
+        Figures(row.id, row.received_at, decode_point(decode_envelope(row.record).body).totals)
+        for row in found
+    ]
+    released = None if noted is None else noted.released_through
+    alarm = newest_alarm(figures, released_through=released)
+    if alarm is not None:
+        _note_freeze(connection, machine, alarm, at)
 
 
 def _note_freeze(connection: Connection, machine: Machine, alarm: Alarm, at: datetime) -> None:

@@ -890,6 +890,8 @@ class Machine(_message.Message):
     SECURITY_UPDATES_FIELD_NUMBER: _builtins.int
     LAST_DRILL_AT_MS_FIELD_NUMBER: _builtins.int
     DRILL_STATE_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
+    FROZEN_AT_MS_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
     """Its id."""
     tenant_id: _builtins.str
@@ -924,9 +926,15 @@ class Machine(_message.Message):
     """When its last good drill was received, in milliseconds since 1970; 0 when never."""
     drill_state: _builtins.str
     """How its newest drill ended: "good", "wrong" or "failed"; empty when it made none."""
+    frozen_at_ms: _builtins.int
+    """Since when, in milliseconds since 1970; 0 when it is not frozen."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its tags."""
+
+    @_builtins.property
+    def frozen(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why nothing of it is forgotten, when its restore points look wrong; see `RetentionPlan`."""
 
     def __init__(
         self,
@@ -949,10 +957,12 @@ class Machine(_message.Message):
         security_updates: _builtins.int = ...,
         last_drill_at_ms: _builtins.int = ...,
         drill_state: _builtins.str = ...,
+        frozen: _abc.Iterable[_builtins.str] | None = ...,
+        frozen_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "drill_state", b"drill_state", "enrolled_at_ms", b"enrolled_at_ms", "hostname", b"hostname", "last_drill_at_ms", b"last_drill_at_ms", "last_point_at_ms", b"last_point_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "linked", b"linked", "machine_id", b"machine_id", "name", b"name", "sealing_key", b"sealing_key", "sealing_proof", b"sealing_proof", "security_updates", b"security_updates", "state", b"state", "system", b"system", "tags", b"tags", "tenant_id", b"tenant_id", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "drill_state", b"drill_state", "enrolled_at_ms", b"enrolled_at_ms", "frozen", b"frozen", "frozen_at_ms", b"frozen_at_ms", "hostname", b"hostname", "last_drill_at_ms", b"last_drill_at_ms", "last_point_at_ms", b"last_point_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "linked", b"linked", "machine_id", b"machine_id", "name", b"name", "sealing_key", b"sealing_key", "sealing_proof", b"sealing_proof", "security_updates", b"security_updates", "state", b"state", "system", b"system", "tags", b"tags", "tenant_id", b"tenant_id", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,10 +70,29 @@ class SealedContents(msgspec.Struct, frozen=True):
     sealed: bytes
 
 
+class Signs(msgspec.Struct, frozen=True):
+    """How a machine's files differ from its restore point before, in numbers of files.
+
+    Names that `appeared` and `vanished`; of those, files that were `renamed` in their directory,
+    and of these, those that got the same suffix; files with other content than before, and how
+    many of them look `encrypted` now and did not then. `opaque_bytes`: of large files that
+    appeared and look encrypted.
+    """
+
+    appeared: Natural = 0
+    vanished: Natural = 0
+    renamed: Natural = 0
+    suffixed: Natural = 0
+    changed: Natural = 0
+    encrypted: Natural = 0
+    opaque_bytes: Natural = 0
+
+
 class Totals(msgspec.Struct, frozen=True):
     """Counts of one restore point; `new_*` is what this one had to send.
 
     `new_plain_bytes` is that before compression; points of earlier releases do not say it.
+    `signs` are not said where there is no restore point before to compare with.
     """
 
     entries: Natural = 0
@@ -86,6 +105,7 @@ class Totals(msgspec.Struct, frozen=True):
     new_chunks: Natural = 0
     new_bytes: Natural = 0
     new_plain_bytes: Natural | msgspec.UnsetType = msgspec.UNSET
+    signs: Signs | msgspec.UnsetType = msgspec.UNSET
 
 
 class Skipped(msgspec.Struct, frozen=True):

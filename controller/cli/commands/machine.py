@@ -72,7 +72,7 @@ def ls(app: App, selector: str, tenant: str, output: str) -> None:
             "last_seen_at": lambda row: render_age(row["last_seen_at"], now),
             "system": lambda row: str(row["system"]).partition(" (")[0],
             "updates": lambda row: render_updates(row["updates"], row["security_updates"]),
-            "last_point_at": lambda row: render_age(row["last_point_at"], now),
+            "last_point_at": lambda row: render_backup(row, now),
             "drill": lambda row: drill_state(row, now),
         },
         empty="there is no such machine"
@@ -178,6 +178,8 @@ def machine_row(machine: Machine, names: dict[str, str]) -> dict[str, Any]:
         "last_point_at": from_wire_ms(machine.last_point_at_ms),
         "last_drill_at": from_wire_ms(machine.last_drill_at_ms),
         "drill_state": machine.drill_state,
+        "frozen": list(machine.frozen),
+        "frozen_at": from_wire_ms(machine.frozen_at_ms),
         "tags": list(machine.tags),
     }
 
@@ -187,6 +189,17 @@ def render_state(row: Row) -> str:
     if row["state"] != "active":
         return str(row["state"])
     return "linked" if row["linked"] else "unlinked"
+
+
+def render_backup(row: Row, now: datetime) -> str:
+    """The age of the newest restore point, and whether the machine is frozen.
+
+    >>> from datetime import UTC
+    >>> render_backup({"last_point_at": None, "frozen_at": None}, datetime.now(UTC))
+    'never'
+    """
+    age = render_age(row["last_point_at"], now)
+    return age if row["frozen_at"] is None else f"{age}, frozen"
 
 
 def render_updates(updates: int | None, security: int | None) -> str:

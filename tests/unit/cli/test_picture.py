@@ -25,6 +25,8 @@ def machine(**changes: Any) -> dict[str, Any]:
         "last_point_at": NOW - timedelta(hours=3),
         "last_drill_at": None,
         "drill_state": "",
+        "frozen": [],
+        "frozen_at": None,
         "tags": ["prod", "web"],
         **changes,
     }
@@ -131,3 +133,11 @@ def test_a_bar_stays_within_its_width(percent: float, full: int) -> None:
     bar = render_bar(percent).plain
     assert bar.count("█") == full
     assert len(bar) == 20
+
+
+def test_a_frozen_machine_says_so_and_why() -> None:
+    frozen = machine(frozen=["60 of 61 changed files look encrypted, and did not before"])
+    lines = render_picture(Picture(frozen, {}, None, {}, None), now=NOW, width=120)
+    (line,) = [line for line in lines if "frozen" in line.plain]
+    assert "60 of 61 changed files look encrypted" in line.plain
+    assert "red" in {str(span.style) for span in line.spans}

@@ -11,12 +11,14 @@ import pytest
 from sqlalchemy import select
 
 from controller.db.schema import audit, points
+from controller.fleet import machines
 from controller.vault import index, keeping
 from controller.vault.alarm import Figures, first_alarm, judge
 from controller.vault.condemn import Collected
 from controller.vault.keeper import Progress
 from controller.vault.retention import Rules
 from protocol.errors import Code, InvalidError, SteadError
+from protocol.identity import OperatorIdentity, Role
 from protocol.vault.chunk import ChunkId
 from protocol.vault.point import Totals
 from tests.unit.controller_vault.world import (
@@ -34,7 +36,7 @@ FULL = Totals(files=1000, bytes=1 << 30)
 HALF = 1 << 29
 
 
-async def back_up(world: World, who: Member, **totals: int) -> tuple[str, list[ChunkId]]:
+async def back_up(world: World, who: Member, **totals: Any) -> tuple[str, list[ChunkId]]:
     begun = await world.vault.begin(who.identity, an_id("rp"))
     made = [data_chunk(os.urandom(500)) for _ in range(3)]
     root = tree_chunk(b"root", [identity for identity, _ in made])
@@ -66,6 +68,13 @@ def events(world: World, tenant: str) -> list[str]:
             ).all()
         )
     )
+
+
+def machine_row(world: World, machine: keeping.Machine) -> machines.Machine:
+    """The machine as `stead machine ls` has it."""
+    admin = OperatorIdentity("ada", Role.ADMIN, None)
+    rows = world.db.read_now(lambda c: machines.listed(c, admin))
+    return next(row for row in rows if row.id == machine.id)
 
 
 async def run(world: World, tenant: str, **options: Any) -> Collected:
@@ -164,9 +173,14 @@ async def test_a_machine_that_looks_encrypted_forgets_nothing_until_somebody_loo
         read_bytes=1 << 30,
         new_bytes=(1 << 30) - 1000,
     )
+    # At once, not when it comes to forgetting.
+    assert "retention_frozen" in events(world, tenant)
+    assert machine_row(world, machine).frozen_at is not None
     world.clock.advance(days=3)
     await world.vault.keeper.keep_all()
     assert len(listed(world)) == 5
+    assert events(world, tenant).count("retention_frozen") == 1
+    assert "as if encrypted" in " ".join(machine_row(world, machine).frozen)
     plan = world.db.read_now(partial(keeping.plan, machine=machine, now=world.clock.at))
     assert plan.alarm is not None
     assert plan.alarm.point == bad
@@ -174,6 +188,7 @@ async def test_a_machine_that_looks_encrypted_forgets_nothing_until_somebody_loo
     with pytest.raises(SteadError, match="looks wrong"):
         act(world, keeping.forget_named, machine, [next(iter(listed(world)))], "because")
     act(world, keeping.unfreeze, machine, "the disk was encrypted on purpose")
+    assert machine_row(world, machine).frozen == ()
     assert len(act(world, keeping.forget_by_rules, machine)) == 4
     assert listed(world) == {bad}
     assert {"retention_frozen", "retention_unfrozen"} <= set(events(world, tenant))
