@@ -231,7 +231,17 @@ def _show(fields: dict[str, Any], output: str) -> None:
 def _text(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}Z"
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, dict):
+        return _run_text(value)
+    return ", ".join(map(_text, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _run_text(run: dict[str, Any]) -> str:
+    """What runs, since when, and how far it is."""
+    told = " ".join(f"{name.replace('_', ' ')} {said}" for name, said in run["progress"].items())
+    return f"{run['kind'].replace('_', ' ')} since {_text(run['since'])}" + (
+        f" ({told})" if told else ""
+    )
 
 
 def main() -> None:

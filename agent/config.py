@@ -145,6 +145,11 @@ class AgentHome:
         return self.cache / "backup.working"
 
     @property
+    def under_way(self) -> Path:
+        """What runs, a file for each task; see `agent.tasks.under_way`."""
+        return self.cache / "under-way"
+
+    @property
     def drill_runs(self) -> Path:
         """Which drill by itself was the last."""
         return self.path / "drill.runs"

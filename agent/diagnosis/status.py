@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+import msgspec
+
+from agent.backup.control import read_wish
 from agent.config import AgentHome
 from agent.host import clock
 from agent.host.lock import holder_of
@@ -13,6 +17,8 @@ from agent.link.stay import LinkState
 from agent.presence import Status, is_stale, load_status
 from agent.tasks.journal import find_damage
 from agent.tasks.standing import last_drill, load_set, next_run
+from agent.tasks.under_way import under_way
+from protocol.errors import InvalidError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,8 @@ def describe(home: AgentHome) -> Told:
         "last_heartbeat_at": last.last_heartbeat_at if last else None,
         "clock_ahead_s": last.clock_ahead_s if last else None,
         "running_tasks": list(last.running) if last else [],
+        "runs": [msgspec.to_builtins(one, builtin_types=(datetime,)) for one in under_way(home)],
+        "paused_by": _paused_by(home),
         "journal": str(damage) if damage else (last.journal if last else "ok"),
         "backup_schedule": kept.schedule or "on order" if kept else "no backup set",
         "next_backup_at": next_run(home, known.identity.machine, now=clock.now()),
@@ -54,6 +62,14 @@ def describe(home: AgentHome) -> Told:
     if last is None:
         return Told(fields, 1)
     return Told(fields, 0 if link == LinkState.CONNECTED else 6)
+
+
+def _paused_by(home: AgentHome) -> str:
+    """Who paused backups and restores; empty when nobody did."""
+    try:
+        return read_wish(home).paused_by
+    except InvalidError as error:
+        return f"nobody: {error}"
 
 
 def _drill(home: AgentHome) -> dict[str, Any]:

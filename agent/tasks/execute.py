@@ -21,6 +21,7 @@ from agent.config import AgentHome
 from agent.host.process import Child, ProgramError, end_marked, started
 from agent.host.spool import Printed, Spool
 from agent.tasks.after import run_after
+from agent.tasks.under_way import Noted, noted
 from agent.tasks.watching import Watching
 from agent.tasks.worker import Answer, encode_cancel, encode_request, ended_by, worker_argv
 from protocol.action import (
@@ -32,6 +33,7 @@ from protocol.action import (
     RunDrill,
     RunProgram,
     ScanUpdates,
+    name_of,
 )
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity
@@ -98,9 +100,10 @@ class Executor:
         """
         off = cancelled or asyncio.get_running_loop().create_future()
         try:
-            if isinstance(action, RunProgram):
-                return await self._program(task, action, limit, spool, off)
-            outcome = await self._worker(task, action, limit, spool, off)
+            with noted(self.home, task, name_of(action)) as note:
+                if isinstance(action, RunProgram):
+                    return await self._program(task, action, limit, spool, off)
+                outcome = await self._worker(task, action, limit, spool, off, note)
         except SteadError as error:
             outcome = Outcome(task, OutcomeState.FAILED, code=error.code, message=str(error))
         if isinstance(action, RunBackup):
@@ -144,11 +147,12 @@ class Executor:
         limit: timedelta,
         spool: Spool,
         off: asyncio.Future[str],
+        note: Noted,
     ) -> Outcome:
         if self.watching is None:
-            return await self._at_work(task, action, limit, spool, off, "")
+            return await self._at_work(task, action, limit, spool, off, note, "")
         async with self.watching.handed_over(task, action) as handed:
-            return await self._at_work(task, action, limit, spool, off, handed)
+            return await self._at_work(task, action, limit, spool, off, note, handed)
 
     async def _at_work(
         self,
@@ -157,9 +161,10 @@ class Executor:
         limit: timedelta,
         spool: Spool,
         off: asyncio.Future[str],
+        note: Noted,
         handed: str,
     ) -> Outcome:
-        answers = _Answers(spool)
+        answers = _Answers(spool, note)
         identity = self.identity
         request = encode_request(
             self.home, identity.tenant, identity.machine, task, action, handed=handed
@@ -227,7 +232,8 @@ def _late(task: TaskId, limit: timedelta) -> Outcome:
 class _Answers:
     """Reads the lines that a worker prints."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, note: Noted) -> None:
+        self._note = note
         self._rest = bytearray()
         self._spool = spool
         self.result: ActionResult | None = None
@@ -246,5 +252,6 @@ class _Answers:
                 continue
             if answer.progress is not None:
                 self._spool.append(Printed.PROGRESS, msgspec.json.encode(answer.progress))
+                self._note.heard(answer.progress)
             if answer.result is not None:
                 self.result = answer.result

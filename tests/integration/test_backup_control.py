@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -105,6 +106,8 @@ def test_a_limited_restore_is_paused_resumed_and_cancelled_and_then_goes_on(
             # One file is being written when the pause takes hold.
             assert restored() <= before + 1
             steps.append("paused")
+            told = world.installation.run("stead-agent", "status", "--output", "json")
+            assert json.loads(told.stdout)["paused_by"] == said["by"]
             must("stead-agent", "backup", "resume")
         elif not steps and said.get("files", 0) > 5:
             steps.append("pause")

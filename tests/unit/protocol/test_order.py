@@ -22,6 +22,7 @@ from protocol.action import (
     CancelOrder,
     ChangeVaultSecret,
     CollectInventory,
+    CompareLive,
     RestoreFiles,
     RunProgram,
     SetBackup,
@@ -191,6 +192,8 @@ ONE_OF_EACH: dict[str, Action] = {
         if kind is SetBackup
         else ChangeVaultSecret({})
         if kind is ChangeVaultSecret
+        else CompareLive("rp_1", b"/etc", (), b"", bytes(32))
+        if kind is CompareLive
         else CancelOrder("or_00000000000000000000000001")
         if kind is CancelOrder
         else kind("rp_1", b"/etc", (), b"/tmp/back")  # type: ignore[call-arg]
