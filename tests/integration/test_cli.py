@@ -23,6 +23,7 @@ from controller.cli.renewal import load_root
 from controller.config import OperatorHome, RootHome
 from protocol.identity import OperatorIdentity, Role
 from protocol.tls import chain_pem
+from tests.fakes.typed import typed
 
 WAIT_S = 60
 
@@ -34,11 +35,15 @@ class Place:
     directory: Path
 
     def stead(
-        self, *words: str, home: str = "home", stdin: str | bytes = b""
+        self, *words: str, home: str = "home", stdin: str | bytes = b"", apart: bool = False
     ) -> subprocess.CompletedProcess[bytes]:
+        """Type a command; `apart` is in a process of its own."""
         data = stdin.encode() if isinstance(stdin, str) else stdin
+        argv = ["--home", str(self.directory / home), *words]
+        if not apart:
+            return typed(argv, stdin=data, cwd=self.directory)
         return subprocess.run(
-            [*STEAD, "--home", str(self.directory / home), *words],
+            [*STEAD, *argv],
             input=data,
             capture_output=True,
             timeout=WAIT_S,
@@ -125,10 +130,12 @@ def machine(place: Place) -> str:
 
 
 def test_a_program_runs_with_its_output_and_its_end(place: Place, machine: str) -> None:
-    assert place.good("run", machine, "--", "printf", "a b") == "a b"
-    piped = place.stead("run", "tag:office", "--stdin", "-", "--", "cat", stdin=b"x\xff")
-    assert piped.stdout == b"x\xff"
-    done = place.stead("run", machine, "--", "sh", "-c", "echo no >&2; exit 3")
+    assert place.good("run", machine, "--", "printf", "a b", apart=True) == "a b"
+    cat = ("run", "tag:office", "--stdin", "-", "--", "cat")
+    for apart in (True, False):
+        assert place.stead(*cat, stdin=b"x\xff", apart=apart).stdout == b"x\xff"
+    words = ("run", machine, "--", "sh", "-c", "echo no >&2; exit 3")
+    done = place.stead(*words, apart=True)
     assert done.returncode == 1
     assert b"no\n" in done.stderr
     assert done.stdout == b""
