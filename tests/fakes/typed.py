@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 from controller.cli.main import run
+from demo.installation import Installation
 
 
 def typed(
@@ -39,3 +42,18 @@ def typed(
     return subprocess.CompletedProcess(
         ["stead", *arguments], code, printed.getvalue(), complained.getvalue()
     )
+
+
+class TypedInstallation(Installation):
+    """The same commands, those of `stead` answered by this process."""
+
+    def run(
+        self, *argv: str, stdin: str = "", timeout: float = 900.0
+    ) -> subprocess.CompletedProcess[str]:
+        if argv[0] != "stead":
+            return super().run(*argv, stdin=stdin, timeout=timeout)
+        with mock.patch.dict(os.environ, self.environment):
+            done = typed(argv[1:], stdin=stdin.encode(), cwd=self.home)
+        return subprocess.CompletedProcess(
+            argv, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )

@@ -19,7 +19,7 @@ from agent.config import AgentHome
 from agent.host import clock
 from agent.link.identity import load_identity, open_channel
 from agent.tasks.worker import encode_request
-from demo.installation import ADDRESS, Installation, free_ports
+from demo.installation import ADDRESS, free_ports
 from protocol.action import Action, RestoreFiles, RunBackup
 from protocol.ids import TaskId
 from protocol.v1 import vault_pb2
@@ -30,6 +30,7 @@ from protocol.vault.keys import decode_tenant_key
 from protocol.vault.point import decode_envelope, open_contents, verify_point
 from protocol.vault.reader import TreeReader
 from protocol.vault.seal import public_key
+from tests.fakes.typed import TypedInstallation
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +43,7 @@ class World:
 
     def __init__(self, home: Path, clock: Path | None = None) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        self.installation = Installation(home)
+        self.installation = TypedInstallation(home)
         self._clock = clock
         self.home = AgentHome(home / "agent")
         self.files = home / "files"

@@ -18,6 +18,7 @@ from typing import Any
 
 from controller.cli.main import run
 from demo.installation import ADDRESS, LINKED, Installation, free_ports
+from tests.fakes.typed import TypedInstallation
 
 LINES = "".join(f"line {number}\n" for number in range(2000))
 HOSTILE = b"\x1b[31mred\n\xff"
@@ -82,7 +83,7 @@ def plant(files: Path) -> None:
 @contextmanager
 def browse_world(home: Path) -> Iterator[BrowseWorld]:
     """Make the world; its controller runs for as long as the block lasts."""
-    installation = Installation(home)
+    installation = TypedInstallation(home)
     files = home / "files"
     plant(files)
     link, enroll = free_ports(2)
