@@ -51,6 +51,10 @@ class Flagging:
         else:
             self._warnings.add(join(parent, entry.name), "its flags were not set; --flags does")
 
+    def forget(self, parent: bytes, name: bytes) -> None:
+        """Something that was noted is not there after all."""
+        self._noted = [one for one in self._noted if (one[0], one[1].name) != (parent, name)]
+
     def finish(self) -> None:
         """Set them, the deepest last noted first: nothing else is changed after this."""
         for parent, entry in reversed(self._noted):

@@ -1,4 +1,4 @@
-"""Names of half-written files, and removing those that a restore left when it was killed."""
+"""Names of what is half written, and removing what a restore left when it was killed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
+
+from agent.backup.beneath import DIRECTORY
 
 PREFIX: Final = b".stead-restore-"
 _STARTED: Final = 19
@@ -27,7 +29,23 @@ def remove_leftovers(directory: int) -> None:
         gone = [one.name for one in found if is_leftover(os.fsencode(one.name))]
     for name in gone:
         with suppress(OSError):
-            os.unlink(name, dir_fd=directory)
+            remove_shallow(os.fsencode(name), directory)
+
+
+def remove_shallow(name: bytes, directory: int) -> None:
+    """Remove a file, or a folder with nothing but files in it. Raises `OSError`."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except IsADirectoryError:
+        fd = os.open(name, DIRECTORY, dir_fd=directory)
+        try:
+            with os.scandir(fd) as found:
+                inside = [one.name for one in found]
+            for one in inside:
+                os.unlink(one, dir_fd=fd)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=directory)
 
 
 def is_leftover(name: bytes) -> bool:

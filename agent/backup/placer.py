@@ -1,9 +1,10 @@
 """Put files, directories and links in their places, with everything that is known of them.
 
 Nothing is ever written outside the target: directories are opened beneath it without
-following links, and names are made with O_EXCL. A file gets its name when it is whole,
-so one that is cut off in the middle leaves only a leftover, which the next restore into
-that directory removes. All of this is on one thread.
+following links, and names are made with O_EXCL. A file can be reached by its path when it
+is whole: it gets its name then, or the new folder that it is in does. So what is cut off
+in the middle leaves only a leftover, which the next restore into that directory removes.
+All of this is on one thread.
 """
 
 from __future__ import annotations
@@ -12,30 +13,26 @@ import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from agent.backup.attributes import keep_only
 from agent.backup.belonging import Belonging
 from agent.backup.beneath import Beneath
 from agent.backup.durable import Written
-from agent.backup.far_time import mtime_of
+from agent.backup.endow import Endowing
 from agent.backup.flagging import Flagging
-from agent.backup.leftover import remove_leftovers, temporary_names
+from agent.backup.folders import Folders
 from agent.backup.rename import rename_to_new
 from agent.backup.skipped import SkippedList, reason_of
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import Buffer
-from protocol.vault.entry import Entry, Kind, Owner
+from protocol.vault.entry import Entry, Kind
 from protocol.vault.path import join
 
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-# EINVAL: a number that this user namespace does not know.
-_NO_OWNER: Final = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOVERFLOW})
 _IN_THE_WAY = "something is there already; it was left as it is"
-UNFINISHED: Final = 0o1700
-"""The mode of a directory until it gets its own, which is the last thing that it gets."""
+_MODE_LEFT = "was there already; its mode was left as it is"
 
 
 class TargetFullError(SteadError):
@@ -58,12 +55,13 @@ class Done:
 
 @dataclass(slots=True)
 class OpenFile:
-    """A file that is being written, under a temporary name."""
+    """A file that is being written. `is_set`: it was made with its owner and its mode."""
 
     parent: bytes
     entry: Entry
     fd: int
     name: bytes
+    is_set: bool = False
     has_holes: bool = False
     is_abandoned: bool = False
 
@@ -81,29 +79,44 @@ class Placer:
         written: Written | None = None,
     ) -> None:
         self.done = Done()
-        self._written = written
-        # Set once entries were lost: among them may be the folders of what comes.
-        self.makes_parents = False
         self._beneath = Beneath(target)
         self._overwrite = overwrite
-        self._is_root = os.geteuid() == 0
-        self._parent: bytes | None = None
-        self._fd = -1
-        self._refused: OSError | None = None
         self._directories: list[tuple[bytes, Entry]] = []
         self._links: dict[bytes, tuple[bytes, bytes]] = {}
-        self._names = temporary_names()
-        self._belonging = belonging
+        self._endowing = Endowing(belonging, self.done.warnings)
         self._flagging = Flagging(self._beneath, self.done.warnings, wanted=flags)
+        self._folders = Folders(
+            self._beneath,
+            self.done.warnings,
+            self._refuse,
+            self._flagging.release_open,
+            written=written,
+            overwrite=overwrite,
+        )
+        self._umask = 0
 
     def __enter__(self) -> Placer:
+        # Nothing is made here without saying its mode.
+        self._umask = os.umask(0)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        os.umask(self._umask)
+        self._folders.leave()
         self._beneath.close()
+
+    def make_parents(self) -> None:
+        """Entries were lost: among them may be the folders of what comes."""
+        self._folders.makes_parents = True
+
+    @property
+    def makes_parents(self) -> bool:
+        """Whether entries were lost."""
+        return self._folders.makes_parents
+
+    def settle(self) -> None:
+        """Make what is new be where it belongs: every folder, and what was put into it."""
+        self._folders.make_rest(self._not_made)
 
     def fail(self, parent: bytes, name: bytes, reason: str) -> None:
         """Note something that is not restored."""
@@ -123,7 +136,7 @@ class Placer:
     def place(self, parent: bytes, entry: Entry) -> bool:
         """Make anything but a file's content; True when it is a file still to be written."""
         try:
-            fd = self._enter(parent)
+            fd = self._folders.enter(parent)
             if entry.link_group is not None and self._link(parent, fd, entry):
                 return False
             if entry.mode >> 12 == Kind.FILE:
@@ -131,20 +144,31 @@ class Placer:
             if entry.mode >> 12 == Kind.DIRECTORY:
                 self._directory(parent, fd, entry)
             else:
-                self._other(parent, fd, entry)
+                self._other(parent, self._folders.room_for(0), entry)
         except OSError as error:
             self._failed(parent, entry.name, error)
         return False
 
     def create(self, parent: bytes, entry: Entry) -> OpenFile | None:
         """Begin a file; None, and noted, when it cannot be."""
+        folders = self._folders
         try:
-            name = next(self._names)
-            file = os.open(name, CREATE, 0o600, dir_fd=self._enter(parent))
+            folders.enter(parent)
+            directory = folders.room_for(entry.size)
+            fresh = folders.fresh
+            if fresh is None:
+                name = next(folders.names)
+                return OpenFile(parent, entry, os.open(name, CREATE, 0o600, dir_fd=directory), name)
+            mode = entry.mode & 0o7777
+            if mode > 0o777 or entry.xattrs or not self._endowing.is_ours(entry):
+                file = os.open(entry.name, CREATE, 0o600, dir_fd=directory)
+                return OpenFile(parent, entry, file, entry.name)
+            # Nobody else can come here before the folder has its name.
+            file = os.open(entry.name, CREATE, mode, dir_fd=directory)
+            return OpenFile(parent, entry, file, entry.name, fresh.keeps_modes(file, mode))
         except OSError as error:
             self._failed(parent, entry.name, error)
             return None
-        return OpenFile(parent, entry, file, name)
 
     def write(self, file: OpenFile, pieces: Sequence[Buffer | int]) -> bool:
         """Append pieces; a number is a hole of so many bytes. False, and noted, on failure."""
@@ -168,9 +192,11 @@ class Placer:
         try:
             if file.has_holes:
                 os.ftruncate(fd, entry.size)
-            self._attributes(file.parent, entry, fd)
-            directory = self._enter(file.parent)
-            if self._overwrite:
+            self._endowing.open(file.parent, entry, fd, is_set=file.is_set)
+            directory = self._folders.enter(file.parent)
+            if file.name == entry.name:
+                pass
+            elif self._overwrite:
                 self._flagging.release(directory, entry.name)
                 os.rename(file.name, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
             else:
@@ -202,7 +228,7 @@ class Placer:
             os.close(file.fd)
             file.fd = -1
         try:
-            os.unlink(file.name, dir_fd=self._enter(file.parent))
+            os.unlink(file.name, dir_fd=self._folders.enter(file.parent))
         except OSError as left:
             reason += f"; what was written of it could not be removed: {reason_of(left)}"
         if error is not None:
@@ -212,13 +238,17 @@ class Placer:
 
     def finish(self) -> None:
         """Give directories their attributes, the deepest first: nothing is made in them now."""
+        self.settle()
         for parent, entry in reversed(self._directories):
             path = join(parent, entry.name)
+            if path in self._folders.taken and not self._overwrite:
+                self.done.warnings.add(path, _MODE_LEFT)
+                continue
             try:
                 fd = self._beneath.open(path)
                 try:
                     keep_only(fd, {name for name, _ in entry.xattrs})
-                    self._attributes(parent, entry, fd)
+                    self._endowing.open(parent, entry, fd)
                 finally:
                     os.close(fd)
             except OSError as error:
@@ -226,35 +256,31 @@ class Placer:
         self._directories.clear()
         self._flagging.finish()
 
-    def _enter(self, parent: bytes) -> int:
-        if parent != self._parent:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-            self._parent, self._refused = parent, None
-            try:
-                self._fd = self._open_parent(parent)
-                if parent:
-                    self._flagging.release_open(self._fd)
-                if self._written is not None:
-                    self._written.note(self._fd)
-                remove_leftovers(self._fd)
-            except OSError as error:
-                self._refused = error
-        if self._refused is not None:
-            raise OSError(
-                self._refused.errno, f"its folder cannot be used: {reason_of(self._refused)}"
-            )
-        return self._fd
+    def _not_made(self, path: bytes, error: OSError) -> None:
+        parent, _, name = path.rpartition(b"/")
+        self.fail(parent, name, reason_of(error))
+        self.done.others -= 1
+        self._take_back(parent, name)
 
-    def _open_parent(self, parent: bytes) -> int:
-        try:
-            return self._beneath.open(parent)
-        except FileNotFoundError:
-            if not self.makes_parents:
-                raise
-        self.done.warnings.add(parent, "what was known of this folder is lost")
-        return self._beneath.make(parent)
+    def _refuse(self, name: bytes, stat: os.stat_result, error: OSError) -> None:
+        """What was made in a fresh folder is not there after all."""
+        parent = self._folders.parent
+        assert parent is not None
+        is_taken = isinstance(error, FileExistsError)
+        self.fail(parent, name, _IN_THE_WAY if is_taken else reason_of(error))
+        if stat.st_mode >> 12 == Kind.FILE:
+            self.done.files -= 1
+            if stat.st_nlink == 1 or (parent, name) in self._links.values():
+                self.done.bytes -= stat.st_size
+        else:
+            self.done.others -= 1
+        self._take_back(parent, name)
+
+    def _take_back(self, parent: bytes, name: bytes) -> None:
+        gone = (parent, name)
+        self._links = {group: one for group, one in self._links.items() if one != gone}
+        self._directories = [one for one in self._directories if (one[0], one[1].name) != gone]
+        self._flagging.forget(parent, name)
 
     def _failed(self, parent: bytes, name: bytes, error: OSError) -> None:
         self.fail(parent, name, reason_of(error))
@@ -266,27 +292,19 @@ class Placer:
 
     def _directory(self, parent: bytes, fd: int, entry: Entry) -> None:
         try:
-            os.mkdir(entry.name, UNFINISHED, dir_fd=fd)
+            self._folders.make(join(parent, entry.name), entry.name, fd)
         except FileExistsError:
             found = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
             if found.st_mode >> 12 != Kind.DIRECTORY:
                 self.fail(parent, entry.name, _IN_THE_WAY)
                 return
-            if not self._overwrite and not self._is_unfinished(found, entry):
+            if not self._overwrite and not self._endowing.is_unfinished(found, entry):
                 if (found.st_mode ^ entry.mode) & 0o7777:
-                    self.done.warnings.add(
-                        join(parent, entry.name), "was there already; its mode was left as it is"
-                    )
+                    self.done.warnings.add(join(parent, entry.name), _MODE_LEFT)
                 return
         self._directories.append((parent, entry))
         self._flagging.note(parent, entry)
         self.done.others += 1
-
-    def _is_unfinished(self, found: os.stat_result, entry: Entry) -> bool:
-        """Whether a directory was made by a restore that was killed before it finished it."""
-        owners = (os.geteuid(), (self._belonging.of(entry.owner) or (os.geteuid(), 0))[0])
-        # Below a directory with this bit, every new one has it.
-        return found.st_mode & 0o7777 & ~0o2000 == UNFINISHED and found.st_uid in owners
 
     def _other(self, parent: bytes, fd: int, entry: Entry) -> None:
         """A symbolic link, pipe, socket or device."""
@@ -297,10 +315,10 @@ class Placer:
             if not self._overwrite:
                 self.fail(parent, name, _IN_THE_WAY)
                 return
-            name = next(self._names)
+            name = next(self._folders.names)
             self._make(name, fd, entry)
         try:
-            self._attributes_at(parent, entry, fd, name)
+            self._endowing.at(parent, entry, fd, name)
             if name != entry.name:
                 os.rename(name, entry.name, src_dir_fd=fd, dst_dir_fd=fd)
         except OSError:
@@ -322,7 +340,7 @@ class Placer:
         first = self._links.get(entry.link_group)
         if first is None:
             return False
-        folder = self._beneath.open(first[0])
+        folder = self._folders.open_other(first[0])
         try:
             name = entry.name
             try:
@@ -331,7 +349,7 @@ class Placer:
                 if not self._overwrite:
                     self.fail(parent, name, _IN_THE_WAY)
                     return True
-                name = next(self._names)
+                name = next(self._folders.names)
                 os.link(first[1], name, src_dir_fd=folder, dst_dir_fd=fd, follow_symlinks=False)
                 os.rename(name, entry.name, src_dir_fd=fd, dst_dir_fd=fd)
                 try:
@@ -352,71 +370,3 @@ class Placer:
         else:
             self.done.others += 1
         return True
-
-    def _attributes(self, parent: bytes, entry: Entry, fd: int) -> None:
-        mode = self._own(parent, entry, fd)
-        # An owner may set attributes only of what its mode lets him write, so that comes last.
-        for name, value in entry.xattrs:
-            try:
-                os.setxattr(fd, name, value)
-            except OSError as error:
-                self._warn_xattr(parent, entry.name, name, error)
-        moment = mtime_of(entry)
-        os.utime(fd, ns=(moment, moment))
-        os.chmod(fd, mode)
-
-    def _attributes_at(self, parent: bytes, entry: Entry, fd: int, name: bytes) -> None:
-        # Whoever owns the folder may put something else in its place at any moment, so it is
-        # held while its type is looked at, and changed through what holds it.
-        held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-        try:
-            if os.fstat(held).st_mode >> 12 != entry.mode >> 12:
-                raise OSError(errno.EEXIST, "something else was put in its place")
-            if entry.mode >> 12 == Kind.SYMLINK:
-                self._own(parent, entry, name, dir_fd=fd)
-            else:
-                through = Path(f"/proc/self/fd/{held}")
-                through.chmod(self._own(parent, entry, bytes(through)))
-        finally:
-            os.close(held)
-        for key, value in entry.xattrs:
-            path = b"/proc/self/fd/%d/%s" % (fd, name)
-            try:
-                os.setxattr(path, key, value, follow_symlinks=False)
-            except OSError as error:
-                self._warn_xattr(parent, entry.name, key, error)
-        moment = mtime_of(entry)
-        os.utime(name, ns=(moment, moment), dir_fd=fd, follow_symlinks=False)
-
-    def _own(
-        self, parent: bytes, entry: Entry, thing: int | bytes, dir_fd: int | None = None
-    ) -> int:
-        """Give something its owner; the permissions that it may have then.
-
-        What cannot get its owner must not run with the rights of the one it has.
-        """
-        owner = self._belonging.of(entry.owner)
-        is_owned = owner is not None
-        try:
-            if owner is not None and dir_fd is None:
-                os.chown(thing, *owner)
-            elif owner is not None:
-                os.chown(thing, *owner, dir_fd=dir_fd, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _NO_OWNER:
-                raise
-            self._warn_owner(parent, entry.name, entry.owner, error)
-            is_owned = False
-        if not is_owned and entry.mode >> 12 != Kind.DIRECTORY:
-            return entry.mode & 0o1777
-        return entry.mode & 0o7777
-
-    def _warn_owner(self, parent: bytes, name: bytes, owner: Owner, error: OSError) -> None:
-        if self._is_root or owner.uid != os.geteuid() or owner.gid != os.getegid():
-            self.done.warnings.add(
-                join(parent, name), f"owner {owner.uid}:{owner.gid}: {reason_of(error)}"
-            )
-
-    def _warn_xattr(self, parent: bytes, name: bytes, key: bytes, error: OSError) -> None:
-        shown = key.decode(errors="backslashreplace")
-        self.done.warnings.add(join(parent, name), f"attribute {shown}: {reason_of(error)}")

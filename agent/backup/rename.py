@@ -15,14 +15,18 @@ _library = ctypes.CDLL(None, use_errno=True)
 _renameat2 = getattr(_library, "renameat2", None)
 
 
-def rename_to_new(old: bytes, new: bytes, directory: int) -> None:
-    """Rename inside a directory; `FileExistsError` when something has the name already."""
+def rename_to_new(old: bytes, new: bytes, directory: int, into: int | None = None) -> None:
+    """Rename inside a directory, or `into` another of the same file system.
+
+    `FileExistsError` when something has the name already.
+    """
+    into = directory if into is None else into
     if _renameat2 is not None:
-        if not _renameat2(directory, old, directory, new, _NO_REPLACE):
+        if not _renameat2(directory, old, into, new, _NO_REPLACE):
             return
         number = ctypes.get_errno()
         if number not in _NOT_HERE:
             raise OSError(number, os.strerror(number))
     # A file system without it: a second name, which is never another's, then not the first.
-    os.link(old, new, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    os.link(old, new, src_dir_fd=directory, dst_dir_fd=into, follow_symlinks=False)
     os.unlink(old, dir_fd=directory)

@@ -138,6 +138,7 @@ class Restore:
                     previous = window
                 if previous is not None:
                     self._write(previous)
+                placer.settle()
                 self._remove_extras(act=True)
             finally:
                 if self._open is not None:
@@ -247,7 +248,7 @@ class Restore:
 
     def _lost(self, node: Root, reason: SteadError) -> None:
         """Entries whose names are lost with the node that held them."""
-        self._placer.makes_parents = True
+        self._placer.make_parents()
         what = "1 entry" if node.entries == 1 else f"{node.entries} entries"
         self._placer.done.failed.add(
             b"", f"{what} somewhere below, {node.files} of them files: {reason}"

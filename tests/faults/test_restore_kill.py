@@ -15,8 +15,20 @@ from tests.faults.backup_world import World, body_of
 from tests.unit.backup.trees import picture
 
 SEED = 20261126
-SAMPLED = [("write", 150), ("rename,renameat,renameat2", 120), ("fchmod", 90), ("utimensat", 301)]
-CALLS = ("write", "openat", "rename,renameat,renameat2", "fchown", "fchmod", "utimensat")
+RENAMES = "rename,renameat,renameat2"
+FOLDERS = ("folder0", "folder1", "folder2")
+# The call, which one of them, and whether the folders are there before.
+SAMPLED = [
+    ("write", 150, False),
+    (RENAMES, 4, False),
+    ("utimensat", 301, False),
+    (RENAMES, 120, True),
+    ("fchmod", 90, True),
+]
+CALLS = (
+    *((call, False) for call in ("write", "openat", "utimensat")),
+    *((call, True) for call in ("write", RENAMES, "fchown", "fchmod")),
+)
 NEEDS_STRACE = pytest.mark.skipif(
     shutil.which("strace") is None, reason="not run: strace is not installed"
 )
@@ -40,9 +52,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def killed_and_taken_up(
-    world: World, call: str, number: int, target: Path, *, overwrite: bool = True
+    world: World,
+    call: str,
+    number: int,
+    target: Path,
+    *,
+    there: bool = False,
+    overwrite: bool = True,
 ) -> bool:
     target.mkdir()
+    for folder in FOLDERS if there else ():
+        (target / world.files.name / folder).mkdir(parents=True)
     record = world.points()[0].record
     inject = ("-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
     first = world.restore_in_worker(
@@ -67,13 +87,15 @@ def killed_and_taken_up(
 
 
 @NEEDS_STRACE
-@pytest.mark.parametrize(("call", "number"), SAMPLED)
-def test_a_killed_restore_goes_on(world: World, tmp_path: Path, call: str, number: int) -> None:
-    assert killed_and_taken_up(world, call, number, tmp_path / "target")
+@pytest.mark.parametrize(("call", "number", "there"), SAMPLED)
+def test_a_killed_restore_goes_on(
+    world: World, tmp_path: Path, call: str, number: int, *, there: bool
+) -> None:
+    assert killed_and_taken_up(world, call, number, tmp_path / "target", there=there)
 
 
 @NEEDS_STRACE
-@pytest.mark.parametrize(("call", "number"), [("fchmod", 90), ("fchmod", 304)])
+@pytest.mark.parametrize(("call", "number"), [("utimensat", 90), ("fchmod", 3)])
 def test_folders_do_not_keep_the_mode_they_were_made_with(
     world: World, tmp_path: Path, call: str, number: int
 ) -> None:
@@ -87,12 +109,12 @@ def test_folders_do_not_keep_the_mode_they_were_made_with(
 def test_a_restore_killed_anywhere_goes_on(world: World, tmp_path: Path) -> None:
     """At every 25th of each kind of call, beginning 4 later with each kind, to the last."""
     tried = killed = 0
-    for kind, call in enumerate(CALLS):
+    for kind, (call, there) in enumerate(CALLS):
         missed = 0
         for number in count(1 + 4 * kind, 25):
             tried += 1
             target = tmp_path / f"target{tried}"
-            was_killed = killed_and_taken_up(world, call, number, target)
+            was_killed = killed_and_taken_up(world, call, number, target, there=there)
             shutil.rmtree(target)
             killed += was_killed
             # Threads share the calls: one that is not reached may be the others' doing.
@@ -113,7 +135,7 @@ def test_an_error_while_writing_costs_no_more_than_the_file(
     record = world.points()[0].record
     result = world.restore_in_worker(
         record, target, "strace", "-f", "-qq", "-o", "/dev/null",
-        "-e", "trace=fchmod", "-e", f"inject=fchmod:error={error}:when=50",
+        "-e", "trace=utimensat", "-e", f"inject=utimensat:error={error}:when=50",
     )  # fmt: skip
     assert result is not None
     assert result["state"] == ("failed" if error == "ENOSPC" else "partial"), result
