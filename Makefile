@@ -56,7 +56,7 @@ proto: $(READY)
 release-protocol: $(READY)
 	$(BIN)/buf build --exclude-source-info --output protocol/released.binpb
 
-# The table of backups takes 20 minutes, memory 10, deduplication 10.
+# The table of backups takes 20 minutes, each of the others 10.
 bench: bench-backup bench-watch bench-dedup bench-memory bench-collect bench-recover
 
 bench-backup: bench-tools
