@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from controller.db.database import Database
 from controller.db.schema import chunks, doomed_packs, packs
-from controller.store.store import ObjectStore, StoreFullError
+from controller.store.store import ObjectStore, StoreFailedError, StoreFullError
 from controller.vault import generation as rows
 from controller.vault import index
 from controller.vault.check import rows_of
@@ -86,6 +86,7 @@ class Sweep:
         self._pack_bytes = pack_bytes
         self._now = now
         self._needs = Needs(store, db, tenant)
+        self._unreadable: set[PackId] = set()
         self.done = Swept()
 
     def drop(self, dead: Sequence[Pack]) -> Iterator[int]:
@@ -126,16 +127,25 @@ class Sweep:
             gone: list[str] = []
             for name in found[start : start + _PACKS_AT_ONCE]:
                 with self._claims.claimed(self._tenant, name):
-                    if self._db.read_now(partial(self._is_doomed, name=name)):
-                        self._delete(PackId(name))
+                    is_doomed = self._db.read_now(partial(self._is_doomed, name=name))
+                    if is_doomed and self._delete(PackId(name)):
                         gone.append(name)
                 yield 0
             # Who stores one of these again meanwhile has taken its row away already.
             self._db.write_now(partial(self._forget_doomed, names=gone))
             yield 0
 
-    def _delete(self, name: PackId) -> None:
-        needed = self._needs.first_of(name)
+    def _delete(self, name: PackId) -> bool:
+        """Whether it is deleted; what cannot be read waits for the next collection."""
+        if name in self._unreadable:
+            return False
+        try:
+            needed = self._needs.first_of(name)
+        except StoreFailedError as error:
+            self.done.problems += 1
+            self._unreadable.add(name)
+            log.warning("doomed_pack_unreadable", tenant=self._tenant, pack=name, reason=str(error))
+            return False
         if needed is not None:
             raise StillNeededError(
                 f"the pack {name} was to be deleted and is the only one that holds the chunk "
@@ -143,6 +153,7 @@ class Sweep:
                 "stop the controller and run `stead vault rebuild`"
             )
         self._store.delete(pack_key(self._tenant, name))
+        return True
 
     def _is_doomed(self, connection: Connection, name: str) -> bool:
         """Asked while the name is claimed: nobody can enter the pack meanwhile."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from controller.db.database import Database
+from controller.store.store import StoreFailedError
 from controller.vault import forgotten
 from controller.vault.check import check
 from controller.vault.condemn import Collected, Terms
@@ -227,6 +228,29 @@ async def test_by_a_lost_index_nothing_is_collected(vault: Vault) -> None:
     assert not vault.rebuild()
     assert await vault.sound()
     vault.collect(days=9)
+    assert await vault.sound()
+
+
+async def test_a_dead_pack_that_cannot_be_read_does_not_stop_the_others(vault: Vault) -> None:
+    first = await vault.back_up(vault.some(12))
+    dead = [key for key in vault.objects() if "/packs/" in key]
+    await vault.back_up(vault.some())
+    vault.forget(first)
+    vault.collect(hours=3)
+    store, bad = vault.world.store, dead[len(dead) // 2]
+    read = store.get
+
+    def get(key: str, offset: int = 0, length: int | None = None) -> bytes:
+        if key == bad:
+            raise StoreFailedError("a bad sector")
+        return read(key, offset, length)
+
+    store.get = get  # type: ignore[method-assign]
+    assert vault.collect(hours=3).swept.problems == 1
+    assert [key for key in dead if key in vault.objects()] == [bad]
+    store.get = read  # type: ignore[method-assign]
+    vault.collect(hours=3)
+    assert bad not in vault.objects()
     assert await vault.sound()
 
 
