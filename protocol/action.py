@@ -83,10 +83,11 @@ class RunBackup:
 
 @dataclass(frozen=True, slots=True)
 class PlanBackup:
-    """Say what a backup of these paths, or of the backup set, would take; read no file."""
+    """Say what a backup of these paths, or of the backup set, would take and run; do neither."""
 
     paths: tuple[bytes, ...] = ()
     rules: Rules = BY_DEFAULT
+    commands: Commands = NO_COMMANDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ def execute(action: PlanBackup, place: Workplace) -> ActionResult:
         now_ns=clock.wall_ns(),
         own=frozenset([own]),
         tick=tick,
+        commands=action.commands,
     )
     missing = plan.skipped.missing
     state = OutcomeState.PARTIAL if missing else OutcomeState.SUCCEEDED

@@ -97,6 +97,22 @@ class Streams:
         for parent, rows in waiting:
             yield self._made(parent, rows, start)
 
+    def parents(self) -> list[bytes]:
+        """The directories that have a stream, or a folder on the way to one."""
+        return [parent for parent, _ in self._rows()]
+
+    def children(
+        self, parent: bytes, listings: Iterable[Listing], start: bytes
+    ) -> Iterator[Listing]:
+        """What `Walk.children` lists of a directory, with what streams add to it."""
+        rows = dict(self._rows()).get(parent, [])
+        is_empty = True
+        for listing in listings:
+            is_empty = False
+            yield listing._replace(rows=self._mixed(listing, rows)) if rows else listing
+        if rows and is_empty:
+            yield self._made(parent, rows, start)
+
     def _rows(self) -> list[tuple[bytes, list[Row]]]:
         """What there is to add: directories, and the rows in each; in key order."""
         modes = dict.fromkeys(self.by_path, stat.S_IFREG | 384)

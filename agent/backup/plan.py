@@ -12,11 +12,12 @@ from heapq import heappush, heappushpop
 from typing import Any, Final
 
 from agent.backup.choose import Choice
+from agent.backup.commands import check_commands
 from agent.backup.select import normalise
 from agent.backup.skipped import SkippedList, shown
 from agent.backup.walk import Walk, read_pseudo_devices
 from protocol.errors import InvalidError, NotFoundError
-from protocol.selection import Rules
+from protocol.selection import NO_COMMANDS, Commands, Rules
 from protocol.vault.path import join
 
 LARGEST: Final = 10
@@ -45,10 +46,13 @@ class Amount:
 
 @dataclass(slots=True)
 class BackupPlan:
-    """What a backup would take, by path, with the largest files; and what it would not."""
+    """What a backup would take, by path, with the largest files; what it would run, and what it
+    would leave out.
+    """
 
     by_path: dict[bytes, Amount]
     skipped: SkippedList
+    commands: Commands = NO_COMMANDS
     left_out: list[dict[str, Any]] = field(default_factory=list)
     largest: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -67,6 +71,12 @@ class BackupPlan:
                 {"path": shown(path), "bytes": size}
                 for size, path in sorted(self.largest, reverse=True)
             ],
+            "streams": [
+                {"path": shown(one.path), "program": list(one.argv)}
+                for one in self.commands.streams
+            ],
+            "before": list(self.commands.before),
+            "after": list(self.commands.after),
             "left_out": self.left_out,
             "skipped": self.skipped.count,
             "skipped_paths": self.skipped.as_json()[:200],
@@ -81,16 +91,20 @@ def plan_backup(
     own: frozenset[bytes] = frozenset(),
     tick: Callable[[Amount], None] = lambda _: None,
     top: bytes = b"/",
+    commands: Commands = NO_COMMANDS,
 ) -> BackupPlan:
     """Walk `paths` as a backup would; `own` is what it leaves out of itself.
 
-    Raises INVALID without a path, NOT_FOUND when none of them exists.
+    Raises INVALID without a path or for `commands` that a backup would refuse, NOT_FOUND when
+    none of the paths exists.
     """
+    paths = tuple(paths)
+    check_commands(commands, paths)
     wanted = normalise(paths)
     if not wanted:
         raise InvalidError("there is nothing to back up; name at least one path")
     choice = Choice(rules, now_ns=now_ns)
-    plan = BackupPlan({path: Amount() for path in wanted}, SkippedList())
+    plan = BackupPlan({path: Amount() for path in wanted}, SkippedList(), commands)
     walk = Walk(
         wanted, plan.skipped, own=own, pseudo=read_pseudo_devices(), start=top, choice=choice
     )

@@ -154,7 +154,6 @@ class Backup:
         self._control.hold(lambda: None)
         with self._memory.locked():
             forced = Why.UNCOMMITTED if self._memory.is_interrupted() else None
-            forced = Why.CHOICE if self._streams else forced
             forced = Why.CHOICE if self._exclusions.ask_more_than_names else forced
             run = self._memory.take_up(self._rules)
             run, session = self._begin(run)
@@ -249,12 +248,13 @@ class Backup:
                 try:
                     if why is None:
                         dirty = self._detection.dirty(previous)
-                        scan.take(Visit(walk, previous, dirty, self._paths, self._top))
+                        scan.take(Visit(walk, previous, dirty, self._paths, self._top, streams))
                         self._look_again(scan, previous)
                     else:
                         scan.take(
                             merge(streams.among(walk, self._top), previous, whole_leaves=whole)
                         )
+                        walk.directories += len(streams.folders)
                     evidence = self._detection.evidence(previous, scan.partial_links())
                 finally:
                     previous.close()
@@ -264,7 +264,6 @@ class Backup:
                         "none of the paths to back up exists: "
                         + ", ".join(str(one["path"]) for one in skipped.as_json()[:10])
                     )
-                walk.directories += len(streams.folders)
                 root, top = planter.finish()
             self._lap("read")
             self._next_word = 0.0

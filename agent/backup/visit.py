@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 from agent.backup.beneath import Beneath
+from agent.backup.commands import Streams
 from agent.backup.merge import Known, Mixed, Segment
 from agent.backup.nodes import Block
 from agent.backup.state import Previous, identity_of
@@ -108,11 +109,17 @@ class Visit:
     """One such run; iterate it once. Raises `StateDamagedError`.
 
     `walk` looks at what there is, and its rules hold here as well. `start` is the directory
-    that counts as the top.
+    that counts as the top. `streams` are on no disk and new in each run.
     """
 
     def __init__(
-        self, walk: Walk, previous: Previous, dirty: Dirty, paths: Iterable[bytes], start: bytes
+        self,
+        walk: Walk,
+        previous: Previous,
+        dirty: Dirty,
+        paths: Iterable[bytes],
+        start: bytes,
+        streams: Streams | None = None,
     ) -> None:
         assert previous.head is not None
         self._walk = walk
@@ -121,6 +128,8 @@ class Visit:
         self._todo: list[tuple[bytes, int, bytes]] = []
         self._paths = tuple(paths)
         self._beneath = Beneath(start)
+        self._start = start
+        self._streams = streams or Streams()
         # What leads to the paths is looked at every time: it is not watched.
         self._add(_ROW, b"")
         for path in self._paths:
@@ -128,6 +137,9 @@ class Visit:
             while above:
                 above = above.rpartition(b"/")[0]
                 self._add(_CHILDREN, above)
+        self._above = {path for _, kind, path in self._todo if kind == _CHILDREN}
+        for path in self._streams.parents():
+            self._add(_CHILDREN, path)
         for path in dirty.directories:
             if self._is_inside(path):
                 self._add(_ROW, path)
@@ -153,7 +165,7 @@ class Visit:
                     yield from self._look([self._row(path)])
                     self._gone(path.rpartition(b"/")[0], passed)
                 elif kind == _CHILDREN:
-                    yield from self._look(self._walk.children(path, self._beneath))
+                    yield from self._look(self._children(path))
                     self._gone(path, passed)
                 else:
                     if kind == _ALL:
@@ -163,6 +175,12 @@ class Visit:
         finally:
             self._beneath.close()
         self._walk.directories = self._directories - cursor.dropped_directories
+
+    def _children(self, path: bytes) -> Iterator[Listing]:
+        if self._is_inside(path):
+            return self._walk.children(path, self._beneath)
+        there = self._walk.children(path, self._beneath) if path in self._above else ()
+        return self._streams.children(path, there, self._start)
 
     def _add(self, kind: int, path: bytes) -> None:
         if kind == _ROW:
@@ -217,7 +235,8 @@ class Visit:
             self._directories += bool(name)
             if path in self._paths and name:
                 self._walk.found_paths += 1
-            if deep or not name or self._walk.leads_to_paths(path):
+            is_made = path in self._streams.folders
+            if deep or not name or is_made or self._walk.leads_to_paths(path):
                 continue
             if old is None or identity_of(old[1]) != identity_of(line[-MARK_BYTES:]):
                 self._add(_ALL, path)

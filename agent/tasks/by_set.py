@@ -33,13 +33,15 @@ def by_set(action: Action, home: AgentHome) -> Action:
         return replace(action, canaries=action.canaries or backup_set.canaries)
     paths = action.paths or backup_set.paths
     rules = action.rules if action.paths or action.rules != BY_DEFAULT else backup_set.rules
+    named = action.paths or action.commands.any
+    commands = action.commands if named else backup_set.commands
     if isinstance(action, PlanBackup):
-        return replace(action, paths=paths, rules=rules)
+        return replace(action, paths=paths, rules=rules, commands=commands)
     return replace(
         action,
         paths=paths,
         rules=rules,
         seal_to_machine=action.seal_to_machine or backup_set.seal_to_machine,
         limit_upload=action.limit_upload or backup_set.limit_upload,
-        commands=action.commands if action.paths or action.commands.any else backup_set.commands,
+        commands=commands,
     )

@@ -587,12 +587,15 @@ Global___BackupRules: _TypeAlias = BackupRules  # noqa: Y015
 
 @_typing.final
 class PlanBackup(_message.Message):
-    """Walks as a backup would, reads no file, and says what it would take and leave out."""
+    """Walks as a backup would, reads no file, runs no program, and says what it would take and
+    leave out.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PATHS_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """As in RunBackup."""
@@ -601,15 +604,20 @@ class PlanBackup(_message.Message):
     def rules(self) -> Global___BackupRules:
         """As in RunBackup."""
 
+    @_builtins.property
+    def commands(self) -> Global___BackupCommands:
+        """As in RunBackup. They are named and not run."""
+
     def __init__(
         self,
         *,
         paths: _abc.Iterable[_builtins.bytes] | None = ...,
         rules: Global___BackupRules | None = ...,
+        commands: Global___BackupCommands | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "paths", b"paths", "rules", b"rules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

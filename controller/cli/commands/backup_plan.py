@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import rich_click as click
 from controller.cli.app import App
 from controller.cli.choice import machines_meant
 from controller.cli.choosing import choosing, rules_of
+from controller.cli.commanding import commanding, commands_of
 from controller.cli.emit import emit, note, output_option, render_bytes
 from controller.cli.exits import DONE
 from controller.cli.ordering import (
@@ -31,21 +33,22 @@ _SHOWN = 10
 @click.argument("selector")
 @click.option("--path", "paths", multiple=True, help="Instead of the backup set; may be repeated.")
 @choosing
+@commanding
 @acting_within("1h")
 @output_option
 @click.pass_obj
 def plan(app: App, /, selector: str, paths: tuple[str, ...], output: str, **options: Any) -> int:
     """Show what a backup would take, and what is left out by which rule; make none.
 
-    The machine walks as a backup does and reads no file. Without paths and rules it is
-    its backup set.
+    The machine walks as a backup does, reads no file and runs no program: those that would
+    run are named. Without paths, rules and programs it is its backup set.
     """
     terms = terms_of(options)
     for path in paths:
         if not path.startswith("/") or "\0" in path:
             raise InvalidError(f"{path[:200]!r} is not an absolute path")
     raw = tuple(path.encode(errors="surrogateescape") for path in paths)
-    action = PlanBackup(raw, rules_of(options))
+    action = PlanBackup(raw, rules_of(options), commands_of(options))
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
     job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
@@ -86,6 +89,14 @@ def plan_lines(plan: Mapping[str, Any]) -> list[dict[str, str]]:
 
     lines = [line(one["path"], one["files"], one["bytes"]) for one in plan["paths"]]
     lines.append(line("to back up", plan["files"], plan["bytes"]))
+    for one in plan.get("streams") or ():
+        program = shlex.join(one["program"])
+        what = f"{one['path']}, printed by {program}"
+        lines.append({"machine": machine, "what": what, "files": "1", "size": "not known"})
+    for when in ("before", "after"):
+        if argv := plan.get(when):
+            what = f"{when} it runs {shlex.join(argv)}"
+            lines.append({"machine": machine, "what": what, "files": "", "size": ""})
     for left in plan["left_out"]:
         folders = left["directories"]
         more = f" and {folders} folders" if folders else ""

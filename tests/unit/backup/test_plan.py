@@ -10,8 +10,9 @@ import pytest
 
 from agent.backup.plan import plan_backup
 from agent.backup.run import Backup
+from controller.cli.commands.backup_plan import plan_lines
 from protocol.errors import InvalidError, NotFoundError
-from protocol.selection import Rules
+from protocol.selection import Commands, CommandStream, Rules
 from tests.unit.backup.machine import WHO, Machine
 
 
@@ -56,6 +57,24 @@ def test_each_path_has_its_own_sum(tmp_path: Path) -> None:
         (1, 1, 3),
         (1, 1, 5),
     ]
+
+
+def test_programs_are_named_and_not_run(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    note = tmp_path / "note"
+    touch = ("touch", str(note))
+    commands = Commands((CommandStream(b"/streams/db.sql", touch),), before=touch, after=touch)
+    planned = plan_backup([bytes(tmp_path / "files")], Rules(), now_ns=0, commands=commands)
+    said = planned.as_json()
+    assert said["streams"] == [{"path": "/streams/db.sql", "program": list(touch)}]
+    assert said["before"] == said["after"] == list(touch)
+    assert not note.exists()
+    lines = [line["what"] for line in plan_lines({"machine": "web", **said})]
+    assert f"/streams/db.sql, printed by touch {note}" in lines
+    assert f"before it runs touch {note}" in lines
+    inside = Commands((CommandStream(bytes(tmp_path / "files/x"), touch),))
+    with pytest.raises(InvalidError, match="in each other's way"):
+        plan_backup([bytes(tmp_path / "files")], Rules(), now_ns=0, commands=inside)
 
 
 def test_a_plan_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from agent.backup.walk import PSEUDO
 from agent.host.files import read_if_there
 from agent.watch.evidence import Handover, decode_drained
 from agent.watch.watcher import Bounds, Watcher
-from protocol.selection import Rules
+from protocol.selection import NO_COMMANDS, Commands, Rules
 from protocol.vault.chunk import Opener
 from protocol.vault.reader import TreeReader
 from tests.unit.backup.machine import WHO, Machine
@@ -57,6 +57,7 @@ class WatchedMachine(Machine):
         racy_ns: int = 0,
         paths: list[bytes] | None = None,
         rules: Rules = EVERYTHING,
+        commands: Commands = NO_COMMANDS,
     ) -> BackupReport:
         """Back up by what was watched, and let the watcher forget what is committed."""
         import random
@@ -73,19 +74,20 @@ class WatchedMachine(Machine):
             handed=handed or self.handed(),
             off=self.off,
             rules=rules,
+            commands=commands,
         ).run()
         self.settle()
         return report
 
-    def run_beside_a_walk(self) -> BackupReport:
+    def run_beside_a_walk(self, commands: Commands = NO_COMMANDS) -> BackupReport:
         """Back up by what was watched; a full walk from the same state makes the same tree."""
         copied = self.home / "copied"
         shutil.rmtree(copied, ignore_errors=True)
         shutil.copytree(self.memory.path, copied)
         other = Machine(self.home, copy.deepcopy(self.vault))
         other.memory = Memory(copied)
-        full = other.back_up()
-        report = self.run()
+        full = other.back_up(commands=commands)
+        report = self.run(commands=commands)
         below = bytes(self.files).lstrip(b"/")
         ours = list(TreeReader(Opener(WHO.secret), self.vault.get).below(report.root, below))
         theirs = list(TreeReader(Opener(WHO.secret), other.vault.get).below(full.root, below))
