@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from protocol.action import Action, CancelOrder, RunBackup, RunProgram
+from protocol.selection import Commands
 from protocol.v1 import job_pb2
 from tests.integration.agent_process import WAIT_S, AgentProcess, ended_job, job_of, token_text
 from tests.integration.conftest import Installation
@@ -80,6 +81,41 @@ async def test_a_backup_that_runs_is_ended_and_made_again(
     job = await submit(installation, enveloped(installation, order_to(agent, RunBackup(paths))))
     [again] = (await ended_job(installation, job.job_id)).job.tasks
     assert again.state == "succeeded", again
+
+
+async def test_what_runs_after_a_backup_is_told_that_it_was_cancelled(
+    installation: Installation, agent: AgentProcess, tmp_path: Path
+) -> None:
+    folder, told = tmp_path / "files", tmp_path / "told"
+    folder.mkdir()
+    (folder / "random").write_bytes(os.urandom(4_000_000))
+    after = ("sh", "-c", f'echo "$STEAD_BACKUP_STATE:$STEAD_POINT" >> {told}')
+    action = RunBackup((bytes(folder),), limit_upload=20_000, commands=Commands(after=after))
+    order = await begin(installation, agent, action)
+    task, cancel = await ended(installation, agent, order)
+    assert (task.state, cancel.state) == ("cancelled", "succeeded")
+    assert told.read_text() == "cancelled:\n"
+    # What never began has nothing to clean up after it.
+    order_later = order_to(agent, action)
+    later = replace(order_later, not_before=order_later.issued_at + timedelta(minutes=1))
+    job = await submit(installation, enveloped(installation, later))
+    task, cancel = await ended(installation, agent, job.job_id)
+    assert (task.state, cancel.state) == ("cancelled", "succeeded")
+    assert told.read_text() == "cancelled:\n"
+
+
+async def test_a_failing_program_after_a_cancelled_backup_leaves_it_cancelled(
+    installation: Installation, agent: AgentProcess, tmp_path: Path
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "random").write_bytes(os.urandom(4_000_000))
+    commands = Commands(before=("true",), after=("sh", "-c", "exit 7"))
+    action = RunBackup((bytes(folder),), limit_upload=20_000, commands=commands)
+    order = await begin(installation, agent, action)
+    task, _ = await ended(installation, agent, order)
+    assert task.state == "cancelled"
+    assert "the command after the backup ended with 7" in task.message
 
 
 async def test_what_waits_on_the_machine_never_begins(
