@@ -23,6 +23,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `watch`: backups go by what was watched, where that can be shown to miss nothing.
     `limit_upload`: backups send no more than so many bytes a second, whoever asks for more.
     `limit_download`: restores fetch no more.
+    `cpu_limit`: backups and restores use no more percent of one processor.
     """
 
     link_address: str
@@ -31,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watch: bool = True
     limit_upload: Annotated[int, msgspec.Meta(ge=0)] = 0
     limit_download: Annotated[int, msgspec.Meta(ge=0)] = 0
+    cpu_limit: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def render_settings(settings: Settings) -> bytes:
@@ -51,6 +53,8 @@ def render_settings(settings: Settings) -> bytes:
         f"limit_upload = {settings.limit_upload}\n"
         "# The same of what restores fetch.\n"
         f"limit_download = {settings.limit_download}\n"
+        "# Percent of one processor that backups and restores use at most; 0 is no limit.\n"
+        f"cpu_limit = {settings.cpu_limit}\n"
     ).encode()
 
 

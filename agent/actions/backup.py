@@ -81,6 +81,7 @@ def execute(action: RunBackup, place: Workplace) -> ActionResult:
         ),
         place.channel() as channel,
     ):
+        place.control.share(credentials.settings.cpu_limit, sealers.processes)
         vault = GrpcVault(channel)
         backup = Backup(
             action.paths,

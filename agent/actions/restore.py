@@ -53,7 +53,9 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     began = clock.monotonic()
     is_plan = isinstance(action, PlanRestore)
     told = _Told(is_plan)
-    flow = Flow(place.control, _limit(action, place))
+    settings = place.home.load_settings()
+    place.control.share(settings.cpu_limit)
+    flow = Flow(place.control, _limit(action.limit_download, settings.limit_download))
     with (
         controlled(
             place.home,
@@ -86,8 +88,8 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     return told.result(clock.monotonic() - began)
 
 
-def _limit(action: RestoreFiles, place: Workplace) -> int:
-    limit = lower(action.limit_download, place.home.load_settings().limit_download)
+def _limit(*limits: int) -> int:
+    limit = lower(*limits)
     return checked_limit(limit) if limit else 0
 
 

@@ -12,11 +12,13 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from agent.backup.share import LOOK_S as SHARE_LOOK_S
+from agent.backup.share import Share, processor_time
 from agent.config import AgentHome
 from agent.host import clock
 from agent.host.files import make_private_directory, read_if_there, write_atomically
@@ -55,9 +57,22 @@ class Control:
         self._changed = threading.Condition()
         self._paused = False
         self._settled = False
+        self._share: Share | None = None
+        self._children: Sequence[int] = ()
+        self._look_at = 0.0
+
+    def share(self, percent: int, children: Sequence[int] = ()) -> None:
+        """Use so much of one processor at most, `children` included; 0 is no limit."""
+        self._share = Share(percent) if percent else None
+        self._children = children
 
     def hold(self, keep: Callable[[], None], left: Callable[[], bool] = lambda: False) -> None:
-        """Wait while paused, and until `left`; `keep` is called now and then meanwhile."""
+        """Wait while paused, and until `left`; `keep` is called now and then meanwhile.
+
+        Rest, too, where more of the processor was used than is allowed.
+        """
+        if self._share is not None:
+            self._rest(self._share, left)
         if not self._paused:
             return
         keep_at = clock.monotonic() + KEEP_S
@@ -69,6 +84,17 @@ class Control:
             if clock.monotonic() >= keep_at:
                 keep()
                 keep_at = clock.monotonic() + KEEP_S
+
+    def _rest(self, share: Share, left: Callable[[], bool]) -> None:
+        now = clock.monotonic()
+        if now < self._look_at:
+            return
+        with self._changed:
+            rest = share.rest(processor_time(self._children), now)
+        until = now + rest
+        while not left() and (more := until - clock.monotonic()) > 0:
+            threading.Event().wait(min(more, LOOK_S))
+        self._look_at = clock.monotonic() + SHARE_LOOK_S
 
     def settle(self) -> None:
         """The commit begins: from here on a cancel comes too late."""

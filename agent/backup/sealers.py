@@ -101,6 +101,11 @@ class Sealers:
                 thread.start()
             self._ends = (jobs, done)
 
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The processes of their own."""
+        return (self._child,) if self._child else ()
+
     def __enter__(self) -> Sealers:
         return self
 

@@ -21,6 +21,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
         st.lists(TEXT, max_size=3).map(tuple),
         limit_upload=st.integers(0, 1 << 60),
         limit_download=st.integers(0, 1 << 60),
+        cpu_limit=st.integers(0, 1 << 60),
     )
 )
 def test_any_settings_are_read_as_they_were_written(settings: Settings) -> None:
