@@ -1,0 +1,1 @@
+"""What systems know of a file beside its content and what `stat` tells."""
