@@ -28,6 +28,7 @@ from protocol.vault.entry import Entry, Owner
 from protocol.vault.leaf import LeafWriter
 from protocol.vault.node import Root
 from protocol.vault.point import Totals
+from tests.fakes.typed import TypedInstallation
 
 Rows = list[tuple[bytes, Entry]]
 OWNER = Owner(0, 0, "root", "root")
@@ -35,7 +36,7 @@ OWNER = Owner(0, 0, "root", "root")
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(tmp_path_factory.mktemp("hostile"))
+    made = TypedInstallation(tmp_path_factory.mktemp("hostile"))
     with made.enrolled():
         yield made
 

@@ -345,8 +345,12 @@ def test_what_was_cut_short_is_not_said_to_have_changed_nothing(world: World) ->
     world.main.put("fjord", "2.0", scripts={"postinst": "sleep 600"})
     world.publish()
     world.system.refresh()
-    words = ("patch", "apply", "all", "fjord", "--yes", "--timeout", "2s")
-    done = world.stead(*words, code=1)
+    for limit in ("2s", "30s"):
+        words = ("patch", "apply", "all", "fjord", "--yes", "--timeout", limit)
+        done = world.stead(*words, code=1)
+        # A loaded machine may not have begun by then: it has nothing to say of how far it came.
+        if "how far it came is not known" in done.stderr:
+            break
     assert "timed_out" in done.stderr
     assert "no package was changed" not in done.stderr
     assert f"how far it came is not known; `stead patch scan {world.machine}`" in done.stderr

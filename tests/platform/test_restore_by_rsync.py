@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from demo.installation import Installation
+from tests.fakes.typed import TypedInstallation
 
 IS_ROOT = os.geteuid() == 0
 SECOND = 1_000_000_000
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.skipif(bool(TOOLS), reason=f"not run: {', '.join(TOOLS)
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(tmp_path_factory.mktemp("rsync"))
+    made = TypedInstallation(tmp_path_factory.mktemp("rsync"))
     with made.enrolled():
         yield made
 
