@@ -46,7 +46,7 @@ _TOP: Final = b"/"
 
 
 @dataclass(slots=True)
-class _Answer:
+class Answer:
     """Pages as they fill, up to `ANSWER_BYTES`."""
 
     terms: Terms
@@ -61,6 +61,7 @@ class _Answer:
     _size: int = 0
 
     def add(self, one: Difference) -> None:
+        """Count a difference, and tell it while there is room."""
         self.added += one.old is None
         self.removed += one.new is None
         self.changed += one.old is not None and one.new is not None
@@ -72,6 +73,7 @@ class _Answer:
             self._seal((), is_last=False)
 
     def finish(self, unseen: Unseen) -> None:
+        """Seal the last page."""
         skipped = tuple((one.path, one.reason) for one in unseen.kept[:_SKIPPED])
         self._seal(skipped, is_last=True)
 
@@ -100,7 +102,7 @@ def execute(action: CompareLive, place: Workplace) -> ActionResult:
         machine=place.machine,
         point=action.point_id,
     )
-    answer = _Answer(terms, place.machine, action.point_id)
+    answer = Answer(terms, place.machine, action.point_id)
     unseen = Unseen(_TOP)
     paths = normalise(terms.paths)
     told = 0.0
@@ -157,7 +159,7 @@ def execute(action: CompareLive, place: Workplace) -> ActionResult:
         shown = action.path.decode(errors="backslashreplace")
         raise NotFoundError(f"/{shown} is neither in the restore point nor on the machine")
     answer.finish(unseen)
-    return _result(answer, unseen, rules_known=known)
+    return result_of(answer, unseen, rules_known=known)
 
 
 def rules_by_hash(
@@ -183,7 +185,8 @@ def rules_by_hash(
     return None
 
 
-def _result(answer: _Answer, unseen: Unseen, *, rules_known: bool) -> ActionResult:
+def result_of(answer: Answer, unseen: Unseen, *, rules_known: bool) -> ActionResult:
+    """How a comparison ended; names are in the sealed pages alone."""
     body: dict[str, Any] = {
         "added": answer.added,
         "removed": answer.removed,

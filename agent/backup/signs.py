@@ -25,12 +25,12 @@ from protocol.vault.point import Signs
 
 Known = Mapping[tuple[bytes, bytes], tuple[Entry, bytes]]
 
-STRETCH: Final = 4096
+STRETCH: Final = 1024
 LEAST: Final = 512
 DENSE: Final = 0.97
 """Shorter stretches tell nothing; compressed to more than this share, one is dense."""
 
-WHOLE: Final = 1024
+WHOLE: Final = 256
 EVERY: Final = 16
 """So many changed files are all looked at, and one of so many after that."""
 
