@@ -27,6 +27,7 @@ from statistics import median
 
 import psutil
 
+from bench.compiled import compile_packages
 from bench.memory_use import peak_of, service_of
 from bench.trees import LARGE_BYTES, SMALL_BYTES, SMALL_FILES, large_files, small_tree
 from demo.comparison import compare, measure
@@ -204,6 +205,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the trees' sizes")
     parser.add_argument("--work", type=Path, default=None, help="a directory with 50 GB free")
     options = parser.parse_args()
+    compile_packages()
     figures, trees = Figures(), {}
     with tempfile.TemporaryDirectory(prefix="stead-bench-", dir=options.work) as name:
         work = Path(name)

@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.backup import only_machine, timed
+from bench.compiled import compile_packages
 from bench.trees import SMALL_BYTES, SMALL_FILES, small_tree
 from demo.installation import Installation
 
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--work", type=Path, default=None, help="a directory with 20 GB free")
     options = parser.parse_args()
+    compile_packages()
     figures: Figures = {}
     with tempfile.TemporaryDirectory(prefix="stead-bench-", dir=options.work) as name:
         work = Path(name)
