@@ -209,6 +209,9 @@ def work() -> None:
     from agent.tasks.worker import work as do_work
 
     do_work()
+    # All is told and closed: to take the interpreter apart takes as long as a small backup.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _first_line() -> str:

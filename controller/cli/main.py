@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -106,7 +107,10 @@ def main() -> NoReturn:
     """Run the program and exit."""
     # gRPC's own words about connections would stand between ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # Looking for garbage in what ends anyway takes a tenth of a short command's time.
+    gc.freeze()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
