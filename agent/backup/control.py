@@ -96,6 +96,11 @@ class Control:
             threading.Event().wait(min(more, LOOK_S))
         self._look_at = clock.monotonic() + SHARE_LOOK_S
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether `hold` waits."""
+        return self._paused
+
     def settle(self) -> None:
         """The commit begins: from here on a cancel comes too late."""
         with self._changed:

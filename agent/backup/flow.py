@@ -20,6 +20,11 @@ class Flow:
         self._bucket = Bucket(limit) if limit else None
         self._lock = threading.Lock()
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether `hold` waits."""
+        return self._control.is_paused
+
     def hold(self) -> None:
         """Wait while paused."""
         self._control.hold(lambda: None)

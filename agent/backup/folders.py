@@ -85,11 +85,16 @@ class Folders:
         """
         return self._fd if self.fresh is None or self.fresh.takes(size) else self._settle()
 
-    def leave(self) -> None:
-        """Close what is open, under its own name; what could not get there was told."""
+    def name_it(self) -> None:
+        """Let what was put into the open folder be where it belongs; more may come."""
         if self.fresh is not None:
+            # What could not get there was told, and whatever else comes will be.
             with suppress(OSError):
                 self._settle()
+
+    def leave(self) -> None:
+        """Close what is open, under its own name; what could not get there was told."""
+        self.name_it()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

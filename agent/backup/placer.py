@@ -114,6 +114,10 @@ class Placer:
         """Whether entries were lost."""
         return self._folders.makes_parents
 
+    def rest(self) -> None:
+        """What was written so far is where it belongs, for it may take long until more comes."""
+        self._folders.name_it()
+
     def settle(self) -> None:
         """Make what is new be where it belongs: every folder, and what was put into it."""
         self._folders.make_rest(self._not_made)

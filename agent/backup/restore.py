@@ -276,6 +276,8 @@ class Restore:
         plain = self._fetcher.plain(window.wanted, window.calls)
         placer = self._placer
         for item in window.items:
+            if self._flow.is_paused and self._open is None:
+                placer.rest()
             self._flow.hold()
             entry = item.entry
             if item.first:
@@ -311,6 +313,8 @@ class Restore:
             elif item.last:
                 self._open = None
                 placer.close(file)
+        if self._open is None:
+            placer.rest()
         self._fetcher.keep(plain)
         self._tick()
 

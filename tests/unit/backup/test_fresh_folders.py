@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent.backup import fresh
+from agent.backup.fetch import Fetcher
 from agent.backup.fresh import FreshFolder
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture
@@ -181,3 +182,23 @@ def test_a_folder_of_a_restore_that_was_killed_is_removed(machine: Machine) -> N
     assert nothing_left(target)
     assert picture(restored / "sub") == picture(machine.files / "sub")
     assert Path("/etc").exists()
+
+
+def test_nothing_has_a_temporary_name_while_more_content_is_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = machine.back_up()
+    target = machine.home / "target"
+    seen: list[bool] = []
+    plain = Fetcher.plain
+
+    def looked(self: Fetcher, *args: Any) -> Any:
+        seen.append(nothing_left(target))
+        return plain(self, *args)
+
+    monkeypatch.setattr(Fetcher, "plain", looked)
+    monkeypatch.setattr("agent.backup.restore.WINDOW_ITEMS", 8)
+    restored, _ = machine.restore(report.root, target=target)
+    assert len(seen) > 5
+    assert all(seen)
+    assert picture(restored) == picture(machine.files)
