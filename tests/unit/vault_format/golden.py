@@ -16,6 +16,8 @@ from blake3 import blake3
 
 from agent.backup.far_time import extensions_of, near
 from agent.backup.flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, extension_of
+from agent.metadata.macos import acl
+from agent.metadata.macos import flags as mac_flags
 from protocol.vault.chunk import ChunkId, Kind, Reference, Sealer, encode_reference
 from protocol.vault.cut import BIG, SMALL, Cutter
 from protocol.vault.entry import Entry, Extent, Owner, Stream
@@ -226,6 +228,29 @@ def extensions() -> Json:
     return {"leaf_plain": hexed(plain)}
 
 
+def macos() -> Json:
+    """Entries as a Mac makes them: an access control list, flags, and a time of creation."""
+    owner, at = Owner(501, 20, "zoë", "staff"), 1_700_000_000_123_456_789
+    everyone = bytes.fromhex("abcdefabcdefabcdefabcdef0000000c")
+    refused = acl.pack(acl.Acl((acl.Ace(everyone, 2, 1 << 4),)))
+    quarantine = (b"com.apple.quarantine", b"0000;59d84776;MySoftware.app;")
+    writer = LeafWriter()
+    for entry in (
+        Entry(b"both", 0o40700, owner, at, extensions=((acl.NAME, refused), *_hidden())),
+        Entry(b"early", 0o100644, owner, at, born_ns=-1),
+        Entry(b"hidden", 0o100644, owner, at, born_ns=at - 1, extensions=_hidden()),
+        Entry(b"listed", 0o100644, owner, at, extensions=((acl.NAME, refused),)),
+        Entry(b"loaded", 0o100644, owner, at, xattrs=(quarantine,)),
+    ):
+        writer.add(b"", entry)
+    plain, _ = writer.finish()
+    return {"leaf_plain": hexed(plain)}
+
+
+def _hidden() -> tuple[tuple[str, bytes], ...]:
+    return mac_flags.extension_of(mac_flags.HIDDEN | mac_flags.IMMUTABLE)
+
+
 def pack() -> Json:
     builder = PackBuilder(Kind.DATA)
     for kind, plain, _ in CHUNKS[1:3]:
@@ -274,6 +299,7 @@ FIXED: dict[str, Callable[[], Json]] = {
     "tree": tree,
     "pack": pack,
     "extensions": extensions,
+    "macos": macos,
     "links": links,
 }
 RECORDED: dict[str, Callable[[], Json]] = {"point": point}

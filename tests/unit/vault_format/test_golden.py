@@ -10,6 +10,8 @@ import pytest
 
 from agent.backup.far_time import mtime_of
 from agent.backup.flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, flags_of
+from agent.metadata.macos import acl
+from agent.metadata.macos import flags as mac_flags
 from protocol.vault.chunk import ChunkId, Kind, Opener, chunk_id, decode_reference
 from protocol.vault.epochs import TenantKeys, decode_tenant_keys, open_link
 from protocol.vault.grant import decode_grant, open_grant
@@ -83,6 +85,18 @@ def test_extensions_are_read() -> None:
         (b"far", 0, far),
         (b"immutable-and-far", IMMUTABLE | NO_ATIME, far),
     ]
+
+
+def test_entries_of_a_mac_are_read() -> None:
+    leaf = decode_leaf(bytes.fromhex(vector("macos")["leaf_plain"]), [])
+    entries = {entry.name: entry for _, entry in leaf.entries}
+    held = mac_flags.HIDDEN | mac_flags.IMMUTABLE
+    assert [mac_flags.flags_of(one) for one in entries.values()] == [held, 0, held, 0, 0]
+    assert entries[b"early"].born_ns == -1
+    for name in (b"both", b"listed"):
+        found = acl.parse(dict(entries[name].extensions)[acl.NAME])
+        assert found is not None
+        assert acl.lines(found, is_folder=False) == ["0: group:everyone deny delete"]
 
 
 def test_packs_are_read() -> None:
