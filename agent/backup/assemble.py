@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from agent.backup.attributes import Xattrs
 from agent.backup.big import BigFile
-from agent.backup.far_time import extensions_of, near
-from agent.backup.flags import extension_of
+from agent.backup.far_time import NAME, near, with_time
 from agent.backup.nodes import Block
 from agent.backup.plant import Planter
 from agent.backup.stream import SmallStream
+from agent.metadata.extras import NOTHING, Extras
 from protocol.vault.entry import Entry, Extent, Owner
 
 MAX_WAITING = 16_384
@@ -28,8 +27,8 @@ class Draft:
     """
 
     __slots__ = (
-        "big", "changed", "entry", "first", "flags", "inline", "line", "link_group",
-        "mode", "mtime_ns", "name", "owner", "parent", "size", "start", "xattrs",
+        "big", "changed", "entry", "extras", "first", "inline", "line", "link_group",
+        "mode", "mtime_ns", "name", "owner", "parent", "size", "start",
     )  # fmt: skip
 
     def __init__(
@@ -47,10 +46,15 @@ class Draft:
         self.big: BigFile | None = None
         self.first: Draft | None = None
         self.entry: Entry | None = None
-        self.xattrs: Xattrs = ()
-        self.flags = 0
+        self.extras: Extras = NOTHING
         self.link_group: bytes | None = None
         self.changed = False
+
+
+def extras_of(entry: Entry) -> Extras:
+    """What an entry has of `Extras`: all but its exact time."""
+    extensions = tuple(one for one in entry.extensions if one[0] != NAME)
+    return Extras(entry.xattrs, extensions, entry.born_ns)
 
 
 class Assembly:
@@ -105,6 +109,7 @@ class Assembly:
             assert first is not None
             size, extents, inline = first.size, first.extents, first.inline
             depth, changed = first.depth, first.changed_while_read
+        extras = draft.extras
         entry = Entry(
             draft.name,
             draft.mode,
@@ -116,12 +121,12 @@ class Assembly:
             b"",
             0,
             depth,
-            draft.xattrs,
+            extras.xattrs,
             draft.link_group,
             changed,
-            None,
+            extras.born_ns,
             (),
-            extension_of(draft.flags) + extensions_of(draft.mtime_ns),
+            with_time(extras.extensions, draft.mtime_ns),
         )
         if draft.link_group is not None:
             draft.entry = entry

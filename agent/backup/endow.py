@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +16,15 @@ from agent.backup.belonging import Belonging
 from agent.backup.far_time import mtime_of
 from agent.backup.fresh import UNFINISHED
 from agent.backup.skipped import SkippedList, reason_of
+from agent.metadata.system import SYSTEM
+from agent.metadata.unsettable import unsettable
 from protocol.vault.entry import Entry, Kind, Owner
 from protocol.vault.path import join
 
 # EINVAL: a number that this user namespace does not know.
 _NO_OWNER: Final = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOVERFLOW})
+
+_NO_PLACE: Final = "{kind}: {count} entries had it, and {system} has no place for it"
 
 
 class Endowing:
@@ -28,6 +34,7 @@ class Endowing:
         self._belonging = belonging
         self._warnings = warnings
         self._is_root = os.geteuid() == 0
+        self._unset: Counter[str] = Counter()
         self._own_numbers = (os.geteuid(), os.getegid())
 
     def is_ours(self, entry: Entry) -> bool:
@@ -40,15 +47,19 @@ class Endowing:
         # Below a directory with this bit, every new one has it.
         return found.st_mode & 0o7777 & ~0o2000 == UNFINISHED and found.st_uid in owners
 
+    def finish(self) -> None:
+        """Say, once for each kind, what this system has no place for."""
+        for kind, count in sorted(self._unset.items()):
+            self._warnings.add(b"", _NO_PLACE.format(count=count, kind=kind, system=SYSTEM.name))
+        self._unset.clear()
+
     def open(self, parent: bytes, entry: Entry, fd: int, *, is_set: bool = False) -> None:
         """An open file or directory; `is_set`: with owner and mode already. Raises `OSError`."""
         mode = 0 if is_set else self._own(parent, entry, fd)
         # An owner may set attributes only of what its mode lets him write, so that comes last.
-        for name, value in entry.xattrs:
-            try:
-                os.setxattr(fd, name, value)
-            except OSError as error:
-                self._warn_xattr(parent, entry.name, name, error)
+        if not entry.is_plain:
+            self._unset.update(unsettable(entry, SYSTEM.name))
+            self._warn(parent, entry.name, SYSTEM.give(fd, entry))
         moment = mtime_of(entry)
         os.utime(fd, ns=(moment, moment))
         if not is_set:
@@ -69,12 +80,9 @@ class Endowing:
                 through.chmod(self._own(parent, entry, bytes(through)))
         finally:
             os.close(held)
-        for key, value in entry.xattrs:
-            path = b"/proc/self/fd/%d/%s" % (fd, name)
-            try:
-                os.setxattr(path, key, value, follow_symlinks=False)
-            except OSError as error:
-                self._warn_xattr(parent, entry.name, key, error)
+        if not entry.is_plain:
+            self._unset.update(unsettable(entry, SYSTEM.name))
+            self._warn(parent, entry.name, SYSTEM.give_at(fd, name, entry))
         moment = mtime_of(entry)
         os.utime(name, ns=(moment, moment), dir_fd=fd, follow_symlinks=False)
 
@@ -107,6 +115,6 @@ class Endowing:
                 join(parent, name), f"owner {owner.uid}:{owner.gid}: {reason_of(error)}"
             )
 
-    def _warn_xattr(self, parent: bytes, name: bytes, key: bytes, error: OSError) -> None:
-        shown = key.decode(errors="backslashreplace")
-        self._warnings.add(join(parent, name), f"attribute {shown}: {reason_of(error)}")
+    def _warn(self, parent: bytes, name: bytes, reasons: Iterable[str]) -> None:
+        for reason in reasons:
+            self._warnings.add(join(parent, name), reason)

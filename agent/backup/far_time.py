@@ -31,6 +31,13 @@ def extensions_of(mtime_ns: int) -> Extensions:
     return ((NAME, _SECONDS_AND_REST.pack(*divmod(mtime_ns, _SECOND))),)
 
 
+def with_time(extensions: Extensions, mtime_ns: int) -> Extensions:
+    """The extensions of an entry with its exact time among them, sorted by name."""
+    if -MAX_INTEGER <= mtime_ns <= MAX_INTEGER:
+        return extensions
+    return tuple(sorted(extensions + extensions_of(mtime_ns)))
+
+
 def mtime_of(entry: Entry) -> int:
     """The exact time of an entry, in nanoseconds; a wrong extension is as good as none.
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Final
 
 from agent.backup.beneath import Beneath
-from agent.backup.flags import HOLDING, flags_of, read_flags, write_flags
 from agent.backup.skipped import SkippedList, reason_of
+from agent.metadata.system import SYSTEM
 from protocol.vault.entry import Entry, Kind
 from protocol.vault.path import join
 
@@ -39,12 +39,12 @@ class Flagging:
 
     def release_open(self, fd: int) -> None:
         """The same of an open directory, so that its names can be changed."""
-        if self._wanted and read_flags(fd) & HOLDING:
-            write_flags(fd, read_flags(fd) & ~HOLDING)
+        if self._wanted:
+            SYSTEM.release(fd)
 
     def note(self, parent: bytes, entry: Entry) -> None:
         """Something is restored that may have flags."""
-        if not entry.extensions or not flags_of(entry):
+        if not entry.extensions or not SYSTEM.has_flags(entry):
             return
         if self._wanted:
             self._noted.append((parent, entry))
@@ -73,6 +73,6 @@ class Flagging:
         fd = os.open(entry.name, _OPEN, dir_fd=directory)
         try:
             if os.fstat(fd).st_mode >> 12 == entry.mode >> 12:
-                write_flags(fd, flags_of(entry))
+                SYSTEM.give_flags(fd, entry)
         finally:
             os.close(fd)

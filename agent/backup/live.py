@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.backup.attributes import AttributeTooLargeError, xattrs_at, xattrs_of
 from agent.backup.beneath import Beneath
-from agent.backup.far_time import extensions_of, near
+from agent.backup.far_time import near, with_time
 from agent.backup.fetch import Fetcher
-from agent.backup.flags import extension_of, read_flags
 from agent.backup.held import holds_extents, holds_pieces
 from agent.backup.owners import Owners
 from agent.backup.read import open_file
 from agent.backup.skipped import SkippedList, reason_of
 from agent.backup.vault import DATA_LOSS
 from agent.backup.walk import OPEN_DIRECTORY, Listing, Row, Walk, line_of
+from agent.metadata.attributes import AttributeTooLargeError
+from agent.metadata.extras import NOTHING, Extras
+from agent.metadata.system import SYSTEM
 from protocol.errors import InvalidError, SteadError
 from protocol.vault.chunk import Sealer
 from protocol.vault.comparison import Difference, side_of
@@ -250,13 +251,12 @@ class Live:
         is believed.
         """
         kind = stat.st_mode >> 12
-        flags = 0
         if kind == _FILE:
-            xattrs, flags = xattrs_of(file), read_flags(file)
+            extras = SYSTEM.of_open(file)
         elif kind == _DIRECTORY:
-            xattrs, flags = self._of_directory(fd, new.name)
+            extras = self._of_directory(fd, new.name)
         else:
-            xattrs = xattrs_at(fd, new.name)
+            extras = SYSTEM.at(fd, new.name)
         is_same = new.mtime_ns == old.mtime_ns and not self.content
         is_believed = kind != _FILE or (new.size == old.size and (is_same or not old.size))
         return Entry(
@@ -270,24 +270,24 @@ class Live:
             new.target,
             new.rdev,
             old.depth if is_believed else 0,
-            xattrs,
+            extras.xattrs,
             self._link_group(stat, old) if kind != _DIRECTORY else None,
-            born_ns=old.born_ns,
+            born_ns=old.born_ns if extras.born_ns is None else extras.born_ns,
             streams=old.streams,
-            extensions=extension_of(flags) + extensions_of(stat.st_mtime_ns),
+            extensions=with_time(extras.extensions, stat.st_mtime_ns),
         )
 
     @staticmethod
-    def _of_directory(fd: int, name: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], int]:
+    def _of_directory(fd: int, name: bytes) -> Extras:
         if not name:
-            return xattrs_of(fd), read_flags(fd)
+            return SYSTEM.of_open(fd)
         try:
             directory = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
         except PermissionError:
             # A backup notes none either; what is in it is not seen, and that is noted.
-            return (), 0
+            return NOTHING
         try:
-            return xattrs_of(directory), read_flags(directory)
+            return SYSTEM.of_open(directory)
         finally:
             os.close(directory)
 

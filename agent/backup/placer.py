@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.backup.attributes import keep_only
 from agent.backup.belonging import Belonging
 from agent.backup.beneath import Beneath
 from agent.backup.durable import Written
@@ -24,6 +23,7 @@ from agent.backup.flagging import Flagging
 from agent.backup.folders import Folders
 from agent.backup.rename import rename_to_new
 from agent.backup.skipped import SkippedList, reason_of
+from agent.metadata.attributes import keep_only
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import Buffer
 from protocol.vault.entry import Entry, Kind
@@ -259,6 +259,7 @@ class Placer:
                 self.done.warnings.add(path, f"attributes: {reason_of(error)}")
         self._directories.clear()
         self._flagging.finish()
+        self._endowing.finish()
 
     def _not_made(self, path: bytes, error: OSError) -> None:
         parent, _, name = path.rpartition(b"/")

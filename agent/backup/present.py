@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
-from agent.backup.attributes import SETTABLE, xattrs_at
 from agent.backup.belonging import Belonging
 from agent.backup.beneath import Beneath
 from agent.backup.far_time import mtime_of
 from agent.backup.held import holds_extents, holds_pieces, open_file
+from agent.metadata.attributes import SETTABLE, xattrs_at
+from agent.metadata.system import SYSTEM
+from agent.metadata.unsettable import has_place
 from protocol.vault.chunk import Buffer, Sealer
 from protocol.vault.entry import Entry, Extent, Kind
 from protocol.vault.path import join
@@ -173,7 +175,8 @@ class Present:
 
 
 def _kept(entry: Entry, *, owners: bool) -> dict[bytes, bytes]:
-    attributes = dict(entry.xattrs)
+    here = SYSTEM.name
+    attributes = {name: value for name, value in entry.xattrs if has_place(name, here)}
     return attributes if owners else _of_owner(attributes)
 
 

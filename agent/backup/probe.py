@@ -10,13 +10,13 @@ import random
 from bisect import bisect_right
 from typing import Final, NamedTuple
 
-from agent.backup.attributes import AttributeTooLargeError
 from agent.backup.beneath import Beneath
 from agent.backup.nodes import Block
 from agent.backup.read import ChangedTypeError, is_small, read_small
 from agent.backup.sample import Taken
 from agent.backup.state import Previous, is_trusted
 from agent.backup.walk import MARK_BYTES, line_of
+from agent.metadata.attributes import AttributeTooLargeError
 from protocol.vault.entry import Entry
 from protocol.vault.path import join
 

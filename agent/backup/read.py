@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from agent.backup.attributes import Xattrs, xattrs_of
-from agent.backup.flags import read_flags
+from agent.metadata.extras import NOTHING, Extras
+from agent.metadata.system import SYSTEM
 from protocol.errors import Code, SteadError
 from protocol.vault.cut import SMALL_FILE_BYTES
 
@@ -20,6 +20,7 @@ _NOATIME: Final = getattr(os, "O_NOATIME", 0)
 _TRIES: Final = 3
 _BLOCK: Final = 512
 _FILE: Final = 8
+_extras_of = SYSTEM.of_open
 
 
 class ChangedTypeError(SteadError):
@@ -29,16 +30,15 @@ class ChangedTypeError(SteadError):
 
 
 class Content(NamedTuple):
-    """A small file: its bytes, attributes and flags, and what it was when they were read.
+    """A small file: its bytes, what its system knows of it, and what it was when they were read.
 
     `data` is None when it is no small file any more. `changed`: it never held still.
     """
 
     data: bytes | None
-    xattrs: Xattrs
+    extras: Extras
     stat: os.stat_result
     changed: bool
-    flags: int = 0
 
 
 def open_file(directory_fd: int, name: bytes) -> int:
@@ -64,8 +64,7 @@ def read_small(directory_fd: int, name: bytes, stat: os.stat_result) -> Content:
             if attempt:
                 os.lseek(fd, 0, os.SEEK_SET)
             data = os.read(fd, size + 1)
-            xattrs = xattrs_of(fd)
-            flags = read_flags(fd)
+            extras = _extras_of(fd)
             after = os.fstat(fd)
             if (
                 after.st_ctime_ns == stat.st_ctime_ns
@@ -73,13 +72,13 @@ def read_small(directory_fd: int, name: bytes, stat: os.stat_result) -> Content:
                 and after.st_ino == stat.st_ino
                 and len(data) == after.st_size == size
             ):
-                return Content(data, xattrs, after, changed=False, flags=flags)
+                return Content(data, extras, after, changed=False)
             if after.st_mode >> 12 != _FILE:
                 raise ChangedTypeError("changed its type during the backup")
             stat = after
             if not is_small(stat):
-                return Content(None, (), stat, changed=False)
-        return Content(data, xattrs, stat, changed=True, flags=flags)
+                return Content(None, NOTHING, stat, changed=False)
+        return Content(data, extras, stat, changed=True)
     finally:
         os.close(fd)
 

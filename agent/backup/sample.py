@@ -11,12 +11,12 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from agent.backup.attributes import AttributeTooLargeError
 from agent.backup.merge import Same, Segment
 from agent.backup.nodes import Block, Known
 from agent.backup.read import ChangedTypeError, is_small, read_small
 from agent.backup.vault import DATA_LOSS, Vault
 from agent.backup.walk import Row
+from agent.metadata.attributes import AttributeTooLargeError
 from protocol.errors import SteadError
 from protocol.vault.chunk import ChunkId, Opener, Reference
 from protocol.vault.entry import Entry, Kind

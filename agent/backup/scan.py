@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from agent.backup.assemble import Assembly, Draft
-from agent.backup.attributes import AttributeTooLargeError, xattrs_at, xattrs_of
+from agent.backup.assemble import Assembly, Draft, extras_of
 from agent.backup.big import BigFile
 from agent.backup.commands import Streams
-from agent.backup.far_time import extensions_of, mtime_of, near
-from agent.backup.flags import extension_of, flags_of, read_flags
+from agent.backup.far_time import mtime_of, near, with_time
 from agent.backup.merge import Known, Mixed, Same, Segment
 from agent.backup.owners import Owners
 from agent.backup.probe import Probe
@@ -33,6 +31,9 @@ from agent.backup.visit import Found, Kept, Whole
 from agent.backup.walk import MARK_BYTES, OPEN_DIRECTORY, Row, line_of
 from agent.host.piped import piped
 from agent.host.process import ProgramError
+from agent.metadata.attributes import AttributeTooLargeError
+from agent.metadata.extras import NOTHING
+from agent.metadata.system import SYSTEM
 from protocol.vault.chunk import Reference, Sealer
 from protocol.vault.cut import SMALL_FILE_BYTES, Cutter
 from protocol.vault.entry import INLINE_BYTES, Entry, Extent, Kind
@@ -191,10 +192,10 @@ class Scan:
         if group is not None and group.draft.mode == stat.st_mode:
             draft = Draft(parent, line, name, stat.st_mode, group.draft.owner, stat.st_mtime_ns)
             first = group.draft
-            draft.first, draft.xattrs, draft.link_group = first, first.xattrs, group.path
+            draft.first, draft.extras, draft.link_group = first, first.extras, group.path
             if self.signs.active and stat.st_mode >> 12 == _FILE:
                 self.signs.met(parent, name, known)
-            draft.mtime_ns, draft.flags = first.mtime_ns, first.flags
+            draft.mtime_ns = first.mtime_ns
             if stat.st_mode >> 12 != _FILE:
                 assert first.entry is not None
                 draft.first = None
@@ -212,8 +213,7 @@ class Scan:
         draft_of_first.link_group = path
         if draft_of_first.entry is not None:
             draft_of_first.entry = _edited(draft_of_first.entry, link_group=path)
-            draft_of_first.xattrs = draft_of_first.entry.xattrs
-            draft_of_first.flags = flags_of(draft_of_first.entry)
+            draft_of_first.extras = extras_of(draft_of_first.entry)
         self._groups[identity] = _Group(path, draft_of_first, stat.st_nlink - 1)
         return draft_of_first
 
@@ -241,6 +241,8 @@ class Scan:
         except (ChangedTypeError, AttributeTooLargeError, ProgramError) as error:
             self.skipped.add(join(parent, name), str(error))
             return None
+        for reason in draft.extras.left_out:
+            self.skipped.add(join(parent, name), reason)
         return draft
 
     def _made(self, draft: Draft) -> bool:
@@ -271,16 +273,14 @@ class Scan:
     def _file(self, draft: Draft, fd: int, row: Row, known: Known) -> None:
         counts, stat = self.counts, row[1]
         if is_small(stat):
-            data, xattrs, after, changed, flags = read_small(fd, draft.name, stat)
+            data, extras, after, changed = read_small(fd, draft.name, stat)
             if data is not None:
-                draft.flags = flags
+                draft.extras = extras
                 size = draft.size = len(data)
                 if size <= INLINE_BYTES:
                     draft.inline = data
                 else:
                     draft.start = self.stream.add(data)
-                if xattrs:
-                    draft.xattrs = xattrs
                 if after is not stat and after.st_ctime_ns != stat.st_ctime_ns:
                     self._restat(draft, after)
                 if changed:
@@ -311,8 +311,7 @@ class Scan:
                     raise ChangedTypeError("changed its type during the backup")
                 big = draft.big = BigFile(self.sealing, self.sealer, self.give)
                 big.read(file, stat, self.cutter, fingerprints, self._read_some)
-                draft.xattrs = xattrs_of(file)
-                draft.flags = read_flags(file)
+                draft.extras = SYSTEM.of_open(file)
                 after = os.fstat(file)
                 if line_of(b"", after) == line_of(b"", stat):
                     break
@@ -349,29 +348,31 @@ class Scan:
     def _directory(self, draft: Draft, fd: int) -> None:
         try:
             if not draft.name:
-                xattrs, flags = xattrs_of(fd), read_flags(fd)
+                draft.extras = SYSTEM.of_open(fd)
             else:
                 directory = os.open(draft.name, OPEN_DIRECTORY, dir_fd=fd)
                 try:
-                    xattrs, flags = xattrs_of(directory), read_flags(directory)
+                    draft.extras = SYSTEM.of_open(directory)
                 finally:
                     os.close(directory)
         except PermissionError:
             # What is in it is reported by the walk; it is still there itself.
-            xattrs, flags = (), 0
+            draft.extras = NOTHING
         draft.entry = Entry(
             draft.name,
             draft.mode,
             draft.owner,
             near(draft.mtime_ns),
-            xattrs=xattrs,
-            extensions=extension_of(flags) + extensions_of(draft.mtime_ns),
+            xattrs=draft.extras.xattrs,
+            born_ns=draft.extras.born_ns,
+            extensions=with_time(draft.extras.extensions, draft.mtime_ns),
         )
 
     def _odd(self, draft: Draft, fd: int, stat: os.stat_result) -> None:
         kind = stat.st_mode >> 12
         if kind not in _ODD and kind != _SYMLINK:
             raise ChangedTypeError("is of a type that is not known")
+        extras = draft.extras = SYSTEM.at(fd, draft.name)
         target = os.readlink(draft.name, dir_fd=fd) if kind == _SYMLINK else b""
         draft.entry = Entry(
             draft.name,
@@ -380,8 +381,9 @@ class Scan:
             near(draft.mtime_ns),
             target=target,
             rdev=stat.st_rdev if kind in _DEVICES else 0,
-            xattrs=xattrs_at(fd, draft.name),
-            extensions=extensions_of(draft.mtime_ns),
+            xattrs=extras.xattrs,
+            born_ns=extras.born_ns,
+            extensions=with_time(extras.extensions, draft.mtime_ns),
         )
 
 

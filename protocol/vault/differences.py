@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from protocol.vault.entry import Entry, Kind
 
+_SHOWN = 80
+
 SameContent = Callable[[Entry, Entry], bool]
 
 
@@ -28,9 +30,12 @@ def differences(old: Entry, new: Entry, same_content: SameContent) -> tuple[str,
         "time": (old.mtime_ns, new.mtime_ns),
         "attributes": (old.xattrs, new.xattrs),
         "links": (old.link_group, new.link_group),
-        "other": (_rest(old), _rest(new)),
+        "time of creation": (old.born_ns, new.born_ns),
+        "streams": (old.streams, new.streams),
     }
     found += [word for word, (before, after) in pairs.items() if before != after]
+    if old.extensions != new.extensions:
+        found += _other_extensions(dict(old.extensions), dict(new.extensions))
     return tuple(found)
 
 
@@ -45,5 +50,8 @@ def _kept(entry: Entry) -> object:
     return entry.inline, entry.extents, entry.depth
 
 
-def _rest(entry: Entry) -> object:
-    return entry.born_ns, entry.streams, entry.extensions
+def _other_extensions(old: dict[str, bytes], new: dict[str, bytes]) -> list[str]:
+    """The names of what only some systems know: any name can come, so it is made harmless."""
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    shown = [name[:_SHOWN] if name.isprintable() else ascii(name)[:_SHOWN] for name in names]
+    return shown[:_SHOWN]

@@ -369,7 +369,7 @@ def test_attributes_that_cannot_be_kept_are_named(
 ) -> None:
     path = machine.files / "folder00" / "file000"
     os.setxattr(path, "user.many", b"x" * 100)
-    monkeypatch.setattr("agent.backup.attributes.MAX_XATTR_BYTES", 99)
+    monkeypatch.setattr("agent.metadata.attributes.MAX_XATTR_BYTES", 99)
     report = machine.back_up()
     assert not report.is_complete
     assert [one.path for one in report.skipped.kept] == [bytes(path).lstrip(b"/")]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.flags import APPEND_ONLY, IMMUTABLE, NO_DUMP, flags_of, read_flags
+from agent.metadata.posix_flags import APPEND_ONLY, IMMUTABLE, NO_DUMP, flags_of, read_flags
 from protocol.vault.chunk import Opener
 from protocol.vault.entry import Entry
 from protocol.vault.node import Root

@@ -15,9 +15,9 @@ from pathlib import Path
 from blake3 import blake3
 
 from agent.backup.far_time import extensions_of, near
-from agent.backup.flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, extension_of
 from agent.metadata.macos import acl
 from agent.metadata.macos import flags as mac_flags
+from agent.metadata.posix_flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, extension_of
 from protocol.vault.chunk import ChunkId, Kind, Reference, Sealer, encode_reference
 from protocol.vault.cut import BIG, SMALL, Cutter
 from protocol.vault.entry import Entry, Extent, Owner, Stream

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agent.backup.far_time import mtime_of
-from agent.backup.flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, flags_of
 from agent.metadata.macos import acl
 from agent.metadata.macos import flags as mac_flags
+from agent.metadata.posix_flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, flags_of
 from protocol.vault.chunk import ChunkId, Kind, Opener, chunk_id, decode_reference
 from protocol.vault.epochs import TenantKeys, decode_tenant_keys, open_link
 from protocol.vault.grant import decode_grant, open_grant

@@ -1,0 +1,201 @@
+"""Ask macOS, through its C library, for what Python does not ask it for.
+
+Everything that decides is in the modules beside this one; here are only the calls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from typing import Any, Final
+
+from agent.metadata.extras import Extras
+from agent.metadata.macos import acl, attributes, flags, moment
+from agent.metadata.unsettable import MACOS
+from protocol.errors import InvalidError
+from protocol.vault.entry import Entry
+
+_OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | 0x20_0000  # O_SYMLINK
+_EXTENDED: Final = 0x100  # ACL_TYPE_EXTENDED
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTSUP, errno.EPERM, errno.EACCES, 93})  # ENOATTR
+_OPENED: Final = frozenset({4, 8, 10})
+"""Directories, files and symbolic links (`st_mode >> 12`): opening others does something."""
+
+
+class MacOS:
+    """Asks and tells macOS. `library` is its C library."""
+
+    name: Final = MACOS
+
+    def __init__(self, library: Any = None) -> None:
+        self._c = library if library is not None else _library()
+
+    def of_open(self, fd: int) -> Extras:
+        """Attributes, access control list, flags, and the time of creation."""
+        chosen = attributes.choose(self._xattrs(fd))
+        left_out = list(chosen.left_out)
+        extensions = flags.extension_of(_st_flags(os.fstat(fd)))
+        try:
+            listed = acl.kept(self._acl(fd))
+        except InvalidError as error:
+            left_out.append(str(error))
+        else:
+            if listed:
+                extensions = ((acl.NAME, listed), *extensions)
+        return Extras(chosen.xattrs, extensions, self._born(fd), tuple(left_out))
+
+    def at(self, directory_fd: int, name: bytes) -> Extras:
+        """Of pipes, sockets and devices only the flags: they are not opened."""
+        found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        if found.st_mode >> 12 not in _OPENED:
+            return Extras(extensions=flags.extension_of(_st_flags(found)))
+        fd = os.open(name, _OPEN, dir_fd=directory_fd)
+        try:
+            return self.of_open(fd)
+        finally:
+            os.close(fd)
+
+    def give(self, fd: int, entry: Entry) -> Iterator[str]:
+        """Attributes first: whoever may not write any more cannot set them."""
+        for name, value in entry.xattrs:
+            if attributes.is_kept(name):
+                shown = name.decode(errors="backslashreplace")
+                call = self._c.fsetxattr(fd, name, value, len(value), 0, 0)
+                yield from self._told(f"attribute {shown}", call)
+        listed = dict(entry.extensions).get(acl.NAME)
+        if listed is not None:
+            try:
+                found = acl.parse(listed)
+            except InvalidError as error:
+                yield str(error)
+            else:
+                if found is not None:
+                    yield from self._give_acl(fd, acl.pack(found))
+        if entry.born_ns is not None:
+            timespec = moment.timespec_of(entry.born_ns)
+            call = self._c.fsetattrlist(fd, moment.wanted(), timespec, len(timespec), 0)
+            yield from self._told("time of creation", call)
+
+    def give_at(self, directory_fd: int, name: bytes, entry: Entry) -> Iterator[str]:
+        """Of symbolic links alone: the others have nothing that is given here."""
+        if entry.mode >> 12 not in _OPENED:
+            return
+        fd = os.open(name, _OPEN, dir_fd=directory_fd)
+        try:
+            yield from self.give(fd, entry)
+        finally:
+            os.close(fd)
+
+    def has_flags(self, entry: Entry) -> bool:
+        """Those that macOS gave them."""
+        return flags.flags_of(entry) != 0
+
+    def give_flags(self, fd: int, entry: Entry) -> None:
+        """Others that it has stay."""
+        self._change_flags(fd, flags.flags_of(entry))
+
+    def release(self, fd: int) -> None:
+        """Immutable and append only, of the owner and of the system."""
+        found = _st_flags(os.fstat(fd))
+        if found & flags.HOLDING:
+            self._change_flags(fd, found & ~flags.HOLDING)
+
+    def _change_flags(self, fd: int, wanted: int) -> None:
+        found = _st_flags(os.fstat(fd))
+        new = flags.settable(found, wanted, is_root=os.geteuid() == 0)
+        if new != found and self._c.fchflags(fd, new):
+            raise _error()
+
+    def _xattrs(self, fd: int) -> Iterator[tuple[bytes, bytes]]:
+        names = self._filled(lambda room, size: self._c.flistxattr(fd, room, size, 0))
+        for name in attributes.names_of(names):
+            if attributes.is_kept(name):
+                yield name, self._value(fd, name)
+
+    def _value(self, fd: int, name: bytes) -> bytes:
+        return self._filled(lambda room, size: self._c.fgetxattr(fd, name, room, size, 0, 0))
+
+    def _filled(self, call: Any) -> bytes:
+        """What a call gives that first tells how much room it needs; nothing where none is."""
+        size = call(None, 0)
+        if size > 0:
+            room = ctypes.create_string_buffer(size)
+            size = call(room, size)
+            if size >= 0:
+                return room.raw[:size]
+        if size < 0 and ctypes.get_errno() not in _ABSENT:
+            raise _error()
+        return b""
+
+    def _acl(self, fd: int) -> bytes:
+        handle = self._c.acl_get_fd_np(fd, _EXTENDED)
+        if not handle:
+            if ctypes.get_errno() not in _ABSENT:
+                raise _error()
+            return acl.pack(acl.Acl(()))
+        try:
+            size = self._c.acl_size(handle)
+            room = ctypes.create_string_buffer(max(size, 1))
+            size = self._c.acl_copy_ext(room, handle, size)
+            if size < 0:
+                raise _error()
+            return room.raw[:size]
+        finally:
+            self._c.acl_free(handle)
+
+    def _give_acl(self, fd: int, listed: bytes) -> Iterator[str]:
+        handle = self._c.acl_copy_int(listed)
+        if not handle:
+            yield from self._told("access control list", -1)
+            return
+        try:
+            call = self._c.acl_set_fd_np(fd, handle, _EXTENDED)
+            yield from self._told("access control list", call)
+        finally:
+            self._c.acl_free(handle)
+
+    def _born(self, fd: int) -> int | None:
+        room = ctypes.create_string_buffer(moment.ANSWER_BYTES)
+        if self._c.fgetattrlist(fd, moment.wanted(), room, len(room), 0):
+            return None
+        return moment.born_of(room.raw)
+
+    @staticmethod
+    def _told(what: str, result: int) -> Iterator[str]:
+        if result:
+            yield f"{what}: {os.strerror(ctypes.get_errno()).lower()}"
+
+
+def _st_flags(found: os.stat_result) -> int:
+    return int(getattr(found, "st_flags", 0))
+
+
+def _error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
+
+
+def _library() -> Any:
+    """The C library, told which of its functions take and give more than an `int`."""
+    library = ctypes.CDLL(None, use_errno=True)
+    text, room, number = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int
+    size, bits = ctypes.c_size_t, ctypes.c_uint32
+    for name, gives, takes in (
+        ("flistxattr", ctypes.c_ssize_t, (number, room, size, number)),
+        ("fgetxattr", ctypes.c_ssize_t, (number, text, room, size, bits, number)),
+        ("fsetxattr", number, (number, text, text, size, bits, number)),
+        ("fgetattrlist", number, (number, text, room, size, ctypes.c_ulong)),
+        ("fsetattrlist", number, (number, text, text, size, ctypes.c_uint32)),
+        ("fchflags", number, (number, bits)),
+        ("acl_get_fd_np", room, (number, number)),
+        ("acl_size", ctypes.c_ssize_t, (room,)),
+        ("acl_copy_ext", ctypes.c_ssize_t, (room, room, ctypes.c_ssize_t)),
+        ("acl_copy_int", room, (text,)),
+        ("acl_set_fd_np", number, (number, room, number)),
+        ("acl_free", number, (room,)),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = gives, takes
+    return library
