@@ -29,6 +29,15 @@ class ChangedTypeError(SteadError):
     code = Code.PRECONDITION
 
 
+class AwayError(SteadError):
+    """A file that is not on the machine: reading it would fetch it from a cloud."""
+
+    code = Code.PRECONDITION
+
+    def __init__(self) -> None:
+        super().__init__("its content is in a cloud and not on this machine; open it to fetch it")
+
+
 class Content(NamedTuple):
     """A small file: its bytes, what its system knows of it, and what it was when they were read.
 

@@ -19,7 +19,7 @@ from agent.backup.far_time import mtime_of, near, with_time
 from agent.backup.merge import Known, Mixed, Same, Segment
 from agent.backup.owners import Owners
 from agent.backup.probe import Probe
-from agent.backup.read import ChangedTypeError, is_small, open_file, read_small
+from agent.backup.read import AwayError, ChangedTypeError, is_small, open_file, read_small
 from agent.backup.sample import Sample
 from agent.backup.sealing import Sealing
 from agent.backup.signs import STRETCH, Counting, sample_of
@@ -238,7 +238,7 @@ class Scan:
         except OSError as error:
             self.skipped.add(join(parent, name), reason_of(error))
             return None
-        except (ChangedTypeError, AttributeTooLargeError, ProgramError) as error:
+        except (ChangedTypeError, AwayError, AttributeTooLargeError, ProgramError) as error:
             self.skipped.add(join(parent, name), str(error))
             return None
         for reason in draft.extras.left_out:
@@ -272,6 +272,8 @@ class Scan:
 
     def _file(self, draft: Draft, fd: int, row: Row, known: Known) -> None:
         counts, stat = self.counts, row[1]
+        if SYSTEM.is_away(stat):
+            raise AwayError
         if is_small(stat):
             data, extras, after, changed = read_small(fd, draft.name, stat)
             if data is not None:

@@ -18,6 +18,10 @@ class Linux:
 
     name: Final = LINUX
 
+    def is_away(self, _: os.stat_result) -> bool:
+        """Never: there is no such mark."""
+        return False
+
     def of_open(self, fd: int) -> Extras:
         """Raises `AttributeTooLargeError` besides."""
         xattrs, flags = xattrs_of(fd), read_flags(fd)

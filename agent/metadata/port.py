@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -20,6 +21,10 @@ class System(Protocol):
     @property
     def name(self) -> str:
         """As people know it, such as `Linux`."""
+        ...
+
+    def is_away(self, found: os.stat_result, /) -> bool:
+        """Whether reading a file would fetch it from a cloud."""
         ...
 
     def of_open(self, fd: int) -> Extras:

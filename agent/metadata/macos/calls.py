@@ -32,6 +32,10 @@ class MacOS:
     def __init__(self, library: Any = None) -> None:
         self._c = library if library is not None else _library()
 
+    def is_away(self, found: os.stat_result) -> bool:
+        """Whether it is marked as dataless."""
+        return flags.is_away(_st_flags(found))
+
     def of_open(self, fd: int) -> Extras:
         """Attributes, access control list, flags, and the time of creation."""
         chosen = attributes.choose(self._xattrs(fd))
@@ -44,7 +48,12 @@ class MacOS:
         else:
             if listed:
                 extensions = ((acl.NAME, listed), *extensions)
-        return Extras(chosen.xattrs, extensions, self._born(fd), tuple(left_out))
+        try:
+            born_ns = self._born(fd)
+        except InvalidError as error:
+            born_ns = None
+            left_out.append(str(error))
+        return Extras(chosen.xattrs, extensions, born_ns, tuple(left_out))
 
     def at(self, directory_fd: int, name: bytes) -> Extras:
         """Of pipes, sockets and devices only the flags: they are not opened."""

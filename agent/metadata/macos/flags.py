@@ -31,7 +31,6 @@ KEPT: Final = OF_OWNER | OF_SYSTEM
 HOLDING: Final = IMMUTABLE | APPEND_ONLY | SYSTEM_IMMUTABLE | SYSTEM_APPEND_ONLY
 """Those that keep what has them from being changed or replaced."""
 
-AWAY: Final = "its content is in a cloud and not on this machine; open it to fetch it"
 _BYTES: Final = 4
 
 

@@ -8,7 +8,9 @@ Where each fact is from:
   folder: eclecticlight.co, "Permissions and ACLs", 16 February 2022;
 - `HOME` and `TEMPORARY`: portable and native bytes of the lists of a home folder and of a
   folder in `/private/tmp`, recorded on a Mac in a public repository's notes on its host
-  (SHA-256 of the first begins with 5fcce06f, as is said there);
+  (SHA-256 of the first begins with 5fcce06f, as is said there), beside what `acl_to_text`
+  gave for the second: `allow,file_inherit,directory_inherit:read,execute,readattr,
+  readextattr,readsecurity`, and `CHILD`, the list that a folder made in it inherited;
 - the order of the words in a line: `chmod(1)` and `ls(1)` of macOS, and the lines in
   aplawrence.com, "OS X ACL usage" (`1: user:tony inherited allow write`);
 - the quarantine value: usr-local.org, "Extended Attributes"; that `com.apple.system.` is
@@ -46,6 +48,8 @@ TEMPORARY = bytes.fromhex(
     "0000000094868cb291d344208743d81fcebe47a80000006100000a8a"
 )
 
+CHILD = TEMPORARY[:60] + bytes.fromhex("0000007100000a8a")
+
 ACES = st.builds(
     acl.Ace,
     st.one_of(
@@ -77,6 +81,14 @@ def test_a_recorded_list_that_is_inherited_from_is_read() -> None:
         "0: 94868CB2-91D3-4420-8743-D81FCEBE47A8 allow "
         "list,search,readattr,readextattr,readsecurity,file_inherit,directory_inherit"
     ]
+
+
+def test_a_recorded_list_that_was_inherited_is_read() -> None:
+    found = acl.parse(CHILD)
+    assert found is not None
+    (line,) = acl.lines(found, is_folder=False)
+    assert line.split()[1:4] == ["94868CB2-91D3-4420-8743-D81FCEBE47A8", "inherited", "allow"]
+    assert "read,execute,readattr,readextattr,readsecurity" in line
 
 
 def test_the_native_form_is_refused_rather_than_misread() -> None:

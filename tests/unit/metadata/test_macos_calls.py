@@ -1,0 +1,171 @@
+"""The calls to macOS, with a library that answers as its manual pages say; no Mac was asked."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.metadata.extras import Extras
+from agent.metadata.macos import acl, flags, moment
+from agent.metadata.macos.calls import MacOS
+from protocol.vault.entry import Entry, Owner
+from tests.unit.metadata.test_macos import DENY_DELETE
+
+QUARANTINE = (b"com.apple.quarantine", b"0000;59d84776;MySoftware.app;")
+
+
+def fails(number: int) -> int:
+    ctypes.set_errno(number)
+    return -1
+
+
+class Library:
+    """One file: `xattrs`, the bytes of its list, and when it was made."""
+
+    def __init__(self) -> None:
+        self.xattrs: dict[bytes, bytes] = {}
+        self.listed: bytes = b""
+        self.born_ns: int | None = None
+        self.refuses: dict[str, int] = {}
+        self.freed = 0
+
+    def flistxattr(self, _fd: int, room: Any, size: int, _options: int) -> int:
+        return self._give(b"".join(name + b"\0" for name in self.xattrs), room, size)
+
+    def fgetxattr(self, _fd: int, name: bytes, room: Any, size: int, *_: int) -> int:
+        return self._give(self.xattrs[name], room, size)
+
+    def fsetxattr(self, _fd: int, name: bytes, value: bytes, size: int, *_: int) -> int:
+        return self._change("fsetxattr", lambda: self.xattrs.update({name: value[:size]}))
+
+    def fgetattrlist(self, _fd: int, wanted: bytes, room: Any, size: int, _options: int) -> int:
+        assert wanted == moment.wanted()
+        if self.born_ns is None:
+            return fails(errno.ENOTSUP)
+        answer = (20).to_bytes(4, "little") + moment.timespec_of(self.born_ns)
+        room[:size] = answer
+        return 0
+
+    def fsetattrlist(self, _fd: int, wanted: bytes, given: bytes, size: int, _options: int) -> int:
+        assert wanted == moment.wanted()
+        answer = (20).to_bytes(4, "little") + given[:size]
+        return self._change(
+            "fsetattrlist", lambda: setattr(self, "born_ns", moment.born_of(answer))
+        )
+
+    def acl_get_fd_np(self, _fd: int, kind: int) -> int | None:
+        assert kind == 0x100
+        if not self.listed:
+            fails(errno.ENOENT)
+            return None
+        return 1
+
+    def acl_size(self, _handle: int) -> int:
+        return len(self.listed)
+
+    def acl_copy_ext(self, room: Any, _handle: int, size: int) -> int:
+        return self._give(self.listed, room, size)
+
+    def acl_copy_int(self, listed: bytes) -> bytes:
+        return listed
+
+    def acl_set_fd_np(self, _fd: int, handle: bytes, _kind: int) -> int:
+        return self._change("acl_set_fd_np", lambda: setattr(self, "listed", handle))
+
+    def acl_free(self, _handle: object) -> int:
+        self.freed += 1
+        return 0
+
+    def _change(self, name: str, act: Callable[[], object]) -> int:
+        if name in self.refuses:
+            return fails(self.refuses[name])
+        act()
+        return 0
+
+    @staticmethod
+    def _give(value: bytes, room: Any, size: int) -> int:
+        if room is not None:
+            assert size >= len(value)
+            room[: len(value)] = value
+        return len(value)
+
+
+@pytest.fixture
+def fd(tmp_path: Path) -> int:
+    return os.open(tmp_path, os.O_RDONLY)
+
+
+def test_a_file_with_nothing_rare_costs_an_entry_nothing(fd: int) -> None:
+    assert MacOS(Library()).of_open(fd) == Extras()
+
+
+def test_what_is_given_is_what_was_there(fd: int) -> None:
+    one = Library()
+    one.xattrs = dict([QUARANTINE, (b"com.apple.FinderInfo", bytes(32))])
+    one.listed, one.born_ns = DENY_DELETE, -5
+    found = MacOS(one).of_open(fd)
+    assert found == Extras((QUARANTINE,), ((acl.NAME, DENY_DELETE),), -5)
+    assert one.freed == 1
+    other = Library()
+    entry = Entry(
+        b"x",
+        0o100644,
+        Owner(0, 0),
+        0,
+        xattrs=found.xattrs,
+        born_ns=found.born_ns,
+        extensions=found.extensions,
+    )
+    assert list(MacOS(other).give(fd, entry)) == []
+    assert MacOS(other).of_open(fd) == found
+
+
+def test_what_is_refused_is_told_and_the_rest_is_set(fd: int) -> None:
+    library = Library()
+    library.refuses = {"fsetxattr": errno.EPERM, "acl_set_fd_np": errno.ENOTSUP}
+    entry = Entry(
+        b"x",
+        0o100644,
+        Owner(0, 0),
+        0,
+        xattrs=(QUARANTINE, (b"com.apple.system.Security", b"never set")),
+        born_ns=9,
+        extensions=((acl.NAME, DENY_DELETE), (flags.NAME, b"\2\0\0\0")),
+    )
+    assert list(MacOS(library).give(fd, entry)) == [
+        "attribute com.apple.quarantine: operation not permitted",
+        "access control list: operation not supported",
+    ]
+    assert library.born_ns == 9
+    assert library.xattrs == {}
+
+
+def test_a_hostile_list_is_not_shown_to_the_system(fd: int) -> None:
+    library = Library()
+    bad = Entry(b"x", 0o100644, Owner(0, 0), 0, extensions=((acl.NAME, DENY_DELETE[:-1]),))
+    (told,) = MacOS(library).give(fd, bad)
+    assert "has 67 bytes" in told
+    assert library.listed == b""
+
+
+def test_a_time_that_cannot_be_is_told(fd: int) -> None:
+    library = Library()
+    library.born_ns = 0
+    library.fgetattrlist = lambda *_: 0  # type: ignore[method-assign]
+    found = MacOS(library).of_open(fd)
+    assert found.born_ns is None
+    assert "time of creation" in found.left_out[0]
+
+
+def test_a_list_that_cannot_be_read_is_told_and_the_rest_is_kept(fd: int) -> None:
+    library = Library()
+    library.xattrs, library.listed = dict([QUARANTINE]), b"?" * 44
+    found = MacOS(library).of_open(fd)
+    assert found.xattrs == (QUARANTINE,)
+    assert "begins with 0x3f3f3f3f" in found.left_out[0]
