@@ -17,14 +17,15 @@ from agent.backup.far_time import mtime_of
 from agent.backup.fresh import UNFINISHED
 from agent.backup.skipped import SkippedList, reason_of
 from agent.metadata.system import SYSTEM
-from agent.metadata.unsettable import unsettable
+from agent.metadata.unsettable import UNKNOWN, unsettable
 from protocol.vault.entry import Entry, Kind, Owner
 from protocol.vault.path import join
 
 # EINVAL: a number that this user namespace does not know.
 _NO_OWNER: Final = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOVERFLOW})
 
-_NO_PLACE: Final = "{kind}: {count} entries had it, and {system} has no place for it"
+_NO_PLACE: Final = "{kind} of {count} restored: {system} has no place for it"
+_MOST_KINDS: Final = 32
 
 
 class Endowing:
@@ -58,7 +59,7 @@ class Endowing:
         mode = 0 if is_set else self._own(parent, entry, fd)
         # An owner may set attributes only of what its mode lets him write, so that comes last.
         if not entry.is_plain:
-            self._unset.update(unsettable(entry, SYSTEM.name))
+            self._count(entry)
             self._warn(parent, entry.name, SYSTEM.give(fd, entry))
         moment = mtime_of(entry)
         os.utime(fd, ns=(moment, moment))
@@ -81,7 +82,7 @@ class Endowing:
         finally:
             os.close(held)
         if not entry.is_plain:
-            self._unset.update(unsettable(entry, SYSTEM.name))
+            self._count(entry)
             self._warn(parent, entry.name, SYSTEM.give_at(fd, name, entry))
         moment = mtime_of(entry)
         os.utime(name, ns=(moment, moment), dir_fd=fd, follow_symlinks=False)
@@ -114,6 +115,11 @@ class Endowing:
             self._warnings.add(
                 join(parent, name), f"owner {owner.uid}:{owner.gid}: {reason_of(error)}"
             )
+
+    def _count(self, entry: Entry) -> None:
+        for kind in set(unsettable(entry, SYSTEM.name)):
+            is_new = kind not in self._unset
+            self._unset[UNKNOWN if is_new and len(self._unset) >= _MOST_KINDS else kind] += 1
 
     def _warn(self, parent: bytes, name: bytes, reasons: Iterable[str]) -> None:
         for reason in reasons:

@@ -10,11 +10,10 @@ LINUX: Final = "Linux"
 MACOS: Final = "macOS"
 WINDOWS: Final = "Windows"
 
+UNKNOWN: Final = "unknown extensions"
+_LONGEST: Final = 40
 _SPACES: Final = (b"user.", b"system.", b"security.", b"trusted.")
-_OWN: Final = {
-    "windows": WINDOWS,
-    "macos": MACOS,
-}
+_OWN: Final = {"windows": WINDOWS, "macos": MACOS}
 _FLAGS_OF_LINUX: Final = "posix.flags"
 _TIME: Final = "posix.mtime"
 
@@ -31,14 +30,14 @@ def has_place(name: bytes, system: str) -> bool:
 
 
 def unsettable(entry: Entry, system: str) -> tuple[str, ...]:
-    """Kinds of what cannot be set, in words; none for nearly every entry.
+    """Kinds of what cannot be set, in words, some more than once; none for nearly every entry.
 
     >>> from protocol.vault.entry import Owner
     >>> made = Entry(b"x", 0o100644, Owner(0, 0), 0, extensions=(("macos.acl", b""),))
     >>> unsettable(made, LINUX), unsettable(made, MACOS)
     (('macos.acl',), ())
     """
-    kinds = [name for name, _ in entry.extensions if not _is_settable(name, system)]
+    kinds = [_shown(name) for name, _ in entry.extensions if not _is_settable(name, system)]
     if any(not has_place(name, system) for name, _ in entry.xattrs):
         kinds.append("attributes")
     if entry.born_ns is not None and system == LINUX:
@@ -46,6 +45,11 @@ def unsettable(entry: Entry, system: str) -> tuple[str, ...]:
     if entry.streams and system != WINDOWS:
         kinds.append("streams")
     return tuple(kinds)
+
+
+def _shown(name: str) -> str:
+    """A name as it can be told: a tree may be hostile."""
+    return name if name.isprintable() and len(name) <= _LONGEST else UNKNOWN
 
 
 def _is_settable(name: str, system: str) -> bool:

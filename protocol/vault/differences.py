@@ -30,7 +30,7 @@ def differences(old: Entry, new: Entry, same_content: SameContent) -> tuple[str,
         "time": (old.mtime_ns, new.mtime_ns),
         "attributes": (old.xattrs, new.xattrs),
         "links": (old.link_group, new.link_group),
-        "time of creation": (old.born_ns, new.born_ns),
+        "creation": (old.born_ns, new.born_ns),
         "streams": (old.streams, new.streams),
     }
     found += [word for word, (before, after) in pairs.items() if before != after]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,10 @@ class Library:
 
 
 @pytest.fixture
-def fd(tmp_path: Path) -> int:
-    return os.open(tmp_path, os.O_RDONLY)
+def fd(tmp_path: Path) -> Iterator[int]:
+    opened = os.open(tmp_path, os.O_RDONLY)
+    yield opened
+    os.close(opened)
 
 
 def test_a_file_with_nothing_rare_costs_an_entry_nothing(fd: int) -> None:
