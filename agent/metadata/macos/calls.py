@@ -119,15 +119,16 @@ class MacOS:
 
     def _xattrs(self, fd: int) -> Iterator[tuple[bytes, bytes]]:
         names = self._filled(lambda room, size: self._c.flistxattr(fd, room, size, 0))
-        for name in attributes.names_of(names):
-            if attributes.is_kept(name):
-                yield name, self._value(fd, name)
+        for name in attributes.names_of(names or b""):
+            value = self._value(fd, name) if attributes.is_kept(name) else None
+            if value is not None:
+                yield name, value
 
-    def _value(self, fd: int, name: bytes) -> bytes:
+    def _value(self, fd: int, name: bytes) -> bytes | None:
         return self._filled(lambda room, size: self._c.fgetxattr(fd, name, room, size, 0, 0))
 
-    def _filled(self, call: Any) -> bytes:
-        """What a call gives that first tells how much room it needs; nothing where none is."""
+    def _filled(self, call: Any) -> bytes | None:
+        """What a call gives that first tells how much room it needs; None where none is."""
         size = call(None, 0)
         if size > 0:
             room = ctypes.create_string_buffer(size)
@@ -136,7 +137,7 @@ class MacOS:
                 return room.raw[:size]
         if size < 0 and ctypes.get_errno() not in _ABSENT:
             raise _error()
-        return b""
+        return b"" if size == 0 else None
 
     def _acl(self, fd: int) -> bytes:
         handle = self._c.acl_get_fd_np(fd, _EXTENDED)

@@ -34,11 +34,14 @@ class Library:
         self.born_ns: int | None = None
         self.refuses: dict[str, int] = {}
         self.freed = 0
+        self.gone: set[bytes] = set()
 
     def flistxattr(self, _fd: int, room: Any, size: int, _options: int) -> int:
         return self._give(b"".join(name + b"\0" for name in self.xattrs), room, size)
 
     def fgetxattr(self, _fd: int, name: bytes, room: Any, size: int, *_: int) -> int:
+        if name in self.gone:
+            return fails(93)
         return self._give(self.xattrs[name], room, size)
 
     def fsetxattr(self, _fd: int, name: bytes, value: bytes, size: int, *_: int) -> int:
@@ -105,6 +108,12 @@ def fd(tmp_path: Path) -> Iterator[int]:
 
 def test_a_file_with_nothing_rare_costs_an_entry_nothing(fd: int) -> None:
     assert MacOS(Library()).of_open(fd) == Extras()
+
+
+def test_an_attribute_that_vanished_is_not_kept_as_an_empty_one(fd: int) -> None:
+    library = Library()
+    library.xattrs, library.gone = {b"a": b"", b"b": b"1", b"c": b"2"}, {b"b"}
+    assert MacOS(library).of_open(fd).xattrs == ((b"a", b""), (b"c", b"2"))
 
 
 def test_what_is_given_is_what_was_there(fd: int) -> None:
