@@ -13,6 +13,11 @@ def _this() -> System:
         from agent.metadata.macos.calls import MacOS
 
         return MacOS()
+    if sys.platform == "win32":
+        from agent.metadata.windows.native import Native
+        from agent.metadata.windows.windows import Windows
+
+        return Windows(Native())
     from agent.metadata.linux import Linux
 
     return Linux()

@@ -23,6 +23,7 @@ DACL_PRESENT: Final = 0x0004
 SACL_PRESENT: Final = 0x0010
 DACL_PROTECTED: Final = 0x1000
 SELF_RELATIVE: Final = 0x8000
+_INHERITED: Final = 0x0400 | 0x0800
 
 PLAIN_KINDS: Final = frozenset((0, 1, 2, 3, 0x11, 0x13))
 """The kinds of rule that are a mask and a SID: allow, deny, audit, alarm, label, policy."""
@@ -161,6 +162,30 @@ def build(descriptor: Descriptor) -> bytes:
             raise InvalidError(f"a part of the security descriptor does not fit at {offset}")
         data[offset : offset + len(part)] = part
     return bytes(data)
+
+
+def to_set(descriptor: Descriptor) -> tuple[int, Descriptor]:
+    """Which parts to tell Windows to set, as bits, and the descriptor to hand it.
+
+    Windows keeps the mark that a list was inherited only where it is asked to inherit.
+
+    >>> parts, asked = to_set(laid_out(DACL_PRESENT | 0x0400, owner=Sid(5, (18,))))
+    >>> parts, hex(asked.control)
+    (5, '0x8504')
+    """
+    control = descriptor.control
+    parts = (
+        (1 if descriptor.owner else 0)
+        | (2 if descriptor.group else 0)
+        | (4 if control & DACL_PRESENT else 0)
+        | (_parts_of_sacl(descriptor.sacl) if control & SACL_PRESENT else 0)
+    )
+    return parts, descriptor._replace(control=control | (control & _INHERITED) >> 2)
+
+
+def _parts_of_sacl(sacl: Acl | None) -> int:
+    kinds = {ace.kind for ace in sacl.aces} if sacl else set()
+    return (0x10 if 0x11 in kinds else 0) | (0 if kinds == {0x11} else 8)
 
 
 def parse(data: bytes) -> Descriptor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent.metadata.windows import sddl, security
 from agent.metadata.windows.security import Ace, Acl, Descriptor, Sid, build, laid_out, parse
 from protocol.errors import InvalidError
-from tests.unit.windows import recorded
+from tests.unit.metadata.windows import recorded
 
 WORDS = st.integers(0, 0xFFFF_FFFF)
 SIDS = st.builds(Sid, st.integers(0, (1 << 48) - 1), st.lists(WORDS, max_size=15).map(tuple))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent.metadata.windows import reparse
 from agent.metadata.windows.reparse import Link, Reparse, build, link_of, parse, target_of
 from protocol.errors import InvalidError
-from tests.unit.windows import recorded
+from tests.unit.metadata.windows import recorded
 
 NAMES = st.binary(min_size=2, max_size=60).map(
     lambda raw: (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent.metadata.windows import attributes
 from protocol.errors import InvalidError
 from protocol.vault.entry import MAX_INTEGER
-from tests.unit.windows import recorded
+from tests.unit.metadata.windows import recorded
 
 
 @pytest.mark.parametrize(

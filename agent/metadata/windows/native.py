@@ -1,0 +1,197 @@
+"""Ask Windows, through kernel32 and advapi32, for bytes that the modules beside this read.
+
+Written after the documentation of Windows and not yet run on it: nothing here decides, and
+what decides is tried elsewhere with recorded bytes. On other systems the module is empty.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform == "win32":
+    import ctypes
+    import msvcrt
+    import os
+    from collections.abc import Iterator, Sequence
+    from contextlib import contextmanager
+    from ctypes import wintypes
+    from typing import Final
+
+    from agent.metadata.windows import basic, names, reparse, security, streams
+
+    _INVALID: Final = ctypes.c_void_p(-1).value
+    _SHARE_ALL: Final = 1 | 2 | 4
+    _OPEN_EXISTING: Final = 3
+    _AS_ITSELF: Final = 0x0200_0000 | 0x0020_0000  # backup semantics, open reparse point
+    _READ_ATTRIBUTES: Final = 0x80
+    _WRITE_ATTRIBUTES: Final = 0x100
+    _READ_CONTROL: Final = 0x2_0000
+    _WRITE_SECURITY: Final = 0x4_0000 | 0x8_0000  # the access list, the owner
+    _SYSTEM_SECURITY: Final = 0x0100_0000
+    _PARTS: Final = 1 | 2 | 4 | 0x10  # owner, group, access list, label
+    _GET_REPARSE_POINT: Final = 0x0009_00A8
+    _SET_REPARSE_POINT: Final = 0x0009_00A4
+    _END: Final = 38  # ERROR_HANDLE_EOF: no more streams
+    _LONGEST_PATH: Final = 32_768
+
+    _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+    _advapi = ctypes.WinDLL("advapi32", use_last_error=True)
+    _handle, _word, _text, _room = (
+        wintypes.HANDLE,
+        wintypes.DWORD,
+        wintypes.LPCWSTR,
+        ctypes.c_void_p,
+    )
+    for _library, _name, _gives, _takes in (
+        (_kernel, "CreateFileW", _handle, (_text, _word, _word, _room, _word, _word, _handle)),
+        (_kernel, "ReOpenFile", _handle, (_handle, _word, _word, _word)),
+        (_kernel, "CloseHandle", wintypes.BOOL, (_handle,)),
+        (_kernel, "GetFileInformationByHandleEx", wintypes.BOOL, (_handle, _word, _room, _word)),
+        (_kernel, "SetFileInformationByHandle", wintypes.BOOL, (_handle, _word, _room, _word)),
+        (_kernel, "GetFinalPathNameByHandleW", _word, (_handle, _room, _word, _word)),
+        (_kernel, "FindFirstStreamW", _handle, (_text, _word, _room, _word)),
+        (_kernel, "FindNextStreamW", wintypes.BOOL, (_handle, _room)),
+        (_kernel, "FindClose", wintypes.BOOL, (_handle,)),
+        (
+            _kernel,
+            "DeviceIoControl",
+            wintypes.BOOL,
+            (_handle, _word, _room, _word, _room, _word, _room, _room),
+        ),
+        (
+            _advapi,
+            "GetKernelObjectSecurity",
+            wintypes.BOOL,
+            (_handle, _word, _room, _word, _room),
+        ),
+        (_advapi, "SetKernelObjectSecurity", wintypes.BOOL, (_handle, _word, _room)),
+    ):
+        _function = getattr(_library, _name)
+        _function.restype, _function.argtypes = _gives, _takes
+
+    def _check(result: object) -> None:
+        if not result or result == _INVALID:
+            raise ctypes.WinError(ctypes.get_last_error())
+
+    @contextmanager
+    def _reopened(fd: int, access: int) -> Iterator[int]:
+        """A handle with other rights to what is open; a link is opened as itself."""
+        handle = _kernel.ReOpenFile(msvcrt.get_osfhandle(fd), access, _SHARE_ALL, _AS_ITSELF)
+        _check(handle)
+        try:
+            yield handle
+        finally:
+            _kernel.CloseHandle(handle)
+
+    def _path(fd: int) -> str:
+        """Where something open lies, in the form that may be longer than 260 characters."""
+        room = ctypes.create_unicode_buffer(_LONGEST_PATH)
+        length = _kernel.GetFinalPathNameByHandleW(msvcrt.get_osfhandle(fd), room, _LONGEST_PATH, 0)
+        _check(0 < length < _LONGEST_PATH)
+        return room.value
+
+    class Native:
+        """The calls themselves."""
+
+        def basic(self, fd: int) -> bytes:
+            """By a handle that may read attributes."""
+            room = ctypes.create_string_buffer(basic.BYTES)
+            with _reopened(fd, _READ_ATTRIBUTES) as handle:
+                _check(_kernel.GetFileInformationByHandleEx(handle, 0, room, len(room)))
+            return room.raw
+
+        def set_basic(self, fd: int, data: bytes) -> None:
+            """By a handle that may write attributes."""
+            with _reopened(fd, _WRITE_ATTRIBUTES) as handle:
+                _check(_kernel.SetFileInformationByHandle(handle, 0, data, len(data)))
+
+        def security(self, fd: int) -> bytes:
+            """Not the rules of auditing, which only a special privilege may read."""
+            room = ctypes.create_string_buffer(security.MAX_BYTES)
+            needed = wintypes.DWORD()
+            with _reopened(fd, _READ_CONTROL) as handle:
+                _check(
+                    _advapi.GetKernelObjectSecurity(
+                        handle, _PARTS, room, len(room), ctypes.byref(needed)
+                    )
+                )
+            return room.raw[: needed.value]
+
+        def set_security(self, fd: int, parts: int, data: bytes) -> None:
+            """Rules of auditing need a special privilege, and fail without it."""
+            access = _WRITE_SECURITY | (_SYSTEM_SECURITY if parts & 8 else 0)
+            with _reopened(fd, access) as handle:
+                _check(_advapi.SetKernelObjectSecurity(handle, parts, data))
+
+        def reparse(self, fd: int) -> bytes:
+            """Whole: there is at most 16 KiB of it."""
+            room = ctypes.create_string_buffer(reparse.MAX_BYTES)
+            filled = wintypes.DWORD()
+            with _reopened(fd, _READ_ATTRIBUTES) as handle:
+                _check(
+                    _kernel.DeviceIoControl(
+                        handle,
+                        _GET_REPARSE_POINT,
+                        None,
+                        0,
+                        room,
+                        len(room),
+                        ctypes.byref(filled),
+                        None,
+                    )
+                )
+            return room.raw[: filled.value]
+
+        def set_reparse(self, fd: int, data: bytes) -> None:
+            """Of an empty file or directory."""
+            filled = wintypes.DWORD()
+            with _reopened(fd, _WRITE_ATTRIBUTES) as handle:
+                _check(
+                    _kernel.DeviceIoControl(
+                        handle,
+                        _SET_REPARSE_POINT,
+                        data,
+                        len(data),
+                        None,
+                        0,
+                        ctypes.byref(filled),
+                        None,
+                    )
+                )
+
+        def streams(self, fd: int) -> Sequence[bytes]:
+            """By its path: Windows lists them in no other way that is documented."""
+            room = ctypes.create_string_buffer(streams.FOUND_BYTES)
+            handle = _kernel.FindFirstStreamW(_path(fd), 0, room, 0)
+            if handle == _INVALID and ctypes.get_last_error() == _END:
+                return ()
+            _check(handle)
+            found = [room.raw]
+            try:
+                while _kernel.FindNextStreamW(handle, room):
+                    found.append(room.raw)
+                if ctypes.get_last_error() != _END:
+                    _check(0)
+            finally:
+                _kernel.FindClose(handle)
+            return found
+
+        def open_at(self, directory_fd: int, name: bytes) -> int:
+            """Through the path of the directory, which Windows keeps from being renamed
+            while something in it is open."""
+            leaf = names.to_units(name).decode("utf-16-le", "surrogatepass")
+            handle = _kernel.CreateFileW(
+                f"{_path(directory_fd)}\\{leaf}",
+                _READ_ATTRIBUTES | _READ_CONTROL,
+                _SHARE_ALL,
+                None,
+                _OPEN_EXISTING,
+                _AS_ITSELF,
+                None,
+            )
+            _check(handle)
+            try:
+                return msvcrt.open_osfhandle(handle, os.O_RDONLY)
+            except OSError:
+                _kernel.CloseHandle(handle)
+                raise
