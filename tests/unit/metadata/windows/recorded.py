@@ -27,7 +27,7 @@ NTFS_MTIME_NS = 1_795_711_923_510_677_000
 # The same volume, mounted with `special_files=wsl`: `system.ntfs_reparse_data` of a link.
 WSL_LINK = bytes.fromhex("1d0000a00e000000020000007365637265742e747874")
 
-# Windows, by way of a test of the project smb-rs: an owner without a list, and an inherited list.
+# From tests of the project smb-rs: an owner without a list, and an inherited list.
 OWNER_ONLY = bytes.fromhex(
     "0100008014000000300000000000000000000000010500000000000515000000"
     "173da72e955653f915dff280e903000001050000000000051500000017"
@@ -41,7 +41,7 @@ INHERITED = bytes.fromhex(
     "00132400ff011f00010500000000000515000000173da72e955653f915dff280"
     "ea030000"
 )
-# Azure Files, by way of a test of the project smb-rs: the list comes before its owner.
+# Captured from Azure Files, by way of a test of smb-rs: the list comes before its owner.
 AZURE = bytes.fromhex(
     "01000480b4000000c000000000000000140000000200a0000700000000031800"
     "ff011f000102000000000005200000002002000000031400ff011f0001010000"
@@ -53,7 +53,7 @@ AZURE = bytes.fromhex(
 )
 DESCRIPTORS = (NTFS_EXTEND, NTFS_FILE, OWNER_ONLY, INHERITED, AZURE)
 
-# Windows, by way of tests of the project dissect.ntfs: `mklink` with a drive and without.
+# Attributes of NTFS in tests of the project dissect.ntfs: a link with a drive and one without.
 LINK_TO_DRIVE = bytes.fromhex(
     "0c0000a03800000012001a00000012000000000043003a005c00540061007200"
     "6700650074005c003f003f005c0043003a005c00540061007200670065007400"
@@ -63,13 +63,13 @@ LINK_RELATIVE = bytes.fromhex(
 )
 # The same: a file that the system has compressed (`compact /exe`).
 COMPACTED = bytes.fromhex("170000801000000001000000020000000100000000000000")
-# Windows, by way of a test of a program for containers: `mklink /J` to `E:\tmp\g1-other`.
+# Captured from `mklink /J` to `E:\tmp\g1-other`, by way of a test of a program for containers.
 JUNCTION = bytes.fromhex(
     "030000a0500000000000260028001e005c003f003f005c0045003a005c007400"
     "6d0070005c00670031002d006f007400680065007200000045003a005c007400"
     "6d0070005c00670031002d006f0074006800650072000000"
 )
-# Samba 4.23.8, by way of a test of the project jcifs: the names in the other order.
+# Captured from Samba 4.23.8, by way of a test of the project jcifs: the names in the other order.
 SAMBA_RELATIVE = bytes.fromhex(
     "0c0000a0340000000000140014001400010000007400610072006700650074002e00"
     "7400780074007400610072006700650074002e00740078007400"
