@@ -72,7 +72,9 @@ def write_logs() -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.TimeStamper(
+                fmt="iso", utc=True, key="timestamp" if terminal else "at"
+            ),
             structlog.processors.StackInfoRenderer(),
             *([] if terminal else [structlog.processors.format_exc_info]),
             # The default for a terminal prints local variables, and with them secrets.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import resource
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,15 @@ def test_a_traceback_in_the_log_has_no_local_variables(
         structlog.get_logger().error("call_failed", exc_info=error)
     assert "13 characters are too many" in screen.getvalue()
     assert "stead1-secret" not in screen.getvalue()
+
+
+def test_a_line_of_the_log_has_the_words_of_the_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(terminal=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    write_logs()
+    structlog.get_logger().info("controller_started")
+    line = json.loads(screen.getvalue())
+    assert line.keys() == {"at", "level", "event"}
 
 
 def test_a_controller_may_have_as_many_connections_as_the_system_allows() -> None:
