@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.backup.far_time import mtime_of
 from agent.backup.pick import Picked, Picks, pick, some_entries
 from agent.backup.prove import Prover, file_digest, looks_unchanged
 from agent.backup.restore import Restore
@@ -270,7 +271,7 @@ def _spans(reader: TreeReader, root: Root, files: Sequence[Picked]) -> Iterator[
 def _noted(entry: Entry, path: bytes) -> str | None:
     """What of a restored file's attributes is not as it was noted; None when all is."""
     found = os.lstat(path)
-    if not entry.extensions and found.st_mtime_ns != entry.mtime_ns:
+    if found.st_mtime_ns != mtime_of(entry):
         return "its time is not the one that was backed up"
     bits = 0o7777 if os.geteuid() == 0 else 0o777
     if (found.st_mode ^ entry.mode) & bits:

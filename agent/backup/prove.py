@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from blake3 import blake3
 
+from agent.backup.far_time import mtime_of
 from agent.backup.skipped import reason_of
 from agent.backup.upload import patiently
 from agent.backup.vault import DATA_LOSS, Vault
@@ -163,10 +164,9 @@ def looks_unchanged(entry: Entry, path: bytes) -> bool:
         found = os.lstat(path)
     except (OSError, ValueError):
         return False
-    return (
-        stat.S_ISREG(found.st_mode)
-        and not entry.extensions
-        and (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
+    return stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (
+        entry.size,
+        mtime_of(entry),
     )
 
 

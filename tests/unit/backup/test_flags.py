@@ -17,6 +17,7 @@ from protocol.vault.entry import Entry
 from protocol.vault.node import Root
 from protocol.vault.reader import TreeReader
 from tests.unit.backup.machine import WHO, Machine
+from tests.unit.backup.test_drill import drill
 
 _SET = 0x40086602  # FS_IOC_SETFLAGS
 
@@ -97,3 +98,17 @@ def test_what_has_no_flags_has_none() -> None:
     finally:
         os.close(reading)
         os.close(writing)
+
+
+def test_a_file_with_flags_is_compared_in_a_drill_like_any_other(machine: Machine) -> None:
+    path = machine.files / "kept"
+    path.write_bytes(b"as it was")
+    set_flags(path, NO_DUMP)
+    report = machine.back_up()
+    stat = path.stat()
+    path.write_bytes(b"is no more")
+    os.truncate(path, stat.st_size)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    ((wrong, reason),) = drill(machine, report, path).wrong
+    assert wrong == bytes(path).lstrip(b"/")
+    assert "time and size are unchanged" in reason
