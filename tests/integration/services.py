@@ -37,6 +37,9 @@ FILES = (
     vault_pb2,
 )
 
+_TRIES = 10
+_WRITE_FAILED = "SendMessageOperation"
+
 
 @dataclass(frozen=True)
 class Method:
@@ -53,7 +56,22 @@ class Method:
         return GetMessageClass(self.descriptor.input_type)
 
     async def call(self, channel: grpc.aio.Channel, request: Message) -> list[Message]:
-        """Send one request, the only one, and collect at most ten answers."""
+        """Send one request, the only one, and collect at most ten answers.
+
+        A controller that refuses a stream at once may be done before the request is written,
+        and grpc.aio then puts an error of its own in the place of the refusal, which nothing
+        can read any more (grpc/grpc issue 36066): such a call is made again.
+        """
+        for _ in range(_TRIES):
+            try:
+                return await self._call(channel, request)
+            except grpc.aio.AioRpcError as error:
+                if not (self.descriptor.client_streaming and _WRITE_FAILED in str(error.details())):
+                    raise
+                lost = error
+        raise lost
+
+    async def _call(self, channel: grpc.aio.Channel, request: Message) -> list[Message]:
         kind = (
             ("stream" if self.descriptor.client_streaming else "unary")
             + "_"

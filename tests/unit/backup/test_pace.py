@@ -104,13 +104,13 @@ def test_a_limited_backup_sends_each_small_message_when_its_bucket_lets_it(
     monkeypatch.setattr(NotingBucket, "let", [], raising=False)
     vault = Timed()
     machine = Machine(tmp_path, vault)
-    for number in range(24):
+    for number in range(48):
         (machine.files / str(number)).write_bytes(os.urandom(100_000))
-    rate = 2_000_000
+    rate = 4_000_000
     report = machine.back_up(limit_upload=rate)
     came = [(at, size) for at, size in vault.came if size]
     assert report.is_complete
-    assert sum(size for _, size in came) == report.new_bytes > 2_400_000
+    assert sum(size for _, size in came) == report.new_bytes > 4_800_000
     assert len(came) == len(NotingBucket.let) > 5
     assert all(at >= let for (at, _), let in zip(came, NotingBucket.let, strict=True))
     assert max(size for _, size in came) < rate / 2
