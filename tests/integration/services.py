@@ -38,7 +38,7 @@ FILES = (
 )
 
 _TRIES = 10
-_WRITE_FAILED = "SendMessageOperation"
+_WRITE_FAILED = "Internal error from Core"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Method:
             try:
                 return await self._call(channel, request)
             except grpc.aio.AioRpcError as error:
-                if not (self.descriptor.client_streaming and _WRITE_FAILED in str(error.details())):
+                if not (self.descriptor.client_streaming and error.details() == _WRITE_FAILED):
                     raise
                 lost = error
         raise lost
