@@ -48,8 +48,9 @@ class Administrator:
             assert self.step == "pause"
             began = time.monotonic()
             threading.Event().wait(PAUSE_S)  # what must not happen needs time not to happen in
-            self._must("stead-agent", "backup", "resume")
+            # The command resumes it before it ends itself, so only what is before it is certain.
             self.paused_s = time.monotonic() - began
+            self._must("stead-agent", "backup", "resume")
             self.step = "resumed"
             return
         self.sent = max(self.sent, said["sent_bytes"])
