@@ -76,8 +76,8 @@ def _say_removals(row: Mapping[str, Any], below: str) -> None:
     if kept:
         first = (row.get("kept_paths") or [{}])[0]
         note(
-            f"{row['machine']}: {kept} things that are not in the restore point either would "
-            f"stay, such as {below}{first.get('path')}: {first.get('reason')}"
+            f"{row['machine']}: also not in the restore point, and would stay: {kept}, such as "
+            f"{below}{first.get('path')}: {first.get('reason')}"
         )
 
 
