@@ -7,7 +7,7 @@ interrupted is taken up under the same id, and what the vault holds is not sent 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +19,7 @@ from agent.backup.choose import Choice
 from agent.backup.commands import Streams, check_commands
 from agent.backup.control import Control
 from agent.backup.detect import Detection, UnprovenError
+from agent.backup.earlier import Earlier
 from agent.backup.merge import merge
 from agent.backup.nodes import StateDamagedError
 from agent.backup.owners import Owners, names_hash
@@ -32,12 +33,12 @@ from agent.backup.sealers import Sealers
 from agent.backup.sealing import Sealing
 from agent.backup.select import normalise
 from agent.backup.set_hash import set_hash
-from agent.backup.signs import DENSE, Counting, looks_encrypted, sample_of
+from agent.backup.signs import Counting
 from agent.backup.skipped import SkippedList, shown
 from agent.backup.state import Header, Previous, StateWriter
 from agent.backup.stream import SmallStream
 from agent.backup.upload import PATIENCE_S, Upload, begin_patiently, patiently
-from agent.backup.vault import DATA_LOSS, Session, Vault
+from agent.backup.vault import Session, Vault
 from agent.backup.visit import Visit
 from agent.backup.walk import Walk, read_pseudo_devices
 from agent.backup.who import Who
@@ -45,12 +46,10 @@ from agent.host import clock
 from agent.watch.evidence import Handover, Why
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.selection import NO_COMMANDS, Commands, Rules
-from protocol.vault.chunk import ChunkId, Opener, Sealer
+from protocol.vault.chunk import Opener, Sealer
 from protocol.vault.cut import BIG, Cutter
-from protocol.vault.entry import Entry, Extent
 from protocol.vault.node import Root
 from protocol.vault.point import Totals
-from protocol.vault.reader import TreeReader
 
 EVERYTHING = Rules(no_defaults=True)
 RACY_NS = 2_000_000_000
@@ -126,6 +125,7 @@ class Backup:
             raise InvalidError("there is nothing to back up; name at least one path")
         self._who = who
         self._vault = vault
+        self._earlier = Earlier(vault, who.secret, seed, patience_s=patience_s)
         self._memory = memory
         self._seed = seed
         self._progress = progress
@@ -196,7 +196,8 @@ class Backup:
         newest = session.parent_point if use_state else ""
         previous = memory.previous(newest, self._rules)
         whole = previous.header is not None and previous.header.names == names
-        choice = Choice(self._exclusions, now_ns=int(started_at.timestamp() * 1_000_000_000))
+        now_ns = int(started_at.timestamp() * 1_000_000_000)
+        choice = Choice(self._exclusions, now_ns=now_ns)
         walk = Walk(
             self._paths,
             skipped,
@@ -205,7 +206,6 @@ class Backup:
             start=self._top,
             choice=choice,
         )
-        now_ns = int(started_at.timestamp() * 1_000_000_000)
         streams = Streams(self._streams, self._command_limit_s, now_ns)
         secret = self._who.secret
         header = Header(run.point, self._rules, names)
@@ -234,13 +234,13 @@ class Backup:
                     sealer=Sealer(secret),
                     cutter=Cutter(secret.gear_seed, *BIG),
                     give=upload.give,
-                    old_extents=self._old_extents,
+                    old_extents=self._earlier.extents,
                     owners=Owners(),
                     skipped=skipped,
                     sample=Sample(self._seed, previous.entries),
                     probe=Probe(self._seed),
                     seed=self._seed,
-                    safe_ns=int(started_at.timestamp() * 1_000_000_000) - self._racy_ns,
+                    safe_ns=now_ns - self._racy_ns,
                     tick=lambda: self._tick("read", scan.counts, upload),
                     streams=streams,
                     signs=Counting(_files_of(previous), self._seed),
@@ -325,21 +325,6 @@ class Backup:
     def _seal_with(self) -> AbstractContextManager[Sealers]:
         return nullcontext(self._sealers) if self._sealers else Sealers(self._who.secret)
 
-    def _old_extents(self, entry: Entry) -> Iterator[Extent]:
-        """The extents of a file as the vault has them; none when it lost their lists."""
-
-        def fetch(ids: Sequence[ChunkId]) -> Iterable[bytes]:
-            return patiently(
-                lambda: list(self._vault.get(ids)), self._seed, patience_s=self._patience_s
-            )
-
-        reader = TreeReader(Opener(self._who.secret), fetch)
-        try:
-            yield from reader.extents(entry.extents, entry.depth)
-        except SteadError as error:
-            if error.code not in DATA_LOSS:
-                raise
-
     def _totals(
         self,
         root: Root,
@@ -360,37 +345,8 @@ class Backup:
             new_chunks=upload.new_chunks,
             new_bytes=upload.new_bytes,
             new_plain_bytes=upload.new_plain_bytes,
-            signs=signs.result(root.files, self._was_dense),
+            signs=signs.result(root.files, self._earlier.dense_share),
         )
-
-    def _was_dense(self, entries: Sequence[Entry]) -> float:
-        """The share of files that the vault could not compress when it got them.
-
-        What it lost meanwhile counts as compressible: an alarm too many harms nobody.
-        """
-        dense = 0
-        for entry in entries:
-            if entry.inline is not None:
-                dense += looks_encrypted(sample_of(entry.inline))
-                continue
-            extent = next(self._old_extents(entry), None)
-            reference = extent.reference if extent is not None else None
-            if reference is not None:
-                stored = self._stored(reference.id)
-                dense += len(stored) > reference.length * DENSE
-        return dense / len(entries)
-
-    def _stored(self, chunk: ChunkId) -> bytes:
-        try:
-            return patiently(
-                lambda: next(iter(self._vault.get([chunk])), b""),
-                self._seed,
-                patience_s=self._patience_s,
-            )
-        except SteadError as error:
-            if error.code not in DATA_LOSS:
-                raise
-            return b""
 
     def _commit(self, session: Session, record: bytes) -> datetime:
         """Commit; asked again when the answer was lost, and once more in a new session."""
