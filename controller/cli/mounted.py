@@ -149,15 +149,18 @@ def _number(name: bytes) -> int:
 
 
 def folder_names(received: list[datetime | None]) -> list[bytes]:
-    """Names of folders for restore points by their times of receipt, no name twice.
+    """Names of folders for restore points by their times of receipt, newest first, no name twice.
+
+    Of one second the oldest has the plain name: names sort by age, and keep when another
+    restore point comes.
 
     >>> folder_names([datetime(2026, 5, 1, 12, tzinfo=UTC)] * 2)
-    [b'2026-05-01T12-00-00Z', b'2026-05-01T12-00-00Z.2']
+    [b'2026-05-01T12-00-00Z.2', b'2026-05-01T12-00-00Z']
     """
     seen: Counter[str] = Counter()
     names = []
-    for at in received:
+    for at in reversed(received):
         name = f"{at.astimezone(UTC):%Y-%m-%dT%H-%M-%SZ}" if at is not None else "unknown"
         seen[name] += 1
         names.append(f"{name}.{seen[name]}" if seen[name] > 1 else name)
-    return [name.encode() for name in names]
+    return [name.encode() for name in reversed(names)]
