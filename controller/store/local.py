@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from controller.store.store import (
     ObjectMissingError,
@@ -51,7 +52,7 @@ class LocalStore:
         self._door = threading.Lock()
 
     @classmethod
-    def open(cls, root: Path) -> LocalStore:
+    def open(cls, root: Path) -> Self:
         """Open a directory, made when it is missing, and clear what a crash left behind.
 
         Raises `InvalidError` when something else has its name, `StoreFailedError`,

@@ -52,6 +52,9 @@ class FailingStore:
     def quarantine(self, key: str, reason: str) -> None:
         self.kept.quarantine(key, reason)
 
+    def drop_cached(self, key: str) -> None:
+        self.kept.drop_cached(key)
+
     def free_bytes(self) -> int | None:
         return self.kept.free_bytes()
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,14 +83,14 @@ async def try_once(home: Path, seed: int, rounds: int) -> None:
     fleet = Fleet(world, [await world.machine(tenant) for _ in range(3)], chance)
     try:
         for _ in range(rounds):
-            works: list[Callable[[], object]] = [
-                *(lambda m=m: fleet.back_up(m) for m in fleet.machines),  # type: ignore[misc]
+            works: list[Callable[[], Awaitable[object]]] = [
+                *(partial(fleet.back_up, m) for m in fleet.machines),
                 lambda: scrub(world, tenant),
                 lambda: asyncio.to_thread(collect, world, tenant),
                 lambda: asyncio.to_thread(flip_some, home, chance.randrange(3), chance),
             ]
             chance.shuffle(works)
-            done = await asyncio.gather(*(work() for work in works), return_exceptions=True)  # type: ignore[arg-type]
+            done = await asyncio.gather(*(work() for work in works), return_exceptions=True)
             for one in done:
                 # A backup may be told that what it relied on was lost meanwhile: it begins again.
                 if isinstance(one, BaseException) and not (

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.host import clock
 from agent.watch.evidence import Clocks, Why
 from agent.watch.inotify import Event, Inotify
 from agent.watch.watcher import Bounds
@@ -166,12 +167,10 @@ def test_a_full_walk_that_is_due(machine: WatchedMachine) -> None:
     head = load_head(machine.memory.state)
     assert head is not None
     assert head.evidence is not None
-    from agent.backup import detect
-
     late = Clocks(time.time_ns() + WALK_EVERY_NS, head.evidence.clocks.boot_ns + WALK_EVERY_NS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detect.clock, "wall_ns", lambda: late.wall_ns)
-        patch.setattr(detect.clock, "boot_ns", lambda: late.boot_ns)
+        patch.setattr(clock, "wall_ns", lambda: late.wall_ns)
+        patch.setattr(clock, "boot_ns", lambda: late.boot_ns)
         assert machine.run().detector == f"walk: {Why.SCHEDULED}"
 
 

@@ -14,10 +14,10 @@ import pytest
 from protocol.action import Action, CancelOrder, RunBackup, RunProgram
 from protocol.selection import Commands
 from protocol.v1 import job_pb2
-from tests.integration.agent_process import WAIT_S, AgentProcess, ended_job, job_of, token_text
+from tests.integration.agent_process import WAIT_S, AgentProcess, ended_job, token_text
 from tests.integration.conftest import Installation
 from tests.integration.test_agent_run import order_to
-from tests.integration.test_link import enveloped, submit
+from tests.integration.test_link import enveloped, job_of, submit
 
 SOON_MS = 10_000
 """Much less than what is cancelled would go on for."""

@@ -139,8 +139,8 @@ def test_a_program_runs_with_its_output_and_its_end(place: Place, machine: str) 
     assert done.returncode == 1
     assert b"no\n" in done.stderr
     assert done.stdout == b""
-    words = ("run", machine, "--env", "A=1", "-o", "json", "--", "sh", "-c", "echo $A; pwd")
-    (row,) = json.loads(place.good(*words))
+    given = ("run", machine, "--env", "A=1", "-o", "json", "--", "sh", "-c", "echo $A; pwd")
+    (row,) = json.loads(place.good(*given))
     assert (row["stdout"], row["exit_code"]) == ("1\n/\n", 0)
     assert place.rows("job", "show", "latest")["tasks"][0]["output"] == "1\n/\n"
 

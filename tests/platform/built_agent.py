@@ -56,7 +56,7 @@ def build() -> Built:
         into = PLACE / _fingerprint()
         if not (into / "whole").exists():
             shutil.rmtree(into, ignore_errors=True)
-            command = [sys.executable, ROOT / "packaging" / "build.py", "--into", into]
+            command = [sys.executable, str(ROOT / "packaging/build.py"), "--into", str(into)]
             ended = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280
             )

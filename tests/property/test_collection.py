@@ -351,7 +351,7 @@ TestCollection.settings = settings(
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
-class TestCollectionAtLength(Simulation.TestCase):
+class TestCollectionAtLength(Simulation.TestCase):  # type: ignore[misc,valid-type]
     settings = settings(
         max_examples=200,
         stateful_step_count=100,

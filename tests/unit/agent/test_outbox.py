@@ -17,7 +17,7 @@ def task(number: int) -> TaskId:
 
 
 def kinds(outbox: Outbox) -> list[str | None]:
-    told = []
+    told: list[str | None] = []
     while (message := outbox.take()) is not None:
         told.append(message.WhichOneof("message"))
     return told
@@ -98,9 +98,9 @@ def test_damaged_output_does_not_keep_an_outcome_waiting(tmp_path: Path) -> None
 def test_a_spool_keeps_its_bound_and_says_so(tmp_path: Path) -> None:
     spool = Spool(tmp_path, task(1), limit=10)
     spool.append(Printed.STDOUT, b"12345678")
-    assert not spool.truncated
+    seen = [spool.truncated]
     spool.append(Printed.STDOUT, b"9abc")
-    assert spool.truncated
+    assert [*seen, spool.truncated] == [False, True]
     kept = b"".join(piece.data for piece in (spool.piece_at(0), spool.piece_at(13)) if piece)
     assert kept == b"123456789a"
     spool.remove()

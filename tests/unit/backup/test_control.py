@@ -45,7 +45,12 @@ def test_a_pause_holds_and_a_resume_lets_go_within_a_second(tmp_path: Path) -> N
         assert pause(home, "root")
         assert heard.paused.wait(SOON_S)
         assert heard.by == ["root"]
-        thread = threading.Thread(target=lambda: (control.hold(lambda: None), passed.set()))
+
+        def pass_through() -> None:
+            control.hold(lambda: None)
+            passed.set()
+
+        thread = threading.Thread(target=pass_through)
         thread.start()
         assert not passed.wait(0.5)
         assert resume(home)

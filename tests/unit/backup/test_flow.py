@@ -65,7 +65,9 @@ def test_no_span_of_time_brings_more_than_the_limit(machine: Machine) -> None:
     assert picture(target / "files") == picture(machine.files)
 
 
-def test_a_limit_costs_what_came_and_not_what_it_unfolds_to(tmp_path: Path) -> None:
+def test_a_limit_costs_what_came_and_not_what_it_unfolds_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine = Machine(tmp_path, CountingVault())
     for number in range(40):
         (machine.files / f"{number:02}").write_bytes(b"%d" % number * 200_000)
@@ -75,8 +77,17 @@ def test_a_limit_costs_what_came_and_not_what_it_unfolds_to(tmp_path: Path) -> N
     taken: list[int] = []
     flow = Flow(limit=100_000_000)
     take, settle = flow.take, flow.settle
-    flow.take = lambda size: (taken.append(size), take(size))[1]  # type: ignore[method-assign]
-    flow.settle = lambda was, came: (taken.append(came - was), settle(was, came))[1]  # type: ignore[method-assign]
+
+    def take_noted(size: int) -> None:
+        taken.append(size)
+        take(size)
+
+    def settle_noted(was: int, came: int) -> None:
+        taken.append(came - was)
+        settle(was, came)
+
+    monkeypatch.setattr(flow, "take", take_noted)
+    monkeypatch.setattr(flow, "settle", settle_noted)
     restore = machine.restoring(report.root, target, flow=flow)
     machine.vault.given.clear()
     restore.run()
@@ -84,7 +95,9 @@ def test_a_limit_costs_what_came_and_not_what_it_unfolds_to(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("limit", [0, 50_000_000])
-def test_a_paused_restore_writes_nothing_and_goes_on(machine: Machine, limit: int) -> None:
+def test_a_paused_restore_writes_nothing_and_goes_on(
+    machine: Machine, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = machine.back_up()
     control = Control()
     flow = Flow(control, limit)
@@ -100,14 +113,14 @@ def test_a_paused_restore_writes_nothing_and_goes_on(machine: Machine, limit: in
             waiting.set()
         hold(*arguments)
 
-    control.hold = note  # type: ignore[method-assign]
+    monkeypatch.setattr(control, "hold", note)
     worker = threading.Thread(target=restore.run)
     worker.start()
     assert waiting.wait(60)
     threading.Event().wait(0.3)  # what must not happen needs time not to happen in
     assert restore.done.files == 10
     assert worker.is_alive()
-    control.hold = hold  # type: ignore[method-assign]
+    monkeypatch.setattr(control, "hold", hold)
     control.wished(paused=False)
     worker.join(60)
     assert picture(target / "files") == picture(machine.files)

@@ -99,9 +99,9 @@ async def test_drills_of_other_tenants_are_not_seen(world: World) -> None:
     bob = OperatorIdentity("bob", Role.AUDITOR, frozenset({mine.tenant}))
     found = await world.db.read(lambda c: listed(c, bob))
     assert {one.machine for one in found} == {mine.machine}
-    for tenant, machine in ((theirs.tenant, ""), ("", theirs.machine)):
+    for tenant, of in ((theirs.tenant, ""), ("", theirs.machine)):
         with pytest.raises(NotFoundError):
-            await world.db.read(lambda c, t=tenant, m=machine: listed(c, bob, t, m))  # type: ignore[misc]
+            await world.db.read(lambda c, t=tenant, m=of: listed(c, bob, t, m))  # type: ignore[misc]
 
 
 async def test_a_listing_says_the_last_good_drill_and_how_the_newest_ended(world: World) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -279,7 +279,8 @@ async def test_a_lost_record_comes_back_from_the_database(
 ) -> None:
     (path,) = tmp_path.glob("objects/*/points/*/*")
     sound = path.read_bytes()
-    for damage in (lambda: path.unlink(), lambda: flip(path, len(sound) // 2)):
+    damages: list[Callable[[], None]] = [path.unlink, lambda: flip(path, len(sound) // 2)]
+    for damage in damages:
         damage()
         assert found(await scrub(world, kept, mend_all=False))
         assert found(await scrub(world, kept)) == []

@@ -196,7 +196,7 @@ ONE_OF_EACH: dict[str, Action] = {
         if kind is CompareLive
         else CancelOrder("or_00000000000000000000000001")
         if kind is CancelOrder
-        else kind("rp_1", b"/etc", (), b"/tmp/back")  # type: ignore[call-arg]
+        else kind("rp_1", b"/etc", (), b"/tmp/back")
         if issubclass(kind, RestoreFiles)
         else kind()  # type: ignore[call-arg]
     )

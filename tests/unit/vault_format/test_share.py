@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import pytest
 
 from protocol.errors import Code, SteadError
@@ -14,7 +16,14 @@ from tests.unit.vault_format.points import TENANT, certificate, machine_key
 
 KEYS = TenantKeys((TenantKey(b"\1" * 32), TenantKey(b"\2" * 32)))
 ANN, EVE, MALLORY = machine_key(1), machine_key(2), machine_key(3)
-NAMES = {"tenant": TenantId(TENANT), "name": "eve"}
+
+
+class Names(TypedDict):
+    tenant: TenantId
+    name: str
+
+
+NAMES: Names = {"tenant": TenantId(TENANT), "name": "eve"}
 
 
 def test_the_receiver_gets_them_and_nobody_else() -> None:
@@ -36,7 +45,11 @@ def test_what_somebody_else_sent_is_not_the_senders() -> None:
 def test_a_share_is_for_one_tenant_and_one_operator() -> None:
     sealed = seal_share(KEYS, certificate(EVE), **NAMES)
     signature = sign_share(sealed, ANN, **NAMES)
-    for other in ({**NAMES, "name": "bob"}, {**NAMES, "tenant": TenantId("tn_" + "9" * 26)}):
+    others: list[Names] = [
+        {**NAMES, "name": "bob"},
+        {**NAMES, "tenant": TenantId("tn_" + "9" * 26)},
+    ]
+    for other in others:
         with pytest.raises(SteadError):
             open_share(sealed, signature, certificate(ANN), EVE, **other)
         signed = sign_share(sealed, ANN, **other)
