@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from agent.config import AgentHome
-from agent.host import clock, log
+from agent.host import clock, group, log
 from agent.host.hostname import hostname
 from agent.host.lock import locked
 from agent.host.sd_notify import notify, watchdog_interval
@@ -104,6 +104,9 @@ class Agent:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set."""
         log.info("agent_started", version=VERSION, process=os.getpid())
+        below = group.base()
+        controllers = () if below is None else group.settle_in(below)
+        log.info("control_groups", directory=str(below or ""), controllers=list(controllers))
         self._intake.settle()
         work = [
             asyncio.create_task(self._link.run()),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from protocol.limits import NO_LIMITS, Limits
 from protocol.selection import BY_DEFAULT, NO_COMMANDS, Commands, Rules
 
 
@@ -20,6 +21,7 @@ class RunProgram:
     stdin: bytes = b""
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: str = ""
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

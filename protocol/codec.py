@@ -18,6 +18,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from protocol.action import ACTIONS, Action, RestorePart, name_of
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import MachineId, OrderId, TaskId, TenantId, check_id
+from protocol.limits import Limits
 from protocol.order import Envelope, Order, Signature
 from protocol.outcome import Outcome, OutcomeState
 from protocol.selection import Commands, CommandStream, Rules
@@ -34,6 +35,7 @@ INNER: Mapping[str, type[Any]] = {
     "BackupCommands": Commands,
     "BackupStream": CommandStream,
     "RestorePart": RestorePart,
+    "Limits": Limits,
 }
 """The records of messages inside actions."""
 

@@ -10,7 +10,13 @@ from agent.host.process import TASK_VARIABLE
 from protocol.action import RunProgram
 from protocol.errors import Code, InvalidError
 from protocol.ids import TaskId
+from protocol.limits import Limits
 from protocol.outcome import Outcome, OutcomeState
+
+LEAST_MEMORY_BYTES = 16 * 1024 * 1024
+MOST_MEMORY_BYTES = 2**60
+MOST_CPU_PERCENT = 100 * 4096
+MOST_NICE = 19
 
 
 def checked_program(action: RunProgram) -> RunProgram:
@@ -25,7 +31,27 @@ def checked_program(action: RunProgram) -> RunProgram:
     directory = action.directory or os.sep
     if not os.path.isabs(directory):  # noqa: PTH117 - a text, for the machine to interpret
         raise InvalidError(f"{directory[:200]!r} is not an absolute path")
+    check_limits(action.limits)
     return dataclasses.replace(action, directory=directory)
+
+
+def check_limits(limits: Limits) -> None:
+    """Raise `InvalidError` for limits that no program could live with, or that are none."""
+    if 0 < limits.memory_bytes < LEAST_MEMORY_BYTES:
+        raise InvalidError(f"a program needs {LEAST_MEMORY_BYTES} bytes of memory at least")
+    if limits.memory_bytes > MOST_MEMORY_BYTES:
+        raise InvalidError(f"a limit of memory is {MOST_MEMORY_BYTES} bytes at most")
+    if limits.cpu_percent > MOST_CPU_PERCENT:
+        raise InvalidError(f"a limit of the processor is {MOST_CPU_PERCENT} % at most")
+    if limits.nice > MOST_NICE:
+        raise InvalidError(f"nice goes from 0 to {MOST_NICE}")
+
+
+def over_memory(task: TaskId, limits: Limits) -> Outcome:
+    """How a program ended that took more memory than it might."""
+    message = f"was ended for taking more than {limits.memory_bytes} bytes of memory"
+    code = -signal.SIGKILL
+    return Outcome(task, OutcomeState.FAILED, Code.LIMIT, message, exit_code=code)
 
 
 def outcome_of_program(task: TaskId, code: int) -> Outcome:

@@ -8,16 +8,22 @@ named here.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from agent.host import launch
+from agent.host.group import end_group_of, group_of, leave_group_of
 from protocol.errors import Code, SteadError
+from protocol.limits import NO_LIMITS, Limits
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -29,6 +35,9 @@ TASK_VARIABLE = "STEAD_TASK"
 
 KILLED_WITHIN_S = 5.0
 """How long a killed program is waited for."""
+
+START_WITHIN_S = 30.0
+"""How long a program may take to begin; what takes longer hangs on a dead file server."""
 
 _PASSES = 10
 OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
@@ -186,6 +195,8 @@ class Child(asyncio.SubprocessProtocol):
         self._open = {1, 2}
         self.exited: asyncio.Future[int] = loop.create_future()
         """The exit code; negative when a signal ended it."""
+        self.missed: tuple[str, ...] = ()
+        """Which limits could not be enforced, for people."""
         self.drained: asyncio.Future[None] = loop.create_future()
         """Everything that was printed has been passed on."""
 
@@ -243,35 +254,95 @@ async def started(
     env: Mapping[str, str] | None = None,
     cwd: str = "/",
     task: str = "",
+    limits: Limits = NO_LIMITS,
 ) -> AsyncIterator[Child]:
     """Start a program whose output (1 or 2, bytes) goes to `on_output`.
 
-    Its whole group ends with the block; with `task`, so does what left the group and
-    still carries the task's mark. Raises `ProgramError` when it cannot be started.
+    Its whole process group ends with the block. With `task` it is marked, so that
+    `end_marked` finds it, and is in the task's control group where there can be one.
+    Raises `ProgramError` when it cannot be started.
     """
+    group = group_of(task) if task else None
+    wish = launch.Wish(
+        argv=list(argv),
+        environment={**ENVIRONMENT, **(env or {}), **({TASK_VARIABLE: task} if task else {})},
+        directory=cwd,
+        group=str(group or ""),
+        memory_bytes=limits.memory_bytes,
+        cpu_percent=limits.cpu_percent,
+        nice=limits.nice,
+    )
+    ours, theirs = socket.socketpair()
+    with ours:
+        child = await _launcher(theirs, on_output, task)
+        try:
+            child.missed = await _launched(ours, wish)
+            yield child
+        finally:
+            end_group(child.pid)
+            # Not for ever: what hangs in the kernel (a dead file server) dies when that ends.
+            await asyncio.wait({child.exited}, timeout=KILLED_WITHIN_S)
+            child.close()
+            if task:
+                leave_group_of(task)
+
+
+def launcher_argv(channel: int) -> tuple[str, ...]:
+    """How this very program is started again to become another; see `agent.host.launch`."""
+    if getattr(sys, "frozen", False):
+        return (sys.executable, "launch", str(channel))
+    # Neither its folder nor anybody's settings: it needs the standard library alone.
+    return (sys.executable, "-I", "-S", launch.__file__, str(channel))
+
+
+async def _launcher(
+    theirs: socket.socket, on_output: Callable[[int, bytes], None], task: str
+) -> Child:
+    argv = launcher_argv(theirs.fileno())
     mark = {TASK_VARIABLE: task} if task else {}
+    with theirs:
+        try:
+            _, child = await asyncio.get_running_loop().subprocess_exec(
+                lambda: Child(on_output),
+                *argv,
+                env={**ENVIRONMENT, **mark},
+                cwd="/",
+                start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+            )
+        except OSError as error:
+            raise ProgramError(f"cannot start {argv[0]}: {error.strerror}") from error
+    return child
+
+
+async def _launched(ours: socket.socket, wish: launch.Wish) -> tuple[str, ...]:
+    """Tell the launcher what to become, and wait until it has; what it could not enforce."""
+    loop = asyncio.get_running_loop()
+    ours.setblocking(False)
+    name = wish["argv"][0][:200]
+    said = b""
     try:
-        _, child = await asyncio.get_running_loop().subprocess_exec(
-            lambda: Child(on_output),
-            *argv,
-            env={**ENVIRONMENT, **(env or {}), **mark},
-            cwd=cwd,
-            start_new_session=True,
-        )
-    except ValueError as error:
-        raise ProgramError(f"cannot start {argv[0][:200]}: {error}") from error
+        async with asyncio.timeout(START_WITHIN_S):
+            await loop.sock_sendall(ours, json.dumps(wish).encode())
+            ours.shutdown(socket.SHUT_WR)
+            while piece := await loop.sock_recv(ours, 65536):
+                said += piece
+    except TimeoutError:
+        raise ProgramError(
+            f"cannot start {name}: it did not begin within {START_WITHIN_S:g} s",
+            code=Code.TIMED_OUT,
+        ) from None
     except OSError as error:
-        # Both a missing program and a missing directory are "No such file or directory".
-        where = f"the directory {cwd[:200]}: " if error.filename == cwd else ""
-        reason = f"{where}{error.strerror}"
-        raise ProgramError(f"cannot start {argv[0][:200]}: {reason}") from error
-    try:
-        yield child
-    finally:
-        end_group(child.pid)
-        # Not for ever: what hangs in the kernel (a dead file server) dies when that ends.
-        await asyncio.wait({child.exited}, timeout=KILLED_WITHIN_S)
-        child.close()
+        raise ProgramError(f"cannot start {name}: {error.strerror}") from error
+    missed: tuple[str, ...] = ()
+    for line in said.splitlines():
+        answer = json.loads(line)
+        missed += tuple(answer.get("missed", ()))
+        if "part" in answer:
+            # A missing program and a missing directory are both "No such file or directory".
+            where = f"the directory {wish['directory'][:200]}: " * (answer["part"] == "directory")
+            raise ProgramError(f"cannot start {name}: {where}{answer['reason']}")
+    return missed
 
 
 def end_marked(task: str) -> int:
@@ -279,7 +350,8 @@ def end_marked(task: str) -> int:
 
     Programs that a task starts carry its id in their environment, so that an agent
     that was killed finds its children again; what they started counts too, even when
-    it was given another environment. Only Linux shows either.
+    it was given another environment. What has neither is found by the task's control
+    group, where there is one. Only Linux shows any of them.
     """
     ended: set[int] = set()
     for _ in range(_PASSES):
@@ -293,7 +365,8 @@ def end_marked(task: str) -> int:
             ended.add(number)
         if not found - ended:
             break
-    return len(ended)
+    # Last, because a worker that ends its task is in the group itself.
+    return len(ended) + end_group_of(task)
 
 
 def _of_task(task: str) -> set[int]:

@@ -7,6 +7,7 @@ goes to the spool as it comes.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from typing import Any
 import msgspec
 
 from agent.actions.action import ActionResult
-from agent.actions.program import checked_program, outcome_of_program
+from agent.actions.program import checked_program, outcome_of_program, over_memory
 from agent.config import AgentHome
+from agent.host.group import ended_for_memory
 from agent.host.process import Child, ProgramError, end_marked, started
 from agent.host.spool import Printed, Spool
 from agent.tasks.after import run_after
@@ -130,15 +132,25 @@ class Executor:
             env=program.environment,
             cwd=program.directory,
             task=task,
+            limits=program.limits,
         ) as child:
             child.give(program.stdin, end=True)
             code = await _ended(child, limit, off)
             if code is None:
                 end_marked(task)
                 if off.done():
-                    return Outcome(task, OutcomeState.CANCELLED, message=ended_by(off.result()))
-                return _late(task, limit)
-        return outcome_of_program(task, code)
+                    by = ended_by(off.result())
+                    outcome = Outcome(task, OutcomeState.CANCELLED, message=by)
+                else:
+                    outcome = _late(task, limit)
+            elif program.limits.memory_bytes and ended_for_memory(task):
+                end_marked(task)
+                outcome = over_memory(task, program.limits)
+            else:
+                outcome = outcome_of_program(task, code)
+        # Never silently: who sets a limit counts on it.
+        words = filter(None, (outcome.message, *child.missed))
+        return dataclasses.replace(outcome, message="; ".join(words))
 
     async def _worker(
         self,

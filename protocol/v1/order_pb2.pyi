@@ -254,6 +254,7 @@ class RunProgram(_message.Message):
     STDIN_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     DIRECTORY_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     stdin: _builtins.bytes
     """Given to the program on standard input."""
     directory: _builtins.str
@@ -266,6 +267,10 @@ class RunProgram(_message.Message):
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Added to a minimal fixed environment."""
 
+    @_builtins.property
+    def limits(self) -> Global___Limits:
+        """How much of the machine it may take."""
+
     def __init__(
         self,
         *,
@@ -273,14 +278,47 @@ class RunProgram(_message.Message):
         stdin: _builtins.bytes = ...,
         environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         directory: _builtins.str = ...,
+        limits: Global___Limits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "directory", b"directory", "environment", b"environment", "stdin", b"stdin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "directory", b"directory", "environment", b"environment", "limits", b"limits", "stdin", b"stdin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunProgram: _TypeAlias = RunProgram  # noqa: Y015
+
+@_typing.final
+class Limits(_message.Message):
+    """What a program and all that it starts may take; 0 is no limit. What a machine cannot
+    enforce it says in the outcome.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    CPU_PERCENT_FIELD_NUMBER: _builtins.int
+    NICE_FIELD_NUMBER: _builtins.int
+    memory_bytes: _builtins.int
+    """Bytes of memory, for all of its processes together."""
+    cpu_percent: _builtins.int
+    """Percent of one processor, for all of its processes together."""
+    nice: _builtins.int
+    """How far it steps back for others, from 0 to 19."""
+    def __init__(
+        self,
+        *,
+        memory_bytes: _builtins.int = ...,
+        cpu_percent: _builtins.int = ...,
+        nice: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_percent", b"cpu_percent", "memory_bytes", b"memory_bytes", "nice", b"nice"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
 @_typing.final
 class CollectInventory(_message.Message):

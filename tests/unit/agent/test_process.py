@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.host.group import group_of, parse_own_group
 from agent.host.process import TASK_VARIABLE, ProgramError, end_marked, started
 from protocol.ids import make_id
+from protocol.limits import Limits
 
 
 def task() -> str:
@@ -89,15 +91,14 @@ async def test_what_could_not_be_started_says_which_part_is_missing(
             pass
 
 
-SETUID = """
-import asyncio, os, sys
+OTHER_USER = """
+import asyncio, os
 from agent.host import process
 process.KILLED_WITHIN_S = 0.2
 async def main():
-    os.setgroups([])
-    os.setuid(65534)
-    async with process.started((sys.argv[1], "3"), on_output=lambda *_: None) as child:
-        await asyncio.sleep(0.2)
+    async with process.started(("sleep", "3"), on_output=lambda *_: None) as child:
+        os.setgroups([])
+        os.setuid(65534)
     print("went on")
 asyncio.run(main())
 """
@@ -105,20 +106,116 @@ asyncio.run(main())
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="not run: needs root")
-def test_a_program_that_became_another_users_is_not_waited_for(tmp_path: Path) -> None:
-    if os.statvfs(tmp_path).f_flag & os.ST_NOSUID:
-        pytest.skip("not run: the temporary directory takes no setuid programs")
-    program = tmp_path / "sleep"
-    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
-    program.chmod(0o4755)
-    for directory in (tmp_path, *tmp_path.parents):
-        if not directory.stat().st_mode & 0o001:
-            directory.chmod(directory.stat().st_mode | 0o111)
+def test_a_program_that_is_another_users_is_not_waited_for() -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", SETUID, str(program)],
+        [sys.executable, "-c", OTHER_USER],
         capture_output=True,
         text=True,
         timeout=20,
         check=False,
     )
     assert ended.stdout == "went on\n", ended.stderr
+
+
+ESCAPE = """
+import os, sys
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+stay = ("import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w'), flush=True); "
+    "time.sleep(600)")
+os.execve(sys.executable, [sys.executable, "-c", stay, sys.argv[1]], {})
+"""
+"""Forks twice, begins a session of its own, and carries nothing of its environment."""
+
+in_groups = pytest.mark.skipif(
+    group_of("try") is None, reason="not run: there are no control groups to be made here"
+)
+
+
+@in_groups
+async def test_a_daemon_without_parent_session_or_environment_is_ended_with_its_task(
+    tmp_path: Path,
+) -> None:
+    mark, told = task(), tmp_path / "pid"
+    argv = (sys.executable, "-c", ESCAPE, str(told))
+    async with started(argv, on_output=lambda *_: None, task=mark) as child:
+        escaped = await said(told)
+        assert await child.exited == 0
+        stat = Path(f"/proc/{escaped}/stat").read_text().rpartition(") ")[2].split()
+        assert int(stat[3]) != child.pid  # its session
+        assert mark.encode() not in Path(f"/proc/{escaped}/environ").read_bytes()
+        assert end_marked(mark) == 1
+        assert not lives(escaped)
+    group = group_of(mark)
+    assert group is not None
+    assert not group.exists()
+
+
+@in_groups
+async def test_what_a_task_leaves_running_is_left_and_found_again_later(tmp_path: Path) -> None:
+    mark, told = task(), tmp_path / "pid"
+    argv = (sys.executable, "-c", ESCAPE, str(told))
+    async with started(argv, on_output=lambda *_: None, task=mark) as child:
+        escaped = await said(told)
+        await child.exited
+    assert lives(escaped)
+    assert end_marked(mark) == 1
+    assert not lives(escaped)
+    group = group_of(mark)
+    assert group is not None
+    group.rmdir()
+
+
+async def test_a_program_begins_with_the_signals_and_the_environment_that_it_would_have_alone() -> (
+    None
+):
+    printed = bytearray()
+    argv = ("sh", "-c", "env; grep SigIgn /proc/self/status; ls /proc/self/fd | wc -l")
+    async with started(argv, on_output=lambda _, data: printed.extend(data)) as child:
+        await child.exited
+        await child.drained
+    *environment, ignored, descriptors = printed.decode().splitlines()
+    assert {line.partition("=")[0] for line in environment} <= {
+        "PATH",
+        "LC_ALL",
+        "LANG",
+        "PWD",
+        "_",
+    }
+    assert ignored.split() == ["SigIgn:", "0000000000000000"]
+    assert int(descriptors) == 4  # three, and the one that `ls` reads the directory by
+
+
+async def test_limits_are_taken_on_and_what_is_missed_is_said() -> None:
+    printed = bytearray()
+    argv = ("sh", "-c", "nice; grep 'Max address' /proc/self/limits")
+    limits = Limits(memory_bytes=256 * 1024 * 1024, cpu_percent=50, nice=7)
+    async with started(
+        argv, on_output=lambda _, data: printed.extend(data), limits=limits
+    ) as child:
+        assert await child.exited == 0
+        await child.drained
+    nice, address = printed.decode().splitlines()
+    assert nice == "7"
+    # Without a task there is no group: each process is held alone, and that is said.
+    assert address.split()[3:5] == ["268435456", "268435456"]
+    assert [words.split(" was")[0] for words in child.missed] == ["memory", "the processor"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "mounts", "found"),
+    [
+        ("0::/\n", "1 0 0:2 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw", "/sys/fs/cgroup"),
+        ("4:memory:/x\n0::/a/b\n", "1 0 0:2 /a /cg rw x:1 y:2 - cgroup2 c rw", "/cg/b"),
+        ("0::/ab\n", "1 0 0:2 /a /cg rw - cgroup2 c rw", None),
+        ("0::/../other\n", "1 0 0:2 / /cg rw - cgroup2 c rw", None),
+        ("4:memory:/x\n", "1 0 0:2 / /cg rw - cgroup2 c rw", None),
+        ("0::/x\n", "1 0 0:2 / /cg rw - cgroup cgroup rw,memory", None),
+    ],
+)
+def test_the_own_group_is_found_where_it_is_mounted(
+    groups: str, mounts: str, found: str | None
+) -> None:
+    path = parse_own_group(groups, mounts)
+    assert path == (None if found is None else Path(found))
