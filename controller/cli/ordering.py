@@ -296,6 +296,13 @@ def say_failures(job: Job) -> None:
             note(f"{task.machine_name}: {task.state}: {why}")
 
 
+def say_remarks(job: Job) -> None:
+    """Tell the person what tasks that succeeded have to say."""
+    for task in job.tasks:
+        if task.state == "succeeded" and task.message:
+            note(f"{task.machine_name}: {task.message}")
+
+
 def say_cut(job: Job) -> None:
     """Tell the person whose output is not whole."""
     for task in job.tasks:

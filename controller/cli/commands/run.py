@@ -9,20 +9,23 @@ import rich_click as click
 
 from controller.cli.app import App
 from controller.cli.choice import machines_meant
+from controller.cli.confining import confined, limits_of
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE
 from controller.cli.ordering import (
+    Terms,
     acting,
     exit_code,
     order_and_follow,
     output_of,
     say_cut,
     say_failures,
+    say_remarks,
     task_rows,
     terms_of,
 )
-from protocol.action import RunProgram
+from protocol.action import Action, RunProgram
 from protocol.codec import MAX_ORDER_BYTES
 from protocol.errors import InvalidError
 from protocol.v1.job_pb2 import Job
@@ -41,6 +44,7 @@ LARGEST_INPUT = MAX_ORDER_BYTES - 64 * 1024
     "--env", "environment", metavar="NAME=VALUE", multiple=True, help="A variable; may be repeated."
 )
 @click.option("--directory", metavar="PATH", default="", help="Where to run it. Default: /")
+@confined
 @acting
 @output_option
 @click.pass_obj
@@ -56,13 +60,18 @@ def command(
     **options: Any,
 ) -> int:
     """Run a program on machines, without a shell. Exits 0 when it succeeded everywhere."""
-    terms = terms_of(options)
     action = RunProgram(
         argv=argv,
-        stdin=_read_input(stdin),
+        stdin=read_input(stdin),
         environment=parse_environment(environment),
         directory=directory,
+        limits=limits_of(options),
     )
+    return order_live(app, selector, action, terms_of(options), output)
+
+
+def order_live(app: App, selector: str, action: Action, terms: Terms, output: str) -> int:
+    """Order what prints, show what it prints as it comes, and say how it ended."""
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
     live = output == "table"
@@ -71,6 +80,7 @@ def command(
         return DONE
     if live:
         say_failures(job)
+        say_remarks(job)
     else:
         _print_whole(connection, job, output)
     say_cut(job)
@@ -112,7 +122,8 @@ def _print_whole(connection: Connection, job: Job, output: str) -> None:
     emit(rows, output, columns=())
 
 
-def _read_input(file: Any) -> bytes:
+def read_input(file: Any) -> bytes:
+    """The content of the file for standard input, which has to fit into an order."""
     if file is None:
         return b""
     data: bytes = file.read(LARGEST_INPUT + 1)
