@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from agent.metadata.extras import Extras
+from agent.metadata.named import Fill, Listing, Write
 from protocol.vault.entry import Entry
 
 
@@ -53,4 +55,32 @@ class System(Protocol):
 
     def release(self, fd: int) -> None:
         """Take those flags away that keep an open thing from being changed; `OSError`."""
+        ...
+
+    def streams(self, directory_fd: int, name: bytes, found: os.stat_result, /) -> Listing | None:
+        """The named streams of a file or directory, which is `found`; None where it lies there
+        is no place for any. Asked of every file: where there is none it must cost nothing.
+
+        Without a name the directory itself is meant, here and below.
+        """
+        ...
+
+    def takes_stream(self, stream: bytes, /) -> bool:
+        """Whether a stream can have this name."""
+        ...
+
+    def read_stream(
+        self, directory_fd: int, name: bytes, stream: bytes, /
+    ) -> AbstractContextManager[Fill]:
+        """Read a stream from its beginning."""
+        ...
+
+    def write_stream(
+        self, directory_fd: int, name: bytes, stream: bytes, /
+    ) -> AbstractContextManager[Write]:
+        """Write a stream anew, of a name that is taken."""
+        ...
+
+    def remove_stream(self, directory_fd: int, name: bytes, stream: bytes, /) -> None:
+        """Remove a stream."""
         ...

@@ -32,6 +32,8 @@ def has_place(name: bytes, system: str) -> bool:
 def unsettable(entry: Entry, system: str) -> tuple[str, ...]:
     """Kinds of what cannot be set, in words, some more than once; none for nearly every entry.
 
+    Of named streams the volume says, and not the system alone.
+
     >>> from protocol.vault.entry import Owner
     >>> made = Entry(b"x", 0o100644, Owner(0, 0), 0, extensions=(("macos.acl", b""),))
     >>> unsettable(made, LINUX), unsettable(made, MACOS)
@@ -42,8 +44,6 @@ def unsettable(entry: Entry, system: str) -> tuple[str, ...]:
         kinds.append("attributes")
     if entry.born_ns is not None and system == LINUX:
         kinds.append("time of creation")
-    if entry.streams and system != WINDOWS:
-        kinds.append("streams")
     return tuple(kinds)
 
 

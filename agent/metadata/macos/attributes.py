@@ -44,8 +44,7 @@ def choose(found: Iterable[tuple[bytes, bytes]]) -> Chosen:
             continue
         shown = name.decode(errors="backslashreplace")
         if len(value) > MAX_XATTR_BYTES:
-            what = "resource fork" if name == RESOURCE_FORK else f"attribute {shown}"
-            left_out.append(f"its {what} of {len(value)} bytes is larger than 64 KiB")
+            left_out.append(f"its attribute {shown} of {len(value)} bytes is larger than 64 KiB")
         elif len(name) > MAX_NAME_BYTES:
             left_out.append(f"the name of its attribute {shown[:80]} is too long")
         elif len(kept) == MAX_XATTRS:
@@ -53,6 +52,15 @@ def choose(found: Iterable[tuple[bytes, bytes]]) -> Chosen:
         else:
             kept.append((name, value))
     return Chosen(tuple(kept), tuple(left_out))
+
+
+def is_stream(name: bytes, size: int) -> bool:
+    """Whether an attribute is kept as a named stream: a resource fork may be large.
+
+    >>> is_stream(RESOURCE_FORK, 70_000), is_stream(RESOURCE_FORK, 286)
+    (True, False)
+    """
+    return name == RESOURCE_FORK and size > MAX_XATTR_BYTES
 
 
 def names_of(listed: bytes) -> list[bytes]:

@@ -9,10 +9,13 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from agent.metadata.extras import Extras
-from agent.metadata.macos import acl, attributes, flags, moment
+from agent.metadata.macos import acl, attributes, flags, fork, moment
+from agent.metadata.macos.attributes import RESOURCE_FORK
+from agent.metadata.named import NO_STREAMS, Fill, Listing, Named, Write
 from agent.metadata.unsettable import MACOS
 from protocol.errors import InvalidError
 from protocol.vault.entry import Entry
@@ -20,6 +23,7 @@ from protocol.vault.entry import Entry
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | 0x20_0000  # O_SYMLINK
 _EXTENDED: Final = 0x100  # ACL_TYPE_EXTENDED
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTSUP, errno.EPERM, errno.EACCES, 93})  # ENOATTR
+_FILE: Final = 8
 _OPENED: Final = frozenset({4, 8, 10})
 """Directories, files and symbolic links (`st_mode >> 12`): opening others does something."""
 
@@ -111,6 +115,40 @@ class MacOS:
         if found & flags.HOLDING:
             self._change_flags(fd, found & ~flags.HOLDING)
 
+    def streams(self, directory_fd: int, name: bytes, found: os.stat_result) -> Listing | None:
+        """A resource fork that is too large for an attribute."""
+        if found.st_mode >> 12 != _FILE:
+            return NO_STREAMS
+        with _opened(directory_fd, name) as fd:
+            size = self._fork_bytes(fd)
+        large = attributes.is_stream(RESOURCE_FORK, size)
+        return Listing((Named(RESOURCE_FORK, size),)) if large else NO_STREAMS
+
+    def takes_stream(self, stream: bytes) -> bool:
+        """The resource fork alone."""
+        return stream == RESOURCE_FORK
+
+    @contextmanager
+    def read_stream(self, directory_fd: int, name: bytes, stream: bytes) -> Iterator[Fill]:
+        """The resource fork."""
+        _check_fork(stream)
+        with _opened(directory_fd, name) as fd, fork.reading(self._c, fd) as fill:
+            yield fill
+
+    @contextmanager
+    def write_stream(self, directory_fd: int, name: bytes, stream: bytes) -> Iterator[Write]:
+        """The resource fork, in place of one that is there."""
+        self.remove_stream(directory_fd, name, stream)
+        with _opened(directory_fd, name) as fd, fork.writing(self._c, fd) as write:
+            yield write
+
+    def remove_stream(self, directory_fd: int, name: bytes, stream: bytes) -> None:
+        """The resource fork, where there is one."""
+        _check_fork(stream)
+        with _opened(directory_fd, name) as fd:
+            if self._c.fremovexattr(fd, stream, 0) and ctypes.get_errno() not in _ABSENT:
+                raise _error()
+
     def _change_flags(self, fd: int, wanted: int) -> None:
         found = _st_flags(os.fstat(fd))
         new = flags.settable(found, wanted, is_root=os.geteuid() == 0)
@@ -120,9 +158,20 @@ class MacOS:
     def _xattrs(self, fd: int) -> Iterator[tuple[bytes, bytes]]:
         names = self._filled(lambda room, size: self._c.flistxattr(fd, room, size, 0))
         for name in attributes.names_of(names or b""):
-            value = self._value(fd, name) if attributes.is_kept(name) else None
+            if not attributes.is_kept(name):
+                continue
+            if name == RESOURCE_FORK and attributes.is_stream(name, self._fork_bytes(fd)):
+                continue
+            value = self._value(fd, name)
             if value is not None:
                 yield name, value
+
+    def _fork_bytes(self, fd: int) -> int:
+        """The length of a resource fork, 0 where there is none."""
+        size = int(self._c.fgetxattr(fd, RESOURCE_FORK, None, 0, 0, 0))
+        if size < 0 and ctypes.get_errno() not in _ABSENT:
+            raise _error()
+        return max(size, 0)
 
     def _value(self, fd: int, name: bytes) -> bytes | None:
         return self._filled(lambda room, size: self._c.fgetxattr(fd, name, room, size, 0, 0))
@@ -178,6 +227,24 @@ class MacOS:
             yield f"{what}: {os.strerror(ctypes.get_errno()).lower()}"
 
 
+@contextmanager
+def _opened(directory_fd: int, name: bytes) -> Iterator[int]:
+    """Something in a directory, or the directory itself, which the caller keeps."""
+    if not name:
+        yield directory_fd
+        return
+    fd = os.open(name, _OPEN, dir_fd=directory_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _check_fork(stream: bytes) -> None:
+    if stream != RESOURCE_FORK:
+        raise InvalidError(f"macOS has no stream {stream[:64]!r}")
+
+
 def _st_flags(found: os.stat_result) -> int:
     return int(getattr(found, "st_flags", 0))
 
@@ -196,6 +263,7 @@ def _library() -> Any:
         ("flistxattr", ctypes.c_ssize_t, (number, room, size, number)),
         ("fgetxattr", ctypes.c_ssize_t, (number, text, room, size, bits, number)),
         ("fsetxattr", number, (number, text, text, size, bits, number)),
+        ("fremovexattr", number, (number, text, number)),
         ("fgetattrlist", number, (number, text, room, size, ctypes.c_ulong)),
         ("fsetattrlist", number, (number, text, text, size, ctypes.c_uint32)),
         ("fchflags", number, (number, bits)),

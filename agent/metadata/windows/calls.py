@@ -33,8 +33,17 @@ class Calls(Protocol):
         """Make it a reparse point."""
         ...
 
-    def streams(self, fd: int) -> Sequence[bytes]:
-        """A `WIN32_FIND_STREAM_DATA` for each stream."""
+    def streams(self, fd: int) -> Sequence[bytes] | None:
+        """A `WIN32_FIND_STREAM_DATA` for each stream; None where the volume has none at all."""
+        ...
+
+    def open_stream(self, fd: int, full: bytes, *, anew: bool) -> int:
+        """Open a stream of something open, by its name with colons: to read, or to write it
+        anew. The descriptor is the caller's to close."""
+        ...
+
+    def remove_stream(self, fd: int, full: bytes) -> None:
+        """Remove a stream of something open, by its name with colons."""
         ...
 
     def open_at(self, directory_fd: int, name: bytes) -> int:

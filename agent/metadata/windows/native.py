@@ -31,7 +31,11 @@ if sys.platform == "win32":
     _PARTS: Final = 1 | 2 | 4 | 0x10  # owner, group, access list, label
     _GET_REPARSE_POINT: Final = 0x0009_00A8
     _SET_REPARSE_POINT: Final = 0x0009_00A4
+    _READ_DATA: Final = 0x8000_0000  # GENERIC_READ
+    _WRITE_DATA: Final = 0x4000_0000  # GENERIC_WRITE
+    _CREATE_ALWAYS: Final = 2
     _END: Final = 38  # ERROR_HANDLE_EOF: no more streams
+    _NO_STREAMS: Final = 87  # ERROR_INVALID_PARAMETER: the file system has none
     _LONGEST_PATH: Final = 32_768
 
     _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
@@ -52,6 +56,7 @@ if sys.platform == "win32":
         (_kernel, "FindFirstStreamW", _handle, (_text, _word, _room, _word)),
         (_kernel, "FindNextStreamW", wintypes.BOOL, (_handle, _room)),
         (_kernel, "FindClose", wintypes.BOOL, (_handle,)),
+        (_kernel, "DeleteFileW", wintypes.BOOL, (_text,)),
         (
             _kernel,
             "DeviceIoControl",
@@ -89,6 +94,18 @@ if sys.platform == "win32":
         length = _kernel.GetFinalPathNameByHandleW(msvcrt.get_osfhandle(fd), room, _LONGEST_PATH, 0)
         _check(0 < length < _LONGEST_PATH)
         return room.value
+
+    def _units(name: bytes) -> str:
+        """A name as Windows takes it."""
+        return names.to_units(name).decode("utf-16-le", "surrogatepass")
+
+    def _descriptor(handle: int, flags: int) -> int:
+        """A descriptor in place of a handle, which it closes."""
+        try:
+            return msvcrt.open_osfhandle(handle, flags | os.O_BINARY)
+        except OSError:
+            _kernel.CloseHandle(handle)
+            raise
 
     class Native:
         """The calls themselves."""
@@ -159,12 +176,14 @@ if sys.platform == "win32":
                     )
                 )
 
-        def streams(self, fd: int) -> Sequence[bytes]:
+        def streams(self, fd: int) -> Sequence[bytes] | None:
             """By its path: Windows lists them in no other way that is documented."""
             room = ctypes.create_string_buffer(streams.FOUND_BYTES)
             handle = _kernel.FindFirstStreamW(_path(fd), 0, room, 0)
             if handle == _INVALID and ctypes.get_last_error() == _END:
                 return ()
+            if handle == _INVALID and ctypes.get_last_error() == _NO_STREAMS:
+                return None
             _check(handle)
             found = [room.raw]
             try:
@@ -176,12 +195,24 @@ if sys.platform == "win32":
                 _kernel.FindClose(handle)
             return found
 
+        def open_stream(self, fd: int, full: bytes, *, anew: bool) -> int:
+            """By its path; the descriptor is one of bytes and not of lines."""
+            access, how = (_WRITE_DATA, _CREATE_ALWAYS) if anew else (_READ_DATA, _OPEN_EXISTING)
+            handle = _kernel.CreateFileW(
+                _path(fd) + _units(full), access, _SHARE_ALL, None, how, _AS_ITSELF, None
+            )
+            _check(handle)
+            return _descriptor(handle, os.O_WRONLY if anew else os.O_RDONLY)
+
+        def remove_stream(self, fd: int, full: bytes) -> None:
+            """By its path."""
+            _check(_kernel.DeleteFileW(_path(fd) + _units(full)))
+
         def open_at(self, directory_fd: int, name: bytes) -> int:
             """Through the path of the directory, which Windows keeps from being renamed
             while something in it is open."""
-            leaf = names.to_units(name).decode("utf-16-le", "surrogatepass")
             handle = _kernel.CreateFileW(
-                f"{_path(directory_fd)}\\{leaf}",
+                f"{_path(directory_fd)}\\{_units(name)}",
                 _READ_ATTRIBUTES | _READ_CONTROL,
                 _SHARE_ALL,
                 None,
@@ -190,8 +221,4 @@ if sys.platform == "win32":
                 None,
             )
             _check(handle)
-            try:
-                return msvcrt.open_osfhandle(handle, os.O_RDONLY)
-            except OSError:
-                _kernel.CloseHandle(handle)
-                raise
+            return _descriptor(handle, os.O_RDONLY)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
+from agent.metadata.named import Listing, Named
 from agent.metadata.windows import names
 from agent.metadata.windows.fields import Fields
 from protocol.errors import InvalidError
+from protocol.vault.entry import MAX_XATTRS
 
 FOUND_BYTES: Final = 8 + 2 * 296
 """The length of a `WIN32_FIND_STREAM_DATA`: a size, and 296 units of UTF-16."""
@@ -16,18 +19,31 @@ _TYPE: Final = b":$DATA"
 _FORBIDDEN: Final = frozenset(b":\\/\0")
 
 
-class Found(NamedTuple):
-    """A stream: its name as WTF-8, empty for the content itself, and its length in bytes."""
+def listing_of(told: Iterable[bytes]) -> Listing:
+    """What all calls have found of one file: the content itself is not among it."""
+    found: list[Named] = []
+    left_out: list[str] = []
+    for data in told:
+        try:
+            one = parse(data)
+        except InvalidError as error:
+            left_out.append(str(error))
+            continue
+        if not one.name:
+            continue
+        if len(found) < MAX_XATTRS:
+            found.append(one)
+        else:
+            shown = one.name[:80].decode(errors="backslashreplace")
+            left_out.append(f"its named stream {shown} is beyond the first {MAX_XATTRS}")
+    return Listing(tuple(sorted(found)), tuple(left_out))
 
-    name: bytes
-    size: int
 
-
-def parse(data: bytes) -> Found:
-    """What one call has found; `InvalidError` when it is not that.
+def parse(data: bytes) -> Named:
+    """What one call has found, its name empty for the content; `InvalidError` when it is none.
 
     >>> parse(bytes([5]) + bytes(7) + "::$DATA".encode("utf-16-le").ljust(592, b"\\0"))
-    Found(name=b'', size=5)
+    Named(name=b'', size=5)
     """
     fields = Fields(data, "description of a stream")
     if len(data) != FOUND_BYTES:
@@ -39,7 +55,7 @@ def parse(data: bytes) -> Found:
     end = next((at for at in range(0, len(units), 2) if units[at : at + 2] == b"\0\0"), None)
     if end is None:
         raise fields.wrong("has a name without an end")
-    return Found(name_of(names.from_units(units[:end])), size)
+    return Named(name_of(names.from_units(units[:end])), size)
 
 
 def name_of(full: bytes) -> bytes:

@@ -1,14 +1,16 @@
-"""What Windows knows of a file: attributes, security descriptor, reparse point, birth."""
+"""What Windows knows of a file: attributes, security descriptor, reparse point, birth, streams."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from agent.metadata.extras import Extras
+from agent.metadata.named import Fill, Listing, Write, reading, writing
 from agent.metadata.unsettable import WINDOWS
-from agent.metadata.windows import attributes, basic, reparse, security
+from agent.metadata.windows import attributes, basic, reparse, security, streams
 from agent.metadata.windows.basic import Basic
 from agent.metadata.windows.calls import Calls
 from protocol.errors import InvalidError
@@ -60,11 +62,8 @@ class Windows:
 
     def at(self, directory_fd: int, name: bytes) -> Extras:
         """Links are opened as themselves."""
-        fd = self._calls.open_at(directory_fd, name)
-        try:
+        with self._opened(directory_fd, name) as fd:
             return self.of_open(fd)
-        finally:
-            os.close(fd)
 
     def give(self, fd: int, entry: Entry) -> Iterator[str]:
         """The reparse point first: what it is decides what else can be set."""
@@ -82,11 +81,8 @@ class Windows:
 
     def give_at(self, directory_fd: int, name: bytes, entry: Entry) -> Iterator[str]:
         """The same; a link is not followed."""
-        fd = self._calls.open_at(directory_fd, name)
-        try:
+        with self._opened(directory_fd, name) as fd:
             yield from self.give(fd, entry)
-        finally:
-            os.close(fd)
 
     def has_flags(self, entry: Entry) -> bool:
         """Its attributes: one of them keeps a file from being written to."""
@@ -104,6 +100,49 @@ class Windows:
     def release(self, fd: int) -> None:
         """The attribute that makes it read-only."""
         self._change(fd, attributes.READONLY, 0)
+
+    def streams(self, directory_fd: int, name: bytes, _: os.stat_result) -> Listing | None:
+        """What the volume lists, but for the content itself."""
+        with self._opened(directory_fd, name) as fd:
+            told = self._calls.streams(fd)
+        return None if told is None else streams.listing_of(told)
+
+    def takes_stream(self, stream: bytes) -> bool:
+        """Without a colon and a slash, and not too long."""
+        return streams.problem_of(stream) is None
+
+    def read_stream(
+        self, directory_fd: int, name: bytes, stream: bytes
+    ) -> AbstractContextManager[Fill]:
+        """It stays open when the file is closed."""
+        return reading(self._open_stream(directory_fd, name, stream, anew=False))
+
+    def write_stream(
+        self, directory_fd: int, name: bytes, stream: bytes
+    ) -> AbstractContextManager[Write]:
+        """It stays open when the file is closed."""
+        return writing(self._open_stream(directory_fd, name, stream, anew=True))
+
+    def remove_stream(self, directory_fd: int, name: bytes, stream: bytes) -> None:
+        """Of that name and no other."""
+        with self._opened(directory_fd, name) as fd:
+            self._calls.remove_stream(fd, streams.full_name(stream))
+
+    def _open_stream(self, directory_fd: int, name: bytes, stream: bytes, *, anew: bool) -> int:
+        with self._opened(directory_fd, name) as fd:
+            return self._calls.open_stream(fd, streams.full_name(stream), anew=anew)
+
+    @contextmanager
+    def _opened(self, directory_fd: int, name: bytes) -> Iterator[int]:
+        """Something in a directory, or the directory itself, which the caller keeps."""
+        if not name:
+            yield directory_fd
+            return
+        fd = self._calls.open_at(directory_fd, name)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def _change(self, fd: int, which: int, wanted: int) -> None:
         found = basic.parse(self._calls.basic(fd)).attributes

@@ -196,14 +196,13 @@ def test_attributes_of_the_system_and_empty_finder_records_are_not_kept() -> Non
     assert attributes.choose([(attributes.FINDER_INFO, bytes(32))]) == attributes.Chosen(())
 
 
-def test_a_resource_fork_beyond_the_format_is_told_and_not_kept() -> None:
-    fork = attributes.RESOURCE_FORK
-    fits = attributes.choose([(fork, bytes(MAX_XATTR_BYTES))])
+def test_an_attribute_beyond_the_format_is_told_and_not_kept() -> None:
+    fits = attributes.choose([(b"large", bytes(MAX_XATTR_BYTES))])
     assert fits.xattrs
     assert not fits.left_out
-    large = attributes.choose([(fork, bytes(MAX_XATTR_BYTES + 1)), (b"a", b"")])
+    large = attributes.choose([(b"large", bytes(MAX_XATTR_BYTES + 1)), (b"a", b"")])
     assert large.xattrs == ((b"a", b""),)
-    assert large.left_out == ("its resource fork of 65537 bytes is larger than 64 KiB",)
+    assert large.left_out == ("its attribute large of 65537 bytes is larger than 64 KiB",)
 
 
 def test_too_many_attributes_are_told() -> None:

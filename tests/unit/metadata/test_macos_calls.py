@@ -13,7 +13,11 @@ import pytest
 
 from agent.metadata.extras import Extras
 from agent.metadata.macos import acl, flags, moment
+from agent.metadata.macos.attributes import RESOURCE_FORK
 from agent.metadata.macos.calls import MacOS
+from agent.metadata.named import NO_STREAMS, Listing, Named
+from agent.metadata.port import System
+from protocol.errors import InvalidError
 from protocol.vault.entry import Entry, Owner
 from tests.unit.metadata.test_macos import DENY_DELETE
 
@@ -39,13 +43,28 @@ class Library:
     def flistxattr(self, _fd: int, room: Any, size: int, _options: int) -> int:
         return self._give(b"".join(name + b"\0" for name in self.xattrs), room, size)
 
-    def fgetxattr(self, _fd: int, name: bytes, room: Any, size: int, *_: int) -> int:
-        if name in self.gone:
+    def fgetxattr(
+        self, _fd: int, name: bytes, room: Any, size: int, place: int, _options: int
+    ) -> int:
+        if name in self.gone or name not in self.xattrs:
             return fails(93)
-        return self._give(self.xattrs[name], room, size)
+        value = self.xattrs[name]
+        if name == RESOURCE_FORK and room is not None:
+            # The one attribute of which a part is given.
+            return self._give(value[place : place + size], room, size)
+        assert not place
+        return self._give(value, room, size)
 
-    def fsetxattr(self, _fd: int, name: bytes, value: bytes, size: int, *_: int) -> int:
-        return self._change("fsetxattr", lambda: self.xattrs.update({name: value[:size]}))
+    def fsetxattr(
+        self, _fd: int, name: bytes, value: bytes, size: int, place: int, _options: int
+    ) -> int:
+        assert not place or name == RESOURCE_FORK
+        before = self.xattrs.get(name, b"") if name == RESOURCE_FORK else b""
+        after = before[:place].ljust(place, b"\0") + value[:size] + before[place + size :]
+        return self._change("fsetxattr", lambda: self.xattrs.update({name: after}))
+
+    def fremovexattr(self, _fd: int, name: bytes, _options: int) -> int:
+        return 0 if self.xattrs.pop(name, None) is not None else fails(93)
 
     def fgetattrlist(self, _fd: int, wanted: bytes, room: Any, size: int, _options: int) -> int:
         assert wanted == moment.wanted()
@@ -180,3 +199,62 @@ def test_a_list_that_cannot_be_read_is_told_and_the_rest_is_kept(fd: int) -> Non
     found = MacOS(library).of_open(fd)
     assert found.xattrs == (QUARANTINE,)
     assert "begins with 0x3f3f3f3f" in found.left_out[0]
+
+
+FORK = os.urandom(2_500_000)
+
+
+def read(system: System, directory: int, name: bytes) -> bytes:
+    with system.read_stream(directory, name, RESOURCE_FORK) as fill:
+        room = bytearray(3_000_000)
+        return bytes(room[: fill(memoryview(room))])
+
+
+def test_a_large_resource_fork_is_a_named_stream_and_a_small_one_an_attribute(
+    fd: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    library = Library()
+    system = MacOS(library)
+    assert system.streams(fd, b"file", file.stat()) == NO_STREAMS
+    library.xattrs = {RESOURCE_FORK: FORK[:300]}
+    assert system.streams(fd, b"file", file.stat()) == NO_STREAMS
+    assert system.at(fd, b"file").xattrs == ((RESOURCE_FORK, FORK[:300]),)
+    library.xattrs = {RESOURCE_FORK: FORK, b"a": b"1"}
+    assert system.streams(fd, b"file", file.stat()) == Listing((Named(RESOURCE_FORK, len(FORK)),))
+    assert system.at(fd, b"file") == Extras(((b"a", b"1"),))
+    assert read(system, fd, b"file") == FORK
+    assert system.streams(fd, b"", tmp_path.stat()) == NO_STREAMS
+
+
+def test_a_resource_fork_is_written_in_pieces_in_place_of_another(fd: int, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    library = Library()
+    library.xattrs = {RESOURCE_FORK: bytes(4_000_000)}
+    system = MacOS(library)
+    with system.write_stream(fd, b"file", RESOURCE_FORK) as write:
+        write(FORK[:1_500_000])
+        write(memoryview(FORK)[1_500_000:])
+    assert library.xattrs == {RESOURCE_FORK: FORK}
+    with system.write_stream(fd, b"file", RESOURCE_FORK) as write:
+        for piece in (5, b"x", 7):
+            write(piece)
+    assert library.xattrs == {RESOURCE_FORK: bytes(5) + b"x" + bytes(7)}
+    system.remove_stream(fd, b"file", RESOURCE_FORK)
+    system.remove_stream(fd, b"file", RESOURCE_FORK)
+    assert library.xattrs == {}
+    library.refuses = {"fsetxattr": errno.ENOSPC}
+    with (
+        pytest.raises(OSError, match="No space"),
+        system.write_stream(fd, b"file", RESOURCE_FORK) as write,
+    ):
+        write(b"1")
+
+
+def test_macos_has_no_other_stream(fd: int) -> None:
+    system = MacOS(Library())
+    assert system.takes_stream(RESOURCE_FORK)
+    assert not system.takes_stream(b"Zone.Identifier")
+    with pytest.raises(InvalidError), system.read_stream(fd, b"", b"Zone.Identifier"):
+        pass

@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.metadata.extras import Extras
+from agent.metadata.named import NO_STREAMS, Named
 from agent.metadata.port import System
 from agent.metadata.windows import attributes, basic, native, security
 from agent.metadata.windows.basic import Basic
@@ -20,6 +22,7 @@ from agent.metadata.windows.windows import Windows
 from protocol.errors import InvalidError
 from protocol.vault.entry import Entry, Owner, check_entry
 from tests.unit.metadata.windows import recorded
+from tests.unit.metadata.windows.test_names import found_bytes
 
 FILETIME = int.from_bytes(recorded.NTFS_FILETIME, "little")
 FD = 7
@@ -36,6 +39,8 @@ class Recorded:
     refuses: bool = False
     opened: list[tuple[int, bytes]] = field(default_factory=list)
     parts: int = 0
+    listed: Sequence[bytes] | None = ()
+    folder: Path | None = None
 
     def basic(self, fd: int) -> bytes:
         return basic.build(self.told)
@@ -60,8 +65,17 @@ class Recorded:
         self._refuse()
         self.point = data
 
-    def streams(self, fd: int) -> Sequence[bytes]:
-        return ()
+    def streams(self, fd: int) -> Sequence[bytes] | None:
+        return self.listed
+
+    def open_stream(self, fd: int, full: bytes, *, anew: bool) -> int:
+        assert self.folder is not None
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if anew else os.O_RDONLY
+        return os.open(self.folder / full.hex(), flags, 0o600)
+
+    def remove_stream(self, fd: int, full: bytes) -> None:
+        assert self.folder is not None
+        (self.folder / full.hex()).unlink()
 
     def open_at(self, directory_fd: int, name: bytes) -> int:
         self.opened.append((directory_fd, name))
@@ -217,3 +231,53 @@ def test_a_label_is_set_without_the_right_to_audit(kinds: tuple[int, ...], parts
     sacl = security.Acl(tuple(security.Ace(kind, 0, body) for kind in kinds))
     asked, _ = security.to_set(security.laid_out(security.SACL_PRESENT, sacl=sacl))
     assert asked == parts
+
+
+def test_the_streams_of_a_file_are_what_windows_lists_beside_the_content() -> None:
+    calls = Recorded(
+        listed=(
+            found_bytes("::$DATA", 9),
+            found_bytes(":note:$DATA", 300_000),
+            found_bytes(":Zone.Identifier:$DATA", 26),
+            found_bytes(":bad:$EA", 1),
+        )
+    )
+    found = Path(os.devnull).stat()
+    listing = Windows(calls).streams(3, b"file", found)
+    assert listing is not None
+    assert listing.streams == (Named(b"Zone.Identifier", 26), Named(b"note", 300_000))
+    (told,) = listing.left_out
+    assert "bad" in told
+    assert calls.opened == [(3, b"file")]
+    # A directory is open already.
+    assert Windows(calls).streams(3, b"", found) == listing
+    assert len(calls.opened) == 1
+    assert Windows(Recorded(listed=(found_bytes("::$DATA", 9),))).streams(3, b"", found) == (
+        NO_STREAMS
+    )
+    assert Windows(Recorded(listed=None)).streams(3, b"", found) is None
+
+
+def test_more_streams_than_an_entry_can_name_are_told() -> None:
+    listed = [found_bytes(f":s{number:04}:$DATA", 1) for number in range(1026)]
+    listing = Windows(Recorded(listed=listed)).streams(3, b"", Path(os.devnull).stat())
+    assert listing is not None
+    assert (len(listing.streams), len(listing.left_out)) == (1024, 2)
+
+
+def test_a_stream_is_opened_by_its_whole_name(tmp_path: Path) -> None:
+    system: System = Windows(Recorded(folder=tmp_path))
+    content = os.urandom(100_000)
+    with system.write_stream(3, b"file", b"note") as write:
+        for piece in (content[:7], 20, content[7:], 5):
+            write(piece)
+    assert [bytes.fromhex(one.name) for one in tmp_path.iterdir()] == [b":note:$DATA"]
+    room = bytearray(200_000)
+    with system.read_stream(3, b"", b"note") as fill:
+        got = fill(memoryview(room))
+    assert room[:got] == content[:7] + bytes(20) + content[7:] + bytes(5)
+    system.remove_stream(3, b"", b"note")
+    assert list(tmp_path.iterdir()) == []
+    assert not system.takes_stream(b"../other")
+    with pytest.raises(InvalidError), system.write_stream(3, b"", b"a:b"):
+        pass
