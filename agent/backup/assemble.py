@@ -10,11 +10,12 @@ from collections import deque
 
 from agent.backup.big import BigFile
 from agent.backup.far_time import NAME, near, with_time
+from agent.backup.named_read import Pending
 from agent.backup.nodes import Block
 from agent.backup.plant import Planter
 from agent.backup.stream import SmallStream
 from agent.metadata.extras import NOTHING, Extras
-from protocol.vault.entry import Entry, Extent, Owner
+from protocol.vault.entry import Entry, Extent, Owner, Stream
 
 MAX_WAITING = 16_384
 
@@ -23,12 +24,13 @@ class Draft:
     """An entry whose content may not be sealed yet.
 
     `start` is the place in the small-file stream, `big` a file of its own, `first` the
-    first link to the same file. With none of them, `inline` is the content.
+    first link to the same file. With none of them, `inline` is the content. `named` are its
+    streams, read after the content; `placed` is the content while it waits for them.
     """
 
     __slots__ = (
         "big", "changed", "entry", "extras", "first", "inline", "line", "link_group",
-        "mode", "mtime_ns", "name", "owner", "parent", "size", "start",
+        "mode", "mtime_ns", "name", "named", "owner", "parent", "placed", "size", "start",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +51,8 @@ class Draft:
         self.extras: Extras = NOTHING
         self.link_group: bytes | None = None
         self.changed = False
+        self.named: tuple[Pending, ...] = ()
+        self.placed: tuple[Extent, ...] | None = None
 
 
 def extras_of(entry: Entry) -> Extras:
@@ -91,9 +95,10 @@ class Assembly:
 
     def _entry(self, draft: Draft, *, wait: bool) -> Entry | None:
         extents: tuple[Extent, ...] = ()
+        streams: tuple[Stream, ...] = ()
         depth, size, inline, changed = 0, draft.size, draft.inline, draft.changed
         if draft.start >= 0:
-            placed = self._stream.place(draft.start, size, wait=wait)
+            placed = draft.placed or self._stream.place(draft.start, size, wait=wait)
             if placed is None:
                 return None
             extents = placed
@@ -108,7 +113,12 @@ class Assembly:
             first = draft.first.entry
             assert first is not None
             size, extents, inline = first.size, first.extents, first.inline
-            depth, changed = first.depth, first.changed_while_read
+            depth, changed, streams = first.depth, first.changed_while_read, first.streams
+        if draft.named:
+            found = self._streams(draft, extents, wait=wait)
+            if found is None:
+                return None
+            streams = found
         extras = draft.extras
         entry = Entry(
             draft.name,
@@ -125,9 +135,22 @@ class Assembly:
             draft.link_group,
             changed,
             extras.born_ns,
-            (),
+            streams,
             with_time(extras.extensions, draft.mtime_ns),
         )
         if draft.link_group is not None:
             draft.entry = entry
         return entry
+
+    def _streams(
+        self, draft: Draft, extents: tuple[Extent, ...], *, wait: bool
+    ) -> tuple[Stream, ...] | None:
+        # Places are asked for in order: the content's is kept, and none is passed over.
+        draft.placed = extents
+        found: list[Stream] = []
+        for one in draft.named:
+            result = one.result(self._stream, wait=wait)
+            if result is None:
+                return None
+            found.append(result)
+        return tuple(found)

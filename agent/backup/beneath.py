@@ -11,7 +11,8 @@ import ctypes
 import errno
 import os
 import platform
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from struct import pack
 from typing import Final
 
@@ -47,6 +48,15 @@ class Beneath:
             # A kernel or a sandbox without the call: the long way from now on.
             self._libc = None
         return self._step_by_step(path)
+
+    @contextmanager
+    def opened(self, path: bytes) -> Iterator[int]:
+        """The same for the length of a `with`."""
+        fd = self.open(path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def make(self, path: bytes) -> int:
         """The same, making every directory on the way that is missing."""

@@ -116,10 +116,14 @@ class Endowing:
                 join(parent, name), f"owner {owner.uid}:{owner.gid}: {reason_of(error)}"
             )
 
+    def no_place(self, kind: str) -> None:
+        """Count one thing that has something which there is no place for."""
+        is_new = kind not in self._unset
+        self._unset[UNKNOWN if is_new and len(self._unset) >= _MOST_KINDS else kind] += 1
+
     def _count(self, entry: Entry) -> None:
         for kind in set(unsettable(entry, SYSTEM.name)):
-            is_new = kind not in self._unset
-            self._unset[UNKNOWN if is_new and len(self._unset) >= _MOST_KINDS else kind] += 1
+            self.no_place(kind)
 
     def _warn(self, parent: bytes, name: bytes, reasons: Iterable[str]) -> None:
         for reason in reasons:

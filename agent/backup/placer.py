@@ -21,8 +21,9 @@ from agent.backup.durable import Written
 from agent.backup.endow import Endowing
 from agent.backup.flagging import Flagging
 from agent.backup.folders import Folders
+from agent.backup.named_write import KIND, ContentOf, NamedWriter
 from agent.backup.rename import rename_to_new
-from agent.backup.skipped import SkippedList, reason_of
+from agent.backup.skipped import FULL, SkippedList, reason_of
 from agent.metadata.attributes import keep_only
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import Buffer
@@ -30,7 +31,6 @@ from protocol.vault.entry import Entry, Kind
 from protocol.vault.path import join
 
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _IN_THE_WAY = "something is there already; it was left as it is"
 _MODE_LEFT = "was there already; its mode was left as it is"
 
@@ -76,6 +76,7 @@ class Placer:
         *,
         overwrite: bool,
         flags: bool,
+        content_of: ContentOf,
         written: Written | None = None,
     ) -> None:
         self.done = Done()
@@ -84,6 +85,7 @@ class Placer:
         self._directories: list[tuple[bytes, Entry]] = []
         self._links: dict[bytes, tuple[bytes, bytes]] = {}
         self._endowing = Endowing(belonging, self.done.warnings)
+        self._named = NamedWriter(content_of, self.done.failed, self._endowing.no_place)
         self._flagging = Flagging(self._beneath, self.done.warnings, wanted=flags)
         self._folders = Folders(
             self._beneath,
@@ -160,11 +162,12 @@ class Placer:
             folders.enter(parent)
             directory = folders.room_for(entry.size)
             fresh = folders.fresh
-            if fresh is None:
+            # A colon may lead into a file that is there: such a name is given by renaming.
+            if fresh is None or b":" in entry.name:
                 name = next(folders.names)
                 return OpenFile(parent, entry, os.open(name, CREATE, 0o600, dir_fd=directory), name)
             mode = entry.mode & 0o7777
-            if mode > 0o777 or entry.xattrs or not self._endowing.is_ours(entry):
+            if mode > 0o777 or entry.xattrs or entry.streams or not self._endowing.is_ours(entry):
                 file = os.open(entry.name, CREATE, 0o600, dir_fd=directory)
                 return OpenFile(parent, entry, file, entry.name)
             # Nobody else can come here before the folder has its name.
@@ -196,8 +199,11 @@ class Placer:
         try:
             if file.has_holes:
                 os.ftruncate(fd, entry.size)
-            self._endowing.open(file.parent, entry, fd, is_set=file.is_set)
             directory = self._folders.enter(file.parent)
+            if entry.streams:
+                path = join(file.parent, entry.name)
+                self._named.give(path, directory, file.name, entry)
+            self._endowing.open(file.parent, entry, fd, is_set=file.is_set)
             if file.name == entry.name:
                 pass
             elif self._overwrite:
@@ -213,6 +219,9 @@ class Placer:
         except OSError as error:
             self.abandon(file, reason_of(error), error)
             return
+        except SteadError:
+            self.abandon(file, "the restore ended before it")
+            raise
         self.done.files += 1
         self.done.bytes += entry.size
         self._flagging.note(file.parent, entry)
@@ -240,6 +249,21 @@ class Placer:
         else:
             self.fail(file.parent, file.entry.name, reason)
 
+    def give_streams(self) -> None:
+        """Give directories their named streams, once all that is in them is there.
+
+        Raises `TargetFullError`, and what is wrong with the vault but for loss and damage.
+        """
+        for parent, entry in self._directories:
+            path = join(parent, entry.name)
+            if not entry.streams or (path in self._folders.taken and not self._overwrite):
+                continue
+            try:
+                with self._beneath.opened(path) as fd:
+                    self._named.give(path, fd, b"", entry)
+            except OSError as error:
+                self._failed(parent, entry.name, error)
+
     def finish(self) -> None:
         """Give directories their attributes, the deepest first: nothing is made in them now."""
         self.settle()
@@ -249,12 +273,10 @@ class Placer:
                 self.done.warnings.add(path, _MODE_LEFT)
                 continue
             try:
-                fd = self._beneath.open(path)
-                try:
+                with self._beneath.opened(path) as fd:
                     keep_only(fd, {name for name, _ in entry.xattrs})
+                    self._named.keep_only(fd, entry)
                     self._endowing.open(parent, entry, fd)
-                finally:
-                    os.close(fd)
             except OSError as error:
                 self.done.warnings.add(path, f"attributes: {reason_of(error)}")
         self._directories.clear()
@@ -289,7 +311,7 @@ class Placer:
 
     def _failed(self, parent: bytes, name: bytes, error: OSError) -> None:
         self.fail(parent, name, reason_of(error))
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise TargetFullError(
                 f"the place to restore to is full: {self.done.files} files of "
                 f"{self.done.bytes} bytes were written; make room and restore again"
@@ -322,6 +344,8 @@ class Placer:
                 return
             name = next(self._folders.names)
             self._make(name, fd, entry)
+        if entry.streams:
+            self._endowing.no_place(KIND)
         try:
             self._endowing.at(parent, entry, fd, name)
             if name != entry.name:

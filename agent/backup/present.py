@@ -15,9 +15,10 @@ from enum import StrEnum
 from typing import Final
 
 from agent.backup.belonging import Belonging
-from agent.backup.beneath import Beneath
+from agent.backup.beneath import DIRECTORY, Beneath
 from agent.backup.far_time import mtime_of
 from agent.backup.held import holds_extents, holds_pieces, open_file
+from agent.backup.named_content import NamedContent, is_listed
 from agent.metadata.attributes import SETTABLE, xattrs_at
 from agent.metadata.system import SYSTEM
 from agent.metadata.unsettable import has_place
@@ -102,6 +103,7 @@ class Present:
                 same = os.readlink(entry.name, dir_fd=fd) == entry.target
             if same and self._exact:
                 same = self._attributes(fd, entry.name) == _kept(entry, owners=self._owners)
+                same = same and self._has_streams(fd, entry, found)
         except FileNotFoundError:
             if entry.mode >> 12 == Kind.DIRECTORY:
                 self._new.add(join(parent, entry.name))
@@ -128,13 +130,51 @@ class Present:
         except OSError:
             return False
 
-    @contextmanager
-    def _reading(self, parent: bytes, name: bytes) -> Iterator[int]:
-        directory = self._beneath.open(parent)
+    def holds_streams(self, parent: bytes, entry: Entry, content: NamedContent) -> bool:
+        """The same of the named streams of a file, those that have no place there aside."""
         try:
-            fd = open_file(directory, name)
+            with self._beneath.opened(parent) as directory:
+                found = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
+                listing = SYSTEM.streams(directory, entry.name, found)
+                return is_listed(entry, listing) and (
+                    listing is None
+                    or all(
+                        content.is_held(directory, entry.name, one)
+                        for one in entry.streams
+                        if SYSTEM.takes_stream(one.name)
+                    )
+                )
+        except OSError:
+            return False
+
+    def takes_streams(self, parent: bytes) -> bool:
+        """Whether what comes into a directory, there or not yet, has a place for streams."""
+        while True:
+            try:
+                with self._beneath.opened(parent) as directory:
+                    return SYSTEM.streams(directory, b"", os.fstat(directory)) is not None
+            except OSError:
+                if not parent:
+                    return False
+                parent = parent.rpartition(b"/")[0]
+
+    def _has_streams(self, fd: int, entry: Entry, found: os.stat_result) -> bool:
+        """Whether a file has the streams of an entry by name and length; or a directory that
+        should have some."""
+        if entry.mode >> 12 == Kind.FILE:
+            return is_listed(entry, SYSTEM.streams(fd, entry.name, found))
+        if not entry.streams:
+            return True
+        directory = os.open(entry.name, DIRECTORY, dir_fd=fd)
+        try:
+            return is_listed(entry, SYSTEM.streams(directory, b"", found))
         finally:
             os.close(directory)
+
+    @contextmanager
+    def _reading(self, parent: bytes, name: bytes) -> Iterator[int]:
+        with self._beneath.opened(parent) as directory:
+            fd = open_file(directory, name)
         try:
             yield fd
         finally:

@@ -18,6 +18,7 @@ from agent.backup.durable import Written
 from agent.backup.extra import Extras, Removals
 from agent.backup.fetch import Call, Fetcher, Plain
 from agent.backup.flow import Flow
+from agent.backup.named_content import NamedContent
 from agent.backup.placer import Done, OpenFile, Placer
 from agent.backup.present import Change, Present
 from agent.backup.preview import Preview
@@ -26,6 +27,7 @@ from agent.backup.vault import Vault
 from agent.host import clock
 from protocol.errors import SteadError
 from protocol.vault.chunk import Buffer, ChunkId, Opener, Reference, Sealer
+from protocol.vault.cut import SMALL_FILE_BYTES
 from protocol.vault.entry import Entry, Extent, Kind
 from protocol.vault.keys import VaultSecret
 from protocol.vault.node import Root
@@ -108,12 +110,20 @@ class Restore:
         self._next_word = 0.0
         self._overwrite = overwrite
         belonging = Belonging(owners)
-        self._placer = Placer(target, belonging, overwrite=overwrite, flags=flags, written=written)
         self._present = Present(target, belonging, exact=overwrite)
         self._fetcher = Fetcher(vault, secret, seed, patience_s=patience_s, flow=self._flow)
         self._reader = TreeReader(Opener(secret), self._fetcher.nodes, self._lost)
         self._verify = verify
         self._sealer = Sealer(secret)
+        self._named = NamedContent(self._reader, self._fetcher, self._sealer)
+        self._placer = Placer(
+            target,
+            belonging,
+            overwrite=overwrite,
+            flags=flags,
+            content_of=self._named.of,
+            written=written,
+        )
         self._open: OpenFile | None = None
         roots = [node for span in spans for node in span.nodes if isinstance(node, Root)]
         self._total_bytes = sum(node.bytes for node in roots)
@@ -139,6 +149,7 @@ class Restore:
                 if previous is not None:
                     self._write(previous)
                 placer.settle()
+                placer.give_streams()
                 self._remove_extras(act=True)
             finally:
                 if self._open is not None:
@@ -191,7 +202,7 @@ class Restore:
         window = _Window()
         for item in self._items():
             window.items.append(item)
-            for extent in item.extents:
+            for extent in (*item.extents, *self._beside(item)):
                 reference = extent.reference
                 if reference is not None and reference.id not in window.wanted:
                     window.wanted[reference.id] = reference
@@ -202,11 +213,20 @@ class Restore:
         if window.items:
             yield window
 
+    def _beside(self, item: _Item) -> Iterator[Extent]:
+        """The content of small named streams: it lies beside that of small files."""
+        if not item.entry.streams or not item.last or item.same:
+            return
+        if item.entry.mode >> 12 == Kind.FILE and self._present.takes_streams(item.parent):
+            for stream in item.entry.streams:
+                if not stream.depth and stream.size < SMALL_FILE_BYTES:
+                    yield from stream.extents
+
     def _items(self) -> Iterator[_Item]:
         for below, entry in self._entries():
             if entry.mode >> 12 != _DIRECTORY:
                 change = self._present.change(below, entry)
-                if change is Change.SAME and self._verify and entry.size:
+                if change is Change.SAME and self._verify and (entry.size or entry.streams):
                     held = self._held(below, entry)
                     if held is None:
                         # Compared once the content is at hand; a slice fits a window.
@@ -230,6 +250,8 @@ class Restore:
         extents = self._reader.extents(entry.extents, entry.depth)
         try:
             held = self._present.holds(below, entry, extents, self._sealer)
+            if held and entry.streams:
+                held = self._present.holds_streams(below, entry, self._named)
         except SteadError:
             # Whoever writes it anew says what is wrong.
             return False
@@ -273,7 +295,7 @@ class Restore:
         yield _Item(parent, entry, part, first, last=True)
 
     def _write(self, window: _Window) -> None:
-        plain = self._fetcher.plain(window.wanted, window.calls)
+        plain = self._named.plain = self._fetcher.plain(window.wanted, window.calls)
         placer = self._placer
         for item in window.items:
             if self._flow.is_paused and self._open is None:
@@ -292,7 +314,7 @@ class Restore:
                     if isinstance(pieces, str):
                         placer.fail(item.parent, entry.name, pieces)
                         continue
-                    if self._present.holds_pieces(item.parent, entry, pieces):
+                    if self._holds(item, pieces):
                         placer.keep(item.parent, entry)
                         continue
                     if not self._overwrite:
@@ -317,6 +339,16 @@ class Restore:
             placer.rest()
         self._fetcher.keep(plain)
         self._tick()
+
+    def _holds(self, item: _Item, pieces: list[Buffer | int]) -> bool:
+        parent, entry = item.parent, item.entry
+        if not self._present.holds_pieces(parent, entry, pieces):
+            return False
+        try:
+            return not entry.streams or self._present.holds_streams(parent, entry, self._named)
+        except SteadError:
+            # Whoever writes it anew says what is wrong.
+            return False
 
     @property
     def done(self) -> Done:

@@ -9,21 +9,23 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import attrgetter
+
+from msgspec.structs import replace
 
 from agent.backup.assemble import Assembly, Draft, extras_of
 from agent.backup.big import BigFile
 from agent.backup.commands import Streams
 from agent.backup.far_time import mtime_of, near, with_time
 from agent.backup.merge import Known, Mixed, Same, Segment
+from agent.backup.named_read import NamedReader
 from agent.backup.owners import Owners
 from agent.backup.probe import Probe
 from agent.backup.read import AwayError, ChangedTypeError, is_small, open_file, read_small
 from agent.backup.sample import Sample
 from agent.backup.sealing import Sealing
-from agent.backup.signs import STRETCH, Counting, sample_of
-from agent.backup.signs import Sample as Stretches
+from agent.backup.signs import Counting, sample_at, sample_of
 from agent.backup.skipped import SkippedList, reason_of
 from agent.backup.state import NO_MARK, untrusted
 from agent.backup.stream import SmallStream
@@ -32,7 +34,7 @@ from agent.backup.walk import MARK_BYTES, OPEN_DIRECTORY, Row, line_of
 from agent.host.piped import piped
 from agent.host.process import ProgramError
 from agent.metadata.attributes import AttributeTooLargeError
-from agent.metadata.extras import NOTHING
+from agent.metadata.named import NO_STREAMS
 from agent.metadata.system import SYSTEM
 from protocol.vault.chunk import Reference, Sealer
 from protocol.vault.cut import SMALL_FILE_BYTES, Cutter
@@ -44,7 +46,6 @@ _RETRY_BYTES = 64 * 1024 * 1024
 _FILE, _DIRECTORY, _SYMLINK = int(Kind.FILE), int(Kind.DIRECTORY), int(Kind.SYMLINK)
 _DEVICES = (int(Kind.CHARACTER_DEVICE), int(Kind.BLOCK_DEVICE))
 _ODD = frozenset({int(Kind.FIFO), int(Kind.SOCKET), *_DEVICES})
-_size = attrgetter("st_size")
 
 
 @dataclass(slots=True)
@@ -176,7 +177,7 @@ class Scan:
         entry = found[0]
         owner = self.owners.of(stat.st_uid, stat.st_gid)
         if entry.owner != owner or entry.link_group is not None:
-            entry = _edited(entry, owner=owner, link_group=None)
+            entry = replace(entry, owner=owner, link_group=None)
         draft = Draft(parent, line, name, entry.mode, owner, mtime_of(entry))
         draft.entry = entry
         if entry.mode >> 12 == _FILE:
@@ -199,7 +200,7 @@ class Scan:
             if stat.st_mode >> 12 != _FILE:
                 assert first.entry is not None
                 draft.first = None
-                draft.entry = _edited(first.entry, name=name)
+                draft.entry = replace(first.entry, name=name)
             if first.line[-MARK_BYTES:] != line[-MARK_BYTES:]:
                 draft.line = name + b"\0" + NO_MARK
             group.left -= 1
@@ -212,7 +213,7 @@ class Scan:
             return None
         draft_of_first.link_group = path
         if draft_of_first.entry is not None:
-            draft_of_first.entry = _edited(draft_of_first.entry, link_group=path)
+            draft_of_first.entry = replace(draft_of_first.entry, link_group=path)
             draft_of_first.extras = extras_of(draft_of_first.entry)
         self._groups[identity] = _Group(path, draft_of_first, stat.st_nlink - 1)
         return draft_of_first
@@ -229,7 +230,7 @@ class Scan:
             elif kind == _FILE:
                 self._file(draft, fd, row, known)
             elif kind == _DIRECTORY:
-                self._directory(draft, fd)
+                self._directory(draft, fd, stat)
             else:
                 self._odd(draft, fd, stat)
         except FileNotFoundError:
@@ -253,7 +254,7 @@ class Scan:
         path = join(draft.parent, draft.name)
         stream = self.streams.by_path.get(path)
         if stream is not None:
-            big = BigFile(self.sealing, self.sealer, self.give)
+            big = self._new_big()
             before = self.counts.bytes
             try:
                 with piped(stream.argv, timeout=self.streams.limit_s) as program:
@@ -287,6 +288,7 @@ class Scan:
                     self._restat(draft, after)
                 if changed:
                     self._mark_changed(draft)
+                self._named(draft, fd, draft.name, after)
                 counts.bytes += size
                 counts.read_files += 1
                 counts.read_bytes += size
@@ -311,7 +313,7 @@ class Scan:
                 stat = os.fstat(file)
                 if stat.st_mode >> 12 != _FILE:
                     raise ChangedTypeError("changed its type during the backup")
-                big = draft.big = BigFile(self.sealing, self.sealer, self.give)
+                big = draft.big = self._new_big()
                 big.read(file, stat, self.cutter, fingerprints, self._read_some)
                 draft.extras = SYSTEM.of_open(file)
                 after = os.fstat(file)
@@ -321,15 +323,20 @@ class Scan:
                     self._mark_changed(draft)
                     break
             self._restat(draft, after)
+            self._named(draft, fd, draft.name, after)
             draft.size = big.size
             self.counts.read_files += 1
             if self.signs.active:
-                self.signs.read(draft.parent, row, known, lambda: _sample_at(file, after.st_size))
+                self.signs.read(draft.parent, row, known, lambda: sample_at(file, after.st_size))
         finally:
             os.close(file)
 
     def _read_some(self, size: int) -> None:
         self.counts.bytes += size
+        self._read_beside(size)
+
+    def _read_beside(self, size: int) -> None:
+        """What is read and counts for no file."""
         self.counts.read_bytes += size
         self.assembly.drain()
         self.tick()
@@ -347,28 +354,34 @@ class Scan:
         draft.line = draft.name + b"\0" + NO_MARK
         self.counts.changed_while_read += 1
 
-    def _directory(self, draft: Draft, fd: int) -> None:
-        try:
-            if not draft.name:
-                draft.extras = SYSTEM.of_open(fd)
-            else:
-                directory = os.open(draft.name, OPEN_DIRECTORY, dir_fd=fd)
-                try:
-                    draft.extras = SYSTEM.of_open(directory)
-                finally:
+    def _named(self, draft: Draft, directory: int, name: bytes, found: os.stat_result) -> None:
+        """Read the streams of what was `found`, and say when that changed meanwhile."""
+        listing = SYSTEM.streams(directory, name, found)
+        if listing is None or listing == NO_STREAMS:
+            return
+        reader = NamedReader(self.stream, self.cutter, self._new_big, self._read_beside)
+        draft.named, left_out = reader.take(directory, name, listing)
+        draft.extras = draft.extras._replace(left_out=draft.extras.left_out + left_out)
+        after = os.stat(name or b".", dir_fd=directory, follow_symlinks=False)
+        if line_of(b"", after) == line_of(b"", found):
+            return
+        if name and not draft.changed:
+            self._mark_changed(draft)
+        draft.line = draft.name + b"\0" + NO_MARK
+
+    def _new_big(self) -> BigFile:
+        return BigFile(self.sealing, self.sealer, self.give)
+
+    def _directory(self, draft: Draft, fd: int, stat: os.stat_result) -> None:
+        # What is in one that cannot be opened is reported by the walk; it is there itself.
+        with suppress(PermissionError):
+            directory = os.open(draft.name, OPEN_DIRECTORY, dir_fd=fd) if draft.name else fd
+            try:
+                draft.extras = SYSTEM.of_open(directory)
+                self._named(draft, directory, b"", stat)
+            finally:
+                if draft.name:
                     os.close(directory)
-        except PermissionError:
-            # What is in it is reported by the walk; it is still there itself.
-            draft.extras = NOTHING
-        draft.entry = Entry(
-            draft.name,
-            draft.mode,
-            draft.owner,
-            near(draft.mtime_ns),
-            xattrs=draft.extras.xattrs,
-            born_ns=draft.extras.born_ns,
-            extensions=with_time(draft.extras.extensions, draft.mtime_ns),
-        )
 
     def _odd(self, draft: Draft, fd: int, stat: os.stat_result) -> None:
         kind = stat.st_mode >> 12
@@ -387,12 +400,3 @@ class Scan:
             born_ns=extras.born_ns,
             extensions=with_time(extras.extensions, draft.mtime_ns),
         )
-
-
-def _sample_at(file: int, size: int) -> Stretches:
-    return Stretches(os.pread(file, STRETCH, 0), os.pread(file, STRETCH, size // 2))
-
-
-def _edited(entry: Entry, **changes: object) -> Entry:
-    fields = {name: getattr(entry, name) for name in entry.__struct_fields__}
-    return Entry(**{**fields, **changes})

@@ -8,6 +8,7 @@ itself: pictures, films, archives, git's packs.
 
 from __future__ import annotations
 
+import os
 import random
 from bisect import bisect_left
 from collections import Counter
@@ -63,6 +64,11 @@ def sample_of(content: bytes) -> Sample:
     """The sample of content that is at hand."""
     middle = len(content) // 2
     return Sample(content[:STRETCH], content[middle : middle + STRETCH])
+
+
+def sample_at(file: int, size: int) -> Sample:
+    """That of an open file of so many bytes. Raises `OSError`."""
+    return Sample(os.pread(file, STRETCH, 0), os.pread(file, STRETCH, size // 2))
 
 
 def looks_encrypted(sample: Sample) -> bool:

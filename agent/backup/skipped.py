@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from protocol.vault.path import join
 
 KEPT = 1_000
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a system says where there is no room left."""
 
 
 class Skipped(NamedTuple):

@@ -115,6 +115,12 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+def as_file(stream: Stream) -> Entry:
+    """A stream as if it were a file of its own, for whatever reads the content of files."""
+    content = (stream.extents, None, b"", 0, stream.depth)
+    return Entry(stream.name, Kind.FILE << 12, Owner(0, 0), 0, stream.size, *content)
+
+
 # As plain numbers: every entry of every tree is compared with them.
 _KINDS = frozenset(map(int, Kind))
 _FILE, _SYMLINK = int(Kind.FILE), int(Kind.SYMLINK)

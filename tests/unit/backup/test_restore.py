@@ -344,7 +344,8 @@ def test_an_ordinary_user_gets_the_attributes_of_what_he_may_not_write(tmp_path:
         owner = Owner(65534, 65534, "", "")
         entry = Entry(b"f", 0o100444, owner, 1, 1, (), b"x", xattrs=((b"user.a", b"1"),))
         belonging = Belonging(Owners.NUMBER)
-        with Placer(os.fsencode(sys.argv[1]), belonging, overwrite=False, flags=False) as placer:
+        options = dict(overwrite=False, flags=False, content_of=lambda _: ())
+        with Placer(os.fsencode(sys.argv[1]), belonging, **options) as placer:
             file = placer.create(b"", entry)
             assert file is not None and placer.write(file, [b"x"])
             placer.close(file)

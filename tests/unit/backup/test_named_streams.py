@@ -1,0 +1,181 @@
+"""Named streams go into a backup and come out of it, whatever system they are of."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protocol.vault.chunk import Opener
+from protocol.vault.entry import Entry
+from protocol.vault.node import Root
+from protocol.vault.path import join
+from protocol.vault.reader import TreeReader
+from tests.fakes.side_streams import SideStreams
+from tests.unit.backup.machine import WHO, Machine
+
+BIG = random.Random(3).randbytes(3_000_000)
+SMALL = random.Random(4).randbytes(5_000)
+ZONE = b"[ZoneTransfer]\r\nZoneId=3\r\n"
+
+
+class World:
+    def __init__(self, home: Path, patch: pytest.MonkeyPatch) -> None:
+        self.machine = Machine(home)
+        self.side = SideStreams(home / "side")
+        self.side.side.mkdir()
+        self.side.install(patch)
+        files = self.machine.files
+        (files / "folder").mkdir()
+        (files / "inline").write_bytes(b"tiny")
+        (files / "small").write_bytes(SMALL)
+        (files / "big").write_bytes(BIG[::-1])
+        (files / "plain").write_bytes(SMALL[::-1])
+        (files / "folder" / "empty").touch()
+        self.side.give(files / "inline", zone=ZONE)
+        self.side.give(files / "small", one=SMALL[1:], zone=ZONE, huge=BIG)
+        self.side.give(files / "big", huge=BIG[1:], none=b"", zone=ZONE)
+        self.side.give(files / "folder", icon=SMALL[2:])
+        self.side.give(files / "folder" / "empty", zone=ZONE, huge=BIG[2:])
+        os.link(files / "small", files / "zlink")
+        self.names = ("inline", "small", "big", "plain", "folder", "folder/empty", "zlink")
+
+    def entries(self, root: Root) -> dict[str, Entry]:
+        reader = TreeReader(Opener(WHO.secret), self.machine.vault.get)
+        found = {join(parent, entry.name).decode(): entry for parent, entry in reader.entries(root)}
+        top = str(self.machine.files).lstrip("/") + "/"
+        return {path.removeprefix(top): entry for path, entry in found.items()}
+
+    def same(self, restored: Path) -> None:
+        for name in self.names:
+            was, now = self.machine.files / name, restored / name
+            assert self.side.of(now) == self.side.of(was), name
+            assert now.stat().st_mtime_ns == was.stat().st_mtime_ns, name
+            if was.is_file():
+                assert now.read_bytes() == was.read_bytes(), name
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    made = World(tmp_path, monkeypatch)
+    yield made
+    made.side.close()
+
+
+def test_what_goes_in_comes_out(world: World) -> None:
+    report = world.machine.back_up()
+    assert report.skipped.count == 0
+    restored, done = world.machine.restore(report.root)
+    assert (done.failed.count, done.warnings.count) == (0, 0)
+    world.same(restored)
+    assert world.side.of(restored / "small")["huge"] == BIG
+
+
+def test_an_entry_names_its_streams_in_order_and_links_share_them(world: World) -> None:
+    entries = world.entries(world.machine.back_up().root)
+    small = entries["small"]
+    assert [(one.name, one.size) for one in small.streams] == [
+        (b"huge", len(BIG)),
+        (b"one", len(SMALL) - 1),
+        (b"zone", len(ZONE)),
+    ]
+    assert entries["zlink"].streams == small.streams
+    assert [one.extents for one in entries["big"].streams if one.name == b"none"] == [()]
+    assert entries["plain"].streams == ()
+
+
+def test_equal_streams_are_stored_once(world: World) -> None:
+    world.machine.back_up()
+    before = world.machine.vault.received
+    (world.machine.files / "copy").touch()
+    world.side.give(world.machine.files / "copy", huge=BIG)
+    report = world.machine.back_up()
+    assert world.entries(report.root)["copy"].streams[0].size == len(BIG)
+    # A leaf, and the nodes above it: no chunk of content.
+    assert world.machine.vault.received - before <= 2
+
+
+def test_a_stream_that_changed_is_read_again_and_the_others_are_not(world: World) -> None:
+    world.machine.back_up()
+    world.side.give(world.machine.files / "inline", zone=b"other")
+    world.side.give(world.machine.files / "folder", icon=b"other")
+    report = world.machine.back_up()
+    assert report.counts.read_files == 1
+    restored, _ = world.machine.restore(report.root)
+    world.same(restored)
+
+
+def test_where_there_is_no_place_it_is_told_once_and_the_files_are_there(world: World) -> None:
+    report = world.machine.back_up()
+    target = world.machine.home / "elsewhere"
+    target.mkdir()
+    world.side.nowhere.add(target)
+    restored, done = world.machine.restore(report.root, target=target)
+    assert [one.reason for one in done.warnings.kept] == [
+        "named streams of 5 restored: Linux has no place for it"
+    ]
+    assert (restored / "small").read_bytes() == SMALL
+    assert world.side.of(restored / "small") == {}
+
+
+def test_a_stream_that_cannot_be_read_is_told_and_the_rest_is_kept(world: World) -> None:
+    world.side.refused[b"huge"] = errno.EIO
+    report = world.machine.back_up()
+    told = sorted((one.path.rpartition(b"/")[2], one.reason) for one in report.skipped.kept)
+    reason = "its named stream huge: input/output error"
+    assert told == [(b"big", reason), (b"empty", reason), (b"small", reason)]
+    restored, done = world.machine.restore(report.root)
+    assert done.failed.count == 0
+    assert world.side.of(restored / "big") == {"none": b"", "zone": ZONE}
+
+
+def test_a_stream_that_cannot_be_written_is_a_failure_and_nothing_of_it_is_left(
+    world: World,
+) -> None:
+    report = world.machine.back_up()
+    world.side.refused[b"icon"] = world.side.refused[b"one"] = errno.EIO
+    restored, done = world.machine.restore(report.root)
+    assert sorted(one.path.rpartition(b"/")[2] for one in done.failed.kept) == [
+        b"folder:icon",
+        b"small:one",
+    ]
+    assert (restored / "small").read_bytes() == SMALL
+    assert sorted(world.side.of(restored / "small")) == ["huge", "zone"]
+
+
+def test_a_restore_in_place_writes_the_files_whose_streams_differ(world: World) -> None:
+    files = world.machine.files
+    report = world.machine.back_up()
+    was = (files / "inline").stat()
+    world.side.give(files / "inline", zone=ZONE + b"more", extra=b"")
+    os.utime(files / "inline", ns=(was.st_mtime_ns, was.st_mtime_ns))
+    world.side.give(files / "folder", extra=b"1")
+    found = world.machine.preview(report.root, world.machine.home)
+    assert [path.rpartition(b"/")[2] for path, _ in found.changes] == [b"folder", b"inline"]
+    _, done = world.machine.restore(report.root, target=world.machine.home, overwrite=True)
+    assert (done.failed.count, done.warnings.count, done.files) == (0, 0, 1)
+    assert world.side.of(files / "inline") == {"zone": ZONE}
+    assert world.side.of(files / "folder") == {"icon": SMALL[2:]}
+
+
+def test_verifying_finds_another_stream_of_the_same_length(world: World) -> None:
+    files = world.machine.files
+    report = world.machine.back_up()
+    for name, stream, content in (
+        ("small", "huge", BIG[:-1] + bytes([BIG[-1] ^ 1])),
+        ("folder/empty", "zone", ZONE[::-1]),
+    ):
+        was = (files / name).stat()
+        world.side.give(files / name, **{stream: content})
+        os.utime(files / name, ns=(was.st_mtime_ns, was.st_mtime_ns))
+    _, done = world.machine.restore(
+        report.root, target=world.machine.home, overwrite=True, verify=True
+    )
+    assert done.failed.count == 0
+    assert world.side.of(files / "small")["huge"] == BIG
+    assert world.side.of(files / "folder" / "empty") == {"zone": ZONE, "huge": BIG[2:]}
+    assert world.side.of(files / "zlink")["huge"] == BIG
