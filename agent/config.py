@@ -154,6 +154,11 @@ class AgentHome:
         return self.cache / "under-way"
 
     @property
+    def scripts(self) -> Path:
+        """The scripts that run now, a private file for each."""
+        return self.path / "scripts"
+
+    @property
     def drill_runs(self) -> Path:
         """Which drill by itself was the last."""
         return self.path / "drill.runs"

@@ -6,6 +6,7 @@ that `protocol.codec` needs no table of its own.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,20 @@ class RunProgram:
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: str = ""
     limits: Limits = NO_LIMITS
+
+
+@dataclass(frozen=True, slots=True)
+class RunScript:
+    """Run a script by an interpreter of `protocol.script`; `name` is for listings alone."""
+
+    shell: str
+    body: bytes
+    arguments: tuple[str, ...] = ()
+    stdin: bytes = b""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: str = ""
+    limits: Limits = NO_LIMITS
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +198,7 @@ Action = (
     | RunDrill
     | CancelOrder
     | ChangeVaultSecret
+    | RunScript
 )
 
 ACTIONS: Mapping[str, type[Action]] = {
@@ -201,6 +217,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "run_drill": RunDrill,
     "cancel_order": CancelOrder,
     "change_vault_secret": ChangeVaultSecret,
+    "run_script": RunScript,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
 OBSERVING = frozenset({"collect_inventory", "take_snapshot", "scan_updates", "plan_updates"})
@@ -216,6 +233,11 @@ def summary_of(action: Action) -> str:
     match action:
         case RunProgram(argv=argv):
             return "run " + " ".join(argv)[:200]
+        case RunScript():
+            # By its hash too: the name is only what somebody called it.
+            digest = hashlib.sha256(action.body).hexdigest()[:16]
+            said = " ".join(filter(None, (action.name, digest, *action.arguments)))
+            return f"run {action.shell} script {said[:200]}"
         case SetBackup(paths=paths) | RunBackup(paths=paths) | PlanBackup(paths=paths) if paths:
             shown = b" ".join(paths).decode(errors="backslashreplace")
             return f"{name_of(action).replace('_', ' ')} {shown[:200]}{_programs_of(action)}"

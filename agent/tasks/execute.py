@@ -1,6 +1,6 @@
 """Execute one task: one child process group, ended when its time is up.
 
-A program is started as it is; every other action runs in a worker. What they print
+A program or a script is started as it is; every other action runs in a worker. What they print
 goes to the spool as it comes.
 """
 
@@ -18,6 +18,7 @@ import msgspec
 
 from agent.actions.action import ActionResult
 from agent.actions.program import checked_program, outcome_of_program, over_memory
+from agent.actions.script import laid_out
 from agent.config import AgentHome
 from agent.host.group import ended_for_memory
 from agent.host.process import Child, ProgramError, end_marked, started
@@ -34,6 +35,7 @@ from protocol.action import (
     RunBackup,
     RunDrill,
     RunProgram,
+    RunScript,
     ScanUpdates,
     name_of,
 )
@@ -105,6 +107,9 @@ class Executor:
             with noted(self.home, task, name_of(action)) as note:
                 if isinstance(action, RunProgram):
                     return await self._program(task, action, limit, spool, off)
+                if isinstance(action, RunScript):
+                    with laid_out(self.home, task, action) as program:
+                        return await self._program(task, program, limit, spool, off)
                 outcome = await self._worker(task, action, limit, spool, off, note)
         except SteadError as error:
             outcome = Outcome(task, OutcomeState.FAILED, code=error.code, message=str(error))

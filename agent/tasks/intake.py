@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from agent.actions.script import remove_scripts
 from agent.config import AgentHome
 from agent.host import clock, log
 from agent.host.files import make_private_directory
@@ -115,6 +116,7 @@ class Intake:
 
     def settle(self) -> None:
         """Go on where an earlier agent stopped: every order that it took gets its outcome."""
+        remove_scripts(self._home)
         if isinstance(self._journal, JournalError):
             return
         wanted = set()

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from cryptography import x509
 
-from protocol.action import NAMES, name_of
+from protocol.action import NAMES, RunScript, name_of
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError
 from protocol.identity import MachineIdentity, OperatorIdentity
@@ -123,6 +123,12 @@ def check_denied(order: Order, believed: Believed) -> None:
         raise OrderRejectedError(
             f"this machine's own settings do not allow {name}; its administrator can change "
             "`deny` in agent.toml"
+        )
+    if isinstance(order.action, RunScript) and "run_program" in believed.deny:
+        # A ceiling of old must not be got round by an action that came later.
+        raise OrderRejectedError(
+            "a script runs programs, and this machine's own settings do not allow run_program; "
+            "its administrator can change `deny` in agent.toml"
         )
     commands = getattr(order.action, "commands", NO_COMMANDS)
     if commands.any and "run_program" in believed.deny:

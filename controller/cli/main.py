@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "inventory": "What is in the machines, and what changed.",
     "snapshot": "The help desk's picture of a machine.",
     "run": "Run a program on machines.",
+    "script": "Run a script of yours on machines.",
     "job": "Orders on their way.",
     "patch": "Updates: scan, plan, apply.",
     "backup": "Backups: make, browse, restore.",

@@ -37,7 +37,9 @@ from protocol.v1.link_pb2 import OutputStream, TaskOutput
 from protocol.v1.operator_pb2 import Machine
 
 F = TypeVar("F", bound=Callable[..., Any])
-PROGRAM = "run_program"
+PROGRAMS = frozenset({"run_program", "run_script"})
+"""Actions whose exit code is a program's."""
+
 PATIENCE = timedelta(minutes=2)
 """How long a watcher waits for a controller that went away."""
 
@@ -261,7 +263,7 @@ def task_rows(job: Job) -> list[dict[str, Any]]:
             "machine": task.machine_name,
             "state": task.state,
             "exit_code": task.exit_code
-            if job.action == PROGRAM and task.state in {"succeeded", "failed"}
+            if job.action in PROGRAMS and task.state in {"succeeded", "failed"}
             else None,
             "seconds": round((task.ended_at_ms - task.started_at_ms) / 1000, 2)
             if task.started_at_ms and task.ended_at_ms

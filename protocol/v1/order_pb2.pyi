@@ -104,6 +104,7 @@ class Order(_message.Message):
     RUN_DRILL_FIELD_NUMBER: _builtins.int
     CANCEL_ORDER_FIELD_NUMBER: _builtins.int
     CHANGE_VAULT_SECRET_FIELD_NUMBER: _builtins.int
+    RUN_SCRIPT_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Unique for ever: a machine executes it at most once."""
     tenant_id: _builtins.str
@@ -186,6 +187,10 @@ class Order(_message.Message):
     def change_vault_secret(self) -> Global___ChangeVaultSecret:
         """Take another vault secret."""
 
+    @_builtins.property
+    def run_script(self) -> Global___RunScript:
+        """Run one script."""
+
     def __init__(
         self,
         *,
@@ -213,12 +218,13 @@ class Order(_message.Message):
         run_drill: Global___RunDrill | None = ...,
         cancel_order: Global___CancelOrder | None = ...,
         change_vault_secret: Global___ChangeVaultSecret | None = ...,
+        run_script: Global___RunScript | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -287,6 +293,82 @@ class RunProgram(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunProgram: _TypeAlias = RunProgram  # noqa: Y015
+
+@_typing.final
+class RunScript(_message.Message):
+    """Runs one script in a private file. An agent that denies run_program refuses it, too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EnvironmentEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SHELL_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    STDIN_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    shell: _builtins.str
+    """"sh", "bash", "python" or "powershell"."""
+    body: _builtins.bytes
+    """The script's exact bytes."""
+    stdin: _builtins.bytes
+    """As in RunProgram."""
+    directory: _builtins.str
+    """As in RunProgram."""
+    name: _builtins.str
+    """What the operator calls it; for listings alone."""
+    @_builtins.property
+    def arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Given to the script as they are."""
+
+    @_builtins.property
+    def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As in RunProgram."""
+
+    @_builtins.property
+    def limits(self) -> Global___Limits:
+        """As in RunProgram."""
+
+    def __init__(
+        self,
+        *,
+        shell: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+        arguments: _abc.Iterable[_builtins.str] | None = ...,
+        stdin: _builtins.bytes = ...,
+        environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        directory: _builtins.str = ...,
+        limits: Global___Limits | None = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "body", b"body", "directory", b"directory", "environment", b"environment", "limits", b"limits", "name", b"name", "shell", b"shell", "stdin", b"stdin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunScript: _TypeAlias = RunScript  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):

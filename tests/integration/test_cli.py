@@ -145,6 +145,29 @@ def test_a_program_runs_with_its_output_and_its_end(place: Place, machine: str) 
     assert place.rows("job", "show", "latest")["tasks"][0]["output"] == "1\n/\n"
 
 
+def test_a_script_runs_by_its_interpreter_with_its_arguments_as_they_are(
+    place: Place, machine: str
+) -> None:
+    script = place.directory / "script.txt"
+    script.write_text('#!/bin/sh -eu\nprintf "%s|" "$@" "$A" "$-"; cat\nfalse\necho unreached\n')
+    odd = ("$(id)", "a b", "*", "; echo x", "")
+    words = ("script", machine, str(script), *odd, "--env", "A=$HOME", "--stdin", "-", "--", "-e")
+    done = place.stead(*words, stdin=b"given", apart=True)
+    assert done.returncode == 1, done.stderr
+    *said, flags_and_input = done.stdout.decode().split("|")
+    assert said[:-1] == [*odd, "-e", "$HOME"]
+    assert set("eu") <= set(said[-1])
+    assert flags_and_input == "given"
+    listed = place.rows("job", "ls")[0]
+    assert listed["summary"].startswith("run sh script script.txt ")
+    python = ("script", machine, "-", "--shell", "python", "-o", "json", "--nice", "3")
+    (row,) = json.loads(place.stead(*python, stdin=b"import os; print(os.nice(0))").stdout)
+    assert (row["stdout"], row["exit_code"]) == ("3\n", 0)
+    assert "--shell" in place.bad("script", machine, "-", code=2, stdin=b"echo?")
+    assert "none of ours" in place.bad("script", machine, "-", code=2, stdin=b"#!/opt/sh\n")
+    assert "is empty" in place.bad("script", machine, "-", "--shell", "sh", code=2, stdin=b"\n")
+
+
 def test_output_that_was_cut_is_said_beside_what_there_is(place: Place, machine: str) -> None:
     done = place.stead(
         "run", machine, "--", "sh", "-c", "yes | head -c 9000000; printf '\\033' >&2"

@@ -25,7 +25,7 @@ from controller.cli.emit import (
 from controller.cli.exits import DONE, OVER
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
-    PROGRAM,
+    PROGRAMS,
     acting,
     exit_code,
     finish,
@@ -108,7 +108,7 @@ def watch(app: App, job: str, output: str) -> int:
     """Follow a job to its end, with what its programs print."""
     connection = app.connection
     found = connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job))).job
-    live = output == "table" and found.action == PROGRAM
+    live = output == "table" and found.action in PROGRAMS
     done = follow(connection, found, live=live)
     if not live:
         return finish(done, output)

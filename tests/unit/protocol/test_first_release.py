@@ -28,6 +28,7 @@ from protocol.action import (
 )
 from protocol.codec import decode_order, encode_order, refuse_unknown
 from protocol.errors import Code, SteadError
+from protocol.limits import Limits
 from protocol.selection import Commands, CommandStream, Rules
 from tests.unit.protocol.signed import ORDER
 
@@ -83,6 +84,7 @@ def test_the_first_release_reads_a_plain_order(action: Action) -> None:
         RunBackup((b"/etc",), commands=Commands((CommandStream(b"/s", ("true",)),))),
         RunBackup((b"/etc",), limit_upload=1),
         SetBackup((b"/etc",), drills="daily"),
+        RunProgram(("true",), limits=Limits(nice=1)),
         RestoreFiles("rp_" + "0" * 26, b"etc", (), b"/back", verify=True),
     ],
     ids=repr,

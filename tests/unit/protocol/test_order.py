@@ -25,6 +25,7 @@ from protocol.action import (
     CompareLive,
     RestoreFiles,
     RunProgram,
+    RunScript,
     SetBackup,
 )
 from protocol.codec import (
@@ -194,6 +195,8 @@ ONE_OF_EACH: dict[str, Action] = {
         if kind is ChangeVaultSecret
         else CompareLive("rp_1", b"/etc", (), b"", bytes(32))
         if kind is CompareLive
+        else RunScript("sh", b"true")
+        if kind is RunScript
         else CancelOrder("or_00000000000000000000000001")
         if kind is CancelOrder
         else kind("rp_1", b"/etc", (), b"/tmp/back")

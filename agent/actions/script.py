@@ -1,0 +1,90 @@
+"""Run a script: its body in a private file, its arguments as they are, no shell in between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agent.config import AgentHome
+from agent.host.files import make_private_directory
+from agent.host.process import ENVIRONMENT
+from protocol.action import RunProgram, RunScript
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.ids import TaskId
+from protocol.script import SHELLS, wanted_by
+
+PROGRAMS = {
+    "sh": ("sh",),
+    "bash": ("bash",),
+    "python": ("python3", "python"),
+    "powershell": ("pwsh", "powershell"),
+}
+"""What an interpreter is called; the first that a machine has is taken."""
+
+SUFFIXES = {"sh": ".sh", "bash": ".sh", "python": ".py", "powershell": ".ps1"}
+
+
+def interpreter(script: RunScript) -> tuple[str, ...]:
+    """The interpreter on this machine with the flags that the script's own first line gives it.
+
+    Raises INVALID for one that no order can name, PRECONDITION where the machine has none.
+    """
+    if script.shell not in SHELLS:
+        raise InvalidError(
+            f"{script.shell[:40]!r} is no interpreter; there are {', '.join(SHELLS)}"
+        )
+    path = script.environment.get("PATH", ENVIRONMENT["PATH"])
+    names = PROGRAMS[script.shell]
+    program = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+    if program is None:
+        raise SteadError(
+            f"this machine has no {script.shell}: there is no {' or '.join(names)} in {path[:200]}",
+            code=Code.PRECONDITION,
+        )
+    if script.shell == "powershell":
+        policy = ("-ExecutionPolicy", "Bypass") if os.name == "nt" else ()
+        return (program, "-NoProfile", "-NonInteractive", *policy, "-File")
+    wanted = wanted_by(script.body)
+    flags = wanted[1] if wanted is not None and wanted[0] == script.shell else ()
+    return (program, *flags)
+
+
+@contextmanager
+def laid_out(home: AgentHome, task: TaskId, script: RunScript) -> Iterator[RunProgram]:
+    """The program that runs the script, whose file is there as long as the block lasts.
+
+    Raises what `interpreter` raises, and STORE_FULL when the file cannot be written.
+    """
+    program = interpreter(script)
+    path = home.scripts / f"{task}{SUFFIXES[script.shell]}"
+    try:
+        try:
+            make_private_directory(home.scripts)
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(number, "wb") as file:
+                file.write(script.body)
+        except OSError as error:
+            raise SteadError(
+                f"the script cannot be written to {home.scripts}: {error.strerror}",
+                code=Code.STORE_FULL,
+            ) from error
+        yield RunProgram(
+            argv=(*program, str(path), *script.arguments),
+            stdin=script.stdin,
+            environment=script.environment,
+            directory=script.directory,
+            limits=script.limits,
+        )
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def remove_scripts(home: AgentHome) -> None:
+    """Remove the scripts that an agent which was killed left; only before any is running."""
+    if not home.scripts.is_dir():
+        return
+    for path in sorted(Path(home.scripts).iterdir()):
+        path.unlink(missing_ok=True)
