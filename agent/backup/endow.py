@@ -16,6 +16,7 @@ from agent.backup.belonging import Belonging
 from agent.backup.far_time import mtime_of
 from agent.backup.fresh import UNFINISHED
 from agent.backup.skipped import SkippedList, reason_of
+from agent.metadata.attributes import drop_inherited
 from agent.metadata.system import SYSTEM
 from agent.metadata.unsettable import UNKNOWN, unsettable
 from protocol.vault.entry import Entry, Kind, Owner
@@ -56,7 +57,10 @@ class Endowing:
 
     def open(self, parent: bytes, entry: Entry, fd: int, *, is_set: bool = False) -> None:
         """An open file or directory; `is_set`: with owner and mode already. Raises `OSError`."""
-        mode = 0 if is_set else self._own(parent, entry, fd)
+        mode = 0
+        if not is_set:
+            mode = self._own(parent, entry, fd)
+            drop_inherited(fd, entry.xattrs)
         # An owner may set attributes only of what its mode lets him write, so that comes last.
         if not entry.is_plain:
             self._count(entry)
@@ -78,7 +82,9 @@ class Endowing:
                 self._own(parent, entry, name, dir_fd=fd)
             else:
                 through = Path(f"/proc/self/fd/{held}")
-                through.chmod(self._own(parent, entry, bytes(through)))
+                mode = self._own(parent, entry, bytes(through))
+                drop_inherited(bytes(through), entry.xattrs)
+                through.chmod(mode)
         finally:
             os.close(held)
         if not entry.is_plain:

@@ -14,6 +14,7 @@ Xattrs = tuple[tuple[bytes, bytes], ...]
 SETTABLE: Final = (b"user.", b"system.posix_acl_")
 """What the names of attributes begin with that whoever owns a file may set."""
 
+_ACCESS_ACL: Final = b"system.posix_acl_access"
 _NONE = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EACCES, errno.EPERM})
 
 
@@ -71,3 +72,17 @@ def keep_only(fd: int, names: Collection[bytes]) -> None:
     for name, _ in xattrs_of(fd):
         if name not in names and name.startswith(SETTABLE):
             os.removexattr(fd, name)
+
+
+def drop_inherited(thing: int | bytes, xattrs: Xattrs) -> None:
+    """Take off the ACL that something new has from its folder, unless it gets its own.
+
+    It would let in whom the folder's default names, whatever the mode says. Raises `OSError`.
+    """
+    if any(name == _ACCESS_ACL for name, _ in xattrs):
+        return
+    try:
+        os.removexattr(thing, _ACCESS_ACL)
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise

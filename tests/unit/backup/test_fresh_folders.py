@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import pytest
@@ -17,6 +18,15 @@ from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture
 
 Settle = Callable[..., int]
+
+LETS_DAEMON_IN = pack("<I", 2) + b"".join(
+    pack("<HHI", tag, rights, who)
+    for tag, rights, who in [
+        (0x01, 7, 0xFFFFFFFF), (0x02, 7, 1), (0x04, 5, 0xFFFFFFFF), (0x10, 7, 0xFFFFFFFF),
+        (0x20, 5, 0xFFFFFFFF),
+    ]
+)  # fmt: skip
+"""user::rwx, user:1:rwx, group::r-x, mask::rwx, other::r-x as linux/posix_acl_xattr.h has it."""
 
 
 @pytest.fixture
@@ -138,6 +148,22 @@ def test_files_get_their_own_group_below_a_folder_that_passes_its_group_on(
     os.chown(target, 0, 3)
     target.chmod(0o2775)
     restored, done = machine.restore(report.root, target=target)
+    assert (done.failed.count, done.warnings.count) == (0, 0)
+    assert picture(restored) == picture(machine.files)
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new folders", "folders that are there"])
+def test_nothing_gets_an_acl_that_a_folder_passes_on(machine: Machine, *, is_new: bool) -> None:
+    os.mkfifo(machine.files / "pipe", 0o640)
+    (machine.files / "sub" / "secret").write_bytes(b"secret")
+    (machine.files / "sub" / "secret").chmod(0o640)
+    report = machine.back_up()
+    target = machine.home / "target"
+    folders = [target] if is_new else [target / "files" / name for name in ("", "sub", "sub/below")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        os.setxattr(folder, "system.posix_acl_default", LETS_DAEMON_IN)
+    restored, done = machine.restore(report.root, target=target, overwrite=True)
     assert (done.failed.count, done.warnings.count) == (0, 0)
     assert picture(restored) == picture(machine.files)
 
