@@ -50,5 +50,6 @@ def mtime_of(entry: Entry) -> int:
         value = dict(entry.extensions).get(NAME, b"")
         if len(value) == _SECONDS_AND_REST.size:
             seconds, rest = _SECONDS_AND_REST.unpack(value)
-            return int(seconds) * _SECOND + int(rest)
+            if rest < _SECOND:
+                return int(seconds) * _SECOND + int(rest)
     return entry.mtime_ns

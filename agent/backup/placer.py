@@ -359,6 +359,8 @@ class Placer:
 
     def _make(self, name: bytes, fd: int, entry: Entry) -> None:
         if entry.mode >> 12 == Kind.SYMLINK:
+            if b"\0" in entry.target:
+                raise OSError(errno.EINVAL, "no link can lead where it says")
             os.symlink(entry.target, name, dir_fd=fd)
         else:
             os.mknod(name, entry.mode & 0o170000 | 0o600, entry.rdev, dir_fd=fd)

@@ -97,6 +97,11 @@ class Present:
             return Change.CREATE, None
         try:
             found = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
+        except OSError as error:
+            if entry.mode >> 12 == Kind.DIRECTORY and isinstance(error, FileNotFoundError):
+                self._new.add(join(parent, entry.name))
+            return Change.CREATE, None
+        try:
             owner = self._belonging.of(entry.owner) if self._owners else None
             same = is_same(entry, found, owner)
             if same and entry.mode >> 12 == Kind.SYMLINK:
@@ -105,8 +110,6 @@ class Present:
                 same = self._attributes(fd, entry.name) == _kept(entry, owners=self._owners)
                 same = same and self._has_streams(fd, entry, found)
         except FileNotFoundError:
-            if entry.mode >> 12 == Kind.DIRECTORY:
-                self._new.add(join(parent, entry.name))
             return Change.CREATE, None
         except OSError:
             return Change.OVERWRITE, None

@@ -24,6 +24,8 @@ def has_place(name: bytes, system: str) -> bool:
     >>> has_place(b"com.apple.quarantine", LINUX), has_place(b"user.note", LINUX)
     (False, True)
     """
+    if b"\0" in name:
+        return False
     if system == LINUX:
         return name.startswith(_SPACES)
     return system == MACOS
