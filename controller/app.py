@@ -30,6 +30,7 @@ from controller.db.database import Database
 from controller.fleet import machines
 from controller.fleet.presence import Presence
 from controller.jobs.desk import JobDesk
+from controller.jobs.rolling import Rolling
 from controller.rpc.audit import Audit
 from controller.rpc.controller import Status
 from controller.rpc.enrollment import Enrollment
@@ -85,6 +86,7 @@ class Parts:
     presence: Presence
     enrollments: Desk
     jobs: JobDesk
+    rolling: Rolling
     vault: Vault
     started_at: datetime
 
@@ -134,6 +136,7 @@ class Controller:
         self._server = server
         self._sweeping = asyncio.create_task(parts.jobs.sweep_forever())
         self._scrubbing = asyncio.create_task(parts.vault.scrub.run_forever())
+        self._rolling = asyncio.create_task(parts.rolling.run_forever())
         self._keeping = asyncio.create_task(parts.vault.keeper.run_forever())
 
     @classmethod
@@ -176,8 +179,11 @@ class Controller:
         await self._server.stop(grace)
         self._sweeping.cancel()
         self._scrubbing.cancel()
+        self._rolling.cancel()
         self._keeping.cancel()
-        await asyncio.gather(self._sweeping, self._scrubbing, self._keeping, return_exceptions=True)
+        await asyncio.gather(
+            self._sweeping, self._rolling, self._scrubbing, self._keeping, return_exceptions=True
+        )
         await self.parts.vault.close()
         await self.parts.enrollments.close()
         await self.parts.db.close()
@@ -194,6 +200,7 @@ async def _assemble(
     trust.load(*await db.read(revoked))
     calls = LiveCalls()
     trust.on_revoked(calls.cut)
+    presence, desk = Presence(db), JobDesk(db, authority.root)
     return Parts(
         home=home,
         settings=settings,
@@ -202,9 +209,10 @@ async def _assemble(
         authority=authority,
         trust=trust,
         calls=calls,
-        presence=Presence(db),
+        presence=presence,
         enrollments=Desk(db, authority),
-        jobs=JobDesk(db, authority.root),
+        jobs=desk,
+        rolling=Rolling(db, desk.feed, presence.linked),
         vault=Vault(store, db, trust),
         started_at=clock.now(),
     )

@@ -21,6 +21,7 @@ from protocol.ids import MachineId, OrderId, TaskId, TenantId, check_id
 from protocol.limits import Limits
 from protocol.order import Envelope, Order, Signature
 from protocol.outcome import Outcome, OutcomeState
+from protocol.rollout import Amount, Rollout
 from protocol.selection import Commands, CommandStream, Rules
 from protocol.v1 import link_pb2, order_pb2, refusal_pb2
 
@@ -36,8 +37,9 @@ INNER: Mapping[str, type[Any]] = {
     "BackupStream": CommandStream,
     "RestorePart": RestorePart,
     "Limits": Limits,
+    "Amount": Amount,
 }
-"""The records of messages inside actions."""
+"""The records of messages inside messages."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_000
@@ -103,6 +105,9 @@ def order_to_pb(order: Order) -> order_pb2.Order:
         reason=order.reason,
         repeatable=order.repeatable,
     )
+    if order.rollout is not None:
+        message.rollout.MergeFrom(order_pb2.Rollout(**_used(order.rollout)))
+        message.rollout.SetInParent()
     slot = getattr(message, name_of(order.action))
     slot.SetInParent()
     slot.MergeFrom(type(slot)(**_used(order.action)))
@@ -159,6 +164,7 @@ def decode_order(data: bytes) -> Order:
         timeout=timedelta(seconds=message.timeout_s),
         reason=message.reason,
         repeatable=message.repeatable,
+        rollout=_record(Rollout, message.rollout) if message.HasField("rollout") else None,
     )
 
 

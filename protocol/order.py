@@ -21,6 +21,7 @@ from protocol.action import OBSERVING, Action, ChangeVaultSecret, name_of
 from protocol.errors import Code, SteadError
 from protocol.identity import IdentityError, OperatorIdentity, Role, believe, read_certificate
 from protocol.ids import MachineId, OrderId, TenantId
+from protocol.rollout import Rollout
 
 DOMAIN = b"stead order v1\0"
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -49,6 +50,8 @@ class Order:
     timeout: timedelta
     reason: str = ""
     repeatable: bool = False
+    rollout: Rollout | None = None
+    """None is every machine at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from controller.db.columns import Moment
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The newest migration that this code knows; versions are four digits and only grow."""
 
 metadata = MetaData(
@@ -239,6 +239,22 @@ tasks = Table(
     UniqueConstraint("job_id", "machine_id"),
     Index(None, "machine_id", "state"),
     Index(None, "state", "lease_until"),
+    Index(None, "tenant_id"),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id"), primary_key=True),
+    _tenant(),
+    # Counts from 0. The terms are in the order.
+    Column("batch", Integer, nullable=False),
+    # `controller.jobs.rollout.Phase`.
+    Column("phase", Text, nullable=False),
+    Column("soaked_at", Moment),
+    Column("forgiven", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index(None, "phase"),
     Index(None, "tenant_id"),
 )
 

@@ -17,14 +17,17 @@ from sqlalchemy import Connection, Row
 
 from controller import clock
 from controller.db.database import Database
-from controller.jobs import progress, reading, submission
-from controller.jobs.feed import Feed
+from controller.jobs import advance, progress, reading, submission
+from controller.jobs.feed import Feed, set_or_timeout
+from controller.jobs.rolling import ROLLOUTS
+from controller.jobs.rollout import Course
 from controller.jobs.state import QUEUED, is_over
 from protocol.errors import SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity
 from protocol.ids import TaskId
 from protocol.order import Order
 from protocol.outcome import Outcome
+from protocol.rollout import Rollout
 
 log = structlog.get_logger()
 
@@ -38,12 +41,21 @@ SWEEP_EVERY = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutView:
+    """A rollout: what the operator signed, and how it stands."""
+
+    terms: Rollout
+    course: Course
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """A job with its tasks, and the output of its tasks where that was asked for."""
 
     job: Row[Any]
     tasks: Sequence[Row[Any]]
     output: Sequence[Row[Any]] = ()
+    rollout: RolloutView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,7 @@ class JobDesk:
             rows = reading.task_rows(connection, [job], with_results=True)[job]
             ids = [task.id for task in rows] if with_output else []
             output = [piece for task in ids for piece in reading.output_after(connection, task)]
-            return JobView(row, rows, output)
+            return JobView(row, rows, output, _rollout_of(connection, row))
 
         return await self.db.read(look)
 
@@ -93,28 +105,32 @@ class JobDesk:
         def look(connection: Connection) -> list[JobView]:
             rows = reading.job_rows(connection, operator, tenant=tenant, limit=limit)
             tasks = reading.task_rows(connection, [row.id for row in rows], with_results=False)
-            return [JobView(row, tasks[row.id]) for row in rows]
+            return [
+                JobView(row, tasks[row.id], rollout=_rollout_of(connection, row)) for row in rows
+            ]
 
         return await self.db.read(look)
 
     async def watch(
         self, job: str, operator: OperatorIdentity
-    ) -> AsyncIterator[Changed | Row[Any]]:
-        """Tasks that changed and rows of new output, until every task is over.
+    ) -> AsyncIterator[Changed | RolloutView | Row[Any]]:
+        """Tasks that changed, rows of new output and the rollout, until every task is over.
 
         Holds one page of one task's output at a time, however much there is.
         """
 
-        def look(connection: Connection) -> Sequence[Row[Any]]:
-            reading.job_row(connection, operator, job)
-            return reading.task_rows(connection, [job], with_results=False)[job]
+        def look(connection: Connection) -> tuple[Sequence[Row[Any]], RolloutView | None]:
+            row = reading.job_row(connection, operator, job)
+            tasks = reading.task_rows(connection, [job], with_results=False)[job]
+            return tasks, _rollout_of(connection, row)
 
         states: dict[str, str] = {}
         seen: dict[str, int] = {}
+        shown: RolloutView | None = None
         with self.feed.listening(job) as event:
             while True:
                 event.clear()
-                tasks = await self.db.read(look)
+                tasks, rollout = await self.db.read(look)
                 # Once a task was seen to be over, all of its output was there.
                 for task in tasks:
                     if task.started_at is None or is_over(states.get(task.id, QUEUED)):
@@ -128,29 +144,49 @@ class JobDesk:
                         states[task.id] = task.state
                         over = is_over(task.state)
                         yield Changed(task, await self._result(task.id) if over else b"")
+                # Last, so that who is told of a halt has been told why.
+                if rollout is not None and rollout != shown:
+                    shown = rollout
+                    yield rollout
                 if all(is_over(task.state) for task in tasks):
                     return
-                await _set_or_timeout(event, LOOK_EVERY)
+                await set_or_timeout(event, LOOK_EVERY)
 
     async def cancel(self, job: str, operator: OperatorIdentity) -> JobView:
         """Cancel what no machine has got yet."""
         await self.view(job, operator)
         now = clock.now()
         await self.db.write(lambda c: progress.cancel(c, job, operator.name, now))
-        self.feed.wake(job)
+        self._wake(job)
+        return await self.view(job, operator)
+
+    async def resume(self, job: str, operator: OperatorIdentity) -> JobView:
+        """Let a halted rollout go on. The order itself is signed for all its machines."""
+        await self.view(job, operator)
+        now = clock.now()
+
+        def act(connection: Connection) -> None:
+            advance.resume(connection, advance.terms_of(connection, job), operator.name, now)
+
+        await self.db.write(act)
+        self._wake(job)
         return await self.view(job, operator)
 
     async def offers(self, machine: MachineIdentity, *, only_new: bool) -> Sequence[progress.Offer]:
         """What to hand to a machine now; marked as offered before it is handed over."""
         states = ("queued",) if only_new else ("queued", "offered", "running")
+        if not only_new:
+            # A link was made, which is what a rollout may wait for.
+            self.feed.wake(ROLLOUTS)
         found = await self.db.read(lambda c: progress.open_tasks(c, machine, states))
         ids = [offer.task for offer in found]
-        if ids:
-            now = clock.now()
-            changed = await self.db.write(lambda c: progress.mark_offered(c, machine, ids, now))
-            for job in changed:
-                self.feed.wake(job)
-        return found
+        if not ids:
+            return ()
+        now = clock.now()
+        offered = await self.db.write(lambda c: progress.mark_offered(c, machine, ids, now))
+        for job in set(offered.values()):
+            self.feed.wake(job)
+        return [offer for offer in found if offer.task in offered]
 
     async def started(self, machine: MachineIdentity, task: str, started_at: Any) -> None:
         """A machine began."""
@@ -164,11 +200,11 @@ class JobDesk:
     ) -> None:
         """A task printed something."""
         now = clock.now()
-        self._wake(
-            await self.db.write(
-                lambda c: progress.add_output(c, machine, task, sequence, stream, data, now)
-            )
+        job = await self.db.write(
+            lambda c: progress.add_output(c, machine, task, sequence, stream, data, now)
         )
+        if job is not None:
+            self.feed.wake(job)
 
     async def ended(self, machine: MachineIdentity, outcome: Outcome) -> TaskId:
         """A task is over; durable when this returns."""
@@ -186,7 +222,7 @@ class JobDesk:
         while True:
             try:
                 for job in await self.db.write(lambda c: progress.sweep(c, clock.now())):
-                    self.feed.wake(job)
+                    self._wake(job)
             except SteadError as error:
                 log.warning("sweep_failed", reason=str(error))
             await asyncio.sleep(SWEEP_EVERY.total_seconds())
@@ -198,18 +234,19 @@ class JobDesk:
         return await self.db.read(lambda c: reading.output_after(c, task, seen, PAGE))
 
     def _announce(self, order: Order) -> None:
+        if order.rollout is not None:
+            self.feed.wake(ROLLOUTS)
+            return
         for machine in order.machines:
             self.feed.wake(machine)
 
     def _wake(self, job: str | None) -> None:
         if job is not None:
             self.feed.wake(job)
+            self.feed.wake(ROLLOUTS)
 
 
-async def _set_or_timeout(event: asyncio.Event, after: timedelta) -> None:
-    """Wait for the event, or for the time when a lost hint is made good."""
-    try:
-        async with asyncio.timeout(after.total_seconds()):
-            await event.wait()
-    except TimeoutError:
-        return
+def _rollout_of(connection: Connection, job: Row[Any]) -> RolloutView | None:
+    row = advance.course_row(connection, job.id)
+    terms = None if row is None else advance.order_in(job.envelope).rollout
+    return None if row is None or terms is None else RolloutView(terms, advance.course_of(row))

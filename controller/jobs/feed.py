@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 
 class Feed:
@@ -35,3 +36,12 @@ class Feed:
             waiting.discard(event)
             if not waiting:
                 del self._waiting[topic]
+
+
+async def set_or_timeout(event: asyncio.Event, after: timedelta) -> None:
+    """Wait for the event, or for the time when a lost hint is made good."""
+    try:
+        async with asyncio.timeout(after.total_seconds()):
+            await event.wait()
+    except TimeoutError:
+        return

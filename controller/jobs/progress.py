@@ -16,7 +16,18 @@ from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, operators, task_output, tasks
-from controller.jobs.state import OFFERED, OPEN, PRESUMED, QUEUED, RUNNING, SILENCE, may_follow
+from controller.jobs.state import (
+    AT_WORK,
+    OFFERED,
+    OPEN,
+    PRESUMED,
+    QUEUED,
+    RUNNING,
+    SILENCE,
+    UNDELIVERED,
+    WAITING,
+    may_follow,
+)
 from protocol.errors import InvalidError
 from protocol.identity import MachineIdentity
 from protocol.outcome import Outcome, OutcomeState
@@ -42,7 +53,7 @@ class Offer:
 
 
 def open_tasks(
-    connection: Connection, machine: MachineIdentity, states: Sequence[str] = OPEN
+    connection: Connection, machine: MachineIdentity, states: Sequence[str] = AT_WORK
 ) -> list[Offer]:
     """The machine's tasks in these states, oldest first, but for revoked operators'.
 
@@ -66,15 +77,20 @@ def open_tasks(
 
 def mark_offered(
     connection: Connection, machine: MachineIdentity, ids: Sequence[str], at: datetime
-) -> set[str]:
-    """Note that tasks were handed to their machine; the jobs that changed."""
-    changed: set[str] = set()
+) -> dict[str, str]:
+    """Note that tasks are handed to their machine: those that may be, with their jobs.
+
+    One that was cancelled or taken back since it was read is not handed over.
+    """
+    offered: dict[str, str] = {}
     for task in ids:
         row = _find(connection, machine, task)
-        if row is not None and row.state == QUEUED:
+        if row is None or row.state not in AT_WORK:
+            continue
+        if row.state == QUEUED:
             _set(connection, task, state=OFFERED, offered_at=at, lease_until=at + SILENCE)
-            changed.add(row.job_id)
-    return changed
+        offered[task] = row.job_id
+    return offered
 
 
 def mark_running(
@@ -195,7 +211,7 @@ def renew_leases(
 
 def sweep(connection: Connection, now: datetime) -> set[str]:
     """End what nobody will end: tasks never delivered in time, machines gone silent."""
-    late = and_(tasks.c.state == QUEUED, jobs.c.deliver_by < now)
+    late = and_(tasks.c.state.in_(UNDELIVERED), jobs.c.deliver_by < now)
     silent = and_(tasks.c.state.in_((OFFERED, RUNNING)), tasks.c.lease_until < now)
     query = (
         select(tasks.c.id, tasks.c.job_id, tasks.c.tenant_id, tasks.c.state)
@@ -205,9 +221,11 @@ def sweep(connection: Connection, now: datetime) -> set[str]:
     )
     changed: set[str] = set()
     for row in connection.execute(query).all():
-        if row.state == QUEUED:
+        if row.state in UNDELIVERED:
             state, code = OutcomeState.EXPIRED, "expired"
             message = "the machine did not appear before the order's last time for delivery"
+            if row.state == WAITING:
+                message = "its batch did not begin before the order's last time for delivery"
         else:
             state, code = OutcomeState.INDETERMINATE, PRESUMED
             message = "the machine was not heard of for 24 hours since it got the order"
@@ -240,7 +258,7 @@ def cancel_all_of(connection: Connection, operator: str, actor: str, at: datetim
     query = (
         select(jobs.c.id)
         .where(jobs.c.operator == operator)
-        .where(jobs.c.id.in_(select(tasks.c.job_id).where(tasks.c.state == QUEUED)))
+        .where(jobs.c.id.in_(select(tasks.c.job_id).where(tasks.c.state.in_(UNDELIVERED))))
     )
     waiting = list(connection.scalars(query))
     for job in waiting:
@@ -253,7 +271,7 @@ def cancel(connection: Connection, job: str, actor: str, at: datetime) -> bool:
     row = connection.execute(select(jobs.c.tenant_id).where(jobs.c.id == job)).one()
     done = connection.execute(
         update(tasks)
-        .where(tasks.c.job_id == job, tasks.c.state == QUEUED)
+        .where(tasks.c.job_id == job, tasks.c.state.in_(UNDELIVERED))
         .values(
             state=OutcomeState.CANCELLED.value,
             code="",

@@ -1,8 +1,10 @@
 """The states of a task, and which may follow which.
 
-    queued ──► offered ──► running ──► an outcome
-       │          └────────────────────────▲
-       └── expired, cancelled ─────────────┘
+    waiting ◄─► queued ──► offered ──► running ──► an outcome
+       │           │          └────────────────────────▲
+       └───────────┴── expired, cancelled ─────────────┘
+
+A task waits while its rollout has no place for it; without a rollout it begins queued.
 
 An outcome is the end, with one exception: when a machine was silent for too long, the
 controller itself presumes `indeterminate`, and the truth may still replace that.
@@ -15,10 +17,13 @@ from datetime import timedelta
 from protocol.errors import Code
 from protocol.outcome import OutcomeState
 
+WAITING = "waiting"
 QUEUED = "queued"
 OFFERED = "offered"
 RUNNING = "running"
-OPEN = (QUEUED, OFFERED, RUNNING)
+AT_WORK = (QUEUED, OFFERED, RUNNING)
+UNDELIVERED = (WAITING, QUEUED)
+OPEN = (WAITING, *AT_WORK)
 PRESUMED = Code.UNAVAILABLE.value
 """The code of an outcome that the controller presumed."""
 
@@ -36,7 +41,7 @@ def may_follow(state: str, code: str, following: str) -> bool:
     if following == OFFERED:
         return state in {QUEUED, OFFERED}
     if following == RUNNING:
-        return state in {QUEUED, OFFERED, RUNNING}
+        return state in OPEN
     if state in OPEN:
         return following in set(OutcomeState)
     return state == OutcomeState.INDETERMINATE and code == PRESUMED

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from cryptography import x509
 from sqlalchemy import Connection, insert, select
 
 from controller import clock
 from controller.audit.log import append
-from controller.db.schema import jobs, machines, tasks
-from controller.jobs.state import QUEUED
+from controller.db.schema import jobs, machines, rollouts, tasks
+from controller.jobs.rollout import Course
+from controller.jobs.state import QUEUED, WAITING
 from protocol.action import name_of, summary_of
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity
 from protocol.ids import OrderId
 from protocol.order import CLOCK_TOLERANCE, Order, check_role, signer_of
+from protocol.rollout import check_rollout, render_amount, render_batches
 
 MAX_MACHINES = 20_000
 
@@ -57,6 +60,8 @@ def read_order(
             f"controller's clock says {now:%Y-%m-%d %H:%M:%S}Z",
             code=Code.CLOCK_SKEW,
         )
+    if order.rollout is not None:
+        check_rollout(order.rollout)
     if order.timeout.total_seconds() < 1:
         raise InvalidError("an order's time-out is at least one second")
     return order
@@ -102,13 +107,18 @@ def record(
                 "job_id": order.id,
                 "tenant_id": order.tenant,
                 "machine_id": machine,
-                "state": QUEUED,
+                "state": QUEUED if order.rollout is None else WAITING,
                 "output_truncated": False,
                 "output_bytes": 0,
             }
             for machine in order.machines
         ],
     )
+    if order.rollout is not None:
+        begin = course_values(Course())
+        connection.execute(
+            insert(rollouts).values(job_id=order.id, tenant_id=order.tenant, **begin)
+        )
     append(
         connection,
         order.tenant,
@@ -120,10 +130,33 @@ def record(
             "summary": summary_of(order.action),
             "machines": list(order.machines),
             "reason": order.reason,
+            **_terms_of(order),
         },
         at=now,
     )
     return order.id
+
+
+def course_values(course: Course) -> dict[str, Any]:
+    """The columns of a course."""
+    return {
+        "batch": course.batch,
+        "phase": course.phase.value,
+        "soaked_at": course.soaked_at,
+        "forgiven": course.forgiven,
+        "reason": course.reason,
+    }
+
+
+def _terms_of(order: Order) -> dict[str, Any]:
+    """The terms of an order that has any, for the audit log."""
+    if order.rollout is None:
+        return {}
+    return {
+        "batches": render_batches(order.rollout.batches),
+        "soak_s": order.rollout.soak_s,
+        "max_failures": render_amount(order.rollout.max_failures),
+    }
 
 
 def _check_machines(connection: Connection, order: Order) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from controller.jobs.desk import Changed, JobDesk, JobView
+from controller.jobs.desk import Changed, JobDesk, JobView, RolloutView
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import to_ms
+from protocol.rollout import render_amount, render_batches
 from protocol.v1 import job_pb2 as pb
 from protocol.v1 import link_pb2
 from protocol.v1.job_pb2_grpc import JobServiceServicer
@@ -54,6 +55,8 @@ class Jobs(JobServiceServicer):
         async for row in self._desk.watch(request.job_id, operator_calling()):
             if isinstance(row, Changed):
                 yield pb.WatchJobResponse(task=task_to_pb(row.task, row.result))
+            elif isinstance(row, RolloutView):
+                yield pb.WatchJobResponse(rollout=rollout_to_pb(row))
             else:
                 yield pb.WatchJobResponse(output=output_to_pb(row))
 
@@ -63,6 +66,13 @@ class Jobs(JobServiceServicer):
         """See `protocol/v1/job.proto`."""
         view = await self._desk.cancel(request.job_id, operator_calling())
         return pb.CancelJobResponse(job=job_to_pb(view))
+
+    async def ResumeJob(
+        self, request: pb.ResumeJobRequest, context: Context
+    ) -> pb.ResumeJobResponse:
+        """See `protocol/v1/job.proto`."""
+        view = await self._desk.resume(request.job_id, operator_calling())
+        return pb.ResumeJobResponse(job=job_to_pb(view))
 
 
 def job_to_pb(view: JobView) -> pb.Job:
@@ -77,6 +87,21 @@ def job_to_pb(view: JobView) -> pb.Job:
         deliver_by_ms=to_ms(view.job.deliver_by),
         reason=view.job.reason,
         tasks=map(task_to_pb, view.tasks),
+        rollout=None if view.rollout is None else rollout_to_pb(view.rollout),
+    )
+
+
+def rollout_to_pb(view: RolloutView) -> pb.RolloutStatus:
+    """How a rollout stands."""
+    return pb.RolloutStatus(
+        phase=view.course.phase.value,
+        reason=view.course.reason,
+        batch=view.course.batch + 1,
+        batches=len(view.terms.batches),
+        soaked_at_ms=to_ms(view.course.soaked_at),
+        batch_sizes=render_batches(view.terms.batches),
+        soak_s=view.terms.soak_s,
+        max_failures=render_amount(view.terms.max_failures),
     )
 
 

@@ -34,6 +34,7 @@ class Job(_message.Message):
     DELIVER_BY_MS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The order's id."""
     tenant_id: _builtins.str
@@ -54,6 +55,10 @@ class Job(_message.Message):
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
         """Its tasks."""
 
+    @_builtins.property
+    def rollout(self) -> Global___RolloutStatus:
+        """How its rollout stands; none for a job without one."""
+
     def __init__(
         self,
         *,
@@ -66,14 +71,65 @@ class Job(_message.Message):
         deliver_by_ms: _builtins.int = ...,
         reason: _builtins.str = ...,
         tasks: _abc.Iterable[Global___Task] | None = ...,
+        rollout: Global___RolloutStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "rollout", b"rollout", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class RolloutStatus(_message.Message):
+    """How a rollout stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    SOAKED_AT_MS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZES_FIELD_NUMBER: _builtins.int
+    SOAK_S_FIELD_NUMBER: _builtins.int
+    MAX_FAILURES_FIELD_NUMBER: _builtins.int
+    phase: _builtins.str
+    """rolling, soaking, halted or over."""
+    reason: _builtins.str
+    """For people: what it waits for, or why it was halted."""
+    batch: _builtins.int
+    """The batch it is in, counted from 1, and how many there are."""
+    batches: _builtins.int
+    """See `batch`."""
+    soaked_at_ms: _builtins.int
+    """When the pause after the batch ends, in milliseconds since 1970; 0 outside of one."""
+    batch_sizes: _builtins.str
+    """Its terms, as they are typed: "1,10%,100%"."""
+    soak_s: _builtins.int
+    """The pause after each batch."""
+    max_failures: _builtins.str
+    """How many may fail, as it is typed: "3" or "10%"."""
+    def __init__(
+        self,
+        *,
+        phase: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        batch: _builtins.int = ...,
+        batches: _builtins.int = ...,
+        soaked_at_ms: _builtins.int = ...,
+        batch_sizes: _builtins.str = ...,
+        soak_s: _builtins.int = ...,
+        max_failures: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "batch_sizes", b"batch_sizes", "batches", b"batches", "max_failures", b"max_failures", "phase", b"phase", "reason", b"reason", "soak_s", b"soak_s", "soaked_at_ms", b"soaked_at_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolloutStatus: _TypeAlias = RolloutStatus  # noqa: Y015
 
 @_typing.final
 class Task(_message.Message):
@@ -99,7 +155,7 @@ class Task(_message.Message):
     machine_name: _builtins.str
     """The machine's name."""
     state: _builtins.str
-    """queued, offered, running, or an outcome: succeeded, partial, failed, timed_out,
+    """waiting (for its batch), queued, offered, running, or an outcome: succeeded, partial, failed, timed_out,
     expired, cancelled, rejected, indeterminate.
     """
     code: _builtins.str
@@ -321,6 +377,7 @@ class WatchJobResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> Global___Task:
         """A task as it is now."""
@@ -329,17 +386,22 @@ class WatchJobResponse(_message.Message):
     def output(self) -> _link_pb2.TaskOutput:
         """A piece of a task's output."""
 
+    @_builtins.property
+    def rollout(self) -> Global___RolloutStatus:
+        """How the rollout stands, whenever that is another way than before."""
+
     def __init__(
         self,
         *,
         task: Global___Task | None = ...,
         output: _link_pb2.TaskOutput | None = ...,
+        rollout: Global___RolloutStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output", b"output", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output", b"output", "rollout", b"rollout", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output", b"output", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "output", b"output", "rollout", b"rollout", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["task", "output"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["task", "output", "rollout"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -390,3 +452,49 @@ class CancelJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelJobResponse: _TypeAlias = CancelJobResponse  # noqa: Y015
+
+@_typing.final
+class ResumeJobRequest(_message.Message):
+    """Resumes a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeJobRequest: _TypeAlias = ResumeJobRequest  # noqa: Y015
+
+@_typing.final
+class ResumeJobResponse(_message.Message):
+    """The job goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """The job."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeJobResponse: _TypeAlias = ResumeJobResponse  # noqa: Y015

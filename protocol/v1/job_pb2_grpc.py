@@ -60,6 +60,11 @@ class JobServiceStub:
                 request_serializer=protocol_dot_v1_dot_job__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_job__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.ResumeJob = channel.unary_unary(
+                '/protocol.v1.JobService/ResumeJob',
+                request_serializer=protocol_dot_v1_dot_job__pb2.ResumeJobRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_job__pb2.ResumeJobResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -102,6 +107,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResumeJob(self, request, context):
+        """Lets a rollout that was halted go on: what has failed by then is forgiven.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +141,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=protocol_dot_v1_dot_job__pb2.CancelJobRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_job__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'ResumeJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeJob,
+                    request_deserializer=protocol_dot_v1_dot_job__pb2.ResumeJobRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_job__pb2.ResumeJobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +284,33 @@ class JobService:
             '/protocol.v1.JobService/CancelJob',
             protocol_dot_v1_dot_job__pb2.CancelJobRequest.SerializeToString,
             protocol_dot_v1_dot_job__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.JobService/ResumeJob',
+            protocol_dot_v1_dot_job__pb2.ResumeJobRequest.SerializeToString,
+            protocol_dot_v1_dot_job__pb2.ResumeJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

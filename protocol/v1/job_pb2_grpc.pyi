@@ -45,6 +45,8 @@ class JobServiceStub:
     """Follows one job until it is over: first what is known, then what happens."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.CancelJobResponse]
     """Cancels the tasks of a job that have not been delivered."""
+    ResumeJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.ResumeJobRequest, _job_pb2.ResumeJobResponse]
+    """Lets a rollout that was halted go on: what has failed by then is forgiven."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -63,6 +65,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """Follows one job until it is over: first what is known, then what happens."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Cancels the tasks of a job that have not been delivered."""
+    ResumeJob: _aio.UnaryUnaryMultiCallable[_job_pb2.ResumeJobRequest, _job_pb2.ResumeJobResponse]  # type: ignore[assignment]
+    """Lets a rollout that was halted go on: what has failed by then is forgiven."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Orders on their way through the fleet."""
@@ -108,5 +112,13 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.CancelJobResponse, _abc.Awaitable[_job_pb2.CancelJobResponse]]:
         """Cancels the tasks of a job that have not been delivered."""
+
+    @_abc_1.abstractmethod
+    def ResumeJob(
+        self,
+        request: _job_pb2.ResumeJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.ResumeJobResponse, _abc.Awaitable[_job_pb2.ResumeJobResponse]]:
+        """Lets a rollout that was halted go on: what has failed by then is forgiven."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

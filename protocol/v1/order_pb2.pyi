@@ -89,6 +89,7 @@ class Order(_message.Message):
     TIMEOUT_S_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REPEATABLE_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     RUN_PROGRAM_FIELD_NUMBER: _builtins.int
     COLLECT_INVENTORY_FIELD_NUMBER: _builtins.int
     TAKE_SNAPSHOT_FIELD_NUMBER: _builtins.int
@@ -126,6 +127,12 @@ class Order(_message.Message):
     @_builtins.property
     def machine_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The machines that are meant, resolved before signing."""
+
+    @_builtins.property
+    def rollout(self) -> Global___Rollout:
+        """How the order spreads over the machines, in the order in which they are named; none is
+        all at once. Machines do not check it: what a controller made of it is for an audit.
+        """
 
     @_builtins.property
     def run_program(self) -> Global___RunProgram:
@@ -203,6 +210,7 @@ class Order(_message.Message):
         timeout_s: _builtins.int = ...,
         reason: _builtins.str = ...,
         repeatable: _builtins.bool = ...,
+        rollout: Global___Rollout | None = ...,
         run_program: Global___RunProgram | None = ...,
         collect_inventory: Global___CollectInventory | None = ...,
         take_snapshot: Global___TakeSnapshot | None = ...,
@@ -220,15 +228,75 @@ class Order(_message.Message):
         change_vault_secret: Global___ChangeVaultSecret | None = ...,
         run_script: Global___RunScript | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
 Global___Order: _TypeAlias = Order  # noqa: Y015
+
+@_typing.final
+class Rollout(_message.Message):
+    """Batches of machines, with a pause after each and a limit that halts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCHES_FIELD_NUMBER: _builtins.int
+    SOAK_S_FIELD_NUMBER: _builtins.int
+    MAX_FAILURES_FIELD_NUMBER: _builtins.int
+    soak_s: _builtins.int
+    """So many seconds after a batch is over the next one begins."""
+    @_builtins.property
+    def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Amount]:
+        """So many machines have the order once a batch has begun: they rise, the last is 100 %."""
+
+    @_builtins.property
+    def max_failures(self) -> Global___Amount:
+        """No further machine gets the order when more than these have failed."""
+
+    def __init__(
+        self,
+        *,
+        batches: _abc.Iterable[Global___Amount] | None = ...,
+        soak_s: _builtins.int = ...,
+        max_failures: Global___Amount | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_failures", b"max_failures"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "max_failures", b"max_failures", "soak_s", b"soak_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
+
+@_typing.final
+class Amount(_message.Message):
+    """A number of machines or a percentage of those that an order names; not both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINES_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    machines: _builtins.int
+    """So many machines."""
+    percent: _builtins.int
+    """So many percent."""
+    def __init__(
+        self,
+        *,
+        machines: _builtins.int = ...,
+        percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["machines", b"machines", "percent", b"percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Amount: _TypeAlias = Amount  # noqa: Y015
 
 @_typing.final
 class RunProgram(_message.Message):

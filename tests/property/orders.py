@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from protocol.action import ACTIONS, Action
 from protocol.ids import MachineId, OrderId, TenantId, make_id
 from protocol.order import Order
+from protocol.rollout import Rollout
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 BYTES = st.binary(max_size=12)
@@ -70,4 +71,5 @@ def orders(action: st.SearchStrategy[Action] | None = None) -> st.SearchStrategy
         timeout=st.integers(0, 2**32 - 1).map(lambda s: timedelta(seconds=s)),
         reason=TEXT,
         repeatable=st.booleans(),
+        rollout=st.none() | record_of(Rollout),
     )

@@ -39,6 +39,7 @@ from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import OperatorIdentity, Role
 from protocol.ids import MachineId, OrderId, TenantId
 from protocol.order import Envelope, Order, Signature, sign, signed_bytes
+from protocol.rollout import EVERYTHING, Rollout
 from protocol.v1 import order_pb2
 from tests.unit.protocol.signed import (
     ANN,
@@ -85,6 +86,7 @@ EDITS: list[dict[str, Any]] = [
     {"timeout": timedelta(days=1)},
     {"reason": "because not"},
     {"repeatable": True},
+    {"rollout": Rollout((EVERYTHING,))},
 ]
 
 
