@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from controller.cli.ordering import Span
+from controller.cli.spans import Span
 from protocol.errors import InvalidError
 from protocol.selection import Commands, CommandStream
 

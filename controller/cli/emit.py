@@ -30,7 +30,17 @@ UNBOUNDED = 1_000_000_000
 
 GOOD = frozenset({"succeeded", "active", "ok", "linked", "running", "good", "up"})
 WARN = frozenset(
-    {"partial", "queued", "offered", "expired", "cancelled", "stale", "unlinked", "unreadable"}
+    {
+        "partial",
+        "waiting",
+        "queued",
+        "offered",
+        "expired",
+        "cancelled",
+        "stale",
+        "unlinked",
+        "unreadable",
+    }
 )
 BAD = frozenset(
     {

@@ -2,70 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-import grpc
 import msgspec
 import rich_click as click
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from controller import clock
 from controller.cli.choice import ids_of
 from controller.cli.connection import Connection
-from controller.cli.emit import emit, note, printable, render_bytes
+from controller.cli.emit import emit, note, printable
 from controller.cli.exits import DONE, FAILED, IN_PART, NOT_IN_TIME, OVER, REFUSED
-from controller.cli.printed import Printer
-from controller.cli.waiting import say_unlinked
+from controller.cli.following import follow
+from controller.cli.spans import Span
+from controller.cli.spreading import ROLLOUT_OPTIONS, batches_of, rollout_of
 from protocol.action import Action, summary_of
 from protocol.codec import encode_envelope, encode_order
-from protocol.errors import Code, InvalidError
+from protocol.errors import InvalidError
 from protocol.ids import OrderId
 from protocol.order import Order, sign
+from protocol.rollout import Rollout, render_batches
 from protocol.v1.job_pb2 import (
     Job,
     SubmitOrderRequest,
     Task,
     WatchJobRequest,
 )
-from protocol.v1.link_pb2 import OutputStream, TaskOutput
+from protocol.v1.link_pb2 import TaskOutput
 from protocol.v1.operator_pb2 import Machine
 
 F = TypeVar("F", bound=Callable[..., Any])
 PROGRAMS = frozenset({"run_program", "run_script"})
 """Actions whose exit code is a program's."""
-
-PATIENCE = timedelta(minutes=2)
-"""How long a watcher waits for a controller that went away."""
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_SPAN = re.compile(r"([0-9]{1,12})([smhd])\Z")
-_LONGEST_S = 9999 * 86400
-
-
-class Span(click.ParamType):  # type: ignore[type-arg]
-    """A length of time: 90s, 15m, 4h, 7d."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Parse it; click says what was wrong."""
-        if isinstance(value, timedelta):
-            return value
-        found = _SPAN.match(str(value))
-        if found is None or int(found[1]) == 0:
-            self.fail(f"{value!r} is not a time such as 90s, 15m, 4h or 7d", param, ctx)
-        seconds = int(found[1]) * _UNITS[found[2]]
-        if seconds > _LONGEST_S:
-            self.fail(f"{value!r} is longer than {_LONGEST_S // 86400} days", param, ctx)
-        return timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +50,7 @@ class Terms:
     yes: bool
     dry_run: bool
     tenant: str
+    rollout: Rollout | None = None
 
 
 def acting_within(timeout: str) -> Callable[[F], F]:
@@ -100,6 +72,7 @@ def acting_within(timeout: str) -> Callable[[F], F]:
             show_default=True,
             help="End the execution after this time.",
         ),
+        *ROLLOUT_OPTIONS,
         click.option("--reason", default="", help="Why; kept in the audit log."),
         click.option(
             "--yes", "-y", is_flag=True, help="Do not ask before acting on several machines."
@@ -122,7 +95,8 @@ def acting(command: F) -> F:
 
 def terms_of(options: Mapping[str, Any]) -> Terms:
     """The terms among a command's options."""
-    return Terms(**{name: options[name] for name in Terms.__slots__})
+    plain = {name: options[name] for name in Terms.__slots__ if name != "rollout"}
+    return Terms(**plain, rollout=rollout_of(options))
 
 
 def order_and_follow(
@@ -143,7 +117,11 @@ def order_and_follow(
     if terms.dry_run:
         note(f"would order: {summary_of(action)}")
         rows = [{"machine": m.name, "id": m.machine_id, "linked": m.linked} for m in machines]
-        emit(rows, output, columns=("machine", "linked"))
+        if terms.rollout is not None:
+            batches = batches_of(terms.rollout, len(rows))
+            rows = [{**row, "batch": batch} for row, batch in zip(rows, batches, strict=True)]
+        columns = ("machine", "linked", "batch") if terms.rollout else ("machine", "linked")
+        emit(rows, output, columns=columns)
         return None
     confirm(machines, summary_of(action), terms)
     job = submit(connection, machines, action, terms, repeatable=repeatable)
@@ -175,55 +153,11 @@ def submit(
         timeout=terms.timeout,
         reason=terms.reason,
         repeatable=repeatable,
+        rollout=terms.rollout,
     )
     envelope = sign(encode_order(order), key=connection.key, certificate=connection.certificate)
     request = SubmitOrderRequest(envelope=encode_envelope(envelope))
     return connection.jobs.SubmitOrder(request).job
-
-
-def follow(connection: Connection, job: Job, *, live: bool) -> Job:
-    """Watch a job until every task is over; the job as it then is.
-
-    Outlives a controller that restarts. Ctrl-C ends the watching and nothing else.
-    """
-    try:
-        return _watch(connection, job, live=live)
-    except KeyboardInterrupt:
-        note(
-            f"The job goes on. Watch it with `stead job watch {job.job_id}`; end it with "
-            f"`stead job cancel {job.job_id}`."
-        )
-        raise
-
-
-def _watch(connection: Connection, job: Job, *, live: bool) -> Job:
-    names = {task.task_id: task.machine_name for task in job.tasks}
-    tasks = {task.task_id: task for task in job.tasks}
-    done: set[str] = set()
-    printer = Printer(names)
-    say_unlinked(connection, job)
-    with (
-        contextlib.closing(printer),
-        _progress(enabled=not live and sys.stderr.isatty()) as progress,
-    ):
-        line = progress.add_task(f"{job.summary}", total=len(names))
-        for event in _events(connection, job.job_id):
-            if isinstance(event, TaskOutput):
-                name = names.get(event.task_id, event.task_id)
-                if event.stream == OutputStream.OUTPUT_STREAM_PROGRESS:
-                    progress.update(line, description=f"{name}: {_progress_text(event.data)}")
-                elif live:
-                    printer.print(event)
-            else:
-                tasks[event.task_id] = event
-                if event.state in OVER:
-                    done.add(event.task_id)
-                    progress.update(line, completed=len(done))
-    followed = Job()
-    followed.CopyFrom(job)
-    del followed.tasks[:]
-    followed.tasks.extend(tasks.values())
-    return followed
 
 
 def task_of(connection: Connection, job: str, task: str) -> Task | None:
@@ -293,7 +227,7 @@ def result_of(task: Task) -> dict[str, Any]:
 def say_failures(job: Job) -> None:
     """Tell the person about every task that did not succeed."""
     for task in job.tasks:
-        if task.state != "succeeded":
+        if task.state in OVER - {"succeeded"}:
             why = task.message or task.code or "no reason given"
             note(f"{task.machine_name}: {task.state}: {why}")
 
@@ -330,73 +264,11 @@ def confirm(machines: Sequence[Machine], doing: str, terms: Terms) -> None:
         return
     names = ", ".join(machine.name for machine in machines[:10])
     more = f" and {len(machines) - 10} more" if len(machines) > 10 else ""
-    question = f"{doing} on {len(machines)} machines: {names}{more}?"
+    how = "" if terms.rollout is None else f", in batches {render_batches(terms.rollout.batches)}"
+    question = f"{doing} on {len(machines)} machines: {names}{more}{how}?"
     if not sys.stdin.isatty():
         raise InvalidError(f"{question} Nobody is there to ask: add --yes")
     click.confirm(printable(question), abort=True, err=True)
-
-
-def _events(connection: Connection, job: str) -> Iterator[Task | TaskOutput]:
-    """What happens to a job, once each, across interruptions of the call."""
-    seen: dict[str, int] = {}
-    while True:
-        try:
-            for response in connection.jobs.WatchJob(WatchJobRequest(job_id=job)):
-                if response.HasField("task"):
-                    yield response.task
-                elif response.output.sequence >= seen.get(response.output.task_id, 0):
-                    seen[response.output.task_id] = response.output.sequence + 1
-                    yield response.output
-        except grpc.RpcError as error:
-            if connection.explain(error).code is not Code.UNAVAILABLE:
-                raise
-            _wait_until_reachable(connection, error)
-        else:
-            return
-
-
-def _wait_until_reachable(connection: Connection, error: grpc.RpcError) -> None:
-    note("The controller went away; the job goes on. Waiting for it to come back.")
-    try:
-        grpc.channel_ready_future(connection.channel).result(timeout=PATIENCE.total_seconds())
-    except grpc.FutureTimeoutError:
-        raise error from None
-
-
-def _progress(*, enabled: bool) -> Progress:
-    from rich.console import Console
-
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not enabled,
-    )
-
-
-def _progress_text(data: bytes) -> str:
-    try:
-        found = msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        return ""
-    if not isinstance(found, dict):
-        return ""
-    return printable(", ".join(_progress_part(name, value) for name, value in found.items()))[:160]
-
-
-def _progress_part(name: str, value: Any) -> str:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return f"{name.replace('_', ' ')} {value}"
-    if name == "eta":
-        return f"{value:.0f} s left"
-    if name == "rate":
-        return f"{render_bytes(value)}/s"
-    if name.endswith("bytes"):
-        return f"{name.replace('_', ' ')} {render_bytes(value)}"
-    return f"{name.replace('_', ' ')} {value:,}"
 
 
 def _whole_ms(at: datetime) -> datetime:

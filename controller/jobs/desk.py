@@ -20,7 +20,7 @@ from controller.db.database import Database
 from controller.jobs import advance, progress, reading, submission
 from controller.jobs.feed import Feed, set_or_timeout
 from controller.jobs.rolling import ROLLOUTS
-from controller.jobs.rollout import Course
+from controller.jobs.rollout import Course, Phase
 from controller.jobs.state import QUEUED, is_over
 from protocol.errors import SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity
@@ -148,7 +148,8 @@ class JobDesk:
                 if rollout is not None and rollout != shown:
                     shown = rollout
                     yield rollout
-                if all(is_over(task.state) for task in tasks):
+                ended = rollout is None or rollout.course.phase is Phase.OVER
+                if ended and all(is_over(task.state) for task in tasks):
                     return
                 await set_or_timeout(event, LOOK_EVERY)
 

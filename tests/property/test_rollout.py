@@ -62,7 +62,7 @@ standings = st.lists(
         linked=st.booleans(),
     ),
     min_size=1,
-    max_size=40,
+    max_size=12,
     unique_by=lambda one: one.task,
 )
 courses = st.builds(

@@ -27,7 +27,6 @@ from controller.cli.keeping import add_retention
 from controller.cli.limiting import limit_of, limited
 from controller.cli.options import Times, tenant_option
 from controller.cli.ordering import (
-    Span,
     acting,
     acting_within,
     exit_code,
@@ -49,6 +48,7 @@ from controller.cli.points import (
     tree_path,
 )
 from controller.cli.restored import SIZES, result_rows, say_left_out
+from controller.cli.spans import Span
 from controller.cli.standard_output import write_out
 from protocol.action import RunBackup, SetBackup
 from protocol.errors import InvalidError

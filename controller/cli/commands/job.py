@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import rich_click as click
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from controller import clock
 from controller.cli.app import App
+from controller.cli.board import render_rollout
 from controller.cli.choice import known_machines, tenant_named
 from controller.cli.emit import (
     console,
@@ -23,13 +25,13 @@ from controller.cli.emit import (
     render_age,
 )
 from controller.cli.exits import DONE, OVER
+from controller.cli.following import follow
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
     PROGRAMS,
     acting,
     exit_code,
     finish,
-    follow,
     order_and_follow,
     result_of,
     say_cut,
@@ -39,7 +41,14 @@ from controller.cli.ordering import (
 )
 from protocol.action import CancelOrder
 from protocol.errors import NotFoundError
-from protocol.v1.job_pb2 import CancelJobRequest, GetJobRequest, Job, ListJobsRequest
+from protocol.v1.job_pb2 import (
+    CancelJobRequest,
+    GetJobRequest,
+    Job,
+    ListJobsRequest,
+    ResumeJobRequest,
+    RolloutStatus,
+)
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
 
 LATEST = "latest"
@@ -69,7 +78,7 @@ def ls(app: App, tenant: str, limit: int, output: str) -> None:
         columns=("submitted_at", "summary", "states", "operator", "job"),
         cells={
             "submitted_at": lambda row: render_age(row["submitted_at"], now),
-            "states": lambda row: render_states(row["states"]),
+            "states": render_progress,
             "summary": lambda row: _short(row["summary"]),
         },
         empty="there is no job yet",
@@ -87,7 +96,11 @@ def show(app: App, job: str, output: str) -> None:
         emit_one({**job_row(found.job), "tasks": _whole_tasks(found.job, found.output)}, output)
         return
     row = job_row(found.job)
-    row["states"] = render_states(row["states"])
+    row["states"] = render_progress(row)
+    del row["rollout"]
+    if found.job.HasField("rollout"):
+        row["rollout"] = render_rollout(found.job.rollout, clock.now())
+        row["terms"] = render_terms(found.job.rollout)
     emit_one(row, output)
     console().print()
     emit(
@@ -105,16 +118,38 @@ def show(app: App, job: str, output: str) -> None:
 @output_option
 @click.pass_obj
 def watch(app: App, job: str, output: str) -> int:
-    """Follow a job to its end, with what its programs print."""
+    """Follow a job to its end, or until its rollout is halted.
+
+    On a terminal a table shows each machine's state and last line; elsewhere what programs
+    print comes as it is.
+    """
     connection = app.connection
     found = connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job))).job
-    live = output == "table" and found.action in PROGRAMS
-    done = follow(connection, found, live=live)
+    # On a terminal a board says more than the lines of many machines.
+    alone = len(found.tasks) == 1 or not sys.stderr.isatty()
+    live = output == "table" and found.action in PROGRAMS and alone
+    done = follow(connection, found, live=live, lines=True)
     if not live:
         return finish(done, output)
     say_failures(done)
     say_cut(done)
     return exit_code(done)
+
+
+@command.command(epilog="Example: stead job resume latest")
+@click.argument("job")
+@click.option("--wait/--no-wait", default=True, help="Wait for the end (default).")
+@output_option
+@click.pass_obj
+def resume(app: App, job: str, output: str, *, wait: bool) -> int:
+    """Let a halted rollout go on. What has failed by now does not count any more."""
+    connection = app.connection
+    request = ResumeJobRequest(job_id=_meant(app, job))
+    found = connection.jobs.ResumeJob(request).job
+    if not wait:
+        emit([job_row(found)], output, columns=("job", "summary", "states"), cells=CELLS)
+        return DONE
+    return finish(follow(connection, found, live=False, lines=True), output)
 
 
 @command.command(epilog="Example: stead job cancel latest")
@@ -166,7 +201,36 @@ def job_row(job: Job) -> dict[str, Any]:
         "reason": job.reason,
         "machines": len(job.tasks),
         "states": dict(Counter(task.state for task in job.tasks)),
+        "rollout": rollout_row(job.rollout) if job.HasField("rollout") else None,
     }
+
+
+def rollout_row(rollout: RolloutStatus) -> dict[str, Any]:
+    """A rollout as a record."""
+    return {
+        "phase": rollout.phase,
+        "reason": rollout.reason,
+        "batch": rollout.batch,
+        "batches": rollout.batch_sizes,
+        "soak_s": rollout.soak_s,
+        "soaked_at": from_wire_ms(rollout.soaked_at_ms),
+        "max_failures": rollout.max_failures,
+    }
+
+
+def render_terms(rollout: RolloutStatus) -> str:
+    """What was ordered, in a line."""
+    soak = f", {rollout.soak_s} s apart" if rollout.soak_s else ""
+    return f"batches {rollout.batch_sizes}{soak}, {rollout.max_failures} may fail"
+
+
+def render_progress(row: Mapping[str, Any]) -> str:
+    """Where a job's tasks are, and that its rollout is halted if it is."""
+    halted = row["rollout"] is not None and row["rollout"]["phase"] == "halted"
+    return ("halted: " if halted else "") + render_states(row["states"])
+
+
+CELLS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"states": render_progress}
 
 
 def render_states(states: Mapping[str, int]) -> str:

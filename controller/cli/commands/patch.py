@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from controller.cli.commands.inventory import decode_body
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE, FAILED, IN_PART
+from controller.cli.following import follow
 from controller.cli.options import tenant_option
 from controller.cli.ordering import (
     Terms,
@@ -22,7 +24,6 @@ from controller.cli.ordering import (
     acting_within,
     confirm,
     exit_code,
-    follow,
     order_and_follow,
     result_of,
     say_failures,
@@ -167,7 +168,13 @@ def apply(
     machines = machines_meant(connection, selector, terms.tenant)
     planned = follow(
         connection,
-        submit(connection, machines, PlanUpdates(packages), terms, repeatable=True),
+        submit(
+            connection,
+            machines,
+            PlanUpdates(packages),
+            replace(terms, rollout=None),
+            repeatable=True,
+        ),
         live=False,
     )
     say_failures(planned)
@@ -180,6 +187,11 @@ def apply(
         _show(due, output)
     targets = [machine for machine in machines if _who(machine) in due]
     _agree(targets, terms)
+    if terms.rollout is not None and len(_orders(due)) > 1:
+        raise InvalidError(
+            "these machines have different plans, so they get different orders, and batches are "
+            "of one order: name machines that have the same plan, or leave out --batch"
+        )
     jobs = [
         submit(connection, [m for m in targets if _who(m) in group], action, terms)
         for action, group in _orders(due)

@@ -14,8 +14,10 @@ from controller.cli.choice import active_machines, machines_meant, tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE, IN_PART
+from controller.cli.following import follow
 from controller.cli.options import yes_option
-from controller.cli.ordering import Span, Terms, exit_code, follow, say_failures, submit
+from controller.cli.ordering import Terms, exit_code, say_failures, submit
+from controller.cli.spans import Span
 from controller.cli.tenant_keys import is_proved, key_of_machine, present_keys, unproved
 from protocol.action import ChangeVaultSecret
 from protocol.errors import DeniedError, InvalidError

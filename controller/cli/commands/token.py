@@ -13,7 +13,7 @@ from controller.cli.app import App
 from controller.cli.choice import tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, from_wire_ms, note, output_option
-from controller.cli.ordering import Span
+from controller.cli.spans import Span
 from controller.cli.tenant_keys import present_keys
 from protocol.identity import pin_of
 from protocol.ids import TokenId

@@ -5,7 +5,9 @@ from datetime import timedelta
 import pytest
 from click import BadParameter
 
-from controller.cli.ordering import Span, _progress_text, exit_code, result_of, task_rows
+from controller.cli.board import progress_text
+from controller.cli.ordering import exit_code, result_of, task_rows
+from controller.cli.spans import Span
 from protocol.errors import InvalidError
 from protocol.v1.job_pb2 import Job, Task
 
@@ -56,6 +58,5 @@ def test_spans_of_time_are_read() -> None:
 def test_progress_reads_with_its_units() -> None:
     said = b'{"phase":"reading","rate":1048576,"eta":8.1,"files":20000,"new_bytes":2048}'
     assert (
-        _progress_text(said)
-        == "phase reading, 1.0 MiB/s, 8 s left, files 20,000, new bytes 2.0 KiB"
+        progress_text(said) == "phase reading, 1.0 MiB/s, 8 s left, files 20,000, new bytes 2.0 KiB"
     )

@@ -1,0 +1,150 @@
+"""Follow a job to its end: on a terminal with a board, elsewhere in lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+
+import grpc
+from rich.console import Console
+from rich.live import Live
+
+from controller import clock
+from controller.cli.board import Board, render_rollout
+from controller.cli.connection import Connection
+from controller.cli.emit import note
+from controller.cli.exits import OVER
+from controller.cli.printed import Printer
+from controller.cli.waiting import say_unlinked
+from protocol.errors import Code
+from protocol.v1.job_pb2 import Job, RolloutStatus, Task, WatchJobRequest
+from protocol.v1.link_pb2 import OutputStream, TaskOutput
+
+PATIENCE = timedelta(minutes=2)
+"""How long a watcher waits for a controller that went away."""
+
+REFRESHES_PER_S = 4
+
+
+def follow(connection: Connection, job: Job, *, live: bool, lines: bool = False) -> Job:
+    """Watch a job until every task is over, or its rollout is halted; the job as it then is.
+
+    `live` prints what the tasks print. Where standard error is no terminal, `lines` says
+    what becomes of each machine. Outlives a controller that restarts. Ctrl-C ends the
+    watching and nothing else.
+    """
+    try:
+        followed = _watch(connection, job, live=live, lines=lines)
+    except KeyboardInterrupt:
+        note(
+            f"The job goes on. Watch it with `stead job watch {job.job_id}`; end it with "
+            f"`stead job cancel {job.job_id}`."
+        )
+        raise
+    if followed.rollout.phase == "halted":
+        say_halted(followed)
+    return followed
+
+
+def say_halted(job: Job) -> None:
+    """Tell the person why a rollout was halted, and what can be done."""
+    waiting = sum(task.state == "waiting" for task in job.tasks)
+    note(
+        f"Halted in batch {job.rollout.batch} of {job.rollout.batches}: {job.rollout.reason}. "
+        f"{waiting} of {len(job.tasks)} machines have not got the order. Go on with "
+        f"`stead job resume {job.job_id}`; end it with `stead job cancel {job.job_id}`."
+    )
+
+
+def _watch(connection: Connection, job: Job, *, live: bool, lines: bool) -> Job:
+    board = Board.of(job)
+    names = {task.task_id: task.machine_name for task in job.tasks}
+    tasks = {task.task_id: task for task in job.tasks}
+    printer = Printer(names)
+    say_unlinked(connection, job)
+    on_terminal = sys.stderr.isatty()
+    with closing(printer), _shown(board, enabled=on_terminal and not live):
+        for event in _events(connection, job.job_id):
+            before = tasks.get(event.task_id) if isinstance(event, Task) else None
+            board.saw(event)
+            if isinstance(event, TaskOutput):
+                if live and event.stream != OutputStream.OUTPUT_STREAM_PROGRESS:
+                    printer.print(event)
+                continue
+            if isinstance(event, Task):
+                tasks[event.task_id] = event
+            if live or (lines and not on_terminal):
+                _say(event, before, lines=lines and not live)
+            if board.is_over:
+                break
+    followed = Job()
+    followed.CopyFrom(job)
+    del followed.tasks[:]
+    followed.tasks.extend(tasks.values())
+    if board.rollout is not None:
+        followed.rollout.CopyFrom(board.rollout)
+    return followed
+
+
+@contextmanager
+def _shown(board: Board, *, enabled: bool) -> Iterator[None]:
+    if not enabled:
+        yield
+        return
+    console = Console(stderr=True)
+
+    def render() -> object:
+        return board.render(clock.now(), console.width, console.height)
+
+    with Live(
+        console=console,
+        get_renderable=render,  # type: ignore[arg-type]
+        refresh_per_second=REFRESHES_PER_S,
+        transient=True,
+    ):
+        yield
+
+
+def _say(event: Task | RolloutStatus, before: Task | None, *, lines: bool) -> None:
+    if isinstance(event, RolloutStatus):
+        if event.phase != "halted":
+            note(render_rollout(event, clock.now()))
+        return
+    if not lines or (before is not None and before.state == event.state):
+        return
+    why = f": {event.message or event.code}" if event.state in OVER and event.message else ""
+    note(f"{event.machine_name}: {event.state}{why}")
+
+
+def _events(connection: Connection, job: str) -> Iterator[Task | TaskOutput | RolloutStatus]:
+    """What happens to a job, once each, across interruptions of the call."""
+    seen: dict[str, int] = {}
+    while True:
+        call = connection.jobs.WatchJob(WatchJobRequest(job_id=job))
+        try:
+            for response in call:
+                if response.HasField("task"):
+                    yield response.task
+                elif response.HasField("rollout"):
+                    yield response.rollout
+                elif response.output.sequence >= seen.get(response.output.task_id, 0):
+                    seen[response.output.task_id] = response.output.sequence + 1
+                    yield response.output
+        except grpc.RpcError as error:
+            if connection.explain(error).code is not Code.UNAVAILABLE:
+                raise
+            _wait_until_reachable(connection, error)
+        else:
+            return
+        finally:
+            call.cancel()
+
+
+def _wait_until_reachable(connection: Connection, error: grpc.RpcError) -> None:
+    note("The controller went away; the job goes on. Waiting for it to come back.")
+    try:
+        grpc.channel_ready_future(connection.channel).result(timeout=PATIENCE.total_seconds())
+    except grpc.FutureTimeoutError:
+        raise error from None
