@@ -16,9 +16,10 @@ from agent.backup.beneath import Beneath
 from agent.backup.far_time import near, with_time
 from agent.backup.fetch import Fetcher
 from agent.backup.held import holds_extents, holds_pieces
+from agent.backup.named_content import NamedContent
 from agent.backup.owners import Owners
 from agent.backup.read import open_file
-from agent.backup.skipped import SkippedList, reason_of
+from agent.backup.skipped import SkippedList, reason_of, shown
 from agent.backup.vault import DATA_LOSS
 from agent.backup.walk import OPEN_DIRECTORY, Listing, Row, Walk, line_of
 from agent.metadata.attributes import AttributeTooLargeError
@@ -28,7 +29,7 @@ from protocol.errors import InvalidError, SteadError
 from protocol.vault.chunk import Sealer
 from protocol.vault.comparison import Difference, side_of
 from protocol.vault.differences import differences, is_folder_time
-from protocol.vault.entry import Entry, Kind
+from protocol.vault.entry import Entry, Kind, Stream
 from protocol.vault.path import children_prefix, join
 from protocol.vault.reader import TreeReader
 
@@ -210,8 +211,11 @@ class Live:
                 file = open_file(fd, name)
             new = self._entry(fd, row)
             if kind == old.mode >> 12:
-                new = self._whole(fd, file, new, stat, old)
-            what = differences(old, new, lambda was, _: self._holds(parent, file, was))
+                new = self._whole(parent, fd, file, new, stat, old)
+            # Named streams were compared when they were listed.
+            what = differences(
+                old, new, lambda was, _: was is old and self._holds(parent, file, was)
+            )
         except FileNotFoundError:
             yield Difference(parent, name, (), side_of(old), None)
             return
@@ -246,18 +250,28 @@ class Live:
             rdev=stat.st_rdev if kind in _DEVICES else 0,
         )
 
-    def _whole(self, fd: int, file: int, new: Entry, stat: os.stat_result, old: Entry) -> Entry:
+    def _whole(
+        self,
+        parent: bytes,
+        fd: int,
+        file: int,
+        new: Entry,
+        stat: os.stat_result,
+        old: Entry,
+    ) -> Entry:
         """The entry with all that a backup would note, its content where `old` has it if that
         is believed.
         """
         kind = stat.st_mode >> 12
+        is_same = new.mtime_ns == old.mtime_ns and not self.content
+        streams: tuple[Stream, ...] = ()
         if kind == _FILE:
             extras = SYSTEM.of_open(file)
+            streams = self._streams(parent, fd, new.name, stat, old)
         elif kind == _DIRECTORY:
-            extras = self._of_directory(fd, new.name)
+            extras, streams = self._of_directory(parent, fd, stat, old)
         else:
             extras = SYSTEM.at(fd, new.name)
-        is_same = new.mtime_ns == old.mtime_ns and not self.content
         is_believed = kind != _FILE or (new.size == old.size and (is_same or not old.size))
         return Entry(
             new.name,
@@ -273,23 +287,60 @@ class Live:
             extras.xattrs,
             self._link_group(stat, old) if kind != _DIRECTORY else None,
             born_ns=old.born_ns if extras.born_ns is None else extras.born_ns,
-            streams=old.streams,
+            streams=streams,
             extensions=with_time(extras.extensions, stat.st_mtime_ns),
         )
 
-    @staticmethod
-    def _of_directory(fd: int, name: bytes) -> Extras:
-        if not name:
-            return SYSTEM.of_open(fd)
+    def _of_directory(
+        self, parent: bytes, fd: int, stat: os.stat_result, old: Entry
+    ) -> tuple[Extras, tuple[Stream, ...]]:
         try:
-            directory = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
+            directory = os.open(old.name, OPEN_DIRECTORY, dir_fd=fd) if old.name else os.dup(fd)
         except PermissionError:
             # A backup notes none either; what is in it is not seen, and that is noted.
-            return NOTHING
+            return NOTHING, ()
         try:
-            return SYSTEM.of_open(directory)
+            return SYSTEM.of_open(directory), self._streams(parent, directory, b"", stat, old)
         finally:
             os.close(directory)
+
+    def _streams(
+        self, parent: bytes, directory: int, name: bytes, stat: os.stat_result, old: Entry
+    ) -> tuple[Stream, ...]:
+        """The streams that are there: those that are the old ones, and others by name and size.
+
+        Where the volume has no place for any, nobody can have changed them.
+        """
+        listing = SYSTEM.streams(directory, name, stat)
+        if listing is None:
+            return old.streams
+        is_believed = near(stat.st_mtime_ns) == old.mtime_ns and not self.content
+        known = {(one.name, one.size): one for one in old.streams}
+        found: list[Stream] = []
+        for one in listing.streams:
+            was = known.get((one.name, one.size))
+            is_old = was is not None and (
+                is_believed or self._holds_stream(parent, directory, name, old, was)
+            )
+            found.append(was if was is not None and is_old else Stream(one.name, one.size))
+        return tuple(found)
+
+    def _holds_stream(
+        self, parent: bytes, directory: int, name: bytes, old: Entry, was: Stream
+    ) -> bool:
+        if self.quick:
+            return False
+        content = NamedContent(self.reader, self.fetcher, self.sealer)
+        try:
+            held = content.is_held(directory, name, was)
+        except SteadError as error:
+            if error.code not in DATA_LOSS:
+                raise
+            path = join(parent, old.name) + b":" + was.name
+            self.unseen.add(join(parent, old.name), f"{shown(path)} is lost: {error}")
+            return True
+        self.read_bytes += was.size
+        return held
 
     def _link_group(self, stat: os.stat_result, old: Entry) -> bytes | None:
         """The group of the old entry while its names still are the names of one file."""

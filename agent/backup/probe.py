@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 from agent.backup.beneath import Beneath
 from agent.backup.nodes import Block
-from agent.backup.read import ChangedTypeError, is_small, read_small
-from agent.backup.sample import Taken
+from agent.backup.read import ChangedTypeError, is_small
+from agent.backup.sample import Taken, take
 from agent.backup.state import Previous, is_trusted
 from agent.backup.walk import MARK_BYTES, line_of
 from agent.metadata.attributes import AttributeTooLargeError
@@ -112,10 +112,9 @@ class Probe:
                 return
             if entry.mode >> 12 != _FILE or not is_small(stat):
                 return
-            content = read_small(fd, entry.name, stat)
-            same = content.stat.st_ctime_ns == stat.st_ctime_ns and not content.changed
-            if content.data is not None and same:
-                found.taken.append(Taken(join(parent, entry.name), entry, content.data))
+            taken = take(fd, join(parent, entry.name), entry, stat)
+            if taken is not None:
+                found.taken.append(taken)
         except FileNotFoundError:
             if os.fstat(fd).st_ctime_ns < before_ns:
                 found.missed.append(join(parent, entry.name))

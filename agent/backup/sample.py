@@ -8,29 +8,61 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from agent.backup.merge import Same, Segment
+from agent.backup.named_read import read_small_stream
 from agent.backup.nodes import Block, Known
 from agent.backup.read import ChangedTypeError, is_small, read_small
 from agent.backup.vault import DATA_LOSS, Vault
 from agent.backup.walk import Row
 from agent.metadata.attributes import AttributeTooLargeError
+from agent.metadata.system import SYSTEM
 from protocol.errors import SteadError
 from protocol.vault.chunk import ChunkId, Opener, Reference
-from protocol.vault.entry import Entry, Kind
+from protocol.vault.entry import Entry, Kind, as_file
 from protocol.vault.path import join
 
 SIZE = 8
 
 
 class Taken(NamedTuple):
-    """A file that was read again: its entry in the tree, and what is in it now."""
+    """A file that was read again: its entry in the tree, and what is in it now.
+
+    `beside` are its named streams, as if they were files.
+    """
 
     path: bytes
     entry: Entry
     data: bytes
+    beside: tuple[Taken, ...] = ()
+
+
+def take(directory: int, path: bytes, entry: Entry, stat: os.stat_result) -> Taken | None:
+    """Read a small file again; None when it is not what `stat` says any more.
+
+    Raises `OSError`, `ChangedTypeError` and `AttributeTooLargeError`: it changed a moment ago.
+    """
+    content = read_small(directory, entry.name, stat)
+    if content.data is None or content.changed or not _same_time(content.stat, stat):
+        return None
+    beside = tuple(_beside(directory, path, entry, stat))
+    if beside:
+        after = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
+        if not _same_time(after, stat):
+            return None
+    return Taken(path, entry, content.data, beside)
+
+
+def _beside(directory: int, path: bytes, entry: Entry, stat: os.stat_result) -> Iterator[Taken]:
+    # One that was removed, or made and left empty, changes no time of its file.
+    known = {stream.name: stream for stream in entry.streams}
+    listing = SYSTEM.streams(directory, entry.name, stat) if known else None
+    for one in listing.streams if listing is not None else ():
+        data = read_small_stream(directory, entry.name, one) if one.name in known else None
+        if data is not None:
+            yield Taken(path + b":" + one.name, as_file(known[one.name]), data)
 
 
 class Sample:
@@ -62,16 +94,13 @@ class Sample:
         name, stat, _ = row
         if stat.st_mode >> 12 != Kind.FILE or not is_small(stat):
             return None
-        try:
-            content = read_small(segment.fd, name, stat)
-        except (OSError, ChangedTypeError, AttributeTooLargeError):
-            # It changed a moment ago: the next backup will see it.
-            return None
-        if content.data is None or content.changed or not _same_time(content.stat, stat):
-            return None
         for parent, entry, _mark in self._entries(piece.block):
             if parent == segment.parent and entry.name == name:
-                return Taken(join(parent, name), entry, content.data)
+                try:
+                    return take(segment.fd, join(parent, name), entry, stat)
+                except (OSError, ChangedTypeError, AttributeTooLargeError):
+                    # It changed a moment ago: the next backup will see it.
+                    return None
         return None
 
     def mismatches(self, vault: Vault, opener: Opener) -> list[bytes]:
@@ -80,15 +109,16 @@ class Sample:
         A chunk that the vault has lost or finds damaged is as bad as a wrong one. Raises
         what else the vault raises.
         """
+        files = [one for taken in self._taken for one in (taken, *taken.beside)]
         wanted = {
             extent.reference.id: extent.reference
-            for taken in self._taken
+            for taken in files
             for extent in taken.entry.extents
             if extent.reference is not None and not taken.entry.depth
         }
         plain = _open_all(vault, opener, wanted)
         wrong: list[bytes] = []
-        for path, entry, data in self._taken:
+        for path, entry, data, _ in files:
             held = entry.inline
             if held is None:
                 held = b"".join(

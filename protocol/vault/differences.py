@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocol.vault.entry import Entry, Kind
+from protocol.vault.entry import Entry, Kind, as_file
 
 _SHOWN = 80
 
@@ -31,9 +31,10 @@ def differences(old: Entry, new: Entry, same_content: SameContent) -> tuple[str,
         "attributes": (old.xattrs, new.xattrs),
         "links": (old.link_group, new.link_group),
         "creation": (old.born_ns, new.born_ns),
-        "streams": (old.streams, new.streams),
     }
     found += [word for word, (before, after) in pairs.items() if before != after]
+    if old.streams != new.streams and _streams_differ(old, new, same_content):
+        found.append("streams")
     if old.extensions != new.extensions:
         found += _other_extensions(dict(old.extensions), dict(new.extensions))
     return tuple(found)
@@ -44,6 +45,21 @@ def is_folder_time(old: Entry | None, new: Entry | None, what: tuple[str, ...]) 
     if old is None or new is None or what != ("time",):
         return False
     return new.mode >> 12 == Kind.DIRECTORY
+
+
+def _streams_differ(old: Entry, new: Entry, same_content: SameContent) -> bool:
+    """By name, by length, or by content, which is read where its place does not tell."""
+    if _listed(old) != _listed(new):
+        return True
+    return any(
+        before != after
+        and not same_content(as_file(before, old.mtime_ns), as_file(after, new.mtime_ns))
+        for before, after in zip(old.streams, new.streams, strict=True)
+    )
+
+
+def _listed(entry: Entry) -> list[tuple[bytes, int]]:
+    return [(stream.name, stream.size) for stream in entry.streams]
 
 
 def _kept(entry: Entry) -> object:

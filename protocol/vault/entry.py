@@ -115,10 +115,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-def as_file(stream: Stream) -> Entry:
+def as_file(stream: Stream, mtime_ns: int = 0) -> Entry:
     """A stream as if it were a file of its own, for whatever reads the content of files."""
     content = (stream.extents, None, b"", 0, stream.depth)
-    return Entry(stream.name, Kind.FILE << 12, Owner(0, 0), 0, stream.size, *content)
+    return Entry(stream.name, Kind.FILE << 12, Owner(0, 0), mtime_ns, stream.size, *content)
 
 
 # As plain numbers: every entry of every tree is compared with them.
