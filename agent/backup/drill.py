@@ -24,7 +24,7 @@ from agent.backup.skipped import reason_of, shown
 from agent.backup.vault import DATA_LOSS, Vault
 from agent.host import clock
 from protocol.errors import Code, SteadError
-from protocol.vault.entry import Entry, Kind
+from protocol.vault.entry import Entry, Kind, as_file
 from protocol.vault.keys import VaultSecret
 from protocol.vault.leaf import LeafWriter
 from protocol.vault.node import Root
@@ -160,7 +160,7 @@ def compare_live(prover: Prover, one: Picked, live: bytes, proved: Proved) -> No
     """Compare the live file, when it has the size and the time that were noted."""
     if not looks_unchanged(one.entry, live):
         return
-    reason = prover.problem(one.entry, live)
+    reason = prover.problem(one.entry, live, is_live=True)
     if not looks_unchanged(one.entry, live):
         return
     proved.compared += 1
@@ -210,6 +210,8 @@ def decode_sample(
         proved.size += one.entry.size
         try:
             held = prover.digest(one.entry)
+            for stream in one.entry.streams:
+                prover.digest(as_file(stream))
         except SteadError as error:
             if error.code not in DATA_LOSS:
                 raise
@@ -232,7 +234,13 @@ def _within(files: Sequence[Picked], count: int, size: int) -> Iterator[Picked]:
 
 
 def _fetched(entry: Entry) -> int:
-    return sum(one.reference.length for one in entry.extents if one.reference is not None)
+    """How many bytes have to be fetched to read a file with its named streams."""
+    fetched = 0
+    for content in (entry, *map(as_file, entry.streams)):
+        references = (extent.reference for extent in content.extents)
+        # Deeper, they are lists, and what those name is fetched as well.
+        fetched += content.size if content.depth else sum(one.length for one in references if one)
+    return fetched
 
 
 def _compare_sampled(one: Picked, live: bytes, held: bytes, proved: Proved) -> None:

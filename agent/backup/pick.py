@@ -36,6 +36,11 @@ class Picked(NamedTuple):
         return join(self.parent, self.entry.name)
 
 
+def size_of(entry: Entry) -> int:
+    """The bytes of a file, its named streams among them."""
+    return entry.size + sum(one.size for one in entry.streams) if entry.streams else entry.size
+
+
 @dataclass(slots=True)
 class Picks:
     """What was chosen. `absent` are canaries that the restore point has not got."""
@@ -72,7 +77,7 @@ def pick(
             picks.absent.append(path)
     _take(picks, [*wanted, *newest, *others], count, max_bytes)
     if not picks.files and smallest is not None:
-        _take(picks, [smallest], 1, smallest.entry.size)
+        _take(picks, [smallest], 1, size_of(smallest.entry))
     return picks
 
 
@@ -106,9 +111,10 @@ def _sift(
         if entry.mode >> 12 != _FILE or entry.changed_while_read:
             continue
         one = Picked(parent, entry)
-        if smallest is None or entry.size < smallest.entry.size:
+        size = size_of(entry)
+        if smallest is None or size < size_of(smallest.entry):
             smallest = one
-        if entry.size > max_bytes:
+        if size > max_bytes:
             continue
         seen += 1
         if len(heap) < newest:
@@ -127,7 +133,7 @@ def _take(picks: Picks, wanted: Iterable[Picked], count: int, max_bytes: int) ->
     for one in wanted:
         if len(picks.files) >= count:
             return
-        size = one.entry.size
+        size = size_of(one.entry)
         if one.path in known or one.entry.mode >> 12 != _FILE or picks.size + size > max_bytes:
             continue
         known.add(one.path)

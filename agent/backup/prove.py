@@ -17,9 +17,10 @@ from agent.backup.far_time import mtime_of
 from agent.backup.skipped import reason_of
 from agent.backup.upload import patiently
 from agent.backup.vault import DATA_LOSS, Vault
+from agent.metadata.system import SYSTEM
 from protocol.errors import SteadError
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, Opener
-from protocol.vault.entry import Entry, Extent
+from protocol.vault.entry import Entry, Extent, as_file
 from protocol.vault.keys import VaultSecret
 from protocol.vault.reader import TreeReader
 
@@ -54,8 +55,9 @@ class Prover:
         wanted = {
             extent.reference.id
             for entry in entries
-            for extent in entry.extents
-            if extent.reference is not None and not entry.depth
+            for content in (entry, *map(as_file, entry.streams))
+            for extent in content.extents
+            if extent.reference is not None and not content.depth
         }
         try:
             self._at_hand = self._get(list(wanted))
@@ -84,8 +86,18 @@ class Prover:
         self._update(whole, batch)
         return whole.digest()
 
-    def problem(self, entry: Entry, path: bytes) -> str | None:
-        """Why a file on the disk is not what the vault holds; None when it is."""
+    def problem(self, entry: Entry, path: bytes, *, is_live: bool = False) -> str | None:
+        """Why a file on the disk is not what the vault holds; None when it is.
+
+        Its named streams count where the volume has a place for them, and have to be whole
+        in the vault at any rate. A live file may have lost some: that changes no time of it.
+        """
+        reason = self._problem(entry, path)
+        if reason is None and entry.streams:
+            reason = self._problem_beside(entry, path, is_live=is_live)
+        return reason
+
+    def _problem(self, entry: Entry, path: bytes) -> str | None:
         try:
             held = self.digest(entry)
         except SteadError as error:
@@ -99,6 +111,27 @@ class Prover:
         if found is None:
             return "it changed while it was compared"
         return None if found == held else "it holds other bytes than were backed up"
+
+    def _problem_beside(self, entry: Entry, path: bytes, *, is_live: bool) -> str | None:
+        try:
+            held = {one.name: self.digest(as_file(one)) for one in entry.streams}
+        except SteadError as error:
+            if error.code not in DATA_LOSS:
+                raise
+            return f"a named stream: {error}"
+        try:
+            found = stream_digests(path)
+        except OSError as error:
+            return f"its named streams cannot be read: {reason_of(error)}"
+        if found is None:
+            return None
+        wanted = {one: held[one] for one in held if SYSTEM.takes_stream(one)}
+        if is_live:
+            wanted = {one: wanted[one] for one in wanted if one in found}
+            found = {one: found[one] for one in found if one in wanted}
+        if found == wanted:
+            return None
+        return "its named streams are not those that were backed up"
 
     def _update(self, whole: blake3, batch: Sequence[Extent]) -> None:
         references = {e.reference.id: e.reference for e in batch if e.reference is not None}
@@ -156,6 +189,32 @@ def file_digest(path: bytes) -> bytes | None:
         after.st_ctime_ns,
     )
     return whole.digest() if same else None
+
+
+def stream_digests(path: bytes) -> dict[bytes, bytes] | None:
+    """BLAKE3 of each named stream of a file; None where there is no place for any.
+
+    Raises `OSError`.
+    """
+    above, _, name = path.rpartition(b"/")
+    directory = os.open(above or b"/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        listing = SYSTEM.streams(directory, name, found)
+        if listing is None:
+            return None
+        return {one.name: _stream_digest(directory, name, one.name) for one in listing.streams}
+    finally:
+        os.close(directory)
+
+
+def _stream_digest(directory: int, name: bytes, stream: bytes) -> bytes:
+    whole = blake3()
+    room = memoryview(bytearray(_PIECE))
+    with SYSTEM.read_stream(directory, name, stream) as fill:
+        while got := fill(room):
+            whole.update(room[:got])
+    return whole.digest()
 
 
 def looks_unchanged(entry: Entry, path: bytes) -> bool:

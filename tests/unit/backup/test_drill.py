@@ -220,3 +220,20 @@ def test_a_drill_without_room_says_so(machine: Machine, monkeypatch: pytest.Monk
         drill(machine, report)
     assert refused.value.code is Code.STORE_FULL
     assert not (machine.home / "scratch").exists()
+
+
+def test_a_sample_does_not_fetch_a_huge_file_whose_extents_lie_in_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.vault.content.INLINE_EXTENTS", 1)
+    monkeypatch.setattr("protocol.vault.content.LIST_EXTENTS", 2)
+    monkeypatch.setattr("agent.backup.drill.LARGEST_SAMPLED", 1_000_000)
+    machine = Machine(tmp_path)
+    (machine.files / "huge").write_bytes(random.Random(5).randbytes(6_000_000))
+    root = machine.back_up().root
+    reader = TreeReader(Opener(WHO.secret), machine.vault.get)
+    assert [entry.depth > 0 for _, entry in reader.entries(root) if entry.name == b"huge"] == [True]
+    proved = decode_sample(
+        root, vault=machine.vault, secret=WHO.secret, seed=random.Random(1), patience_s=5.0
+    )
+    assert (proved.files, proved.wrong) == (0, [])

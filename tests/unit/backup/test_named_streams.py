@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from agent.backup.belonging import Belonging, Owners
+from agent.backup.placer import Placer
+from agent.backup.sample import Sample, take
 from protocol.vault.chunk import Opener
 from protocol.vault.entry import Entry
 from protocol.vault.node import Root
@@ -17,6 +21,8 @@ from protocol.vault.path import join
 from protocol.vault.reader import TreeReader
 from tests.fakes.side_streams import SideStreams
 from tests.unit.backup.machine import WHO, Machine
+from tests.unit.backup.test_drill import drill
+from tests.unit.backup.test_live import compared
 
 BIG = random.Random(3).randbytes(3_000_000)
 SMALL = random.Random(4).randbytes(5_000)
@@ -179,3 +185,118 @@ def test_verifying_finds_another_stream_of_the_same_length(world: World) -> None
     assert world.side.of(files / "small")["huge"] == BIG
     assert world.side.of(files / "folder" / "empty") == {"zone": ZONE, "huge": BIG[2:]}
     assert world.side.of(files / "zlink")["huge"] == BIG
+
+
+def hidden(world: World, name: str, **streams: bytes) -> None:
+    """Change streams without a change of the file's time."""
+    path = world.machine.files / name
+    was = path.stat()
+    world.side.give(path, **streams)
+    os.utime(path, ns=(was.st_mtime_ns, was.st_mtime_ns))
+
+
+def test_a_comparison_says_which_files_have_other_streams(world: World) -> None:
+    report = world.machine.back_up()
+    assert compared(world.machine, report.root)[0] == {}
+    hidden(world, "inline", more=b"1")
+    hidden(world, "big", zone=ZONE[::-1])
+    world.side.give(world.machine.files / "folder", icon=SMALL[2:])
+    assert compared(world.machine, report.root)[0] == {"inline": ("streams",)}
+    assert compared(world.machine, report.root, content=True)[0] == {
+        "inline": ("streams",),
+        "big": ("streams",),
+    }
+    world.side.give(world.machine.files / "folder", icon=SMALL[3:] + b"1")
+    assert compared(world.machine, report.root)[0]["folder"] == ("time", "streams")
+
+
+def test_where_there_is_no_place_a_comparison_believes_what_was(world: World) -> None:
+    report = world.machine.back_up()
+    world.side.nowhere.add(world.machine.files)
+    assert compared(world.machine, report.root, content=True)[0] == {}
+
+
+def test_a_drill_compares_streams_with_the_vault_and_with_the_live_file(world: World) -> None:
+    report = world.machine.back_up()
+    assert drill(world.machine, report).wrong == []
+    hidden(world, "inline", zone=ZONE[::-1])
+    ((path, reason),) = drill(world.machine, report).wrong
+    assert path.endswith(b"/inline")
+    assert reason.startswith("the live file, ")
+    assert reason.endswith("its named streams are not those that were backed up")
+
+
+def test_a_drill_finds_a_stream_that_the_vault_has_lost_where_none_can_be_written(
+    world: World,
+) -> None:
+    report = world.machine.back_up()
+    world.side.nowhere.add(world.machine.home)
+    (stream,) = world.entries(report.root)["inline"].streams
+    huge = world.entries(report.root)["folder/empty"].streams[0]
+    reference = huge.extents[0].reference
+    assert stream.extents
+    assert reference is not None
+    del world.machine.vault.chunks[reference.id]
+    wrong = dict(drill(world.machine, report).wrong)
+    (path,) = wrong
+    assert path.endswith(b"/folder/empty")
+    assert wrong[path].startswith("the restored file: a named stream: ")
+
+
+def test_a_lost_chunk_of_a_stream_costs_that_stream_alone(world: World) -> None:
+    report = world.machine.back_up()
+    huge = world.entries(report.root)["folder/empty"].streams[0]
+    reference = huge.extents[0].reference
+    assert reference is not None
+    del world.machine.vault.chunks[reference.id]
+    restored, done = world.machine.restore(report.root)
+    (failed,) = done.failed.kept
+    assert failed.path.endswith(b"/folder/empty:huge")
+    assert failed.reason.startswith("named stream: ")
+    assert world.side.of(restored / "folder" / "empty") == {"zone": ZONE}
+    assert world.side.of(restored / "small")["huge"] == BIG
+
+
+def test_a_sample_reads_streams_again(world: World) -> None:
+    files, vault = world.machine.files, world.machine.vault
+    entry = world.entries(world.machine.back_up().root)["small"]
+    fd = os.open(files, os.O_RDONLY)
+    try:
+        taken = take(fd, b"small", entry, (files / "small").stat())
+        assert taken is not None
+        sample = Sample(random.Random(1), lambda _: [])
+        sample.add([taken])
+        assert sample.mismatches(vault, Opener(WHO.secret)) == []
+        hidden(world, "small", zone=ZONE[::-1])
+        # It has another time of change, so it is not what was looked at.
+        later = (files / "small").stat()
+        taken = take(fd, b"small", entry, later)
+        assert taken is not None
+        sample.add([taken])
+        assert sample.mismatches(vault, Opener(WHO.secret)) == [b"small:zone"]
+        world.side.give(files / "small", one=b"")
+        assert take(fd, b"small", entry, later) is None
+    finally:
+        os.close(fd)
+
+
+def test_a_hostile_name_of_a_stream_leads_nowhere(world: World) -> None:
+    inline = world.entries(world.machine.back_up().root)["inline"]
+    names = (b"../../escape", b"a:b", b"a\\b", b"", b"\xff", b"x" * 300, b"good")
+    streams = tuple(replace(inline.streams[0], name=name) for name in sorted(names))
+    entry = replace(inline, name=b"hostile", streams=streams)
+    target = world.machine.home / "target"
+    target.mkdir()
+    content = [ZONE]
+    belonging = Belonging(Owners.NONE)
+    with Placer(
+        bytes(target), belonging, overwrite=False, flags=True, content_of=lambda _: content
+    ) as placer:
+        file = placer.create(b"", entry)
+        assert file is not None
+        placer.close(file)
+        placer.finish()
+    assert [one.reason for one in placer.done.warnings.kept] == [
+        "named streams of 1 restored: Linux has no place for it"
+    ]
+    assert world.side.of(target / "hostile") == {"good": ZONE}
