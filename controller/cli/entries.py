@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from protocol.errors import InvalidError
-from protocol.vault.entry import Entry, Kind
+from protocol.errors import InvalidError, NotFoundError
+from protocol.vault.entry import Entry, Kind, as_file
 from protocol.vault.path import join
 
+_SHOWN_STREAMS = 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -27,15 +28,33 @@ def entry_row(parent: bytes, entry: Entry) -> dict[str, Any]:
         "target": text_of(entry.target) or None,
         "kind": entry.kind.name.lower(),
         "changed_while_read": entry.changed_while_read,
+        "streams": [
+            {"name": text_of(stream.name), "size_bytes": stream.size} for stream in entry.streams
+        ],
     }
 
 
 def render_name(row: Any, *, whole: bool) -> str:
-    """A name as a listing shows it: with what a link points to, and a slash for a folder."""
+    """A name as a listing shows it: with what a link points to, a slash for a folder, and the
+    first named streams in brackets.
+    """
     name = str(row["path"] if whole else row["name"])
     if row["target"]:
         return f"{name} -> {row['target']}"
-    return name + "/" if row["kind"] == "directory" and not name.endswith("/") else name
+    if row["kind"] == "directory" and not name.endswith("/"):
+        name += "/"
+    streams = [str(stream["name"]) for stream in row["streams"]]
+    more = f", {len(streams) - _SHOWN_STREAMS} more" if len(streams) > _SHOWN_STREAMS else ""
+    return f"{name} [{', '.join(streams[:_SHOWN_STREAMS])}{more}]" if streams else name
+
+
+def stream_of(entry: Entry, name: str) -> Entry:
+    """A named stream as if it were a file; NOT_FOUND when there is none of that name."""
+    for stream in entry.streams:
+        if text_of(stream.name) == name:
+            return as_file(stream)
+    there = ", ".join(text_of(stream.name) for stream in entry.streams[:_SHOWN_STREAMS])
+    raise NotFoundError(f"it has no stream {name[:200]!r}; it has {there or 'none at all'}")
 
 
 def text_of(name: bytes) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.vault.point import decode_envelope, verify_point
 from tests.faults.backup_world import World, body_of
 
 NEEDED = ("mkntfs", "ntfs-3g", "mount", "umount")
@@ -105,6 +106,14 @@ def test_a_volume_comes_back_with_its_streams(world: World, tmp_path: Path) -> N
         assert streams_of(target / "files" / "plain") == {}
 
 
+def test_another_file_system_has_no_place_for_them(world: World, tmp_path: Path) -> None:
+    result = world.restore(world.points()[0].record, tmp_path)
+    assert result.state == "succeeded", result.result
+    told = [one["reason"] for one in json.loads(result.result)["warnings"]]
+    assert told == ["named streams of 4 restored: Linux has no place for it"]
+    compare(world.files, tmp_path / "files")
+
+
 def test_a_restore_in_place_writes_what_differs(world: World) -> None:
     inside = world.files / "folder" / "inside"
     was = inside.stat()
@@ -119,9 +128,49 @@ def test_a_restore_in_place_writes_what_differs(world: World) -> None:
     assert inside.stat().st_mtime_ns == was.st_mtime_ns
 
 
-def test_another_file_system_has_no_place_for_them(world: World, tmp_path: Path) -> None:
-    result = world.restore(world.points()[0].record, tmp_path)
-    assert result.state == "succeeded", result.result
-    told = [one["reason"] for one in json.loads(result.result)["warnings"]]
-    assert told == ["named streams of 4 restored: Linux has no place for it"]
-    compare(world.files, tmp_path / "files")
+def point_ids(world: World) -> list[str]:
+    """The newest first."""
+    return [verify_point(decode_envelope(one.record)).id for one in world.points()]
+
+
+def machine_of(world: World) -> str:
+    (listed,) = json.loads(world.installation.must("stead", "machine", "ls", "--output", "json"))
+    return str(listed["name"])
+
+
+def test_an_operator_sees_reads_compares_and_recovers_them(world: World, tmp_path: Path) -> None:
+    must, name = world.installation.must, machine_of(world)
+    listed = must("stead", "backup", "browse", name, "latest", str(world.files))
+    assert "report.txt [Zone.Identifier, empty, huge]" in listed
+    assert "folder/ [note]" in listed
+    path = str(world.files / "report.txt")
+    read = must("stead", "backup", "cat", name, "latest", path, "--stream", "Zone.Identifier")
+    assert read == ZONE.decode()
+    inside = world.files / "folder" / "inside"
+    for file in ("report.txt", "folder/inside"):
+        # Read again: small ones come to lie in other chunks than before.
+        (world.files / file).touch()
+    (world.files / "aaa").write_bytes(b"5" * 1_000)
+    Path(f"{inside}:x").write_bytes(HUGE[1:100_001])
+    result = world.back_up()
+    assert result is not None
+    assert result["state"] == "succeeded", result
+    newest, oldest = point_ids(world)
+    told = json.loads(must("stead", "backup", "diff", name, oldest, newest, "--output", "json"))
+    found = {Path(one["path"]).name: one["what"] for one in told if one["what"]}
+    assert found == {"report.txt": ["time"], "inside": ["time", "streams"]}
+    recovered(world, oldest, tmp_path)
+
+
+def recovered(world: World, point: str, tmp_path: Path) -> None:
+    """From nothing but objects and key."""
+    home = world.installation.home
+    (key,) = (home / "operator").rglob("tn_*.key")
+    with ntfs(tmp_path / "image", tmp_path / "target") as target:
+        world.installation.must(
+            "stead", "vault", "recover", "--objects", str(home / "controller/objects"),
+            "--key", str(key), "--to", str(target), point,
+        )  # fmt: skip
+        (restored,) = target.rglob("report.txt")
+        assert streams_of(restored) == STREAMS["report.txt"]
+        assert streams_of(restored.parent / "folder") == STREAMS["folder"]

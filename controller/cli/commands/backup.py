@@ -19,7 +19,7 @@ from controller.cli.commands.mounting import mount
 from controller.cli.commands.restoring import restore
 from controller.cli.drilling import drill, drilled, drills_of
 from controller.cli.emit import emit, note, output_option
-from controller.cli.entries import entry_row, machine_paths, render_name, text_of
+from controller.cli.entries import entry_row, machine_paths, render_name, stream_of, text_of
 from controller.cli.exits import DONE, IN_PART
 from controller.cli.flow import emit_flow
 from controller.cli.graph import draw
@@ -233,12 +233,15 @@ def browse(
 @click.argument("machine")
 @click.argument("point", metavar="POINT")
 @click.argument("path")
+@click.option("--stream", metavar="NAME", help="A named stream of a file or folder instead.")
 @tenant_option
 @click.pass_obj
-def cat(app: App, machine: str, point: str, path: str, tenant: str) -> None:
+def cat(app: App, machine: str, point: str, path: str, stream: str | None, tenant: str) -> None:
     """Write one file of a restore point to standard output, read here, not on the machine."""
     opened = _open(app, machine, point, tenant)
     entry = entry_at(opened, tree_path(path))
+    if stream is not None:
+        entry = stream_of(entry, stream)
     if entry.kind is not Kind.FILE:
         raise InvalidError(f"{path} is no file but a {entry.kind.name.lower()}")
     for piece in content(opened, entry):

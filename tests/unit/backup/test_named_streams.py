@@ -24,7 +24,7 @@ from tests.unit.backup.machine import WHO, Machine
 from tests.unit.backup.test_drill import drill
 from tests.unit.backup.test_live import compared
 
-BIG = random.Random(3).randbytes(3_000_000)
+BIG = random.Random(3).randbytes(900_000)
 SMALL = random.Random(4).randbytes(5_000)
 ZONE = b"[ZoneTransfer]\r\nZoneId=3\r\n"
 

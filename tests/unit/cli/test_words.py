@@ -12,12 +12,12 @@ from controller.cli.commands.restoring import arrival
 from controller.cli.commands.run import parse_environment
 from controller.cli.commands.snapshot import untold
 from controller.cli.commands.tenant_key import read_key
-from controller.cli.entries import entry_row, render_name
+from controller.cli.entries import entry_row, render_name, stream_of
 from controller.cli.heads import parse_head
 from controller.cli.points import tree_path
 from controller.cli.sections import Fields, Rows, parts_of
 from protocol.errors import InvalidError, NotFoundError
-from protocol.vault.entry import Entry, Owner
+from protocol.vault.entry import Entry, Owner, Stream, as_file
 from protocol.vault.epochs import TenantKeys
 from protocol.vault.keys import TenantKey, encode_tenant_key, render_paper_key
 
@@ -89,6 +89,21 @@ def test_entries_read_like_a_listing_of_files() -> None:
     folder = entry_row(b"", Entry(b"etc", stat.S_IFDIR | 0o755, owner, 10**30))
     assert render_name(folder, whole=False) == "etc/"
     assert folder["modified_at"] is None
+
+
+def test_named_streams_are_listed_and_found_by_name() -> None:
+    names = (b"Zone.Identifier", b"a\xff", b"b", b"c", b"d")
+    streams = tuple(Stream(name, 0) for name in names)
+    file = Entry(b"x", stat.S_IFREG | 0o644, Owner(0, 0), 0, streams=streams[:2])
+    row = entry_row(b"", file)
+    assert row["streams"][0] == {"name": "Zone.Identifier", "size_bytes": 0}
+    assert render_name(row, whole=False) == "x [Zone.Identifier, a\\xff]"
+    folder = Entry(b"y", stat.S_IFDIR | 0o755, Owner(0, 0), 0, streams=streams)
+    shown = render_name(entry_row(b"", folder), whole=True)
+    assert shown == "/y/ [Zone.Identifier, a\\xff, b, 2 more]"
+    assert stream_of(file, "a\\xff") == as_file(streams[1])
+    with pytest.raises(NotFoundError, match=r"it has Zone\.Identifier, a"):
+        stream_of(file, "b")
 
 
 def test_a_section_becomes_fields_and_tables() -> None:

@@ -228,6 +228,28 @@ def extensions() -> Json:
     return {"leaf_plain": hexed(plain)}
 
 
+def with_streams() -> list[Entry]:
+    """A file and a folder with named streams: an empty one, a hole, a list of extents."""
+    owner, at = Owner(0, 0, "root", "root"), 1_700_000_000_123_456_789
+    small, large = _reference("small files", 1 << 18), _reference("large", 1 << 20)
+    listed = _reference("list of extents", 40_000)
+    zone = Stream(b"Zone.Identifier", 26, (Extent(small, 700, 26),))
+    holed = Stream(b"holed", (1 << 20) + 4096, (Extent(large, 0, 1 << 20), Extent(None, 0, 4096)))
+    huge = Stream("größe".encode(), 1 << 29, (Extent(listed, 0, 1 << 29),), 1)
+    return [
+        Entry(b"file", 0o100644, owner, at, 5, (Extent(small, 695, 5),), streams=(zone, holed)),
+        Entry(b"folder", 0o40755, owner, at, streams=(Stream(b"empty", 0), huge)),
+    ]
+
+
+def streams() -> Json:
+    writer = LeafWriter()
+    for entry in with_streams():
+        writer.add(b"", entry)
+    plain, children = writer.finish()
+    return {"leaf_plain": hexed(plain), "leaf_children": [hexed(child) for child in children]}
+
+
 def macos() -> Json:
     """Entries as a Mac makes them: an access control list, flags, and a time of creation."""
     owner, at = Owner(501, 20, "zoë", "staff"), 1_700_000_000_123_456_789
@@ -300,6 +322,7 @@ FIXED: dict[str, Callable[[], Json]] = {
     "pack": pack,
     "extensions": extensions,
     "macos": macos,
+    "streams": streams,
     "links": links,
 }
 RECORDED: dict[str, Callable[[], Json]] = {"point": point}

@@ -77,6 +77,23 @@ def test_trees_are_read() -> None:
         assert list(reader.entries(root)) == found
 
 
+def test_named_streams_are_read_and_their_chunks_are_children_of_the_node() -> None:
+    kept = vector("streams")
+    children = [ChunkId(bytes.fromhex(one)) for one in kept["leaf_children"]]
+    leaf = decode_leaf(bytes.fromhex(kept["leaf_plain"]), children)
+    entries = [entry for _, entry in leaf.entries]
+    assert entries == golden.with_streams()
+    named = {
+        extent.reference.id
+        for entry in entries
+        for stream in entry.streams
+        for extent in stream.extents
+        if extent.reference is not None
+    }
+    assert len(named) == 3
+    assert named == set(children)
+
+
 def test_extensions_are_read() -> None:
     leaf = decode_leaf(bytes.fromhex(vector("extensions")["leaf_plain"]), [])
     far = 15_032_385_535 * 1_000_000_000
