@@ -182,6 +182,37 @@ class ChangeVaultSecret:
     sealed_secrets: Mapping[str, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class ListServices:
+    """Say which services there are, or more of those that are named."""
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ControlService:
+    """`verb` is start, stop, restart, enable or disable."""
+
+    name: str
+    verb: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListProcesses:
+    """Say which processes there are, without their arguments."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KillProcess:
+    """Send a signal to the one process that has this identity as well as this number."""
+
+    pid: int
+    identity: str
+    signal: str = "TERM"
+
+
 Action = (
     RunProgram
     | CollectInventory
@@ -199,6 +230,10 @@ Action = (
     | CancelOrder
     | ChangeVaultSecret
     | RunScript
+    | ListServices
+    | ControlService
+    | ListProcesses
+    | KillProcess
 )
 
 ACTIONS: Mapping[str, type[Action]] = {
@@ -218,9 +253,22 @@ ACTIONS: Mapping[str, type[Action]] = {
     "cancel_order": CancelOrder,
     "change_vault_secret": ChangeVaultSecret,
     "run_script": RunScript,
+    "list_services": ListServices,
+    "control_service": ControlService,
+    "list_processes": ListProcesses,
+    "kill_process": KillProcess,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
-OBSERVING = frozenset({"collect_inventory", "take_snapshot", "scan_updates", "plan_updates"})
+OBSERVING = frozenset(
+    {
+        "collect_inventory",
+        "take_snapshot",
+        "scan_updates",
+        "plan_updates",
+        "list_services",
+        "list_processes",
+    }
+)
 
 
 def name_of(action: Action) -> str:
@@ -250,6 +298,10 @@ def summary_of(action: Action) -> str:
             verb = "restore" if type(action) is RestoreFiles else "plan to restore"
             extra = ", removing what is not in it" if action.delete_extra else ""
             return f"{verb} {shown}{extra}"
+        case ControlService(name=name, verb=verb):
+            return f"{verb} service {name}"[:200]
+        case KillProcess(pid=pid, signal=signal):
+            return f"send {signal[:20]} to process {pid}"
         case CompareLive(path=path):
             shown = (b"/" + path).decode(errors="backslashreplace")
             return f"compare {shown[:200]} with a restore point"

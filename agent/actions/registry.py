@@ -20,6 +20,10 @@ MODULES = {
     "plan_restore": "agent.actions.restore",
     "compare_live": "agent.actions.compare",
     "run_drill": "agent.actions.drill",
+    "list_services": "agent.actions.services",
+    "control_service": "agent.actions.services",
+    "list_processes": "agent.actions.processes",
+    "kill_process": "agent.actions.processes",
 }
 """Programs and backup sets are not here: they need no worker."""
 

@@ -112,9 +112,14 @@ def run(
 
 
 def begin(
-    argv: Sequence[str], *, stdin: int, env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    *,
+    stdin: int,
+    env: Mapping[str, str] | None = None,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """A program in a group of its own, its output in two pipes. `stdin` as in `subprocess`.
+    """A program in a group of its own. `stdin`, `stdout` and `stderr` as in `subprocess`.
 
     Raises `ProgramError` when it cannot be started.
     """
@@ -125,8 +130,8 @@ def begin(
         return subprocess.Popen(
             argv,
             stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             env=full,
             cwd="/",
             start_new_session=True,

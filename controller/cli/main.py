@@ -28,6 +28,8 @@ COMMANDS: Mapping[str, str] = {
     "snapshot": "The help desk's picture of a machine.",
     "run": "Run a program on machines.",
     "script": "Run a script of yours on machines.",
+    "service": "Services: list, start, stop.",
+    "process": "Processes: list, end.",
     "job": "Orders on their way.",
     "patch": "Updates: scan, plan, apply.",
     "backup": "Backups: make, browse, restore.",

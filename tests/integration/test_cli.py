@@ -168,6 +168,45 @@ def test_a_script_runs_by_its_interpreter_with_its_arguments_as_they_are(
     assert "is empty" in place.bad("script", machine, "-", "--shell", "sh", code=2, stdin=b"\n")
 
 
+def test_services_are_listed_and_hostile_names_are_refused_by_the_machine(
+    place: Place, machine: str
+) -> None:
+    if not (Path("/etc/init.d").is_dir() or Path("/run/systemd/system").is_dir()):
+        pytest.skip("not run: nothing runs services here")
+    rows = place.rows("service", "ls", machine)
+    assert rows
+    assert all({"machine", "name", "state", "start"} <= set(row) for row in rows)
+    part = rows[0]["name"]
+    some = place.rows("service", "ls", machine, "--name", part)
+    assert part in {row["name"] for row in some}
+    assert place.rows("service", "ls", machine, "--name", "no-such-part-of-a-name") == []
+    (row,) = place.rows("service", "stop", machine, "*", codes=(1,))
+    assert (row["outcome"], row["is"]) == ("failed", None)
+    assert "cannot be the name of a service" in row["message"]
+    (row,) = place.rows("service", "restart", machine, "no-such-service", codes=(1,))
+    assert "no service 'no-such-service'" in row["message"]
+    (row,) = place.rows("service", "stop", machine, "stead-agent", codes=(1,))
+    assert "does not end itself" in row["message"]
+
+
+def test_a_process_is_found_and_ended_and_no_other_in_its_place(place: Place, machine: str) -> None:
+    with subprocess.Popen(["sleep", "600"]) as running:
+        try:
+            rows = place.rows("process", "ls", machine, "--name", "sleep")
+            (found,) = [row for row in rows if row["pid"] == running.pid]
+            pid, _, identity = found["process"].partition(":")
+            other = f"{pid}:1{identity}"
+            (row,) = place.rows("process", "kill", machine, other, codes=(1,))
+            assert "is another one by now" in row["message"]
+            assert running.poll() is None
+            assert "a number alone" in place.bad("process", "kill", machine, pid, code=2)
+            (row,) = place.rows("process", "kill", machine, found["process"])
+            assert row["state"] == "succeeded"
+            assert running.wait(WAIT_S) == -signal.SIGTERM
+        finally:
+            running.kill()
+
+
 def test_output_that_was_cut_is_said_beside_what_there_is(place: Place, machine: str) -> None:
     done = place.stead(
         "run", machine, "--", "sh", "-c", "yes | head -c 9000000; printf '\\033' >&2"

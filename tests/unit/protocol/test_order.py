@@ -23,6 +23,8 @@ from protocol.action import (
     ChangeVaultSecret,
     CollectInventory,
     CompareLive,
+    ControlService,
+    KillProcess,
     RestoreFiles,
     RunProgram,
     RunScript,
@@ -199,6 +201,10 @@ ONE_OF_EACH: dict[str, Action] = {
         if kind is CompareLive
         else RunScript("sh", b"true")
         if kind is RunScript
+        else ControlService("cron", "stop")
+        if kind is ControlService
+        else KillProcess(2, "1-1")
+        if kind is KillProcess
         else CancelOrder("or_00000000000000000000000001")
         if kind is CancelOrder
         else kind("rp_1", b"/etc", (), b"/tmp/back")

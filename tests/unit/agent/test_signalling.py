@@ -1,0 +1,89 @@
+"""A signal hits the process that was meant, and no other that has its number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.actions.processes import listed
+from agent.host.signalling import identity_of, signal_process
+from protocol.errors import Code, SteadError
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "600"]) as running:
+        yield running
+        running.kill()
+
+
+def test_a_process_is_ended_and_that_is_seen(process: subprocess.Popen[bytes]) -> None:
+    assert signal_process(process.pid, identity_of(process.pid), "TERM", within_s=10)
+    assert process.wait(10) == -signal.SIGTERM
+
+
+def test_who_does_not_end_is_said_not_to_have(process: subprocess.Popen[bytes]) -> None:
+    assert not signal_process(process.pid, identity_of(process.pid), "CONT", within_s=0.05)
+    assert process.poll() is None
+
+
+def test_a_number_that_is_anothers_by_now_is_not_hit(process: subprocess.Popen[bytes]) -> None:
+    ticks, _, boot = identity_of(process.pid).partition("-")
+    for identity in (f"{int(ticks) - 1}-{boot}", f"{ticks}-00000000", "", ticks):
+        with pytest.raises(SteadError, match="is another one by now") as caught:
+            signal_process(process.pid, identity, "KILL", within_s=0)
+        assert caught.value.code is Code.NOT_FOUND
+    assert process.poll() is None
+
+
+def test_a_process_that_is_gone_is_said_to_be(process: subprocess.Popen[bytes]) -> None:
+    identity = identity_of(process.pid)
+    process.kill()
+    process.wait()
+    with pytest.raises(SteadError, match="there is no process"):
+        signal_process(process.pid, identity, "KILL", within_s=0)
+
+
+@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()])
+def test_what_keeps_the_machine_reachable_is_not_hit(pid: int) -> None:
+    with pytest.raises(SteadError, match="nobody could reach") as caught:
+        signal_process(pid, identity_of(pid), "CONT", within_s=0)
+    assert caught.value.code is Code.DENIED
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**31])
+def test_what_is_no_process_is_refused(pid: int) -> None:
+    with pytest.raises(SteadError, match="is no process"):
+        signal_process(pid, "1-1", "KILL", within_s=0)
+
+
+@pytest.mark.parametrize("name", ["", "SIGKILL", "kill", "9", "SEGV"])
+def test_what_is_no_signal_is_refused(name: str) -> None:
+    with pytest.raises(SteadError, match="is no signal"):
+        signal_process(os.getpid(), "1-1", name, within_s=0)
+
+
+def test_a_name_with_brackets_and_blanks_does_not_move_the_time_of_the_start(
+    tmp_path: Path,
+) -> None:
+    fields = " ".join(["S", *map(str, range(4, 53))])
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text(f"7 (a) S 1 (b) {fields}\n")
+    (tmp_path / "sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "sys/kernel/random/boot_id").write_text("0123abcd-4567\n")
+    assert identity_of(7, proc=tmp_path) == "22-0123abcd"
+
+
+def test_processes_are_listed_without_their_arguments() -> None:
+    with subprocess.Popen(["sleep", "600.125"]) as running:
+        rows = listed()
+        running.kill()
+    [found] = [row for row in rows if row["pid"] == running.pid]
+    assert (found["name"], found["parent"]) == ("sleep", os.getpid())
+    assert found["identity"].partition("-")[0].isdecimal()
+    assert "600.125" not in str(rows)
