@@ -157,13 +157,19 @@ class Backup:
             forced = Why.CHOICE if self._exclusions.ask_more_than_names else forced
             run = self._memory.take_up(self._rules)
             run, session = self._begin(run)
-            use_state = True
+            use_state, is_renamed = True, False
             while True:
                 try:
                     return self._attempt(run, session, use_state=use_state, forced=forced)
                 except UnprovenError as error:
                     forced = error.why
                 except SteadError as error:
+                    if error.code is Code.ALREADY_EXISTS and not is_renamed:
+                        # A commit of another record under this id was cut short, and the
+                        # controller could not take that in: what is told has its own id.
+                        self._memory.next_state.unlink(missing_ok=True)
+                        run, session, is_renamed = *self._begin_anew(), True
+                        continue
                     lost = isinstance(error, StateDamagedError) or error.code is Code.CHUNK_MISSING
                     if not use_state or not lost:
                         raise
@@ -179,6 +185,9 @@ class Backup:
             if error.code not in (Code.ALREADY_EXISTS, Code.SESSION_LOST):
                 raise
         # Committed in a run that did not live to hear of it, or overtaken by another.
+        return self._begin_anew()
+
+    def _begin_anew(self) -> tuple[Run, Session]:
         run = self._memory.start(self._rules)
         return run, self._open(run)
 

@@ -24,6 +24,7 @@ from sqlalchemy import Connection, select
 
 from controller.db.schema import packs
 from controller.vault import generation as rows
+from controller.vault.adopt import adopt
 from controller.vault.condemn import (
     LAID_AT_ONCE,
     Collected,
@@ -81,6 +82,8 @@ class Collector:
         else:
             while self._means.db.write_now(lambda c: rows.abandon(c, tenant, LAID_AT_ONCE)):
                 yield Step("tidy", 0)
+            for named in unknown_points(means, tenant):
+                adopt(means.store, means.db, named, means.now())
             # By an old database nothing is deleted, not even what it calls doomed or forgotten.
             is_current = not unknown_roots(means, tenant)
             for _ in self._sweep(tenant, 0, at).delete_doomed() if is_current else ():

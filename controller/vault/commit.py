@@ -2,7 +2,9 @@
 
 The record is believed when the very machine that calls has signed it, and it is
 complete by construction: its root is held, and a tree chunk is only ever held with
-its children. Record first, then the row and the audit entry in one transaction.
+its children. Record first, then the row and the audit entry in one transaction. Whoever
+goes away in between changes nothing; what a crash cuts short there is taken in later,
+see `controller.vault.adopt`.
 """
 
 from __future__ import annotations
@@ -70,6 +72,11 @@ class Committer:
         `ChunkMissingError`, PRECONDITION when another point came in between, and what
         `believe` and `verify_point` raise.
         """
+        return await asyncio.shield(self._whole(caller, session, fence, record))
+
+    async def _whole(
+        self, caller: MachineIdentity, session: str, fence: int, record: bytes
+    ) -> Committed:
         wanted = point_of(session)
         async with self._sessions.turn(caller):
             done = await self._db.read(lambda c: _committed(c, caller, wanted, record))
@@ -142,7 +149,7 @@ def _check(
     point: RestorePoint,
     at: datetime,
 ) -> Session:
-    """The session, once everything that a restore point promises is seen to hold."""
+    """The session, once it is seen to be open and to hold what a restore point promises."""
     found = find(connection, caller, session)
     check_open(found, at)
     if found.fence != fence:
@@ -150,7 +157,13 @@ def _check(
             f"the session has fence {found.fence} by now, this is {fence}; begin again with "
             "the same point"
         )
-    last = newest(connection, caller.machine)
+    check_place(connection, point)
+    return found
+
+
+def check_place(connection: Connection, point: RestorePoint) -> None:
+    """Raise `SteadError` unless the point follows its machine's newest and its tree is held."""
+    last = newest(connection, point.machine)
     if point.previous != (last.hash if last is not None else None):
         raise SteadError(
             "the record does not follow the machine's newest restore point "
@@ -158,12 +171,11 @@ def _check(
             code=Code.PRECONDITION,
         )
     root = ChunkId(point.root)
-    place = index.locate(connection, caller.tenant, [root]).get(root)
-    if place is None or not index.held(connection, caller.tenant, [root]):
+    place = index.locate(connection, point.tenant, [root]).get(root)
+    if place is None or not index.held(connection, point.tenant, [root]):
         raise ChunkMissingError(root)
     if place.kind is not Kind.TREE:
         raise InvalidError(f"the root {root.hex()} is no tree chunk")
-    return found
 
 
 def _commit(
@@ -176,16 +188,32 @@ def _commit(
     at: datetime,
     key: str,
 ) -> Committed:
+    # Taken in meanwhile, by a collection that found a record without a row.
+    done = _committed(connection, caller, PointId(point.id), record)
+    if done is not None:
+        return done
     found = _check(connection, caller, session, fence, point, at)
-    last = newest(connection, caller.machine)
+    return receive(connection, found, point, record, at, key)
+
+
+def receive(
+    connection: Connection,
+    session: Session,
+    point: RestorePoint,
+    record: bytes,
+    at: datetime,
+    key: str,
+) -> Committed:
+    """Make a restore point of a record that is durable and was checked; its session ends."""
+    last = newest(connection, point.machine)
     # The order of receipt is the order of the chain, also when the clock steps back.
     received_at = at if last is None else max(at, last.received_at + _TICK)
     enter(connection, point, record, received_at, key)
-    end(connection, found)
+    end(connection, session)
     audit_log.append(
         connection,
-        caller.tenant,
-        f"machine/{caller.machine}",
+        session.tenant,
+        f"machine/{session.machine}",
         "restore_point_committed",
         {
             "point": point.id,
@@ -198,7 +226,7 @@ def _commit(
         },
         received_at,
     )
-    keeping.note_newest(connection, keeping.Machine(caller.machine, caller.tenant), received_at)
+    keeping.note_newest(connection, keeping.Machine(session.machine, session.tenant), received_at)
     return Committed(PointId(point.id), received_at)
 
 

@@ -161,6 +161,23 @@ def find(connection: Connection, caller: MachineIdentity, identity: str) -> Sess
     return found
 
 
+def of_point(connection: Connection, point: str) -> Session | None:
+    """The session in which a restore point is made; None when the database knows of none."""
+    return _row(connection, session_of(point))
+
+
+def latest(connection: Connection, machine: str) -> Session | None:
+    """The session that a machine began last."""
+    table = vault_sessions
+    identity = connection.scalar(
+        select(table.c.id)
+        .where(table.c.machine_id == machine)
+        .order_by(table.c.fence.desc())
+        .limit(1)
+    )
+    return None if identity is None else _row(connection, identity)
+
+
 def check_open(session: Session, at: datetime) -> None:
     """Raise `SessionLostError` unless the session may still be used."""
     if session.state is State.SUPERSEDED:

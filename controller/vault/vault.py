@@ -13,6 +13,7 @@ from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.store.store import ObjectStore
 from controller.vault import points
+from controller.vault.adopt import adopt_latest
 from controller.vault.claims import Claims
 from controller.vault.collect import Collector
 from controller.vault.commit import Committed, Committer
@@ -62,7 +63,7 @@ class Vault:
         terms: Terms = TERMS,
         ticks: Callable[[], float] = clock.boottime,
     ) -> None:
-        self._db = db
+        self._store, self._db = store, db
         self._pins, claims = Pins(), Claims()
         self._sessions = Sessions(
             store, db, self._pins, now=now, lease=lease, floor_bytes=floor_bytes
@@ -103,7 +104,9 @@ class Vault:
         return self._now()
 
     async def begin(self, caller: MachineIdentity, point: str) -> Begun:
-        """See `Sessions.begin`."""
+        """See `Sessions.begin`. First what the session before left behind is taken in."""
+        async with self._sessions.turn(caller):
+            await asyncio.to_thread(adopt_latest, self._store, self._db, caller, self._now())
         return await self._sessions.begin(caller, point)
 
     async def has(

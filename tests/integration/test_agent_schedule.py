@@ -12,10 +12,10 @@ import msgspec
 
 from agent.host.files import read_if_there, write_atomically
 from agent.tasks.standing import load_set
-from protocol.action import SetBackup
+from protocol.action import RunBackup, SetBackup
 from protocol.v1 import proof_pb2
 from protocol.v1.proof_pb2_grpc import ProofServiceStub
-from tests.integration.agent_process import WAIT_S, AgentProcess, ended_job, token_text
+from tests.integration.agent_process import AgentProcess, ended_job, token_text
 from tests.integration.conftest import Installation
 from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import enveloped, submit
@@ -115,30 +115,19 @@ async def test_a_due_drill_is_made_and_told_and_not_again_after_a_restart(
     await agent.enroll(await token_text(installation, await installation.add_tenant()))
     await agent.start()
     await agent.until_status(link="connected")
-    action = SetBackup((b"/etc/hostname",), "hourly", seal_to_machine=True, drills="weekly")
-    order = order_to(agent, action)
-    await ended_job(
-        installation, (await submit(installation, enveloped(installation, order))).job_id
-    )
+    kept = SetBackup((b"/etc/hostname",), "hourly", seal_to_machine=True, drills="weekly")
+    for action in (kept, RunBackup()):
+        order = order_to(agent, action)
+        job = await submit(installation, enveloped(installation, order))
+        [task] = (await ended_job(installation, job.job_id)).job.tasks
+        assert task.state == "succeeded", task.message
     assert not agent.home.drill_runs.exists()
-    await agent.stop()
     agent.set_earlier(timedelta(days=8))
-    await agent.start()
+    noted = await agent.until(lambda: read_if_there(agent.home.drill_runs))
+    assert json.loads(noted)["state"] == "succeeded"
     proofs = ProofServiceStub(installation.admin())
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            listed = await proofs.ListDrills(proof_pb2.ListDrillsRequest())
-            if any(drill.state == "good" for drill in listed.drills):
-                break
-            # The first drill may be due before there is a restore point: then it says so.
-            if agent.home.drill_runs.exists():
-                await agent.stop()
-                agent.home.drill_runs.unlink()
-                await agent.start()
-            await asyncio.sleep(0.1)
-    while not agent.home.drill_runs.exists():
-        await asyncio.sleep(0.05)
-    noted = agent.home.drill_runs.read_bytes()
+    listed = await proofs.ListDrills(proof_pb2.ListDrillsRequest())
+    assert [drill.state for drill in listed.drills] == ["good"]
     count = len(listed.drills)
     await agent.stop()
     await agent.start()

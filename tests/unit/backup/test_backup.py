@@ -7,14 +7,16 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from agent.backup.place import Memory
 from agent.backup.select import normalise
 from agent.backup.skipped import SkippedList
-from agent.backup.vault import LinkLostError
+from agent.backup.vault import LinkLostError, Session
 from agent.backup.walk import Walk, pseudo_devices, read_pseudo_devices
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError, UnavailableError
 from tests.unit.backup.machine import Machine
@@ -249,6 +251,34 @@ def test_a_commit_whose_run_died_before_hearing_of_it_counts(machine: Machine) -
     assert len(machine.vault.points) == 2
     assert report.counts.read_files == 0
     assert report.point == machine.vault.points[1][0].id
+
+
+def test_a_commit_that_meets_another_record_is_made_under_a_new_id(machine: Machine) -> None:
+    taken: list[str] = []
+    commit = machine.vault.commit
+
+    def refuse_the_first(session: Session, record: bytes) -> datetime:
+        if session.id in taken or not taken:
+            taken.append(session.id)
+            raise SteadError("exists with another record", code=Code.ALREADY_EXISTS)
+        return cast("datetime", commit(session, record))
+
+    machine.vault.commit = refuse_the_first
+    report = machine.back_up()
+    assert report.root == machine.back_up().root
+    assert machine.vault.points[0][0].id == report.point
+    assert len(taken) == 1
+    assert report.point != taken[0].replace("vs_", "rp_")
+
+
+def test_a_commit_that_never_gets_through_ends_the_backup(machine: Machine) -> None:
+    def refuse(session: Session, record: bytes) -> datetime:
+        raise SteadError("exists with another record", code=Code.ALREADY_EXISTS)
+
+    machine.vault.commit = refuse
+    with pytest.raises(SteadError) as caught:
+        machine.back_up()
+    assert caught.value.code is Code.ALREADY_EXISTS
 
 
 def test_a_controller_that_stays_away_ends_the_backup_with_advice(machine: Machine) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from controller.audit.log import entries
+from controller.store.store import Piece
+from controller.vault.condemn import Collected
 from controller.vault.sessions import Begun
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.vault.chunk import ChunkId
@@ -56,19 +61,114 @@ async def test_the_same_bytes_get_the_same_answer_and_others_are_refused(world: 
     assert len(await world.vault.list_points(machine.identity, "", 0)) == 1
 
 
+def key_of(machine: Member, begun: Begun) -> str:
+    point = begun.session.id.replace("vs_", "rp_")
+    return f"{machine.identity.tenant}/points/{machine.identity.machine}/{point}"
+
+
+async def cut_short(world: World, machine: Member) -> Begun:
+    """A commit of which only the record is durable."""
+    begun, root = await begin(world, machine)
+    world.store.put(key_of(machine, begun), [await world.point(machine, root, begun)])
+    return begun
+
+
+async def points_of(world: World, machine: Member) -> list[str]:
+    return [one.id for one in await world.vault.list_points(machine.identity, "", 0)]
+
+
 async def test_a_record_that_only_the_store_has_is_committed_by_sending_it_again(
     world: World,
 ) -> None:
     machine = await world.machine()
     begun, root = await begin(world, machine)
     record = await world.point(machine, root, begun)
-    point = begun.session.id.replace("vs_", "rp_")
-    key = f"{machine.identity.tenant}/points/{machine.identity.machine}/{point}"
-    world.store.put(key, [record])
+    world.store.put(key_of(machine, begun), [record])
     assert await refused(world, machine, begun, await world.point(machine, root, begun)) is (
         Code.ALREADY_EXISTS
     )
     await commit(world, machine, begun, record)
+
+
+async def test_what_a_crash_cut_short_is_a_restore_point_once_the_machine_returns(
+    world: World,
+) -> None:
+    machine = await world.machine()
+    begun = await cut_short(world, machine)
+    await world.restart()
+    point = begun.session.id.replace("vs_", "rp_")
+    with pytest.raises(SteadError) as error:
+        await world.vault.begin(machine.identity, point)
+    assert error.value.code is Code.ALREADY_EXISTS
+    assert await points_of(world, machine) == [point]
+    (entry,) = await world.db.read(lambda c: list(entries(c, machine.identity.tenant)))
+    assert entry.event == "restore_point_committed"
+
+
+async def test_a_new_backup_follows_what_a_crash_cut_short(world: World) -> None:
+    machine = await world.machine()
+    before = await cut_short(world, machine)
+    begun, root = await begin(world, machine, b"another")
+    await commit(world, machine, begun, await world.point(machine, root, begun))
+    assert await points_of(world, machine) == [
+        one.session.id.replace("vs_", "rp_") for one in (begun, before)
+    ]
+
+
+async def test_a_collection_takes_in_what_a_crash_cut_short(world: World) -> None:
+    machine = await world.machine()
+    begun = await cut_short(world, machine)
+    for _ in world.vault.collector.run(machine.identity.tenant, Collected()):
+        pass
+    assert await points_of(world, machine) == [begun.session.id.replace("vs_", "rp_")]
+
+
+async def test_nothing_else_is_taken_in(world: World) -> None:
+    machine, other = await world.machine(), await world.machine()
+    begun, root = await begin(world, machine)
+    key = key_of(machine, begun)
+    absent = ChunkId(bytes(32))
+    for record in (
+        b"no record",
+        other.sign(a_point(machine, root, begun, machine=other.identity.machine)),
+        machine.sign(a_point(machine, root, begun, previous=bytes(32))),
+        machine.sign(a_point(machine, absent, begun)),
+        machine.sign(a_point(machine, root, begun, id=an_id("rp"))),
+    ):
+        world.store.put(key, [record])
+        await world.vault.begin(machine.identity, begun.session.id.replace("vs_", "rp_"))
+        assert await points_of(world, machine) == []
+        world.store.delete(key)
+
+
+async def test_whoever_goes_away_while_it_is_written_cuts_no_commit_short(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = await world.machine()
+    begun, root = await begin(world, machine)
+    record = await world.point(machine, root, begun)
+    loop = asyncio.get_running_loop()
+    is_put, may_go_on, put = asyncio.Event(), threading.Event(), world.store.put
+
+    def slow_put(key: str, pieces: Iterable[Piece]) -> bool:
+        done = put(key, pieces)
+        loop.call_soon_threadsafe(is_put.set)
+        may_go_on.wait()
+        return done
+
+    monkeypatch.setattr(world.store, "put", slow_put)
+    caller = asyncio.create_task(commit(world, machine, begun, record))
+    await is_put.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    may_go_on.set()
+    monkeypatch.undo()
+    # It waits for its turn behind the commit.
+    with pytest.raises(SteadError) as error:
+        await world.vault.begin(machine.identity, begun.session.id.replace("vs_", "rp_"))
+    assert error.value.code is Code.ALREADY_EXISTS
+    assert len(await points_of(world, machine)) == 1
 
 
 async def test_only_the_machine_itself_signs(world: World) -> None:
