@@ -34,6 +34,9 @@ _LONGEST_WAIT_S = 30.0
 _RECENT = 65_536
 _SHUT = 2.0
 _TICK_S = 0.3
+_LINGER_S = 0.3
+"""How long chunks wait for others to be asked for with them."""
+
 _FRUITLESS = 8
 
 
@@ -339,8 +342,9 @@ class Upload:
         """The next chunks to ask for; with `wait` an empty answer means the end."""
         items: list[_Item] = []
         size = 0
-        while wait and not self._queue and not self._closing and number == self._stream_number:
-            self._lock.wait()
+        while wait and not self._closing and number == self._stream_number and not self._is_many():
+            if not self._lock.wait(_LINGER_S if self._queue else None):
+                break
         if self._cut_off or number != self._stream_number:
             return items
         while self._queue and size < ASK_BYTES and len(items) < ASK_CHUNKS:
@@ -348,3 +352,8 @@ class Upload:
             size += len(item.stored)
             items.append(item)
         return items
+
+    def _is_many(self) -> bool:
+        """Whether what waits is worth a question, which costs as much as a message."""
+        queue = self._queue
+        return len(queue) >= ASK_CHUNKS or sum(len(item.stored) for item in queue) >= ASK_BYTES
