@@ -104,6 +104,9 @@ def order_to_pb(order: Order) -> order_pb2.Order:
         timeout_s=int(order.timeout.total_seconds()),
         reason=order.reason,
         repeatable=order.repeatable,
+        windows=order.windows,
+        catch_up=order.catch_up,
+        retry_of=order.retry_of or "",
     )
     if order.rollout is not None:
         message.rollout.MergeFrom(order_pb2.Rollout(**_used(order.rollout)))
@@ -165,6 +168,9 @@ def decode_order(data: bytes) -> Order:
         reason=message.reason,
         repeatable=message.repeatable,
         rollout=_record(Rollout, message.rollout) if message.HasField("rollout") else None,
+        windows=tuple(message.windows),
+        catch_up=message.catch_up,
+        retry_of=OrderId(check_id("or", message.retry_of)) if message.retry_of else None,
     )
 
 

@@ -22,6 +22,7 @@ from protocol.errors import Code, SteadError
 from protocol.identity import IdentityError, OperatorIdentity, Role, believe, read_certificate
 from protocol.ids import MachineId, OrderId, TenantId
 from protocol.rollout import Rollout
+from protocol.window import parse_windows
 
 DOMAIN = b"stead order v1\0"
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -52,6 +53,10 @@ class Order:
     repeatable: bool = False
     rollout: Rollout | None = None
     """None is every machine at once."""
+    windows: tuple[str, ...] = ()
+    """When it may be started, in the machine's own zone; see `protocol.window`."""
+    catch_up: bool = False
+    retry_of: OrderId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,8 @@ def check_acceptable(
     now: datetime,
     latest_seen: datetime,
 ) -> None:
-    """Raise `OrderRejectedError` unless this machine is to execute the order now.
+    """Raise `OrderRejectedError` unless this machine is to execute the order now, or in the
+    next of its windows; `InvalidError` for what is no window.
 
     `latest_seen` is the latest time that the machine has ever believed: a clock set
     back does not bring an expired order to life. Replays are the journal's to find.
@@ -162,5 +168,6 @@ def check_acceptable(
             f"this machine's clock says {now:%Y-%m-%d %H:%M:%S}Z",
             code=Code.CLOCK_SKEW,
         )
+    parse_windows(order.windows)
     if order.deliver_by < order.issued_at or order.timeout <= timedelta():
         raise OrderRejectedError("the order's times make no sense", code=Code.INVALID)

@@ -23,6 +23,7 @@ from agent.host.spool import Spool
 from agent.tasks.cancel import Running, cancel_order
 from agent.tasks.execute import Executor, Turns
 from agent.tasks.journal import Entry, Journal, JournalError, State
+from agent.tasks.opening import turn_of
 from agent.tasks.secret import change_secret
 from agent.tasks.standing import set_backup
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
@@ -289,17 +290,9 @@ class Intake:
 
     async def _see_through(self, order: Order, envelope: Envelope, task: TaskId) -> None:
         assert isinstance(self._journal, Journal)
-        wait = (order.not_before - clock.now()).total_seconds()
-        if wait > 0:
-            await asyncio.sleep(wait)
-        async with self._turns.turn(order.action):
+        async with turn_of(self._turns, order, lambda: self.latest_seen) as late:
             now = clock.now()
-            if max(now, self._journal.latest_seen) > order.deliver_by:
-                late = SteadError(
-                    f"its turn came after {order.deliver_by:%Y-%m-%d %H:%M:%S}Z, its last time "
-                    "for a start",
-                    code=Code.EXPIRED,
-                )
+            if late is not None:
                 await self._ended(order.id, rejected(task, late, now))
                 return
             try:

@@ -25,6 +25,7 @@ from protocol.identity import OperatorIdentity
 from protocol.ids import OrderId
 from protocol.order import CLOCK_TOLERANCE, Order, check_role, signer_of
 from protocol.rollout import check_rollout, render_amount, render_batches
+from protocol.window import parse_windows
 
 MAX_MACHINES = 20_000
 
@@ -62,6 +63,7 @@ def read_order(
         )
     if order.rollout is not None:
         check_rollout(order.rollout)
+    parse_windows(order.windows)
     if order.timeout.total_seconds() < 1:
         raise InvalidError("an order's time-out is at least one second")
     return order
@@ -150,13 +152,18 @@ def course_values(course: Course) -> dict[str, Any]:
 
 def _terms_of(order: Order) -> dict[str, Any]:
     """The terms of an order that has any, for the audit log."""
-    if order.rollout is None:
-        return {}
-    return {
-        "batches": render_batches(order.rollout.batches),
-        "soak_s": order.rollout.soak_s,
-        "max_failures": render_amount(order.rollout.max_failures),
-    }
+    terms: dict[str, Any] = {}
+    if order.rollout is not None:
+        terms |= {
+            "batches": render_batches(order.rollout.batches),
+            "soak_s": order.rollout.soak_s,
+            "max_failures": render_amount(order.rollout.max_failures),
+        }
+    if order.windows:
+        terms |= {"windows": list(order.windows), "catch_up": order.catch_up}
+    if order.retry_of is not None:
+        terms |= {"retry_of": order.retry_of}
+    return terms
 
 
 def _check_machines(connection: Connection, order: Order) -> None:

@@ -90,6 +90,9 @@ class Order(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REPEATABLE_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    CATCH_UP_FIELD_NUMBER: _builtins.int
+    RETRY_OF_FIELD_NUMBER: _builtins.int
     RUN_PROGRAM_FIELD_NUMBER: _builtins.int
     COLLECT_INVENTORY_FIELD_NUMBER: _builtins.int
     TAKE_SNAPSHOT_FIELD_NUMBER: _builtins.int
@@ -128,6 +131,10 @@ class Order(_message.Message):
     """True when executing twice does no harm, so that a crash in the middle may be
     followed by a second execution.
     """
+    catch_up: _builtins.bool
+    """Where no window opens any more before the last time for a start: start it at once."""
+    retry_of: _builtins.str
+    """The order that this one repeats for machines that failed; empty for none."""
     @_builtins.property
     def machine_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The machines that are meant, resolved before signing."""
@@ -136,6 +143,12 @@ class Order(_message.Message):
     def rollout(self) -> Global___Rollout:
         """How the order spreads over the machines, in the order in which they are named; none is
         all at once. Machines do not check it: what a controller made of it is for an audit.
+        """
+
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Not to be started outside of these hours, in the machine's own zone: "22:00-04:00",
+        "sat,sun 08:00-20:00". None is at any time.
         """
 
     @_builtins.property
@@ -231,6 +244,9 @@ class Order(_message.Message):
         reason: _builtins.str = ...,
         repeatable: _builtins.bool = ...,
         rollout: Global___Rollout | None = ...,
+        windows: _abc.Iterable[_builtins.str] | None = ...,
+        catch_up: _builtins.bool = ...,
+        retry_of: _builtins.str = ...,
         run_program: Global___RunProgram | None = ...,
         collect_inventory: Global___CollectInventory | None = ...,
         take_snapshot: Global___TakeSnapshot | None = ...,
@@ -254,7 +270,7 @@ class Order(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_service", b"control_service", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "restore_files", b"restore_files", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015

@@ -72,4 +72,7 @@ def orders(action: st.SearchStrategy[Action] | None = None) -> st.SearchStrategy
         reason=TEXT,
         repeatable=st.booleans(),
         rollout=st.none() | record_of(Rollout),
+        windows=st.lists(TEXT, max_size=3).map(tuple),
+        catch_up=st.booleans(),
+        retry_of=st.none() | ids("or").map(OrderId),
     )

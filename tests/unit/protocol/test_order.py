@@ -89,6 +89,9 @@ EDITS: list[dict[str, Any]] = [
     {"reason": "because not"},
     {"repeatable": True},
     {"rollout": Rollout((EVERYTHING,))},
+    {"windows": ("22:00-04:00",)},
+    {"catch_up": True},
+    {"retry_of": OrderId("or_" + "1" * 26)},
 ]
 
 
