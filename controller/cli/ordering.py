@@ -18,7 +18,7 @@ from controller.cli.emit import emit, note, printable
 from controller.cli.exits import DONE, FAILED, IN_PART, NOT_IN_TIME, OVER, REFUSED
 from controller.cli.following import follow
 from controller.cli.spans import Span
-from controller.cli.spreading import ROLLOUT_OPTIONS, batches_of, rollout_of
+from controller.cli.spreading import ROLLOUT_OPTIONS, WINDOW_OPTIONS, batches_of, rollout_of
 from protocol.action import Action, summary_of
 from protocol.codec import encode_envelope, encode_order
 from protocol.errors import InvalidError
@@ -33,10 +33,16 @@ from protocol.v1.job_pb2 import (
 )
 from protocol.v1.link_pb2 import TaskOutput
 from protocol.v1.operator_pb2 import Machine
+from protocol.window import render_window
 
 F = TypeVar("F", bound=Callable[..., Any])
 PROGRAMS = frozenset({"run_program", "run_script"})
 """Actions whose exit code is a program's."""
+
+
+WITHIN = timedelta(hours=24)
+WITHIN_WINDOWS = timedelta(days=8)
+"""So that every day of the week comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ class Terms:
     dry_run: bool
     tenant: str
     rollout: Rollout | None = None
+    windows: tuple[str, ...] = ()
+    catch_up: bool = False
 
 
 def acting_within(timeout: str) -> Callable[[F], F]:
@@ -61,9 +69,7 @@ def acting_within(timeout: str) -> Callable[[F], F]:
         click.option(
             "--deliver-by",
             type=Span(),
-            default="24h",
-            show_default=True,
-            help="Do not start it later than this.",
+            help="Do not start it later than this.  [default: 24h, with --window 8d]",
         ),
         click.option(
             "--timeout",
@@ -73,6 +79,7 @@ def acting_within(timeout: str) -> Callable[[F], F]:
             help="End the execution after this time.",
         ),
         *ROLLOUT_OPTIONS,
+        *WINDOW_OPTIONS,
         click.option("--reason", default="", help="Why; kept in the audit log."),
         click.option(
             "--yes", "-y", is_flag=True, help="Do not ask before acting on several machines."
@@ -95,8 +102,18 @@ def acting(command: F) -> F:
 
 def terms_of(options: Mapping[str, Any]) -> Terms:
     """The terms among a command's options."""
-    plain = {name: options[name] for name in Terms.__slots__ if name != "rollout"}
-    return Terms(**plain, rollout=rollout_of(options))
+    plain = {name: options[name] for name in ("wait", "timeout", "reason", "yes", "dry_run")}
+    windows = tuple(map(render_window, options["windows"]))
+    if options["catch_up"] and not windows:
+        raise InvalidError("--catch-up is for windows that were missed: add --window")
+    return Terms(
+        **plain,
+        tenant=options["tenant"],
+        deliver_by=options["deliver_by"] or (WITHIN_WINDOWS if windows else WITHIN),
+        rollout=rollout_of(options),
+        windows=windows,
+        catch_up=options["catch_up"],
+    )
 
 
 def order_and_follow(
@@ -108,6 +125,7 @@ def order_and_follow(
     output: str,
     live: bool = False,
     repeatable: bool = False,
+    retry_of: OrderId | None = None,
 ) -> Job | None:
     """Order `action` and, unless told not to, follow it to its end.
 
@@ -115,7 +133,7 @@ def order_and_follow(
     when nobody waits; exits 2 when the person says no.
     """
     if terms.dry_run:
-        note(f"would order: {summary_of(action)}")
+        note(f"would order: {summary_of(action)}{render_windows(terms)}")
         rows = [{"machine": m.name, "id": m.machine_id, "linked": m.linked} for m in machines]
         if terms.rollout is not None:
             batches = batches_of(terms.rollout, len(rows))
@@ -124,7 +142,7 @@ def order_and_follow(
         emit(rows, output, columns=columns)
         return None
     confirm(machines, summary_of(action), terms)
-    job = submit(connection, machines, action, terms, repeatable=repeatable)
+    job = submit(connection, machines, action, terms, repeatable=repeatable, retry_of=retry_of)
     if not terms.wait:
         emit([{"job": job.job_id, "machines": len(job.tasks)}], output, columns=("job", "machines"))
         return None
@@ -138,6 +156,7 @@ def submit(
     terms: Terms,
     *,
     repeatable: bool = False,
+    retry_of: OrderId | None = None,
 ) -> Job:
     """Sign an order and hand it in; it is durable when this returns."""
     now = clock.now()
@@ -154,6 +173,9 @@ def submit(
         reason=terms.reason,
         repeatable=repeatable,
         rollout=terms.rollout,
+        windows=terms.windows,
+        catch_up=terms.catch_up,
+        retry_of=retry_of,
     )
     envelope = sign(encode_order(order), key=connection.key, certificate=connection.certificate)
     request = SubmitOrderRequest(envelope=encode_envelope(envelope))
@@ -258,6 +280,14 @@ def finish(job: Job | None, output: str) -> int:
     return exit_code(job)
 
 
+def render_windows(terms: Terms) -> str:
+    """The windows of an order, for people; empty when it has none."""
+    if not terms.windows:
+        return ""
+    missed = ", or at once when none opens in time" if terms.catch_up else ""
+    return f", within {'; '.join(terms.windows)} of each machine's own time{missed}"
+
+
 def confirm(machines: Sequence[Machine], doing: str, terms: Terms) -> None:
     """Ask before acting on several machines; INVALID when there is nobody to ask."""
     if len(machines) < 2 or terms.yes:
@@ -265,6 +295,7 @@ def confirm(machines: Sequence[Machine], doing: str, terms: Terms) -> None:
     names = ", ".join(machine.name for machine in machines[:10])
     more = f" and {len(machines) - 10} more" if len(machines) > 10 else ""
     how = "" if terms.rollout is None else f", in batches {render_batches(terms.rollout.batches)}"
+    how += render_windows(terms)
     question = f"{doing} on {len(machines)} machines: {names}{more}{how}?"
     if not sys.stdin.isatty():
         raise InvalidError(f"{question} Nobody is there to ask: add --yes")

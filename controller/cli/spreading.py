@@ -1,4 +1,4 @@
-"""The options that say how an order spreads over its machines."""
+"""The options that say how an order spreads over its machines and over time."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from protocol.rollout import (
     parse_amount,
     parse_batches,
 )
+from protocol.window import Window, parse_window
 
 
 class Batches(click.ParamType):  # type: ignore[type-arg]
@@ -68,6 +69,40 @@ ROLLOUT_OPTIONS = (
         type=Limit(),
         metavar="N|N%",
         help="Halt when more than these have failed. With --batch: 0 unless it is said.",
+    ),
+)
+
+
+class Opening(click.ParamType):  # type: ignore[type-arg]
+    """A maintenance window; see `protocol.window`."""
+
+    name = "window"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Window:
+        """Parse it; click says what was wrong."""
+        if isinstance(value, Window):
+            return value
+        try:
+            return parse_window(str(value))
+        except InvalidError as error:
+            self.fail(str(error), param, ctx)
+
+
+WINDOW_OPTIONS = (
+    click.option(
+        "--window",
+        "windows",
+        type=Opening(),
+        multiple=True,
+        metavar="'sat,sun 22:00-04:00'",
+        help="Start it only within these hours of the machine's own time; may be repeated.",
+    ),
+    click.option(
+        "--catch-up",
+        is_flag=True,
+        help="Where no window opens before --deliver-by: start it at once.",
     ),
 )
 

@@ -50,12 +50,16 @@ class RolloutView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job with its tasks, and the output of its tasks where that was asked for."""
+    """A job with its tasks, and the output of its tasks where that was asked for.
+
+    `order` is what the operator signed; None in listings.
+    """
 
     job: Row[Any]
     tasks: Sequence[Row[Any]]
     output: Sequence[Row[Any]] = ()
     rollout: RolloutView | None = None
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +97,23 @@ class JobDesk:
             rows = reading.task_rows(connection, [job], with_results=True)[job]
             ids = [task.id for task in rows] if with_output else []
             output = [piece for task in ids for piece in reading.output_after(connection, task)]
-            return JobView(row, rows, output, _rollout_of(connection, row))
+            order = advance.order_in(row.envelope)
+            return JobView(row, rows, output, _rollout_of(connection, row), order)
 
         return await self.db.read(look)
 
+    async def envelope(self, job: str, operator: OperatorIdentity) -> bytes:
+        """The signed order behind a job."""
+        row = await self.db.read(lambda c: reading.job_row(c, operator, job))
+        return bytes(row.envelope)
+
     async def list(
-        self, operator: OperatorIdentity, *, tenant: str, limit: int
+        self, operator: OperatorIdentity, wanted: reading.Wanted, *, limit: int
     ) -> Sequence[JobView]:
         """Jobs, newest first, without the results of their tasks."""
 
         def look(connection: Connection) -> list[JobView]:
-            rows = reading.job_rows(connection, operator, tenant=tenant, limit=limit)
+            rows = reading.job_rows(connection, operator, wanted, limit=limit)
             tasks = reading.task_rows(connection, [row.id for row in rows], with_results=False)
             return [
                 JobView(row, tasks[row.id], rollout=_rollout_of(connection, row)) for row in rows

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, tuple_
 
 from controller.db.schema import jobs, machines, task_output, tasks
-from protocol.errors import Code, NotFoundError, SteadError
+from controller.jobs.state import OPEN
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity
+from protocol.outcome import OutcomeState
 
 MAX_LISTED = 100_000
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -24,13 +28,31 @@ def job_row(connection: Connection, operator: OperatorIdentity, job: str) -> Row
     return row
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which jobs are to be listed; what is empty or None leaves nothing out.
+
+    `state` is that of a task, of the machine if one is named. `before` is the id of a job:
+    older ones are listed.
+    """
+
+    tenant: str = ""
+    machine: str = ""
+    state: str = ""
+    operator: str = ""
+    since: datetime | None = None
+    before: str = ""
+
+
 def job_rows(
-    connection: Connection, operator: OperatorIdentity, *, tenant: str, limit: int
+    connection: Connection, operator: OperatorIdentity, wanted: Wanted, *, limit: int
 ) -> Sequence[Row[Any]]:
-    """Jobs, newest first: at least one, and no more than `MAX_LISTED` tasks belong to."""
+    """Jobs, newest first: at least one, and no more than `MAX_LISTED` tasks belong to.
+
+    Raises `InvalidError` for a state that no task has, NOT_FOUND for `before`.
+    """
     query = _visible(operator).order_by(jobs.c.submitted_at.desc(), jobs.c.id.desc()).limit(limit)
-    if tenant:
-        query = query.where(jobs.c.tenant_id == tenant)
+    query = query.where(*_conditions(connection, operator, wanted))
     rows = connection.execute(query).all()
     counting = (
         select(tasks.c.job_id, func.count().label("tasks"))
@@ -46,6 +68,34 @@ def job_rows(
         if place and listed > MAX_LISTED:
             return rows[:place]
     return rows
+
+
+def _conditions(
+    connection: Connection, operator: OperatorIdentity, wanted: Wanted
+) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if wanted.tenant:
+        found.append(jobs.c.tenant_id == wanted.tenant)
+    if wanted.operator:
+        found.append(jobs.c.operator == wanted.operator)
+    if wanted.since is not None:
+        found.append(jobs.c.submitted_at >= wanted.since)
+    if wanted.state and wanted.state not in (*OPEN, *OutcomeState):
+        raise InvalidError(
+            f"{wanted.state[:40]!r} is no state of a task; there are: "
+            f"{', '.join((*OPEN, *OutcomeState))}"
+        )
+    if wanted.machine or wanted.state:
+        having = select(tasks.c.job_id)
+        if wanted.machine:
+            having = having.where(tasks.c.machine_id == wanted.machine)
+        if wanted.state:
+            having = having.where(tasks.c.state == wanted.state)
+        found.append(jobs.c.id.in_(having))
+    if wanted.before:
+        last = job_row(connection, operator, wanted.before)
+        found.append(tuple_(jobs.c.submitted_at, jobs.c.id) < (last.submitted_at, last.id))
+    return found
 
 
 def check_size(connection: Connection, job: str, *, with_output: bool) -> None:

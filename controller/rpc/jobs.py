@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Row
 
 from controller.jobs.desk import Changed, JobDesk, JobView, RolloutView
+from controller.jobs.reading import Wanted
 from controller.rpc.interceptor import Context, operator_calling
-from protocol.codec import to_ms
+from protocol.codec import from_ms, to_ms
 from protocol.rollout import render_amount, render_batches
 from protocol.v1 import job_pb2 as pb
 from protocol.v1 import link_pb2
@@ -36,7 +37,14 @@ class Jobs(JobServiceServicer):
         """See `protocol/v1/job.proto`."""
         views = await self._desk.list(
             operator_calling(),
-            tenant=request.tenant_id,
+            Wanted(
+                tenant=request.tenant_id,
+                machine=request.machine_id,
+                state=request.state,
+                operator=request.operator,
+                since=from_ms(request.since_ms) if request.since_ms else None,
+                before=request.before_job_id,
+            ),
             limit=min(request.limit or DEFAULT_LIMIT, LARGEST_LIMIT),
         )
         return pb.ListJobsResponse(jobs=map(job_to_pb, views))
@@ -74,6 +82,11 @@ class Jobs(JobServiceServicer):
         view = await self._desk.resume(request.job_id, operator_calling())
         return pb.ResumeJobResponse(job=job_to_pb(view))
 
+    async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.GetOrderResponse:
+        """See `protocol/v1/job.proto`."""
+        envelope = await self._desk.envelope(request.job_id, operator_calling())
+        return pb.GetOrderResponse(envelope=envelope)
+
 
 def job_to_pb(view: JobView) -> pb.Job:
     """A job with its tasks."""
@@ -88,6 +101,9 @@ def job_to_pb(view: JobView) -> pb.Job:
         reason=view.job.reason,
         tasks=map(task_to_pb, view.tasks),
         rollout=None if view.rollout is None else rollout_to_pb(view.rollout),
+        windows=view.order.windows if view.order else (),
+        catch_up=view.order.catch_up if view.order else False,
+        retry_of=(view.order.retry_of or "") if view.order else "",
     )
 
 

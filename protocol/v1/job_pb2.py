@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protocol.v1 import link_pb2 as protocol_dot_v1_dot_link__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protocol/v1/job.proto\x12\x0bprotocol.v1\x1a\x16protocol/v1/link.proto\"\xea\x01\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0f\n\x07summary\x18\x04 \x01(\t\x12\x10\n\x08operator\x18\x05 \x01(\t\x12\x17\n\x0fsubmitted_at_ms\x18\x06 \x01(\x03\x12\x15\n\rdeliver_by_ms\x18\x07 \x01(\x03\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12 \n\x05tasks\x18\t \x03(\x0b\x32\x11.protocol.v1.Task\x12+\n\x07rollout\x18\n \x01(\x0b\x32\x1a.protocol.v1.RolloutStatus\"\x9f\x01\n\rRolloutStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\r\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\r\x12\x14\n\x0csoaked_at_ms\x18\x05 \x01(\x03\x12\x13\n\x0b\x62\x61tch_sizes\x18\x06 \x01(\t\x12\x0e\n\x06soak_s\x18\x07 \x01(\r\x12\x14\n\x0cmax_failures\x18\x08 \x01(\t\"\xd8\x01\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nmachine_id\x18\x02 \x01(\t\x12\x14\n\x0cmachine_name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x11\n\texit_code\x18\x07 \x01(\x11\x12\x0e\n\x06result\x18\x08 \x01(\x0c\x12\x15\n\rstarted_at_ms\x18\t \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\n \x01(\x03\x12\x18\n\x10output_truncated\x18\x0b \x01(\x08\"&\n\x12SubmitOrderRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"4\n\x13SubmitOrderResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.protocol.v1.Job\"3\n\x0fListJobsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"2\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.protocol.v1.Job\"4\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0bwith_output\x18\x02 \x01(\x08\"X\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.protocol.v1.Job\x12\'\n\x06output\x18\x02 \x03(\x0b\x32\x17.protocol.v1.TaskOutput\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x98\x01\n\x10WatchJobResponse\x12!\n\x04task\x18\x01 \x01(\x0b\x32\x11.protocol.v1.TaskH\x00\x12)\n\x06output\x18\x02 \x01(\x0b\x32\x17.protocol.v1.TaskOutputH\x00\x12-\n\x07rollout\x18\x03 \x01(\x0b\x32\x1a.protocol.v1.RolloutStatusH\x00\x42\x07\n\x05\x65vent\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"2\n\x11\x43\x61ncelJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.protocol.v1.Job\"\"\n\x10ResumeJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"2\n\x11ResumeJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.protocol.v1.Job2\xcd\x03\n\nJobService\x12P\n\x0bSubmitOrder\x12\x1f.protocol.v1.SubmitOrderRequest\x1a .protocol.v1.SubmitOrderResponse\x12G\n\x08ListJobs\x12\x1c.protocol.v1.ListJobsRequest\x1a\x1d.protocol.v1.ListJobsResponse\x12\x41\n\x06GetJob\x12\x1a.protocol.v1.GetJobRequest\x1a\x1b.protocol.v1.GetJobResponse\x12I\n\x08WatchJob\x12\x1c.protocol.v1.WatchJobRequest\x1a\x1d.protocol.v1.WatchJobResponse0\x01\x12J\n\tCancelJob\x12\x1d.protocol.v1.CancelJobRequest\x1a\x1e.protocol.v1.CancelJobResponse\x12J\n\tResumeJob\x12\x1d.protocol.v1.ResumeJobRequest\x1a\x1e.protocol.v1.ResumeJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protocol/v1/job.proto\x12\x0bprotocol.v1\x1a\x16protocol/v1/link.proto\"\x9f\x02\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0f\n\x07summary\x18\x04 \x01(\t\x12\x10\n\x08operator\x18\x05 \x01(\t\x12\x17\n\x0fsubmitted_at_ms\x18\x06 \x01(\x03\x12\x15\n\rdeliver_by_ms\x18\x07 \x01(\x03\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12 \n\x05tasks\x18\t \x03(\x0b\x32\x11.protocol.v1.Task\x12+\n\x07rollout\x18\n \x01(\x0b\x32\x1a.protocol.v1.RolloutStatus\x12\x0f\n\x07windows\x18\x0b \x03(\t\x12\x10\n\x08\x63\x61tch_up\x18\x0c \x01(\x08\x12\x10\n\x08retry_of\x18\r \x01(\t\"\x9f\x01\n\rRolloutStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\r\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\r\x12\x14\n\x0csoaked_at_ms\x18\x05 \x01(\x03\x12\x13\n\x0b\x62\x61tch_sizes\x18\x06 \x01(\t\x12\x0e\n\x06soak_s\x18\x07 \x01(\r\x12\x14\n\x0cmax_failures\x18\x08 \x01(\t\"\xd8\x01\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nmachine_id\x18\x02 \x01(\t\x12\x14\n\x0cmachine_name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x11\n\texit_code\x18\x07 \x01(\x11\x12\x0e\n\x06result\x18\x08 \x01(\x0c\x12\x15\n\rstarted_at_ms\x18\t \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\n \x01(\x03\x12\x18\n\x10output_truncated\x18\x0b \x01(\x08\"&\n\x12SubmitOrderRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"4\n\x13SubmitOrderResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.protocol.v1.Job\"\x91\x01\n\x0fListJobsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x12\n\nmachine_id\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x10\n\x08since_ms\x18\x05 \x01(\x03\x12\x10\n\x08operator\x18\x06 \x01(\t\x12\x15\n\rbefore_job_id\x18\x07 \x01(\t\"2\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.protocol.v1.Job\"4\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0bwith_output\x18\x02 \x01(\x08\"X\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.protocol.v1.Job\x12\'\n\x06output\x18\x02 \x03(\x0b\x32\x17.protocol.v1.TaskOutput\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x98\x01\n\x10WatchJobResponse\x12!\n\x04task\x18\x01 \x01(\x0b\x32\x11.protocol.v1.TaskH\x00\x12)\n\x06output\x18\x02 \x01(\x0b\x32\x17.protocol.v1.TaskOutputH\x00\x12-\n\x07rollout\x18\x03 \x01(\x0b\x32\x1a.protocol.v1.RolloutStatusH\x00\x42\x07\n\x05\x65vent\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"2\n\x11\x43\x61ncelJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.protocol.v1.Job\"\"\n\x10ResumeJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"2\n\x11ResumeJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.protocol.v1.Job\"!\n\x0fGetOrderRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"$\n\x10GetOrderResponse\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x32\x96\x04\n\nJobService\x12P\n\x0bSubmitOrder\x12\x1f.protocol.v1.SubmitOrderRequest\x1a .protocol.v1.SubmitOrderResponse\x12G\n\x08ListJobs\x12\x1c.protocol.v1.ListJobsRequest\x1a\x1d.protocol.v1.ListJobsResponse\x12\x41\n\x06GetJob\x12\x1a.protocol.v1.GetJobRequest\x1a\x1b.protocol.v1.GetJobResponse\x12I\n\x08WatchJob\x12\x1c.protocol.v1.WatchJobRequest\x1a\x1d.protocol.v1.WatchJobResponse0\x01\x12J\n\tCancelJob\x12\x1d.protocol.v1.CancelJobRequest\x1a\x1e.protocol.v1.CancelJobResponse\x12J\n\tResumeJob\x12\x1d.protocol.v1.ResumeJobRequest\x1a\x1e.protocol.v1.ResumeJobResponse\x12G\n\x08GetOrder\x12\x1c.protocol.v1.GetOrderRequest\x1a\x1d.protocol.v1.GetOrderResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,35 +33,39 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protocol.v1.job_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOB']._serialized_start=63
-  _globals['_JOB']._serialized_end=297
-  _globals['_ROLLOUTSTATUS']._serialized_start=300
-  _globals['_ROLLOUTSTATUS']._serialized_end=459
-  _globals['_TASK']._serialized_start=462
-  _globals['_TASK']._serialized_end=678
-  _globals['_SUBMITORDERREQUEST']._serialized_start=680
-  _globals['_SUBMITORDERREQUEST']._serialized_end=718
-  _globals['_SUBMITORDERRESPONSE']._serialized_start=720
-  _globals['_SUBMITORDERRESPONSE']._serialized_end=772
-  _globals['_LISTJOBSREQUEST']._serialized_start=774
-  _globals['_LISTJOBSREQUEST']._serialized_end=825
-  _globals['_LISTJOBSRESPONSE']._serialized_start=827
-  _globals['_LISTJOBSRESPONSE']._serialized_end=877
-  _globals['_GETJOBREQUEST']._serialized_start=879
-  _globals['_GETJOBREQUEST']._serialized_end=931
-  _globals['_GETJOBRESPONSE']._serialized_start=933
-  _globals['_GETJOBRESPONSE']._serialized_end=1021
-  _globals['_WATCHJOBREQUEST']._serialized_start=1023
-  _globals['_WATCHJOBREQUEST']._serialized_end=1056
-  _globals['_WATCHJOBRESPONSE']._serialized_start=1059
-  _globals['_WATCHJOBRESPONSE']._serialized_end=1211
-  _globals['_CANCELJOBREQUEST']._serialized_start=1213
-  _globals['_CANCELJOBREQUEST']._serialized_end=1247
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1249
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1299
-  _globals['_RESUMEJOBREQUEST']._serialized_start=1301
-  _globals['_RESUMEJOBREQUEST']._serialized_end=1335
-  _globals['_RESUMEJOBRESPONSE']._serialized_start=1337
-  _globals['_RESUMEJOBRESPONSE']._serialized_end=1387
-  _globals['_JOBSERVICE']._serialized_start=1390
-  _globals['_JOBSERVICE']._serialized_end=1851
+  _globals['_JOB']._serialized_end=350
+  _globals['_ROLLOUTSTATUS']._serialized_start=353
+  _globals['_ROLLOUTSTATUS']._serialized_end=512
+  _globals['_TASK']._serialized_start=515
+  _globals['_TASK']._serialized_end=731
+  _globals['_SUBMITORDERREQUEST']._serialized_start=733
+  _globals['_SUBMITORDERREQUEST']._serialized_end=771
+  _globals['_SUBMITORDERRESPONSE']._serialized_start=773
+  _globals['_SUBMITORDERRESPONSE']._serialized_end=825
+  _globals['_LISTJOBSREQUEST']._serialized_start=828
+  _globals['_LISTJOBSREQUEST']._serialized_end=973
+  _globals['_LISTJOBSRESPONSE']._serialized_start=975
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1025
+  _globals['_GETJOBREQUEST']._serialized_start=1027
+  _globals['_GETJOBREQUEST']._serialized_end=1079
+  _globals['_GETJOBRESPONSE']._serialized_start=1081
+  _globals['_GETJOBRESPONSE']._serialized_end=1169
+  _globals['_WATCHJOBREQUEST']._serialized_start=1171
+  _globals['_WATCHJOBREQUEST']._serialized_end=1204
+  _globals['_WATCHJOBRESPONSE']._serialized_start=1207
+  _globals['_WATCHJOBRESPONSE']._serialized_end=1359
+  _globals['_CANCELJOBREQUEST']._serialized_start=1361
+  _globals['_CANCELJOBREQUEST']._serialized_end=1395
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1397
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1447
+  _globals['_RESUMEJOBREQUEST']._serialized_start=1449
+  _globals['_RESUMEJOBREQUEST']._serialized_end=1483
+  _globals['_RESUMEJOBRESPONSE']._serialized_start=1485
+  _globals['_RESUMEJOBRESPONSE']._serialized_end=1535
+  _globals['_GETORDERREQUEST']._serialized_start=1537
+  _globals['_GETORDERREQUEST']._serialized_end=1570
+  _globals['_GETORDERRESPONSE']._serialized_start=1572
+  _globals['_GETORDERRESPONSE']._serialized_end=1608
+  _globals['_JOBSERVICE']._serialized_start=1611
+  _globals['_JOBSERVICE']._serialized_end=2145
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,9 @@ class Job(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    CATCH_UP_FIELD_NUMBER: _builtins.int
+    RETRY_OF_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The order's id."""
     tenant_id: _builtins.str
@@ -51,6 +54,10 @@ class Job(_message.Message):
     """Not to be started after this time, in milliseconds since 1970."""
     reason: _builtins.str
     """The operator's reason."""
+    catch_up: _builtins.bool
+    """See `Order.catch_up`; left out of listings."""
+    retry_of: _builtins.str
+    """The job that this one repeats for machines that failed; left out of listings."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
         """Its tasks."""
@@ -58,6 +65,10 @@ class Job(_message.Message):
     @_builtins.property
     def rollout(self) -> Global___RolloutStatus:
         """How its rollout stands; none for a job without one."""
+
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its windows, as the order has them; left out of listings."""
 
     def __init__(
         self,
@@ -72,10 +83,13 @@ class Job(_message.Message):
         reason: _builtins.str = ...,
         tasks: _abc.Iterable[Global___Task] | None = ...,
         rollout: Global___RolloutStatus | None = ...,
+        windows: _abc.Iterable[_builtins.str] | None = ...,
+        catch_up: _builtins.bool = ...,
+        retry_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "rollout", b"rollout", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "catch_up", b"catch_up", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "retry_of", b"retry_of", "rollout", b"rollout", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,19 +263,39 @@ class ListJobsRequest(_message.Message):
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SINCE_MS_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    BEFORE_JOB_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Only this tenant's; empty means every tenant that the caller may see."""
     limit: _builtins.int
     """At most so many; 0 means 50."""
+    machine_id: _builtins.str
+    """Only those with a task of this machine."""
+    state: _builtins.str
+    """Only those with a task in this state, of that machine if one is named."""
+    since_ms: _builtins.int
+    """Only those taken at this time or later, in milliseconds since 1970."""
+    operator: _builtins.str
+    """Only those that this operator signed."""
+    before_job_id: _builtins.str
+    """Only those older than this job."""
     def __init__(
         self,
         *,
         tenant_id: _builtins.str = ...,
         limit: _builtins.int = ...,
+        machine_id: _builtins.str = ...,
+        state: _builtins.str = ...,
+        since_ms: _builtins.int = ...,
+        operator: _builtins.str = ...,
+        before_job_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_job_id", b"before_job_id", "limit", b"limit", "machine_id", b"machine_id", "operator", b"operator", "since_ms", b"since_ms", "state", b"state", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -498,3 +532,47 @@ class ResumeJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeJobResponse: _TypeAlias = ResumeJobResponse  # noqa: Y015
+
+@_typing.final
+class GetOrderRequest(_message.Message):
+    """Asks for a signed order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOrderRequest: _TypeAlias = GetOrderRequest  # noqa: Y015
+
+@_typing.final
+class GetOrderResponse(_message.Message):
+    """A signed order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    envelope: _builtins.bytes
+    """A serialized `Envelope`."""
+    def __init__(
+        self,
+        *,
+        envelope: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOrderResponse: _TypeAlias = GetOrderResponse  # noqa: Y015

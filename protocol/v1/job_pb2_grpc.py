@@ -65,6 +65,11 @@ class JobServiceStub:
                 request_serializer=protocol_dot_v1_dot_job__pb2.ResumeJobRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_job__pb2.ResumeJobResponse.FromString,
                 _registered_method=True)
+        self.GetOrder = channel.unary_unary(
+                '/protocol.v1.JobService/GetOrder',
+                request_serializer=protocol_dot_v1_dot_job__pb2.GetOrderRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_job__pb2.GetOrderResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -114,6 +119,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOrder(self, request, context):
+        """Reads the signed order behind a job, arguments and all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +158,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ResumeJob,
                     request_deserializer=protocol_dot_v1_dot_job__pb2.ResumeJobRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_job__pb2.ResumeJobResponse.SerializeToString,
+            ),
+            'GetOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOrder,
+                    request_deserializer=protocol_dot_v1_dot_job__pb2.GetOrderRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_job__pb2.GetOrderResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -311,6 +328,33 @@ class JobService:
             '/protocol.v1.JobService/ResumeJob',
             protocol_dot_v1_dot_job__pb2.ResumeJobRequest.SerializeToString,
             protocol_dot_v1_dot_job__pb2.ResumeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.JobService/GetOrder',
+            protocol_dot_v1_dot_job__pb2.GetOrderRequest.SerializeToString,
+            protocol_dot_v1_dot_job__pb2.GetOrderResponse.FromString,
             options,
             channel_credentials,
             insecure,

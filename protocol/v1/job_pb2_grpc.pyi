@@ -47,6 +47,8 @@ class JobServiceStub:
     """Cancels the tasks of a job that have not been delivered."""
     ResumeJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.ResumeJobRequest, _job_pb2.ResumeJobResponse]
     """Lets a rollout that was halted go on: what has failed by then is forgiven."""
+    GetOrder: _grpc.UnaryUnaryMultiCallable[_job_pb2.GetOrderRequest, _job_pb2.GetOrderResponse]
+    """Reads the signed order behind a job, arguments and all."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -67,6 +69,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """Cancels the tasks of a job that have not been delivered."""
     ResumeJob: _aio.UnaryUnaryMultiCallable[_job_pb2.ResumeJobRequest, _job_pb2.ResumeJobResponse]  # type: ignore[assignment]
     """Lets a rollout that was halted go on: what has failed by then is forgiven."""
+    GetOrder: _aio.UnaryUnaryMultiCallable[_job_pb2.GetOrderRequest, _job_pb2.GetOrderResponse]  # type: ignore[assignment]
+    """Reads the signed order behind a job, arguments and all."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Orders on their way through the fleet."""
@@ -120,5 +124,13 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ResumeJobResponse, _abc.Awaitable[_job_pb2.ResumeJobResponse]]:
         """Lets a rollout that was halted go on: what has failed by then is forgiven."""
+
+    @_abc_1.abstractmethod
+    def GetOrder(
+        self,
+        request: _job_pb2.GetOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.GetOrderResponse, _abc.Awaitable[_job_pb2.GetOrderResponse]]:
+        """Reads the signed order behind a job, arguments and all."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -223,6 +223,41 @@ def test_a_dry_run_orders_nothing(place: Place, machine: str) -> None:
     assert place.rows("job", "ls") == before
 
 
+def test_what_failed_is_ordered_again_and_found_in_the_list(
+    place: Place, machine: str, tmp_path: Path
+) -> None:
+    there = tmp_path / "there"
+    assert place.stead("run", machine, "--", "cat", str(there)).returncode == 1
+    first = place.rows("job", "show", "latest")
+    there.write_text("it is there now")
+    place.good("job", "retry", first["job"])
+    second = place.rows("job", "show", "latest")
+    assert (second["retry_of"], second["tasks"][0]["output"]) == (first["job"], "it is there now")
+    assert b"nothing to retry" in place.stead("job", "retry", second["job"], apart=True).stderr
+    failed = place.rows("job", "ls", "--machine", machine, "--state", "failed", "--since", "1h")
+    assert first["job"] in {row["job"] for row in failed}
+    assert second["job"] not in {row["job"] for row in failed}
+    (older,) = place.rows("job", "ls", "--before", second["job"], "--limit", "1")
+    assert older["job"] == first["job"]
+    assert place.rows("job", "ls", "--operator", "nobody") == []
+    assert "no state" in place.bad("job", "ls", "--state", "well", code=2)
+
+
+def test_batches_and_windows_are_options_of_what_acts(place: Place, machine: str) -> None:
+    planned = place.good(
+        "run", machine, "--batch", "1,100%", "--dry-run", "-o", "json", "--", "true"
+    )
+    assert [row["batch"] for row in json.loads(planned)] == [1]
+    words = ("run", machine, "--batch", "1,100%", "--soak", "1s", "--window", "00:00-24:00")
+    place.good(*words, "--", "true")
+    job = place.rows("job", "show", "latest")
+    assert job["rollout"]["phase"] == "over"
+    assert job["windows"] == ["00:00-24:00"]
+    assert "batches 1,100%, 1 s apart, 0 may fail" in place.good("job", "show", "latest")
+    for wrong in (("--batch", "5"), ("--soak", "1m"), ("--window", "never"), ("--catch-up",)):
+        place.bad("run", machine, *wrong, "--", "true", code=2)
+
+
 def test_a_snapshot_shows_the_machine(place: Place, machine: str) -> None:
     place.good("snapshot", "take", "all", codes=(0, 3))
     shown = place.rows("snapshot", "show", machine)

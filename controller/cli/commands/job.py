@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import rich_click as click
@@ -13,7 +14,7 @@ from rich.text import Text
 from controller import clock
 from controller.cli.app import App
 from controller.cli.board import render_rollout
-from controller.cli.choice import known_machines, tenant_named
+from controller.cli.choice import known_machines, machine_meant, tenant_named
 from controller.cli.emit import (
     console,
     emit,
@@ -26,7 +27,7 @@ from controller.cli.emit import (
 )
 from controller.cli.exits import DONE, OVER
 from controller.cli.following import follow
-from controller.cli.options import tenant_option
+from controller.cli.options import Moment, tenant_option
 from controller.cli.ordering import (
     PROGRAMS,
     acting,
@@ -39,7 +40,9 @@ from controller.cli.ordering import (
     task_rows,
     terms_of,
 )
-from protocol.action import CancelOrder
+from controller.cli.retrying import failed_machines, signed_order
+from protocol.action import CancelOrder, summary_of
+from protocol.codec import to_ms
 from protocol.errors import NotFoundError
 from protocol.v1.job_pb2 import (
     CancelJobRequest,
@@ -61,16 +64,39 @@ def command() -> None:
 
 @command.command(epilog="Example: stead job ls --limit 10")
 @tenant_option
+@click.option("--machine", default="", help="Only those for this machine.")
+@click.option("--state", default="", help="Only those with a task in this state, as failed.")
+@click.option("--operator", default="", help="Only those that this operator signed.")
+@click.option("--since", type=Moment(), help="Only those since then: 2026-05-01, yesterday, 3d.")
+@click.option("--before", metavar="JOB", default="", help="Only those older than this job.")
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=30, show_default=True, help="The newest."
 )
 @output_option
 @click.pass_obj
-def ls(app: App, tenant: str, limit: int, output: str) -> None:
-    """List jobs, newest first."""
+def ls(
+    app: App,
+    tenant: str,
+    machine: str,
+    state: str,
+    operator: str,
+    since: datetime | None,
+    before: str,
+    limit: int,
+    output: str,
+) -> None:
+    """List jobs, newest first. To see more, name the last one with --before."""
     connection = app.connection
-    only = tenant_named(connection, tenant).tenant_id if tenant else ""
-    jobs = connection.jobs.ListJobs(ListJobsRequest(tenant_id=only, limit=limit)).jobs
+    request = ListJobsRequest(
+        tenant_id=tenant_named(connection, tenant).tenant_id if tenant else "",
+        machine_id=machine_meant(connection, machine, tenant).machine_id if machine else "",
+        state=state.replace(" ", "_"),
+        operator=operator,
+        since_ms=to_ms(since),
+        before_job_id=before,
+        limit=limit,
+    )
+    jobs = connection.jobs.ListJobs(request).jobs
     now = clock.now()
     emit(
         [job_row(job) for job in jobs],
@@ -81,8 +107,12 @@ def ls(app: App, tenant: str, limit: int, output: str) -> None:
             "states": render_progress,
             "summary": lambda row: _short(row["summary"]),
         },
-        empty="there is no job yet",
+        empty="there is no such job"
+        if state or machine or operator or before or since
+        else "there is no job yet",
     )
+    if len(jobs) == limit and output == "table":
+        note(f"There may be more: stead job ls --before {jobs[-1].job_id}")
 
 
 @command.command(epilog="Example: stead job show latest")
@@ -93,7 +123,13 @@ def show(app: App, job: str, output: str) -> None:
     """Show a job with its tasks and what they printed. JOB is an id, or `latest`."""
     found = app.connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job), with_output=True))
     if output != "table":
-        emit_one({**job_row(found.job), "tasks": _whole_tasks(found.job, found.output)}, output)
+        more = {
+            "windows": list(found.job.windows),
+            "catch_up": found.job.catch_up,
+            "retry_of": found.job.retry_of or None,
+            "tasks": _whole_tasks(found.job, found.output),
+        }
+        emit_one({**job_row(found.job), **more}, output)
         return
     row = job_row(found.job)
     row["states"] = render_progress(row)
@@ -101,6 +137,12 @@ def show(app: App, job: str, output: str) -> None:
     if found.job.HasField("rollout"):
         row["rollout"] = render_rollout(found.job.rollout, clock.now())
         row["terms"] = render_terms(found.job.rollout)
+    if found.job.windows:
+        row["windows"] = "; ".join(found.job.windows) + (
+            ", caught up" if found.job.catch_up else ""
+        )
+    if found.job.retry_of:
+        row["retry_of"] = found.job.retry_of
     emit_one(row, output)
     console().print()
     emit(
@@ -150,6 +192,44 @@ def resume(app: App, job: str, output: str, *, wait: bool) -> int:
         emit([job_row(found)], output, columns=("job", "summary", "states"), cells=CELLS)
         return DONE
     return finish(follow(connection, found, live=False, lines=True), output)
+
+
+@command.command(epilog="Example: stead job retry latest --timeout 2h")
+@click.argument("job")
+@acting
+@output_option
+@click.pass_obj
+def retry(app: App, /, job: str, output: str, **options: Any) -> int:
+    """Order the same again for the machines on which it did not succeed.
+
+    A new order, which you sign: what the first one said is read from its signed bytes.
+    Machines whose task is not over yet are left out.
+    """
+    connection = app.connection
+    terms = terms_of(options)
+    found = connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job))).job
+    order = signed_order(connection, found.job_id)
+    failed = failed_machines(found, order)
+    if not failed:
+        note("There is nothing to retry: no task is over that did not succeed.")
+        return DONE
+    note(f"Again on {len(failed)} of {len(found.tasks)} machines: {summary_of(order.action)}")
+    machines = [one for one in known_machines(connection, "")[0] if one.machine_id in failed]
+    live = output == "table" and found.action in PROGRAMS
+    done = order_and_follow(
+        connection,
+        [machine for machine in machines if machine.state == "active"],
+        order.action,
+        terms,
+        output=output,
+        live=live,
+        repeatable=order.repeatable,
+        retry_of=order.id,
+    )
+    if done is None or not live:
+        return finish(done, output)
+    say_failures(done)
+    return exit_code(done)
 
 
 @command.command(epilog="Example: stead job cancel latest")

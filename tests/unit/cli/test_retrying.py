@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from controller.cli.connection import Connection
+from controller.cli.retrying import failed_machines, signed_order
+from protocol.codec import encode_envelope, encode_order
+from protocol.errors import Code, SteadError
+from protocol.ids import OrderId
+from protocol.order import Envelope
+from protocol.v1.job_pb2 import GetOrderRequest, GetOrderResponse, Job, Task
+from tests.unit.protocol.signed import ORDER, ROOT, signed
+
+
+class Given:
+    """A controller that hands over an envelope, whatever it is asked for."""
+
+    def __init__(self, envelope: Envelope) -> None:
+        self.root = ROOT.certificate
+        self.jobs = self
+        self._envelope = envelope
+
+    def GetOrder(self, _: GetOrderRequest) -> GetOrderResponse:  # noqa: N802 - the name on the wire
+        return GetOrderResponse(envelope=encode_envelope(self._envelope))
+
+
+def asked(envelope: Envelope, job: str) -> Any:
+    return signed_order(cast("Connection", Given(envelope)), job)
+
+
+def test_the_order_is_taken_from_the_bytes_that_were_signed() -> None:
+    assert asked(signed(), ORDER.id) == ORDER
+
+
+def test_a_controller_cannot_have_another_order_signed() -> None:
+    other = OrderId("or_" + "1" * 26)
+    edited = Envelope(encode_order(replace(ORDER, reason="mine")), signed().signatures)
+    for envelope, job in ((signed(), other), (edited, ORDER.id), (Envelope(b"", ()), ORDER.id)):
+        with pytest.raises(SteadError) as refused:
+            asked(envelope, job)
+        assert refused.value.code in {Code.BAD_SIGNATURE, Code.UNKNOWN_ACTION}
+
+
+def test_only_machines_that_the_order_named_and_that_failed_are_meant() -> None:
+    (named,) = ORDER.machines
+    tasks = [
+        Task(machine_id=named, state="failed"),
+        Task(machine_id="mc_" + "9" * 26, state="failed"),
+    ]
+    assert failed_machines(Job(tasks=tasks), ORDER) == {named}
+    for state in ("succeeded", "running", "waiting"):
+        tasks[0].state = state
+        assert not failed_machines(Job(tasks=tasks), ORDER)
