@@ -69,7 +69,11 @@ class Linux:
         """Looked for once on each volume, and again on those that have a place for them."""
         if found.st_dev in self._without:
             return None
-        listing = ntfs.listing(directory_fd, name)
+        try:
+            listing = ntfs.listing(directory_fd, name)
+        except PermissionError:
+            # What may not be read has nothing to tell; another thing may say more.
+            return None
         if listing is None:
             self._without.add(found.st_dev)
         return listing

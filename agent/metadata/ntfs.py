@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from typing import Final
 
 from agent.metadata.named import Listing, Named
@@ -17,7 +18,7 @@ from protocol.errors import InvalidError
 from protocol.vault.entry import MAX_XATTRS
 
 _LIST: Final = "ntfs.streams.list"
-_NEVER: Final = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EPERM})
+_NEVER: Final = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EINVAL, errno.ENOSYS, errno.EPERM})
 
 
 def names_of(listed: bytes) -> list[bytes]:
@@ -53,8 +54,10 @@ def listing(directory_fd: int, name: bytes) -> Listing | None:
         elif len(found) == MAX_XATTRS:
             left_out.append(f"its named stream {shown} is beyond the first {MAX_XATTRS}")
         else:
-            size = os.stat(path_of(name, one), dir_fd=directory_fd, follow_symlinks=False).st_size
-            found.append(Named(one, size))
+            # One that has gone since is none of its streams.
+            with suppress(FileNotFoundError):
+                stat = os.stat(path_of(name, one), dir_fd=directory_fd, follow_symlinks=False)
+                found.append(Named(one, stat.st_size))
     return Listing(tuple(found), tuple(left_out))
 
 
