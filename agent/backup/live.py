@@ -22,7 +22,6 @@ from agent.backup.read import open_file
 from agent.backup.skipped import SkippedList, reason_of, shown
 from agent.backup.vault import DATA_LOSS
 from agent.backup.walk import OPEN_DIRECTORY, Listing, Row, Walk, line_of
-from agent.metadata.attributes import AttributeTooLargeError
 from agent.metadata.extras import NOTHING, Extras
 from agent.metadata.system import SYSTEM
 from protocol.errors import InvalidError, SteadError
@@ -219,9 +218,8 @@ class Live:
         except FileNotFoundError:
             yield Difference(parent, name, (), side_of(old), None)
             return
-        except (OSError, AttributeTooLargeError) as error:
-            reason = reason_of(error) if isinstance(error, OSError) else str(error)
-            self.unseen.add(join(parent, name), reason)
+        except OSError as error:
+            self.unseen.add(join(parent, name), reason_of(error))
             return
         finally:
             if file >= 0:

@@ -184,7 +184,7 @@ class Present:
             os.close(fd)
 
     def _attributes(self, fd: int, name: bytes) -> dict[bytes, bytes]:
-        found = dict(xattrs_at(fd, name))
+        found = dict(xattrs_at(fd, name).xattrs)
         return found if self._owners else _of_owner(found)
 
     def _enter(self, parent: bytes) -> int:

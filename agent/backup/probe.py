@@ -16,7 +16,6 @@ from agent.backup.read import ChangedTypeError, is_small
 from agent.backup.sample import Taken, take
 from agent.backup.state import Previous, is_trusted
 from agent.backup.walk import MARK_BYTES, line_of
-from agent.metadata.attributes import AttributeTooLargeError
 from protocol.vault.entry import Entry
 from protocol.vault.path import join
 
@@ -118,7 +117,7 @@ class Probe:
         except FileNotFoundError:
             if os.fstat(fd).st_ctime_ns < before_ns:
                 found.missed.append(join(parent, entry.name))
-        except (OSError, ChangedTypeError, AttributeTooLargeError):
+        except (OSError, ChangedTypeError):
             # It changed a moment ago: the next run is told.
             return
         finally:

@@ -17,7 +17,6 @@ from agent.backup.nodes import Block, Known
 from agent.backup.read import ChangedTypeError, is_small, read_small
 from agent.backup.vault import DATA_LOSS, Vault
 from agent.backup.walk import Row
-from agent.metadata.attributes import AttributeTooLargeError
 from agent.metadata.system import SYSTEM
 from protocol.errors import SteadError
 from protocol.vault.chunk import ChunkId, Opener, Reference
@@ -42,7 +41,7 @@ class Taken(NamedTuple):
 def take(directory: int, path: bytes, entry: Entry, stat: os.stat_result) -> Taken | None:
     """Read a small file again; None when it is not what `stat` says any more.
 
-    Raises `OSError`, `ChangedTypeError` and `AttributeTooLargeError`: it changed a moment ago.
+    Raises `OSError` and `ChangedTypeError`: it changed a moment ago.
     """
     content = read_small(directory, entry.name, stat)
     if content.data is None or content.changed or not _same_time(content.stat, stat):
@@ -98,7 +97,7 @@ class Sample:
             if parent == segment.parent and entry.name == name:
                 try:
                     return take(segment.fd, join(parent, name), entry, stat)
-                except (OSError, ChangedTypeError, AttributeTooLargeError):
+                except (OSError, ChangedTypeError):
                     # It changed a moment ago: the next backup will see it.
                     return None
         return None

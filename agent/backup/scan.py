@@ -33,7 +33,6 @@ from agent.backup.visit import Found, Kept, Whole
 from agent.backup.walk import MARK_BYTES, OPEN_DIRECTORY, Row, line_of
 from agent.host.piped import piped
 from agent.host.process import ProgramError
-from agent.metadata.attributes import AttributeTooLargeError
 from agent.metadata.named import NO_STREAMS
 from agent.metadata.system import SYSTEM
 from protocol.vault.chunk import Reference, Sealer
@@ -239,7 +238,7 @@ class Scan:
         except OSError as error:
             self.skipped.add(join(parent, name), reason_of(error))
             return None
-        except (ChangedTypeError, AwayError, AttributeTooLargeError, ProgramError) as error:
+        except (ChangedTypeError, AwayError, ProgramError) as error:
             self.skipped.add(join(parent, name), str(error))
             return None
         for reason in draft.extras.left_out:
@@ -363,11 +362,10 @@ class Scan:
         draft.named, left_out = reader.take(directory, name, listing)
         draft.extras = draft.extras._replace(left_out=draft.extras.left_out + left_out)
         after = os.stat(name or b".", dir_fd=directory, follow_symlinks=False)
-        if line_of(b"", after) == line_of(b"", found):
-            return
-        if name and not draft.changed:
-            self._mark_changed(draft)
-        draft.line = draft.name + b"\0" + NO_MARK
+        if line_of(b"", after) != line_of(b"", found):
+            draft.line = draft.name + b"\0" + NO_MARK
+            if name and not draft.changed:
+                self._mark_changed(draft)
 
     def _new_big(self) -> BigFile:
         return BigFile(self.sealing, self.sealer, self.give)

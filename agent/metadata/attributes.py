@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection
-from typing import Final
+from typing import Final, NamedTuple
 
-from protocol.errors import Code, SteadError
 from protocol.vault.entry import MAX_XATTR_BYTES, MAX_XATTRS
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
@@ -15,61 +14,69 @@ SETTABLE: Final = (b"user.", b"system.posix_acl_")
 """What the names of attributes begin with that whoever owns a file may set."""
 
 _ACCESS_ACL: Final = b"system.posix_acl_access"
+# A file system may hold more than a program may be given, as NTFS-3G does.
+_TOO_LARGE: Final = frozenset({errno.E2BIG, errno.ERANGE})
 _NONE = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EACCES, errno.EPERM})
 
 
-class AttributeTooLargeError(SteadError):
-    """An attribute that the format has no room for."""
+class Attributes(NamedTuple):
+    """Sorted by name; `left_out` is a sentence for each that the format has no room for."""
 
-    code = Code.LIMIT
+    xattrs: Xattrs = ()
+    left_out: tuple[str, ...] = ()
 
 
-def xattrs_of(fd: int) -> Xattrs:
-    """The extended attributes of an open file, sorted by name; ACLs are among them.
+NO_ATTRIBUTES: Final = Attributes()
 
-    Raises `AttributeTooLargeError` and `OSError`.
-    """
+
+def xattrs_of(fd: int) -> Attributes:
+    """The extended attributes of an open file; ACLs are among them. Raises `OSError`."""
     try:
         names = os.listxattr(fd)
     except OSError as error:
         if error.errno in _NONE:
-            return ()
+            return NO_ATTRIBUTES
         raise
-    return _values(fd, names, follow=True) if names else ()
+    return _values(fd, names, follow=True) if names else NO_ATTRIBUTES
 
 
-def xattrs_at(directory_fd: int, name: bytes) -> Xattrs:
+def xattrs_at(directory_fd: int, name: bytes) -> Attributes:
     """The same of something that is not opened, such as a symbolic link or a pipe."""
     path = b"/proc/self/fd/%d/%s" % (directory_fd, name)
     try:
         names = os.listxattr(path, follow_symlinks=False)
-        return _values(path, names, follow=False) if names else ()
+        return _values(path, names, follow=False) if names else NO_ATTRIBUTES
     except OSError as error:
         if error.errno in _NONE or error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return ()
+            return NO_ATTRIBUTES
         raise
 
 
-def _values(where: int | bytes, names: list[str], *, follow: bool) -> Xattrs:
+def _values(where: int | bytes, names: list[str], *, follow: bool) -> Attributes:
     found: list[tuple[bytes, bytes]] = []
-    for name in names:
+    left_out: list[str] = []
+    for name in sorted(map(os.fsencode, names)):
+        shown = name.decode(errors="backslashreplace")
         try:
             value = os.getxattr(where, name, follow_symlinks=follow)
         except OSError as error:
             if error.errno in _NONE:
                 continue
-            raise
-        if len(value) > MAX_XATTR_BYTES:
-            raise AttributeTooLargeError(f"its attribute {name!r} is larger than 64 KiB")
-        found.append((os.fsencode(name), value))
-    if len(found) > MAX_XATTRS:
-        raise AttributeTooLargeError(f"it has more than {MAX_XATTRS} attributes")
-    return tuple(sorted(found))
+            if error.errno not in _TOO_LARGE:
+                raise
+            value = None
+        if value is None or len(value) > MAX_XATTR_BYTES:
+            left_out.append(f"its attribute {shown} is larger than 64 KiB")
+        elif len(found) == MAX_XATTRS:
+            left_out.append(f"its attribute {shown} is beyond the first {MAX_XATTRS}")
+        else:
+            found.append((name, value))
+    return Attributes(tuple(found), tuple(left_out))
 
 
 def keep_only(fd: int, names: Collection[bytes]) -> None:
     """Take every other attribute and ACL off an open file that its owner may set."""
-    for name, _ in xattrs_of(fd):
+    for name, _ in xattrs_of(fd).xattrs:
         if name not in names and name.startswith(SETTABLE):
             os.removexattr(fd, name)
 

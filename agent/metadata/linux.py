@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from agent.metadata import ntfs
-from agent.metadata.attributes import xattrs_at, xattrs_of
+from agent.metadata.attributes import NO_ATTRIBUTES, xattrs_at, xattrs_of
 from agent.metadata.extras import NOTHING, Extras
 from agent.metadata.named import MAKE, READ, Fill, Listing, Write, reading, writing
 from agent.metadata.posix_flags import HOLDING, extension_of, flags_of, read_flags, write_flags
@@ -34,14 +34,18 @@ class Linux:
         return False
 
     def of_open(self, fd: int) -> Extras:
-        """Raises `AttributeTooLargeError` besides."""
-        xattrs, flags = xattrs_of(fd), read_flags(fd)
-        return Extras(xattrs, extension_of(flags)) if xattrs or flags else NOTHING
+        """Attributes and flags."""
+        found, flags = xattrs_of(fd), read_flags(fd)
+        if found is NO_ATTRIBUTES and not flags:
+            return NOTHING
+        return Extras(found.xattrs, extension_of(flags), left_out=found.left_out)
 
     def at(self, directory_fd: int, name: bytes) -> Extras:
         """Only files and directories have flags here."""
-        xattrs = xattrs_at(directory_fd, name)
-        return Extras(xattrs) if xattrs else NOTHING
+        found = xattrs_at(directory_fd, name)
+        if found is NO_ATTRIBUTES:
+            return NOTHING
+        return Extras(found.xattrs, left_out=found.left_out)
 
     def give(self, fd: int, entry: Entry) -> Iterator[str]:
         """Attributes, the ACL among them."""

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from msgspec.structs import replace
 from agent.backup.belonging import Belonging, Owners
 from agent.backup.placer import Placer
 from agent.backup.sample import Sample, take
-from protocol.vault.chunk import Opener
-from protocol.vault.entry import Entry
+from agent.metadata.named import Fill
+from protocol.vault.chunk import ChunkId, Opener, Reference
+from protocol.vault.differences import differences
+from protocol.vault.entry import Entry, Extent, Owner, Stream
 from protocol.vault.node import Root
 from protocol.vault.path import join
 from protocol.vault.reader import TreeReader
@@ -185,6 +188,60 @@ def test_verifying_finds_another_stream_of_the_same_length(world: World) -> None
     assert world.side.of(files / "small")["huge"] == BIG
     assert world.side.of(files / "folder" / "empty") == {"zone": ZONE, "huge": BIG[2:]}
     assert world.side.of(files / "zlink")["huge"] == BIG
+
+
+def test_a_file_that_changes_while_its_streams_are_read_is_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = world.side.read_stream
+    files = world.machine.files
+
+    def meanwhile(directory: int, name: bytes, stream: bytes) -> AbstractContextManager[Fill]:
+        if name == b"inline" and not changed:
+            changed.append(name)
+            world.side.give(files / "inline", zone=b"new")
+            os.utime(files / "inline", ns=(7, 7))
+        return read(directory, name, stream)
+
+    changed: list[bytes] = []
+    world.side.read_stream = meanwhile  # type: ignore[method-assign, assignment]
+    world.side.install(monkeypatch)
+    report = world.machine.back_up()
+    assert report.counts.changed_while_read == 1
+    assert world.entries(report.root)["inline"].changed_while_read
+    report = world.machine.back_up()
+    assert report.counts.read_files == 1
+    assert not world.entries(report.root)["inline"].changed_while_read
+    restored, _ = world.machine.restore(report.root)
+    assert world.side.of(restored / "inline") == {"zone": b"new"}
+
+
+def test_equal_streams_in_other_chunks_are_no_difference() -> None:
+    def stream(name: bytes, chunk: int, size: int = 4) -> Stream:
+        reference = Reference(ChunkId(bytes([chunk]) * 32), bytes(32), 9, bytes(16))
+        return Stream(name, size, (Extent(reference, 0, size),))
+
+    def entry(*streams: Stream, mtime_ns: int = 5) -> Entry:
+        return Entry(b"x", 0o100644, Owner(0, 0), mtime_ns, 1, inline=b"1", streams=streams)
+
+    asked: list[tuple[Entry, Entry]] = []
+
+    def same_content(old: Entry, new: Entry) -> bool:
+        asked.append((old, new))
+        return old.extents[0].reference == stream(b"a", 1).extents[0].reference
+
+    one = entry(stream(b"a", 1), stream(b"b", 2))
+    assert differences(one, entry(stream(b"a", 3), stream(b"b", 2)), same_content) == ()
+    ((old, new),) = asked
+    assert (old.name, old.size, old.mtime_ns, new.mtime_ns) == (b"a", 4, 5, 5)
+    for other in (
+        entry(stream(b"a", 1), stream(b"b", 4)),
+        entry(stream(b"a", 1)),
+        entry(stream(b"a", 1), stream(b"c", 2)),
+        entry(stream(b"a", 1), stream(b"b", 2, 5)),
+        entry(),
+    ):
+        assert differences(one, other, same_content) == ("streams",)
 
 
 def hidden(world: World, name: str, **streams: bytes) -> None:

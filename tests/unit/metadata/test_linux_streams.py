@@ -13,6 +13,9 @@ import pytest
 from agent.metadata.linux import Linux
 from agent.metadata.named import Listing, Named
 from protocol.errors import InvalidError
+from protocol.vault.chunk import Opener
+from protocol.vault.reader import TreeReader
+from tests.unit.backup.machine import WHO, Machine
 
 
 class Volume:
@@ -29,6 +32,34 @@ class Volume:
         if isinstance(self.listed, int):
             raise OSError(self.listed, os.strerror(self.listed))
         return self.listed
+
+
+def test_an_attribute_that_is_too_large_costs_itself_and_not_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path)
+    (machine.files / "one").write_bytes(b"content")
+    real = os.listxattr
+
+    def listxattr(where: Any, **options: Any) -> list[str]:
+        is_file = isinstance(where, int) and os.fstat(where).st_size == len(b"content")
+        return ["user.small", "user.big"] if is_file else real(where, **options)
+
+    def getxattr(_where: object, name: str | bytes, **_: Any) -> bytes:
+        if name == b"user.big":
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        if name == b"user.small":
+            return b"1"
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(os, "listxattr", listxattr)
+    monkeypatch.setattr(os, "getxattr", getxattr)
+    report = machine.back_up()
+    told = [(one.path.rpartition(b"/")[2], one.reason) for one in report.skipped.kept]
+    assert told == [(b"one", "its attribute user.big is larger than 64 KiB")]
+    reader = TreeReader(Opener(WHO.secret), machine.vault.get)
+    (entry,) = [one for _, one in reader.entries(report.root) if one.name == b"one"]
+    assert (entry.inline, entry.xattrs) == (b"content", ((b"user.small", b"1"),))
 
 
 @pytest.fixture
