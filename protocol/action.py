@@ -213,6 +213,21 @@ class KillProcess:
     signal: str = "TERM"
 
 
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Show a log: of a unit, of a file with its rotations, or all of the journal.
+
+    Times are in milliseconds since 1970, 0 for no bound; `lines` are the last, 0 for all.
+    """
+
+    unit: str = ""
+    file: str = ""
+    since_ms: int = 0
+    until_ms: int = 0
+    lines: int = 0
+    follow: bool = False
+
+
 Action = (
     RunProgram
     | CollectInventory
@@ -234,6 +249,7 @@ Action = (
     | ControlService
     | ListProcesses
     | KillProcess
+    | ReadLog
 )
 
 ACTIONS: Mapping[str, type[Action]] = {
@@ -257,6 +273,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "control_service": ControlService,
     "list_processes": ListProcesses,
     "kill_process": KillProcess,
+    "read_log": ReadLog,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
 OBSERVING = frozenset(
@@ -298,6 +315,8 @@ def summary_of(action: Action) -> str:
             verb = "restore" if type(action) is RestoreFiles else "plan to restore"
             extra = ", removing what is not in it" if action.delete_extra else ""
             return f"{verb} {shown}{extra}"
+        case ReadLog(unit=unit, file=file):
+            return f"show the log {file or unit or 'of the system'}"[:200]
         case ControlService(name=name, verb=verb):
             return f"{verb} service {name}"[:200]
         case KillProcess(pid=pid, signal=signal):

@@ -41,12 +41,17 @@ def _no_set() -> RunBackup:
     raise NotFoundError("this machine has no backup set")
 
 
+def _nowhere(data: bytes) -> None:
+    raise SteadError(f"nobody reads here: {data[:80]!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Workplace:
     """What an action may use. `channel` opens a channel to the controller as this machine.
 
     `handed` is the file with what was watched since the last backup, if anything was.
     `of_set` is a backup as the machine's backup set has it, NOT_FOUND without one.
+    `printed` shows something to whoever ordered it, as output of the task.
     `leave` ends the process at once, with this result. `control` knows when that is too late.
     """
 
@@ -57,6 +62,7 @@ class Workplace:
     channel: Callable[[], grpc.Channel]
     progress: Callable[[Mapping[str, Any]], None]
     handed: Path | None = None
+    printed: Callable[[bytes], None] = _nowhere
     leave: Callable[[ActionResult], NoReturn] = _stay
     of_set: Callable[[], RunBackup] = _no_set
     control: Control = field(default_factory=Control)

@@ -24,6 +24,7 @@ MODULES = {
     "control_service": "agent.actions.services",
     "list_processes": "agent.actions.processes",
     "kill_process": "agent.actions.processes",
+    "read_log": "agent.actions.logs",
 }
 """Programs and backup sets are not here: they need no worker."""
 

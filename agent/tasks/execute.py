@@ -270,5 +270,7 @@ class _Answers:
             if answer.progress is not None:
                 self._spool.append(Printed.PROGRESS, msgspec.json.encode(answer.progress))
                 self._note.heard(answer.progress)
+            if answer.printed is not None:
+                self._spool.append(Printed.STDOUT, answer.printed)
             if answer.result is not None:
                 self.result = answer.result

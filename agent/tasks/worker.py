@@ -48,9 +48,10 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line that a worker prints: progress, or the result."""
+    """A line that a worker prints: progress, output for whoever ordered it, or the result."""
 
     progress: dict[str, Any] | None = None
+    printed: bytes | None = None
     result: ActionResult | None = None
 
 
@@ -99,6 +100,9 @@ def work() -> None:
     def progress(said: Mapping[str, Any]) -> None:
         _say(answers, Answer(progress=dict(said)))
 
+    def printed(data: bytes) -> None:
+        _say(answers, Answer(printed=data))
+
     def leave(result: ActionResult) -> NoReturn:
         _say(answers, Answer(result=result))
         _end(request.task)
@@ -109,7 +113,7 @@ def work() -> None:
     threading.Thread(
         target=_listen_to_agent, args=(request.task, cancel, early), name="agent", daemon=True
     ).start()
-    _say(answers, Answer(result=_execute(request, action, progress, leave, control)))
+    _say(answers, Answer(result=_execute(request, action, progress, printed, leave, control)))
 
 
 def _lines() -> bytes:
@@ -130,12 +134,14 @@ def _say(answers: IO[bytes], answer: Answer) -> None:
 
 
 def _execute(
-    request: Request, action: Action, progress: Any, leave: Any, control: Control
+    request: Request, action: Action, progress: Any, printed: Any, leave: Any, control: Control
 ) -> ActionResult:
     from agent.actions.registry import execute
 
     try:
-        place = replace(_workplace(request, progress), leave=leave, control=control)
+        place = replace(
+            _workplace(request, progress), printed=printed, leave=leave, control=control
+        )
         result = execute(by_set(action, place.home), place)
     except SteadError as error:
         state = OutcomeState.TIMED_OUT if error.code is Code.TIMED_OUT else OutcomeState.FAILED

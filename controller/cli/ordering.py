@@ -39,6 +39,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 PROGRAMS = frozenset({"run_program", "run_script"})
 """Actions whose exit code is a program's."""
 
+PRINTING = PROGRAMS | {"read_log"}
+"""Actions whose output is for people, as it comes."""
+
 
 WITHIN = timedelta(hours=24)
 WITHIN_WINDOWS = timedelta(days=8)

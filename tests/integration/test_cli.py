@@ -207,6 +207,52 @@ def test_a_process_is_found_and_ended_and_no_other_in_its_place(place: Place, ma
             running.kill()
 
 
+def test_a_log_is_shown_by_time_and_nothing_of_it_is_lost_on_the_way(
+    place: Place, machine: str
+) -> None:
+    log = place.directory / "app.log"
+    log.write_bytes(b"2026-05-01T10:00:00Z old\n2026-05-02T10:00:00Z new \x1b[2J\xff\n")
+    words = ("logs", machine, "--file", str(log))
+    assert place.stead(*words, apart=True).stdout == log.read_bytes()
+    since = place.stead(*words, "--since", "2026-05-02", apart=True)
+    assert since.stdout == b"2026-05-02T10:00:00Z new \x1b[2J\xff\n"
+    (row,) = json.loads(place.good(*words, "--lines", "1", "-o", "json"))
+    assert row["stdout"].startswith("2026-05-02")
+    assert "not both" in place.bad(*words, "--unit", "cron", code=2)
+    done = place.stead("logs", machine, "--file", str(place.directory / "none"), apart=True)
+    assert done.returncode == 1
+    assert b"is not there" in done.stderr
+
+
+def test_a_log_is_followed_until_ctrl_c_which_ends_it_on_the_machine(
+    place: Place, machine: str
+) -> None:
+    log = place.directory / "grows.log"
+    log.write_bytes(b"first\n")
+    argv = [
+        *STEAD,
+        "--home",
+        str(place.directory / "home"),
+        "logs",
+        machine,
+        "--file",
+        str(log),
+        "--follow",
+    ]
+    with started(argv, place.directory / "follow.err") as follower:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == b"first\n"
+        with log.open("ab") as file:
+            file.write(b"second\n")
+        assert follower.stdout.readline() == b"second\n"
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(WAIT_S) == 0
+    cancel, shown = place.rows("job", "ls", "--limit", "2")
+    assert cancel["action"] == "cancel_order"
+    (task,) = place.rows("job", "watch", shown["job"], codes=(1,))
+    assert task["state"] == "cancelled"
+
+
 def test_output_that_was_cut_is_said_beside_what_there_is(place: Place, machine: str) -> None:
     done = place.stead(
         "run", machine, "--", "sh", "-c", "yes | head -c 9000000; printf '\\033' >&2"
@@ -455,6 +501,9 @@ def test_an_operator_does_what_the_role_allows_and_no_more(place: Place, machine
     place.good(*words, "--with-keys")
     assert f'"{machine}"' in place.good("machine", "ls", "--output", "jsonl", home="eve")
     place.good("snapshot", "take", machine, home="eve", codes=(0, 3))
+    place.good("process", "ls", machine, home="eve")
+    assert "may not order read_log" in place.bad("logs", machine, home="eve", code=4)
+    place.bad("service", "start", machine, "cron", home="eve", code=4)
     assert "may not order run_program" in place.bad(
         "run", machine, "--", "true", home="eve", code=4
     )

@@ -29,7 +29,7 @@ from controller.cli.exits import DONE, OVER
 from controller.cli.following import follow
 from controller.cli.options import Moment, tenant_option
 from controller.cli.ordering import (
-    PROGRAMS,
+    PRINTING,
     acting,
     exit_code,
     finish,
@@ -169,7 +169,7 @@ def watch(app: App, job: str, output: str) -> int:
     found = connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job))).job
     # On a terminal a board says more than the lines of many machines.
     alone = len(found.tasks) == 1 or not sys.stderr.isatty()
-    live = output == "table" and found.action in PROGRAMS and alone
+    live = output == "table" and found.action in PRINTING and alone
     done = follow(connection, found, live=live, lines=True)
     if not live:
         return finish(done, output)
@@ -215,7 +215,7 @@ def retry(app: App, /, job: str, output: str, **options: Any) -> int:
         return DONE
     note(f"Again on {len(failed)} of {len(found.tasks)} machines: {summary_of(order.action)}")
     machines = [one for one in known_machines(connection, "")[0] if one.machine_id in failed]
-    live = output == "table" and found.action in PROGRAMS
+    live = output == "table" and found.action in PRINTING
     done = order_and_follow(
         connection,
         [machine for machine in machines if machine.state == "active"],

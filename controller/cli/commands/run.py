@@ -30,6 +30,7 @@ from protocol.codec import MAX_ORDER_BYTES
 from protocol.errors import InvalidError
 from protocol.v1.job_pb2 import Job
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
+from protocol.v1.operator_pb2 import Machine
 
 LARGEST_INPUT = MAX_ORDER_BYTES - 64 * 1024
 
@@ -67,13 +68,16 @@ def command(
         directory=directory,
         limits=limits_of(options),
     )
-    return order_live(app, selector, action, terms_of(options), output)
+    terms = terms_of(options)
+    machines = machines_meant(app.connection, selector, terms.tenant)
+    return order_live(app, machines, action, terms, output)
 
 
-def order_live(app: App, selector: str, action: Action, terms: Terms, output: str) -> int:
+def order_live(
+    app: App, machines: Sequence[Machine], action: Action, terms: Terms, output: str
+) -> int:
     """Order what prints, show what it prints as it comes, and say how it ended."""
     connection = app.connection
-    machines = machines_meant(connection, selector, terms.tenant)
     live = output == "table"
     job = order_and_follow(connection, machines, action, terms, output=output, live=live)
     if job is None:

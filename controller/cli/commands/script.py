@@ -8,6 +8,7 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
+from controller.cli.choice import machines_meant
 from controller.cli.commands.run import LARGEST_INPUT, order_live, parse_environment, read_input
 from controller.cli.confining import confined, limits_of
 from controller.cli.emit import output_option
@@ -72,7 +73,9 @@ def command(
         directory=directory,
         limits=limits_of(options),
     )
-    return order_live(app, selector, action, terms_of(options), output)
+    terms = terms_of(options)
+    machines = machines_meant(app.connection, selector, terms.tenant)
+    return order_live(app, machines, action, terms, output)
 
 
 def shell_of(name: str, body: bytes) -> str:

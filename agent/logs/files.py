@@ -1,0 +1,227 @@
+"""Plain log files, with what rotation made of them, read by time and followed.
+
+Rotation renames: `messages` becomes `messages.1`, `messages-20260504`, perhaps compressed.
+Whatever is read is a regular file, a piece at a time; one line is at most `LINE_BYTES` long,
+and what is longer comes in pieces.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import IO, Any
+
+from agent.logs.span import Chooser, Span, last
+from agent.logs.stamps import time_of
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+
+LINE_BYTES = 64 * 1024
+MOST_BYTES = 8 * 1024 * 1024
+_ROTATED = re.compile(r"(?:\.\d{1,4}|-\d{8}(?:-?\d{1,10})?)(?:\.(?:gz|xz|bz2))?")
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """One file of a log, and when it was written last."""
+
+    path: Path
+    written_at: datetime
+
+
+def files_of(path: Path) -> list[LogFile]:
+    """A log's own file and what was rotated away from it, the oldest first.
+
+    Raises INVALID for what is no absolute path, NOT_FOUND when there is none of them.
+    """
+    if not path.is_absolute() or "\0" in str(path):
+        raise InvalidError(f"{str(path)[:200]!r} is not an absolute path")
+    found = []
+    try:
+        beside = list(path.parent.iterdir())
+    except OSError as error:
+        raise NotFoundError(f"cannot look into {path.parent}: {error.strerror}") from None
+    for one in beside:
+        rest = one.name.removeprefix(path.name)
+        if one == path or (one.name.startswith(path.name) and _ROTATED.fullmatch(rest)):
+            try:
+                status = one.stat()
+            except OSError:
+                continue  # rotated away just now
+            if stat.S_ISREG(status.st_mode):
+                found.append(LogFile(one, datetime.fromtimestamp(status.st_mtime, UTC)))
+    if not found:
+        raise NotFoundError(f"{path} is not there, or is no regular file")
+    return sorted(found, key=lambda file: (file.path == path, file.written_at, file.path))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A regular file, unpacked; nothing is waited for, whatever else lies there."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.PRECONDITION
+        raise SteadError(f"cannot read {path}: {error.strerror}", code=code) from error
+    with os.fdopen(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise InvalidError(f"{path} is no regular file")
+        yield _unpacked(file, path.suffix)
+
+
+def _unpacked(file: IO[bytes], suffix: str) -> IO[bytes]:
+    unpacked: Any = file
+    match suffix:
+        case ".gz":
+            unpacked = gzip.GzipFile(fileobj=file, mode="rb")
+        case ".xz":
+            unpacked = lzma.LZMAFile(file)  # noqa: SIM115 - as long as the file below it
+        case ".bz2":
+            unpacked = bz2.BZ2File(file)
+    opened_file: IO[bytes] = unpacked
+    return opened_file
+
+
+def lines_of(file: IO[bytes], path: Path, most: int = sys.maxsize) -> Iterator[bytes]:
+    """The lines of the first `most` bytes; PRECONDITION where the file is damaged."""
+    try:
+        while line := file.readline(min(LINE_BYTES, most)):
+            most -= len(line)
+            yield line
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise SteadError(f"{path} cannot be read whole: {error}", code=Code.PRECONDITION) from error
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a file ended at one moment, by what no rotation changes."""
+
+    device: int
+    inode: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read of a log: whether a bound of bytes cut it, and whether lines had times."""
+
+    cut: bool
+    stamped: bool
+
+
+def read_log(
+    path: Path,
+    span: Span,
+    count: int,
+    zone: tzinfo,
+    printed: Callable[[bytes], bool],
+    end: End | None = None,
+) -> Read:
+    """Pass on the lines within `span`, the last `count` of them (all when 0).
+
+    `printed` says whether there is room for more. Of the file that `end` names nothing is
+    read beyond it: whoever follows it goes on from there. Raises `SteadError`.
+    """
+    files = [file for file in files_of(path) if span.since is None or file.written_at >= span.since]
+    stamped = not span.bounded
+
+    def chooser(file: LogFile) -> Chooser:
+        return Chooser(span, lambda line: time_of(line, zone=zone, written_by=file.written_at))
+
+    if not count:
+        for one in files:
+            choose = chooser(one)
+            with opened(one.path) as file:
+                for line in choose.chosen(_lines_to(file, one.path, end)):
+                    if not printed(line):
+                        return Read(cut=True, stamped=True)
+            stamped = stamped or choose.stamped
+        return Read(cut=False, stamped=stamped or not files)
+    # From the newest back, so that nothing is unpacked that is not wanted.
+    pieces: list[list[bytes]] = []
+    room, left, cut = MOST_BYTES, count, False
+    for one in reversed(files):
+        choose = chooser(one)
+        with opened(one.path) as file:
+            found, cut = last(choose.chosen(_lines_to(file, one.path, end)), left, most_bytes=room)
+        stamped = stamped or choose.stamped
+        pieces.append(found)
+        left -= len(found)
+        room -= sum(map(len, found))
+        if cut or left <= 0:
+            break
+    for found in reversed(pieces):
+        for line in found:
+            printed(line)
+    return Read(cut=cut, stamped=stamped or not files)
+
+
+def _lines_to(file: IO[bytes], path: Path, end: End | None) -> Iterator[bytes]:
+    status = os.fstat(file.fileno())
+    ours = end is not None and (status.st_dev, status.st_ino) == (end.device, end.inode)
+    return lines_of(file, path, end.offset if ours and end is not None else sys.maxsize)
+
+
+class Follower:
+    """What is added to a file, through rotation: `begin` before the rest is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def begin(self) -> End | None:
+        """Follow from the file's present end on, and say where that is."""
+        self._file = self._open()
+        if self._file is None:
+            return None
+        status = os.fstat(self._file.fileno())
+        return End(status.st_dev, status.st_ino, self._file.seek(0, os.SEEK_END))
+
+    def added(self) -> bytes:
+        """What was added since the last call, at most `LINE_BYTES`; empty when nothing was."""
+        data = b"" if self._file is None else self._file.read(LINE_BYTES)
+        if data:
+            return data
+        # The old file has been read to its end: only now it may be let go.
+        if self._replaced():
+            if self._file is not None:
+                self._file.close()
+            self._file = self._open()
+            return b"" if self._file is None else self._file.read(LINE_BYTES)
+        return b""
+
+    def close(self) -> None:
+        """Follow no longer."""
+        if self._file is not None:
+            self._file.close()
+
+    def _replaced(self) -> bool:
+        try:
+            there = self._path.stat()
+        except OSError:
+            return False  # between two steps of a rotation
+        if self._file is None:
+            return True
+        own = os.fstat(self._file.fileno())
+        if (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino):
+            return True
+        return there.st_size < self._file.tell()
+
+    def _open(self) -> IO[bytes] | None:
+        try:
+            number = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        except OSError:
+            return None
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.close(number)
+            return None
+        return os.fdopen(number, "rb", buffering=0)
