@@ -63,6 +63,19 @@ class Removals:
         }
 
 
+def nothing_removed(left: int) -> str:
+    """Why nothing is removed after a restore that left things out.
+
+    >>> nothing_removed(1)
+    'nothing was removed: 1 thing could not be restored; see to it and restore again'
+    """
+    things, them = ("thing", "it") if left == 1 else ("things", "them")
+    return (
+        f"nothing was removed: {left} {things} could not be restored; see to {them} and restore "
+        "again"
+    )
+
+
 def directories(found: Iterable[tuple[bytes, Entry]]) -> Iterator[tuple[bytes, set[bytes]]]:
     """Each directory among entries in key order, with the names that it has there.
 

@@ -9,7 +9,7 @@ relies on nothing said here but for leaving alone what is the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
@@ -30,12 +30,13 @@ _TIMELESS: Final = (Kind.FIFO, Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE, Kind.SO
 
 
 class Change(StrEnum):
-    """What a restore has to do about one thing."""
+    """What a restore has to do about one thing; what is BLOCKED it leaves as it is."""
 
     SAME = "same"
     CREATE = "create"
     OVERWRITE = "overwrite"
     ATTRIBUTES = "attributes"
+    BLOCKED = "blocked"
 
 
 def is_same(entry: Entry, found: os.stat_result, owner: tuple[int, int] | None) -> bool:
@@ -72,17 +73,25 @@ class Present:
         self._fd = -1
         # The topmost directories that are not there yet: nothing below them is.
         self._new: set[bytes] = set()
+        # Where directories cannot be made.
+        self._blocked: set[bytes] = set()
         # Where the first name of a group of hard links leads; None when it is written anew.
         self._groups: dict[bytes, tuple[int, int] | None] = {}
 
     def change(self, parent: bytes, entry: Entry) -> Change:
         """What has to be done; a place that cannot be looked at is taken for an empty one.
 
-        ATTRIBUTES is said of directories that are there and have others.
+        ATTRIBUTES is said of directories that are there and have others, BLOCKED where a
+        directory stands in the way of something else or something else in that of a directory.
         """
         change, found = self._look(parent, entry)
-        if change is Change.OVERWRITE and entry.mode >> 12 == Kind.DIRECTORY and found is not None:
-            return Change.ATTRIBUTES if found.st_mode >> 12 == Kind.DIRECTORY else change
+        is_directory = entry.mode >> 12 == Kind.DIRECTORY
+        if found is not None and (found.st_mode >> 12 == Kind.DIRECTORY) != is_directory:
+            if is_directory:
+                self._blocked.add(join(parent, entry.name))
+            return Change.BLOCKED
+        if change is Change.OVERWRITE and is_directory:
+            return Change.ATTRIBUTES
         if entry.link_group is None or not self._exact:
             return change
         same = change is Change.SAME and found is not None
@@ -90,6 +99,19 @@ class Present:
         if self._groups.setdefault(entry.link_group, inode) == inode:
             return change
         return Change.OVERWRITE if change is Change.SAME else change
+
+    def is_blocked(self, path: bytes) -> bool:
+        """Whether BLOCKED was said of this directory or one above it."""
+        return _covers(self._blocked, path)
+
+    def identity(self, parent: bytes, name: bytes) -> tuple[int, int] | None:
+        """Device and inode of what is there; None where nothing can be found."""
+        fd = self._enter(parent)
+        try:
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False) if fd >= 0 else None
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
 
     def _look(self, parent: bytes, entry: Entry) -> tuple[Change, os.stat_result | None]:
         fd = self._enter(parent)
@@ -112,7 +134,7 @@ class Present:
         except FileNotFoundError:
             return Change.CREATE, None
         except OSError:
-            return Change.OVERWRITE, None
+            return Change.OVERWRITE, found
         return (Change.SAME if same else Change.OVERWRITE), found
 
     def holds(
@@ -192,19 +214,12 @@ class Present:
             return self._fd
         self._leave()
         self._parent = parent
-        if not self._is_new(parent):
+        if not _covers(self._new, parent):
             try:
                 self._fd = self._beneath.open(parent)
             except OSError:
                 self._new.add(parent)
         return self._fd
-
-    def _is_new(self, path: bytes) -> bool:
-        while path:
-            if path in self._new:
-                return True
-            path = path.rpartition(b"/")[0]
-        return False
 
     def _leave(self) -> None:
         if self._fd >= 0:
@@ -215,6 +230,15 @@ class Present:
         """Close what is open."""
         self._leave()
         self._beneath.close()
+
+
+def _covers(directories: Collection[bytes], path: bytes) -> bool:
+    """Whether a path is one of them or lies below one."""
+    while path and directories:
+        if path in directories:
+            return True
+        path = path.rpartition(b"/")[0]
+    return False
 
 
 def _kept(entry: Entry, *, owners: bool) -> dict[bytes, bytes]:

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from agent.backup.belonging import Belonging, Owners
 from agent.backup.bounds import Bounds
 from agent.backup.durable import Written
-from agent.backup.extra import Extras, Removals
-from agent.backup.fetch import Call, Fetcher, Plain
+from agent.backup.extra import Extras, Removals, nothing_removed
+from agent.backup.fetch import Fetcher, Plain
 from agent.backup.flow import Flow
 from agent.backup.named_content import NamedContent
+from agent.backup.own_home import LEFT, without_own
 from agent.backup.placer import Done, OpenFile, Placer
 from agent.backup.present import Change, Present
 from agent.backup.preview import Preview
 from agent.backup.upload import PATIENCE_S
 from agent.backup.vault import Vault
+from agent.backup.window import Item, Window
 from agent.host import clock
 from protocol.errors import SteadError
-from protocol.vault.chunk import Buffer, ChunkId, Opener, Reference, Sealer
+from protocol.vault.chunk import Buffer, Opener, Reference, Sealer
 from protocol.vault.cut import SMALL_FILE_BYTES
 from protocol.vault.entry import Entry, Extent, Kind
 from protocol.vault.keys import VaultSecret
@@ -42,34 +43,14 @@ _PROGRESS_S = 0.3
 _DIRECTORY = int(Kind.DIRECTORY)
 
 
-@dataclass(slots=True)
-class _Item:
-    """An entry, or a part of a big file: `first` opens it, `last` closes it."""
-
-    parent: bytes
-    entry: Entry
-    extents: Sequence[Extent]
-    first: bool = True
-    last: bool = True
-    same: bool = False
-    doubted: bool = False
-
-
-@dataclass(slots=True)
-class _Window:
-    items: list[_Item] = field(default_factory=list)
-    wanted: dict[ChunkId, Reference] = field(default_factory=dict)
-    size: int = 0
-    calls: list[Call] = field(default_factory=list)
-
-
 class Restore:
     """Restores `spans` into `target`; what lies above `strip` is left out of the paths.
 
     `secret` is the one that the spans were made with. `written` learns what is to be made
-    durable. With `bounds`, what is not in the spans is removed, but for what they keep and
-    directories in `own`; the spans are then all of one subtree. `flow` says when to
-    wait. Call `run` once.
+    durable. With `bounds`, what is not in the spans is removed, but for what they keep, once
+    all that is in them was restored; the spans are then all of one subtree. Directories in
+    `own`, device and inode of each, are left as they are. `flow` says when to wait. Call
+    `run` once.
     """
 
     def __init__(
@@ -137,7 +118,7 @@ class Restore:
         """
         with self._placer as placer, self._fetcher as fetcher:
             try:
-                previous: _Window | None = None
+                previous: Window | None = None
                 for window in self._windows():
                     fresh = [one for key, one in window.wanted.items() if not fetcher.has(key)]
                     if previous is not None:
@@ -167,8 +148,9 @@ class Restore:
             try:
                 for below, entry in self._entries():
                     change = self._present.change(below, entry)
-                    is_directory = entry.mode >> 12 == _DIRECTORY
-                    if change is Change.OVERWRITE and (is_directory or not self._overwrite):
+                    if self._present.is_blocked(below):
+                        placer.fail(below, entry.name, "its folder cannot be made")
+                    elif self._is_left(change):
                         placer.leave(below, entry.name)
                     elif change is not Change.ATTRIBUTES or self._overwrite:
                         found.add(below, entry, change)
@@ -177,6 +159,9 @@ class Restore:
                 self._present.close()
         return found
 
+    def _is_left(self, change: Change) -> bool:
+        return change is Change.BLOCKED or (change is Change.OVERWRITE and not self._overwrite)
+
     def _remove_extras(self, *, act: bool) -> None:
         if self._bounds is None:
             return
@@ -184,6 +169,11 @@ class Restore:
             self.removals.failed.add(
                 b"", "nothing was removed: what the restore point has is not all known"
             )
+            return
+        left = self._placer.done.failed.count
+        if left:
+            # It may be the only copy of what is missing, under a newer name.
+            self.removals.failed.add(b"", nothing_removed(left))
             return
         with Extras(
             self._target, self._strip, self._bounds, act=act, own=self._own, written=self._written
@@ -198,8 +188,8 @@ class Restore:
             self._flow.hold()
             yield one
 
-    def _windows(self) -> Iterator[_Window]:
-        window = _Window()
+    def _windows(self) -> Iterator[Window]:
+        window = Window()
         for item in self._items():
             window.items.append(item)
             for extent in (*item.extents, *self._beside(item)):
@@ -209,11 +199,11 @@ class Restore:
                     window.size += reference.length
             if window.size >= self._window_bytes or len(window.items) >= WINDOW_ITEMS:
                 yield window
-                window = _Window()
+                window = Window()
         if window.items:
             yield window
 
-    def _beside(self, item: _Item) -> Iterator[Extent]:
+    def _beside(self, item: Item) -> Iterator[Extent]:
         """The content of small named streams: it lies beside that of small files."""
         if not item.entry.streams or not item.last or item.same:
             return
@@ -222,7 +212,7 @@ class Restore:
                 if not stream.depth and stream.size < SMALL_FILE_BYTES:
                     yield from stream.extents
 
-    def _items(self) -> Iterator[_Item]:
+    def _items(self) -> Iterator[Item]:
         for below, entry in self._entries():
             if entry.mode >> 12 != _DIRECTORY:
                 change = self._present.change(below, entry)
@@ -230,18 +220,18 @@ class Restore:
                     held = self._held(below, entry)
                     if held is None:
                         # Compared once the content is at hand; a slice fits a window.
-                        yield _Item(below, entry, entry.extents, doubted=True)
+                        yield Item(below, entry, entry.extents, doubted=True)
                         continue
                     change = Change.SAME if held else Change.OVERWRITE
                 if change is Change.SAME:
-                    yield _Item(below, entry, (), same=True)
+                    yield Item(below, entry, (), same=True)
                     continue
-                if change is Change.OVERWRITE and not self._overwrite:
+                if self._is_left(change):
                     self._placer.leave(below, entry.name)
                     continue
             extents = entry.extents
             if not extents or (not entry.depth and len(extents) == 1):
-                yield _Item(below, entry, extents)
+                yield Item(below, entry, extents)
             else:
                 yield from self._parts(below, entry, self._reader)
 
@@ -261,12 +251,21 @@ class Restore:
 
     def _entries(self) -> Iterator[tuple[bytes, Entry]]:
         """What there is to restore, each with the path of its folder below the target."""
+        return without_own(self._all(), self._is_own, self._leave_own)
+
+    def _all(self) -> Iterator[tuple[bytes, Entry]]:
         strip, prefix = self._strip, len(self._strip) + 1 if self._strip else 0
         for parent, entry in self._reader.read(*self._spans):
             self._flow.hold()
             # The top itself: the target is somebody else's, and stays as it is.
             if entry.name:
                 yield parent[prefix:] if parent.startswith(strip) else parent, entry
+
+    def _is_own(self, parent: bytes, name: bytes) -> bool:
+        return bool(self._own) and self._present.identity(parent, name) in self._own
+
+    def _leave_own(self, path: bytes) -> None:
+        self._placer.done.warnings.add(path, LEFT)
 
     def _lost(self, node: Root, reason: SteadError) -> None:
         """Entries whose names are lost with the node that held them."""
@@ -276,7 +275,7 @@ class Restore:
             b"", f"{what} somewhere below, {node.files} of them files: {reason}"
         )
 
-    def _parts(self, parent: bytes, entry: Entry, reader: TreeReader) -> Iterator[_Item]:
+    def _parts(self, parent: bytes, entry: Entry, reader: TreeReader) -> Iterator[Item]:
         part: list[Extent] = []
         size = 0
         first = True
@@ -285,16 +284,16 @@ class Restore:
                 part.append(extent)
                 size += extent.length if extent.reference is not None else 0
                 if size >= self._window_bytes // 2 or len(part) >= WINDOW_ITEMS:
-                    yield _Item(parent, entry, part, first, last=False)
+                    yield Item(parent, entry, part, first, last=False)
                     part, size, first = [], 0, False
         except SteadError as error:
             # What was written of it is removed when the next entry begins.
             if first:
                 self._placer.fail(parent, entry.name, str(error))
             return
-        yield _Item(parent, entry, part, first, last=True)
+        yield Item(parent, entry, part, first, last=True)
 
-    def _write(self, window: _Window) -> None:
+    def _write(self, window: Window) -> None:
         plain = self._named.plain = self._fetcher.plain(window.wanted, window.calls)
         placer = self._placer
         for item in window.items:
@@ -340,7 +339,7 @@ class Restore:
         self._fetcher.keep(plain)
         self._tick()
 
-    def _holds(self, item: _Item, pieces: list[Buffer | int]) -> bool:
+    def _holds(self, item: Item, pieces: list[Buffer | int]) -> bool:
         parent, entry = item.parent, item.entry
         if not self._present.holds_pieces(parent, entry, pieces):
             return False
@@ -356,7 +355,7 @@ class Restore:
         return self._placer.done
 
     @staticmethod
-    def _pieces(item: _Item, plain: Plain) -> list[Buffer | int] | str:
+    def _pieces(item: Item, plain: Plain) -> list[Buffer | int] | str:
         """What to write, or the reason why it cannot be."""
         inline = item.entry.inline
         if inline is not None:

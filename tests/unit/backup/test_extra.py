@@ -169,6 +169,36 @@ def test_a_lost_leaf_is_not_taken_for_extras(machine: Machine) -> None:
     assert "nothing was removed" in restore.removals.failed.kept[0].reason
 
 
+def test_nothing_goes_when_something_could_not_be_restored(machine: Machine) -> None:
+    (machine.files / "full/lost").write_bytes(random.Random(3).randbytes(5_000))
+    report = machine.back_up(rules=EVERYTHING)
+    (machine.files / "full/lost").rename(machine.files / "full/its-new-name")
+    for identity, stored in machine.vault.chunks.items():
+        if stored[5] == 0:
+            machine.vault.chunks[identity] = stored[:-1] + bytes([stored[-1] ^ 1])
+    bounds = bounds_of(machine, EVERYTHING)
+    restore = machine.restoring(report.root, machine.home, overwrite=True, bounds=bounds)
+    restore.run()
+    assert [one.path for one in restore.done.failed.kept] == [b"files/full/lost"]
+    assert (machine.files / "full/its-new-name").exists()
+    assert restore.removals.count == 0
+    assert "1 thing could not be restored" in restore.removals.failed.kept[0].reason
+
+
+def test_a_preview_removes_nothing_either_where_something_is_in_the_way(machine: Machine) -> None:
+    report = machine.back_up(rules=EVERYTHING)
+    (machine.files / "full/new").touch()
+    (machine.files / "full/a").unlink()
+    (machine.files / "full/a").mkdir()
+    bounds = bounds_of(machine, EVERYTHING)
+    for act in ("preview", "run"):
+        restore = machine.restoring(report.root, machine.home, overwrite=True, bounds=bounds)
+        getattr(restore, act)()
+        assert (restore.removals.count, restore.done.failed.count) == (0, 1)
+        assert "nothing was removed" in restore.removals.failed.kept[0].reason
+    assert (machine.files / "full/new").exists()
+
+
 def test_a_leaf_that_is_lost_in_between_ends_it(machine: Machine) -> None:
     report, lost = tree_of_many_leaves(machine)
     bounds = bounds_of(machine, EVERYTHING)
@@ -223,6 +253,31 @@ def test_the_agents_own_stays_where_the_restore_point_has_some_of_it(machine: Ma
     assert names_below(own) == {"cache", "cache/new", "new"}
 
 
+def test_the_agents_own_is_not_restored_over(machine: Machine) -> None:
+    own = machine.files / "agent"
+    (own / "cache").mkdir(parents=True)
+    for name in ("machine.key", "cache/state", "gone"):
+        (own / name).write_text("old")
+    (machine.files / "agent-too").write_text("old")
+    report = machine.back_up(rules=EVERYTHING)
+    for name in ("machine.key", "cache/state"):
+        (own / name).write_text("new and longer")
+    (own / "gone").unlink()
+    own.chmod(0o700)
+    (machine.files / "agent-too").write_text("new and longer")
+    seen = own.stat()
+    here = picture(own)
+    identities = frozenset([(seen.st_dev, seen.st_ino)])
+    restore = machine.restoring(report.root, machine.home, overwrite=True, own=identities)
+    assert restore.preview().overwrite == 1
+    restore = machine.restoring(report.root, machine.home, overwrite=True, own=identities)
+    done = restore.run()
+    assert (picture(own), own.stat().st_mode) == (here, seen.st_mode)
+    assert (machine.files / "agent-too").read_text() == "old"
+    assert done.failed.count == 0
+    assert [one.path for one in done.warnings.kept] == [b"files/agent"]
+
+
 @contextmanager
 def mounted(source: Path, place: Path) -> Iterator[None]:
     done = subprocess.run(["mount", "--bind", source, place], capture_output=True, check=False)
@@ -267,14 +322,22 @@ def test_a_planted_link_leads_nowhere(machine: Machine) -> None:
     (outside / "below/theirs").write_bytes(b"theirs")
     (outside / "theirs").write_bytes(b"theirs")
     target = machine.home / "target"
-    (target / "files").mkdir(parents=True)
-    (target / "files/full").symlink_to(outside)
-    (target / "files/sub").symlink_to(outside)
-    (target / "files/new").symlink_to(outside)
+    target.mkdir()
     bounds = bounds_of(machine, EVERYTHING)
-    machine.restore(report.root, target=target, overwrite=True, bounds=bounds)
+    restore = machine.restoring(report.root, target, overwrite=True, bounds=bounds)
+    remove = restore._remove_extras
+
+    def plant_and_remove(*, act: bool) -> None:
+        for name in ("full", "sub"):
+            shutil.rmtree(target / "files" / name)
+            (target / "files" / name).symlink_to(outside)
+        (target / "files/new").symlink_to(outside)
+        remove(act=act)
+
+    restore._remove_extras = plant_and_remove  # type: ignore[method-assign]
+    restore.run()
     assert names_below(outside) == {"below", "below/theirs", "theirs"}
-    assert machine.removals.paths == [b"files/new"]
+    assert restore.removals.paths == [b"files/new"]
 
 
 def test_what_lies_too_deep_stays(machine: Machine) -> None:

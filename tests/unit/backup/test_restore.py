@@ -312,7 +312,26 @@ def test_a_file_in_the_way_of_a_folder_is_named_by_the_preview(machine: Machine)
     (target / "files" / "sub").write_bytes(b"mine")
     restore = machine.restoring(report.root, target)
     assert restore.preview().overwrite == 0
-    assert [one.path for one in restore.done.failed.kept] == [b"files/sub"]
+    left = [one.path for one in restore.done.failed.kept]
+    assert (left[0], len(left)) == (b"files/sub", 61)
+
+
+def test_what_is_in_the_way_is_left_as_the_preview_says(machine: Machine) -> None:
+    report = machine.back_up()
+    restored, _ = machine.restore(report.root)
+    (restored / "small").unlink()
+    (restored / "small" / "mine").mkdir(parents=True)
+    (restored / "sub").rename(restored / "moved")
+    (restored / "sub").symlink_to("moved")
+    found = machine.restoring(report.root, restored.parent, overwrite=True)
+    seen = found.preview()
+    assert (seen.create, seen.overwrite, seen.same) == (0, 0, 1)
+    done = machine.restoring(report.root, restored.parent, overwrite=True).run()
+    assert (done.files, done.same) == (0, 1)
+    left = {one.path for one in done.failed.kept}
+    assert left == {one.path for one in found.done.failed.kept}
+    assert {b"files/small", b"files/sub", b"files/sub/file00"} <= left
+    assert (restored / "small" / "mine").is_dir()
 
 
 def test_folders_of_a_restore_that_was_killed_get_their_modes_and_others_keep_theirs(
