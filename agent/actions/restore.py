@@ -17,7 +17,7 @@ from agent.backup.bounds import Bounds, CannotTellError
 from agent.backup.commands import check_commands
 from agent.backup.control import controlled
 from agent.backup.durable import Written
-from agent.backup.extra import Removals
+from agent.backup.extra import Removals, nothing_removed
 from agent.backup.flow import Flow
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.pace import checked_limit, lower
@@ -52,7 +52,7 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     save_time_and_memory()
     began = clock.monotonic()
     is_plan = isinstance(action, PlanRestore)
-    told = _Told(is_plan)
+    told = _Told(is_plan=is_plan, has_parts=bool(action.parts))
     settings = place.home.load_settings()
     place.control.share(settings.cpu_limit)
     flow = Flow(place.control, _limit(action.limit_download, settings.limit_download))
@@ -66,26 +66,42 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
         place.channel() as channel,
         Written() as written,
     ):
-        for part, restore in _restores(action, place, GrpcVault(channel), written, flow):
-            told.before = part.target if action.parts else b""
-            try:
-                if restore is None:
-                    told.absent(part)
-                elif is_plan:
-                    told.preview.join(restore.preview(), told.before)
-                else:
-                    restore.run()
-            except TargetFullError as error:
-                told.full = error
-            if restore is not None:
-                told.add(restore)
+        vault = GrpcVault(channel)
+        is_last = not (action.delete_extra and action.parts)
+        for part, restore in _restores(action, place, vault, written, flow, remove=is_last):
+            _do(part, restore, told)
             if told.full is not None:
                 break
+        if not is_last and told.full is None:
+            # What one part lacks may be an extra of another: all are written before any goes.
+            if told.done.failed.count:
+                told.spare()
+            else:
+                for part, restore in _restores(action, place, vault, written, flow, remove=True):
+                    _do(part, restore, told, again=True)
         if not is_plan and told.full is None:
             done = told.done
             place.progress({"phase": "sync", "files": done.files, "bytes": done.bytes})
             written.make_durable()
     return told.result(clock.monotonic() - began)
+
+
+def _do(part: RestorePart, restore: Restore | None, told: _Told, *, again: bool = False) -> None:
+    """Restore a part, or look; `again`: for what it removes, the rest has been told."""
+    told.before = part.target if told.has_parts else b""
+    if restore is None:
+        if not again:
+            told.absent(part)
+        return
+    try:
+        seen = restore.preview() if told.is_plan else None
+        if seen is None:
+            restore.run()
+        elif not again:
+            told.preview.join(seen, told.before)
+    except TargetFullError as error:
+        told.full = error
+    told.add(restore, again=again)
 
 
 def _limit(*limits: int) -> int:
@@ -102,12 +118,22 @@ def _cancelled(by: str) -> ActionResult:
 
 
 def _restores(
-    action: RestoreFiles, place: Workplace, vault: GrpcVault, written: Written, flow: Flow
+    action: RestoreFiles,
+    place: Workplace,
+    vault: GrpcVault,
+    written: Written,
+    flow: Flow,
+    *,
+    remove: bool,
 ) -> Iterator[tuple[RestorePart, Restore | None]]:
-    """A restore for each grant; None for a part whose target is not there to be looked at."""
+    """A restore for each grant; None for a part whose target is not there to be looked at.
+
+    `remove`: they also remove what is extra, if the order says so.
+    """
     owners = owners_of(action.owners)
     is_plan = isinstance(action, PlanRestore)
     for part in action.all_parts:
+        _check_not_own(part, place.home.path)
         target = _planned_target(part.target) if is_plan else _target(part.target)
         if target is None and not action.parts:
             raise NotFoundError(f"{shown(part.target[:200])} {_ABSENT}")
@@ -117,6 +143,8 @@ def _restores(
                 break
             if action.delete_extra and (len(part.sealed_references) != 1 or not action.overwrite):
                 raise InvalidError("removing goes with overwriting, and with one grant for a path")
+            # Asked for in any case: an order that cannot be carried out writes nothing.
+            bounds = _bounds(action, place, secret) if action.delete_extra else None
             yield (
                 part,
                 Restore(
@@ -133,7 +161,7 @@ def _restores(
                     flags=action.flags,
                     verify=action.verify,
                     written=written,
-                    bounds=_bounds(action, place, secret) if action.delete_extra else None,
+                    bounds=bounds if remove else None,
                     own=_identity(place.home.path),
                     flow=flow,
                 ),
@@ -169,6 +197,17 @@ def _hash_of(known: RunBackup, secret: VaultSecret) -> bytes:
 def _identity(path: Path) -> frozenset[tuple[int, int]]:
     seen = path.stat()
     return frozenset([(seen.st_dev, seen.st_ino)])
+
+
+def _check_not_own(part: RestorePart, home: Path) -> None:
+    """INVALID for what would arrive in the agent's own directory."""
+    target = Path(os.fsdecode(part.target))
+    arrives = target / os.fsdecode(part.path.strip(b"/").rpartition(b"/")[2])
+    if b"\0" not in part.target and arrives.resolve().is_relative_to(home.resolve()):
+        raise InvalidError(
+            f"{shown(bytes(arrives)[:200])} is the agent's own: its keys and its journal are of "
+            "today; restore into another directory with --to"
+        )
 
 
 def _target(path: bytes) -> bytes:
@@ -221,8 +260,9 @@ def grants_of(
 class _Told:
     """What is to be told of all parts. `before` is what the paths of the next begin with."""
 
-    def __init__(self, is_plan: bool) -> None:
-        self._is_plan = is_plan
+    def __init__(self, *, is_plan: bool, has_parts: bool) -> None:
+        self.is_plan = is_plan
+        self.has_parts = has_parts
         self.before = b""
         self.preview = Preview()
         self.done = Done()
@@ -234,22 +274,27 @@ class _Told:
         """A part cannot be looked at, because its target is not there."""
         self.done.failed.add(part.target, _ABSENT)
 
-    def add(self, restore: Restore) -> None:
-        """What one restore has done, or found."""
+    def spare(self) -> None:
+        """Nothing is removed, since not everything could be restored."""
+        self.done.failed.add(b"", nothing_removed(self.done.failed.count))
+
+    def add(self, restore: Restore, *, again: bool) -> None:
+        """What one restore has done, or found; `again`: after all of it had been told."""
         total, done = self.done, restore.done
-        total.files += done.files
-        total.bytes += done.bytes
-        total.others += done.others
-        total.same += done.same
+        if not again:
+            total.files += done.files
+            total.bytes += done.bytes
+            total.others += done.others
+            total.same += done.same
+            total.warnings.join(done.warnings, self.before)
         total.failed.join(done.failed, self.before)
-        total.warnings.join(done.warnings, self.before)
         total.failed.join(restore.removals.failed, self.before)
         self.removals.join(restore.removals, self.before)
         self.fetched_bytes += restore.fetched_bytes
 
     def result(self, seconds: float) -> ActionResult:
         """The result of the action."""
-        return self._plan() if self._is_plan else self._done(seconds)
+        return self._plan() if self.is_plan else self._done(seconds)
 
     def _done(self, seconds: float) -> ActionResult:
         done = self.done

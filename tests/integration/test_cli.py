@@ -380,6 +380,8 @@ def test_several_paths_go_with_one_order(place: Place, machine: str) -> None:
     assert len(place.rows("job", "ls")) == before + 2
     twice = (*words[:4], f"{source}/one/a", f"{source}/two/a", "--to", str(back))
     assert "would both become" in place.bad(*twice, code=2)
+    around = (*words[:4], "/", f"{source}/one/a", "--to", str(back))
+    assert "would both become" in place.bad(*around, code=2)
     (source / "two/a").write_text("mine")
     (source / "c").unlink()
     (done,) = place.rows(*words, "--in-place")
@@ -416,6 +418,28 @@ def test_what_is_extra_is_removed_when_the_rules_are_known(place: Place, machine
     assert sorted(path.name for path in source.rglob("*")) == [
         "kept", "kept", "left.log", "new.log", "sub"
     ]  # fmt: skip
+    # One of several parts has something in the way, so nothing goes in any.
+    (source / "extra").touch()
+    (source / "sub/kept").unlink()
+    (source / "sub/kept/mine").mkdir(parents=True)
+    parts = (*words[:4], f"{source}/kept", f"{source}/sub", "--in-place", "--delete-extra")
+    (source / "sub/too").touch()
+    for ending in (("--dry-run",), ("--yes",)):
+        stuck = place.stead(*parts, *ending)
+        assert b"nothing was removed: 1 thing could not be restored" in stuck.stderr
+    assert stuck.returncode == 3
+    assert (source / "sub/too").exists()
+    (source / "sub/kept/mine").rmdir()
+    (source / "sub/kept").rmdir()
+    (done,) = place.rows(*parts, "--yes")
+    assert (done["files"], done["same"], done["removed"]) == (1, 1, 1)
+    assert (source / "extra").exists()
+    own = ("backup", "restore", machine, "latest", f"{source}/kept", "--to")
+    inside = str(place.directory / "m1/agent/new")
+    refused = place.stead(*own, inside)
+    assert refused.returncode == 1
+    assert b"is the agent's own" in refused.stderr
+    assert not (place.directory / "m1/agent/new").exists()
     without = ("backup", "restore", machine, "latest", str(source), "--to", "/x", "--delete-extra")
     assert "goes with --in-place" in place.bad(*without, code=2)
     place.good("backup", "set", machine, "--path", str(source))

@@ -164,10 +164,13 @@ def _parts(
         entry_at(opened, wanted)
         (directory,) = machine_paths((target,)) if target else (b"/" + wanted.rpartition(b"/")[0],)
         place = arrival(directory, wanted)
-        if place in arrived:
+        # In place what lies in each other is the same; elsewhere only / arrives around others.
+        nested = (one for one in arrived if touches(one, place) or touches(place, one))
+        other = next(nested, None) if target else (place if place in arrived else None)
+        if other is not None:
             raise InvalidError(
-                f"{arrived[place]} and {path} would both become {text_of(place)}; restore them "
-                "with two orders, to different directories"
+                f"{arrived[other]} and {path} would both become {text_of(max(place, other))}; "
+                "restore them with two orders, to different directories"
             )
         arrived[place] = path
         parts.append(RestorePart(wanted, (granted(opened, wanted, machine),), directory))
