@@ -49,7 +49,7 @@ def test_a_process_that_is_gone_is_said_to_be(process: subprocess.Popen[bytes]) 
         signal_process(process.pid, identity, "KILL", within_s=0)
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()], ids=["first", "own", "parent"])
 def test_what_keeps_the_machine_reachable_is_not_hit(pid: int) -> None:
     with pytest.raises(SteadError, match="nobody could reach") as caught:
         signal_process(pid, identity_of(pid), "CONT", within_s=0)
