@@ -81,7 +81,8 @@ class NamedReader:
         content = read_small_stream(directory, name, one)
         if content is not None:
             self._tick(len(content))
-            start = self._small.add(content) if content else -1
+            self._small.room()[: len(content)] = content
+            start = self._small.add(len(content)) if content else -1
             return Pending(one.name, len(content), start, None)
         big = self._new_big()
         with SYSTEM.read_stream(directory, name, one.name) as fill:

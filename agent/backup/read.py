@@ -39,12 +39,12 @@ class AwayError(SteadError):
 
 
 class Content(NamedTuple):
-    """A small file: its bytes, what its system knows of it, and what it was when they were read.
+    """A small file: its length, what its system knows of it, and what it was when it was read.
 
-    `data` is None when it is no small file any more. `changed`: it never held still.
+    `size` is -1 when it is no small file any more. `changed`: it never held still.
     """
 
-    data: bytes | None
+    size: int
     extras: Extras
     stat: os.stat_result
     changed: bool
@@ -64,30 +64,31 @@ def is_small(stat: os.stat_result) -> bool:
     return size < SMALL_FILE_BYTES and stat.st_blocks * _BLOCK > size - 4096
 
 
-def read_small(directory_fd: int, name: bytes, stat: os.stat_result) -> Content:
-    """Read a file that `is_small`. Raises `OSError` and `ChangedTypeError`."""
+def read_small(directory_fd: int, name: bytes, stat: os.stat_result, room: memoryview) -> Content:
+    """Read a file that `is_small` to the beginning of `room`, which takes `SMALL_FILE_BYTES`.
+
+    Raises `OSError` and `ChangedTypeError`.
+    """
     fd = open_file(directory_fd, name)
     try:
-        for attempt in range(_TRIES):
+        for _ in range(_TRIES):
             size = stat.st_size
-            if attempt:
-                os.lseek(fd, 0, os.SEEK_SET)
-            data = os.read(fd, size + 1)
+            got = os.preadv(fd, (room[: size + 1],), 0)
             extras = _extras_of(fd)
             after = os.fstat(fd)
             if (
                 after.st_ctime_ns == stat.st_ctime_ns
                 and after.st_mtime_ns == stat.st_mtime_ns
                 and after.st_ino == stat.st_ino
-                and len(data) == after.st_size == size
+                and got == after.st_size == size
             ):
-                return Content(data, extras, after, changed=False)
+                return Content(got, extras, after, changed=False)
             if after.st_mode >> 12 != _FILE:
                 raise ChangedTypeError("changed its type during the backup")
             stat = after
             if not is_small(stat):
-                return Content(None, NOTHING, stat, changed=False)
-        return Content(data, extras, stat, changed=True)
+                return Content(-1, NOTHING, stat, changed=False)
+        return Content(got, extras, stat, changed=True)
     finally:
         os.close(fd)
 

@@ -20,6 +20,7 @@ from agent.backup.walk import Row
 from agent.metadata.system import SYSTEM
 from protocol.errors import SteadError
 from protocol.vault.chunk import ChunkId, Opener, Reference
+from protocol.vault.cut import SMALL_FILE_BYTES
 from protocol.vault.entry import Entry, Kind, as_file
 from protocol.vault.path import join
 
@@ -43,15 +44,16 @@ def take(directory: int, path: bytes, entry: Entry, stat: os.stat_result) -> Tak
 
     Raises `OSError` and `ChangedTypeError`: it changed a moment ago.
     """
-    content = read_small(directory, entry.name, stat)
-    if content.data is None or content.changed or not _same_time(content.stat, stat):
+    room = memoryview(bytearray(SMALL_FILE_BYTES))
+    content = read_small(directory, entry.name, stat, room)
+    if content.size < 0 or content.changed or not _same_time(content.stat, stat):
         return None
     beside = tuple(_beside(directory, path, entry, stat))
     if beside:
         after = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
         if not _same_time(after, stat):
             return None
-    return Taken(path, entry, content.data, beside)
+    return Taken(path, entry, bytes(room[: content.size]), beside)
 
 
 def _beside(directory: int, path: bytes, entry: Entry, stat: os.stat_result) -> Iterator[Taken]:

@@ -275,14 +275,16 @@ class Scan:
         if SYSTEM.is_away(stat):
             raise AwayError
         if is_small(stat):
-            data, extras, after, changed = read_small(fd, draft.name, stat)
-            if data is not None:
-                draft.extras = extras
-                size = draft.size = len(data)
+            room = self.stream.room()
+            size, extras, after, changed = read_small(fd, draft.name, stat, room)
+            if size >= 0:
+                draft.extras, draft.size = extras, size
+                if self.signs.active:
+                    self.signs.read(draft.parent, row, known, lambda: sample_of(room[:size]))
                 if size <= INLINE_BYTES:
-                    draft.inline = data
+                    draft.inline = bytes(room[:size])
                 else:
-                    draft.start = self.stream.add(data)
+                    draft.start = self.stream.add(size)
                 if after is not stat and after.st_ctime_ns != stat.st_ctime_ns:
                     self._restat(draft, after)
                 if changed:
@@ -291,8 +293,6 @@ class Scan:
                 counts.bytes += size
                 counts.read_files += 1
                 counts.read_bytes += size
-                if self.signs.active:
-                    self.signs.read(draft.parent, row, known, lambda: sample_of(data))
                 return
             stat = after
         self._big(draft, fd, row, stat, known)

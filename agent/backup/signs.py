@@ -21,6 +21,7 @@ import zstandard
 
 from agent.backup.state import identity_of
 from agent.backup.walk import MARK_BYTES, Row
+from protocol.vault.chunk import Buffer
 from protocol.vault.entry import Entry
 from protocol.vault.point import Signs
 
@@ -60,10 +61,10 @@ class Sample(NamedTuple):
     middle: bytes
 
 
-def sample_of(content: bytes) -> Sample:
+def sample_of(content: Buffer) -> Sample:
     """The sample of content that is at hand."""
     middle = len(content) // 2
-    return Sample(content[:STRETCH], content[middle : middle + STRETCH])
+    return Sample(bytes(content[:STRETCH]), bytes(content[middle : middle + STRETCH]))
 
 
 def sample_at(file: int, size: int) -> Sample:

@@ -26,18 +26,22 @@ class SmallStream:
         self._chunks: deque[tuple[Ticket, int, int]] = deque()
         self._cut_to = 0
 
-    def add(self, content: bytes) -> int:
-        """Append the content of a file under `SMALL_FILE_BYTES`; the position where it begins."""
+    def room(self) -> memoryview:
+        """Where the content of the next file belongs: `SMALL_FILE_BYTES` or more."""
         block = self._block
         if block is None:
             block = self._block = self._sealing.block()
+        return block.view[self._pending :]
+
+    def add(self, size: int) -> int:
+        """Append what was put at the beginning of `room`; the position where it begins.
+
+        Nobody may look at it there any more.
+        """
         start = self.end
-        size = len(content)
-        pending = self._pending
-        block.view[pending : pending + size] = content
         self.end = start + size
-        self._pending = pending = pending + size
-        if pending > _ENOUGH:
+        self._pending += size
+        if self._pending > _ENOUGH:
             self._cut(final=False)
         return start
 
