@@ -39,6 +39,12 @@ ANSWER_BYTES: Final = 3 * 1024 * 1024
 """Of sealed pages; what is found beyond is counted and not named."""
 
 _PAGE: Final = 4_000
+_PAGE_BYTES: Final = 1024 * 1024
+"""Of a page before it is compressed, but for the last thing in it; readers take four times that."""
+
+_FIXED_BYTES: Final = 200
+"""At most, of what is told of a difference beside its names and where links lead."""
+
 _SKIPPED: Final = 200
 _PROGRESS_S: Final = 0.3
 _PATIENCE_S: Final = 600.0
@@ -58,6 +64,7 @@ class Answer:
     untold: int = 0
     pages: list[bytes] = field(default_factory=list)
     _waiting: list[Difference] = field(default_factory=list)
+    _waiting_bytes: int = 0
     _size: int = 0
 
     def add(self, one: Difference) -> None:
@@ -69,21 +76,35 @@ class Answer:
             self.untold += 1
             return
         self._waiting.append(one)
-        if len(self._waiting) >= _PAGE:
+        self._waiting_bytes += _size_of(one)
+        if len(self._waiting) >= _PAGE or self._waiting_bytes >= _PAGE_BYTES:
             self._seal((), is_last=False)
 
     def finish(self, unseen: Unseen) -> None:
         """Seal the last page."""
-        skipped = tuple((one.path, one.reason) for one in unseen.kept[:_SKIPPED])
-        self._seal(skipped, is_last=True)
+        skipped: list[tuple[bytes, str]] = []
+        size = 0
+        for one in unseen.kept[:_SKIPPED]:
+            size += len(one.path) + len(one.reason)
+            if size > _PAGE_BYTES:
+                break
+            skipped.append((one.path, one.reason))
+        self._seal(tuple(skipped), is_last=True)
 
     def _seal(self, skipped: tuple[tuple[bytes, str], ...], *, is_last: bool) -> None:
         page = Page(tuple(self._waiting), skipped, is_last)
         self._waiting.clear()
+        self._waiting_bytes = 0
         number = len(self.pages)
         sealed = seal_page(page, number, self.terms, machine=self.machine, point=self.point)
         self._size += len(sealed)
         self.pages.append(sealed)
+
+
+def _size_of(one: Difference) -> int:
+    sides = [side for side in (one.old, one.new) if side is not None]
+    told = sum(len(side.target) + 4 * (len(side.user) + len(side.group)) for side in sides)
+    return len(one.parent) + len(one.name) + told + sum(map(len, one.what)) + _FIXED_BYTES
 
 
 def execute(action: CompareLive, place: Workplace) -> ActionResult:

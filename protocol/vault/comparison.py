@@ -124,6 +124,9 @@ def open_pages(
     def opened(number: int) -> Page:
         packed = open_sealed(recipient, sealed[number], _place(number, machine, point))
         try:
+            # A frame that announces its size is unpacked to it, whatever `max_output_size` says.
+            if zstandard.get_frame_parameters(packed).content_size > MAX_PAGE_BYTES:
+                raise InvalidError("a page of a comparison is larger than any machine makes one")
             plain = zstandard.ZstdDecompressor(max_window_size=MAX_PAGE_BYTES).decompress(
                 packed, max_output_size=MAX_PAGE_BYTES
             )

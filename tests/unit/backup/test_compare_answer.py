@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -12,11 +14,20 @@ from agent.backup.commands import check_commands
 from agent.backup.live import Unseen
 from agent.backup.run import EVERYTHING
 from agent.backup.set_hash import set_hash
+from agent.backup.skipped import Skipped
 from protocol.action import RunBackup
-from protocol.errors import Code, NotFoundError, SteadError
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.outcome import OutcomeState
 from protocol.selection import BY_DEFAULT, NO_COMMANDS, Commands, CommandStream, Rules
-from protocol.vault.comparison import Difference, Terms, open_pages, side_of
+from protocol.vault.comparison import (
+    MAX_PAGE_BYTES,
+    Difference,
+    Page,
+    Terms,
+    open_pages,
+    seal_page,
+    side_of,
+)
 from protocol.vault.entry import Entry, Owner
 from tests.unit.backup.machine import WHO
 
@@ -25,11 +36,11 @@ NAMES = {"machine": "mc_1", "point": "rp_1"}
 SIDE = side_of(Entry(b"x", 0o100644, Owner(0, 0), 1, 2))
 
 
-def filled(count: int) -> Answer:
+def filled(count: int, parent: bytes = b"etc") -> Answer:
     terms = Terms((b"/etc",), KEY.public_key().public_bytes_raw())
     answer = Answer(terms, NAMES["machine"], NAMES["point"])
     for number in range(count):
-        answer.add(Difference(b"etc", b"%d" % number, (), SIDE, None))
+        answer.add(Difference(parent, b"%d" % number, (), SIDE, None))
     answer.finish(Unseen(b"/"))
     return answer
 
@@ -39,6 +50,28 @@ def test_a_long_answer_comes_in_pages_and_in_order() -> None:
     assert len(pages) == 3
     names = [one.name for page in pages for one in page.differences]
     assert names == [b"%d" % number for number in range(10_000)]
+
+
+def test_pages_of_long_paths_can_be_read() -> None:
+    parent = b"/".join(random.Random(5).randbytes(200).replace(b"/", b"_") for _ in range(20))
+    unseen = Unseen(b"/")
+    unseen.kept += [Skipped(parent * 10, "permission denied")] * 1_000
+    answer = filled(4_000, parent)
+    pages = list(open_pages(KEY, answer.pages, **NAMES))
+    assert sum(len(page.differences) for page in pages) == 4_000
+    assert len(pages) > 10
+    alone = Answer(answer.terms, NAMES["machine"], NAMES["point"])
+    alone.finish(unseen)
+    (page,) = open_pages(KEY, alone.pages, **NAMES)
+    assert 0 < len(page.skipped) < 200
+
+
+def test_a_page_that_would_fill_the_memory_is_refused() -> None:
+    page = Page((), ((bytes(MAX_PAGE_BYTES), "too long"),), is_last=True)
+    sealed = seal_page(page, 0, filled(0).terms, **NAMES)
+    assert len(sealed) < 1_000
+    with pytest.raises(InvalidError, match="larger than any machine makes one"):
+        list(open_pages(KEY, [sealed], **NAMES))
 
 
 def test_what_does_not_fit_is_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
