@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -19,6 +19,9 @@ from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.path import is_path
 from recovery.objects import Listing, Objects, list_objects
 from recovery.points import Recoverable, every_key, recoverable
+
+if TYPE_CHECKING:
+    from recovery.restore import How
 
 SHOWN = 20
 
@@ -44,6 +47,14 @@ SHOWN = 20
 @click.option("--to", type=click.Path(path_type=Path), help="Restore into this directory.")
 @click.option("--root", type=click.Path(path_type=Path), help="The root's certificate, if at hand.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@click.option(
+    "--owners",
+    type=click.Choice(["name", "number", "none"]),
+    default="name",
+    help="Whom things belong to; by number where a name is not known.",
+)
+@click.option("--verify", is_flag=True, help="Compare the content of what looks the same.")
+@click.option("--flags", is_flag=True, help="Set immutable and append-only flags again.")
 @output_option
 def command(
     point: str,
@@ -56,6 +67,9 @@ def command(
     output: str,
     *,
     overwrite: bool,
+    owners: str,
+    verify: bool,
+    flags: bool,
 ) -> int:
     """Restore with neither controller nor database, from objects and recovery key alone.
 
@@ -81,7 +95,13 @@ def command(
         return IN_PART if problems else DONE
     chosen = _chosen(points, machine, point)
     wanted = [_tree_path(path) for path in paths] or [b""]
-    return _restore(listing, chosen, wanted, to, output, overwrite=overwrite)
+    _check_target(to, objects, wanted)
+    # The engine is the agent's: it is loaded only by who restores.
+    from agent.backup.belonging import owners_of
+    from recovery.restore import How
+
+    how = How(overwrite, owners_of(owners), flags, verify)
+    return _restore(listing, chosen, wanted, to, how, output)
 
 
 def _row(one: Recoverable) -> dict[str, Any]:
@@ -115,21 +135,44 @@ def _tree_path(text: str) -> bytes:
     return path
 
 
+def _check_target(to: Path, objects: Path, wanted: Sequence[bytes]) -> None:
+    """INVALID where two paths would become one, and inside of the objects themselves."""
+    arrived: dict[bytes, bytes] = {}
+    for path in wanted:
+        name = path.rpartition(b"/")[2]
+        if name in arrived or (arrived and b"" in (name, *arrived)):
+            raise InvalidError(
+                f"/{text_of(path)} would arrive where another path does: recover it alone, into "
+                "another directory"
+            )
+        arrived[name] = path
+    if to.resolve().is_relative_to(objects.resolve()):
+        raise InvalidError(f"{to} lies in the vault itself, which is only read: name another --to")
+
+
+def _make(to: Path) -> None:
+    try:
+        to.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidError(
+            f"{to} cannot be restored into: {(error.strerror or str(error)).lower()}; name "
+            "another directory"
+        ) from error
+
+
 def _restore(
     listing: Listing,
     chosen: Recoverable,
     wanted: Sequence[bytes],
     to: Path,
+    how: How,
     output: str,
-    *,
-    overwrite: bool,
 ) -> int:
-    # The engine is the agent's: it is loaded only by who restores.
-    from recovery.restore import restore_path
+    from agent.backup.durable import Written
+    from recovery.restore import restore_path, spans_of
 
-    to.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = [file for key, file in listing.packs if key.tenant == chosen.point.tenant]
-    with Objects() as objects:
+    with Objects() as objects, Written() as written:
         with meter("index", len(files), unit="") as told:
             objects.take_in(files, told)
         for problem in objects.problems:
@@ -148,15 +191,19 @@ def _restore(
             def progress(said: Mapping[str, Any]) -> None:
                 told(float(said.get("bytes", 0)))
 
-            for path in wanted:
+            # All of them are looked for before anything is written.
+            found = [(path, spans_of(chosen, path, objects)) for path in wanted]
+            _make(to)
+            for path, spans in found:
                 done = restore_path(
-                    chosen, path, to, objects, overwrite=overwrite, progress=progress
+                    chosen, path, spans, to, objects, how, written=written, progress=progress
                 )
                 total["files"] += done.files
                 total["bytes"] += done.bytes
                 total["left"] += done.failed.count
                 left += [f"/{text_of(one.path)}: {one.reason}" for one in done.failed.kept]
                 warned += [f"/{text_of(one.path)}: {one.reason}" for one in done.warnings.kept]
+        written.make_durable()
     if output != "table":
         total |= {"failed": left, "warnings": warned, "damaged_packs": len(objects.problems)}
     emit([total], output, columns=("point", "files", "bytes", "left"), cells=SIZES)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent.backup.belonging import Owners
+from agent.backup.durable import Written
 from agent.backup.placer import Done
 from agent.backup.restore import Restore
 from agent.backup.vault import Answer, Batch, Session
@@ -53,41 +56,66 @@ class ObjectsVault:
         return self._objects.get(ids)
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to restore; see the options of `stead backup restore`, which mean the same."""
+
+    overwrite: bool = False
+    owners: Owners = Owners.NAME
+    flags: bool = False
+    verify: bool = False
+
+
+def spans_of(one: Recoverable, path: bytes, objects: Objects) -> list[Span]:
+    """What it takes to read a path and all below it, all for an empty one.
+
+    NOT_FOUND when nothing is at the path.
+    """
+    root = one.contents.root
+    if not path:
+        return [Span((root,), b"", None)]
+    key = tree_key(path)
+    spans = [Span((root,), key, key + b"\0"), Span((root,), *below_range(path))]
+    reader = TreeReader(Opener(one.secret), objects.get, _unnoticed)
+    if next(reader.read(*spans), None) is None:
+        raise NotFoundError(
+            f"/{path.decode(errors='backslashreplace')} is not in restore point {one.id}, or "
+            "the part of its tree that names it is lost; without --to the restore points are "
+            "listed with their paths"
+        )
+    return spans
+
+
 def restore_path(
     one: Recoverable,
     path: bytes,
+    spans: Sequence[Span],
     target: Path,
     objects: Objects,
+    how: How,
     *,
-    overwrite: bool,
+    written: Written,
     progress: Callable[[Mapping[str, Any]], None],
 ) -> Done:
-    """Restore what lies at a path, all for an empty one; what could not be is in the answer.
+    """Restore what `spans_of` gave for a path; what could not be is in the answer.
 
-    Nodes that are damaged cost what is below them and nothing else. NOT_FOUND when nothing
-    is at the path.
+    Nodes that are damaged cost what is below them and nothing else. `written` learns what
+    is to be made durable. Raises `TargetFullError`.
     """
-    root = one.contents.root
-    spans = [Span((root,), b"", None)]
-    if path:
-        key = tree_key(path)
-        spans = [Span((root,), key, key + b"\0"), Span((root,), *below_range(path))]
-        reader = TreeReader(Opener(one.secret), objects.get, _unnoticed)
-        if next(reader.read(*spans), None) is None:
-            raise NotFoundError(
-                f"/{path.decode(errors='backslashreplace')} is not in restore point {one.id}, or "
-                "the part of its tree that names it is lost"
-            )
     restore = Restore(
         spans,
         strip=path.rpartition(b"/")[0],
         target=bytes(target),
-        overwrite=overwrite,
+        overwrite=how.overwrite,
         vault=ObjectsVault(objects),
         secret=one.secret,
         seed=random.Random(0),  # noqa: S311 - nothing is asked twice
         progress=progress,
         patience_s=0.0,
+        owners=how.owners,
+        flags=how.flags,
+        verify=how.verify,
+        written=written,
     )
     return restore.run()
 

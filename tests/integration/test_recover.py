@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent.backup.durable import Written
 from controller.cli.main import run
 from protocol.vault.chunk import Kind
 from protocol.vault.epochs import link, name_of
@@ -206,3 +207,40 @@ def test_what_cannot_be_is_refused_with_a_next_step(
     assert "is not in restore point" in capsys.readouterr().err
     assert recover(left, tmp_path, "--to", str(tmp_path / "x"), "--machine", "mc_none") == 1
     assert "there are: mc_" in capsys.readouterr().err
+
+
+def test_several_paths_are_looked_for_before_anything_is_written(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    to = tmp_path / "back"
+    docs = f"{left.stored_as}/docs"
+    assert recover(left, tmp_path, "--to", str(to), docs, "/nowhere") == 1
+    assert "/nowhere is not in restore point" in capsys.readouterr().err
+    for paths in ([docs, docs], ["/", docs]):
+        assert recover(left, tmp_path, "--to", str(to), *paths) == 2
+        assert "recover it alone" in capsys.readouterr().err
+    assert not to.exists()
+
+
+def test_recovering_into_what_is_no_place_for_it_is_refused(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    assert recover(left, tmp_path, "--to", str(left.objects / "back")) == 2
+    assert "name another --to" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert recover(left, tmp_path, "--to", str(tmp_path / "file")) == 2
+    assert "name another directory" in capsys.readouterr().err
+
+
+def test_what_is_recovered_is_on_the_disk_when_it_is_said_to_be(
+    left: Left, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = tmp_path / "back"
+    seen: list[bool] = []
+
+    def looked(self: Written) -> None:
+        seen.append((to / Path(left.stored_as).name / "docs").is_dir())
+
+    monkeypatch.setattr(Written, "make_durable", looked)
+    assert recover(left, tmp_path, "--to", str(to), left.stored_as, "--owners", "number") == 0
+    assert seen == [True], capsys.readouterr()
