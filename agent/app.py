@@ -63,6 +63,7 @@ class Agent:
         from agent.link.stay import Link
         from agent.presence import Presence
         from agent.routine import Routine
+        from agent.tasks.believe import load_believed
         from agent.tasks.execute import Executor, Turns
         from agent.tasks.intake import Intake
         from agent.tasks.journal import Journal, JournalError
@@ -79,7 +80,7 @@ class Agent:
             journal = error
 
         def believed() -> Believed:
-            return Believed(credentials.root, credentials.identity, home.load_settings().deny)
+            return load_believed(home, credentials)
 
         outbox, turns = Outbox(), Turns()
         self._watching = Watching(home)

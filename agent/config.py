@@ -114,6 +114,11 @@ class AgentHome:
         return self.path / "journal.db"
 
     @property
+    def revocations(self) -> Path:
+        """The newest list of revoked operators, as the root signed it."""
+        return self.path / "revocations"
+
+    @property
     def enrolling(self) -> Path:
         """What a new enrollment has so far; see `agent.link.enroll`."""
         return self.path / "enrolling"

@@ -27,7 +27,10 @@ STALE = 3.5
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The file `status.json`. `clock_ahead_s` is this clock's lead over the controller's."""
+    """The file `status.json`. `clock_ahead_s` is this clock's lead over the controller's.
+
+    `list_refused` says why the last list of revoked operators was not taken.
+    """
 
     version: str
     process: int
@@ -43,6 +46,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     clock_ahead_s: float | None = None
     running: tuple[str, ...] = ()
     journal: str = "ok"
+    list_refused: str = ""
 
 
 def is_stale(status: Status, now: datetime) -> bool:
@@ -76,6 +80,7 @@ class Presence:
         self._last_heartbeat_at: datetime | None = None
         self._heartbeat = timedelta()
         self._ahead_s: float | None = None
+        self._list_refused = ""
         self.linked = asyncio.Event()
         """Set while there is a link."""
 
@@ -112,6 +117,11 @@ class Presence:
         """An outcome is durable at the controller."""
         self._intake.acknowledged(task)
 
+    def revoked(self, revocations: bytes) -> None:
+        """This is said to be the newest list of revoked operators."""
+        self._list_refused = self._intake.revoked(revocations)
+        self._write()
+
     def running(self) -> Sequence[TaskId]:
         """The tasks whose leases a heartbeat renews."""
         return self._intake.running()
@@ -141,6 +151,7 @@ class Presence:
             clock_ahead_s=self._ahead_s,
             running=tuple(self._intake.running()),
             journal="ok" if problem is None else str(problem),
+            list_refused=self._list_refused,
         )
         # Not made durable: it is of no use after a crash.
         aside = self._home.status.with_suffix(".new")

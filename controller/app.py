@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Connection
 
 from controller import clock
-from controller.authority import operators
+from controller.authority import operators, revocations
 from controller.authority.authority import (
     ENDS_SOON,
     Authority,
@@ -103,7 +103,7 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
     """Every service of the link port."""
     db = parts.db
     return (
-        partial(add_LinkServiceServicer_to_server, Link(parts.jobs, parts.presence)),
+        partial(add_LinkServiceServicer_to_server, Link(parts.jobs, parts.presence, parts.trust)),
         partial(add_JobServiceServicer_to_server, Jobs(parts.jobs)),
         partial(add_VaultServiceServicer_to_server, VaultServicer(parts.vault)),
         partial(add_ProofServiceServicer_to_server, Proof(db, parts.vault.scrub)),
@@ -193,8 +193,13 @@ class Controller:
 async def _assemble(
     home: ControllerHome, settings: Settings, authority: Authority, db: Database, store: ObjectStore
 ) -> Parts:
-    def revoked(connection: Connection) -> tuple[list[str], list[str]]:
-        return machines.revoked_ids(connection), operators.revoked_names(connection)
+    def revoked(connection: Connection) -> tuple[list[str], list[str], bytes]:
+        listed = revocations.names_in(revocations.in_force(connection, authority.root))
+        return (
+            machines.revoked_ids(connection),
+            [*operators.revoked_names(connection), *listed],
+            revocations.kept(connection),
+        )
 
     trust = Trust(root=authority.root, issuing=(authority.issuing.certificate,))
     trust.load(*await db.read(revoked))

@@ -73,6 +73,11 @@ class RootHome:
         """The root's key, PEM, mode 0600."""
         return self.path / "root.key"
 
+    @property
+    def revocations(self) -> Path:
+        """The newest list of revoked operators that this key signed."""
+        return self.path / "revocations"
+
 
 @dataclass(frozen=True, slots=True)
 class ControllerHome:
@@ -148,6 +153,11 @@ class OperatorHome:
     def key(self) -> Path:
         """The operator's key, PEM, mode 0600."""
         return self.path / "operator.key"
+
+    @property
+    def revocations(self) -> Path:
+        """The newest list of revoked operators that was seen with this profile."""
+        return self.path / "revocations"
 
     @property
     def tenants(self) -> Path:

@@ -12,25 +12,34 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from cryptography import x509
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from protocol.action import ACTIONS, Action, RestorePart, name_of
 from protocol.errors import Code, InvalidError, SteadError
-from protocol.ids import MachineId, OrderId, TaskId, TenantId, check_id
+from protocol.ids import MachineId, OrderId, TaskId, TenantId, check_id, check_name
 from protocol.limits import Limits
 from protocol.order import Envelope, Order, Signature
 from protocol.outcome import Outcome, OutcomeState
+from protocol.revocation import (
+    Revocations,
+    RevokedOperator,
+    SignedRevocations,
+    check_signed,
+    checked,
+)
 from protocol.rollout import Amount, Rollout
 from protocol.selection import Commands, CommandStream, Rules
-from protocol.v1 import link_pb2, order_pb2, refusal_pb2
+from protocol.v1 import link_pb2, order_pb2, refusal_pb2, revocation_pb2
 
 M = TypeVar("M", bound=Message)
 
-REVISION = 1
-"""The newest revision of the protocol that this release speaks."""
+REVISION = 2
+"""The newest revision of the protocol that this release speaks. 2 knows `RevocationsChanged`."""
 
 MAX_ORDER_BYTES = 1024 * 1024
+MAX_REVOCATIONS_BYTES = 512 * 1024
 INNER: Mapping[str, type[Any]] = {
     "BackupRules": Rules,
     "BackupCommands": Commands,
@@ -107,6 +116,7 @@ def order_to_pb(order: Order) -> order_pb2.Order:
         windows=order.windows,
         catch_up=order.catch_up,
         retry_of=order.retry_of or "",
+        revocations_version=order.revocations_version,
     )
     if order.rollout is not None:
         message.rollout.MergeFrom(order_pb2.Rollout(**_used(order.rollout)))
@@ -171,6 +181,7 @@ def decode_order(data: bytes) -> Order:
         windows=tuple(message.windows),
         catch_up=message.catch_up,
         retry_of=OrderId(check_id("or", message.retry_of)) if message.retry_of else None,
+        revocations_version=message.revocations_version,
     )
 
 
@@ -206,6 +217,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
             order_pb2.Signature(certificate=s.certificate, signature=s.signature)
             for s in envelope.signatures
         ],
+        revocations=envelope.revocations,
     ).SerializeToString(deterministic=True)
 
 
@@ -215,7 +227,55 @@ def decode_envelope(data: bytes) -> Envelope:
     return Envelope(
         message.order,
         tuple(Signature(s.certificate, s.signature) for s in message.signatures),
+        message.revocations,
     )
+
+
+def encode_revocations(revocations: Revocations) -> bytes:
+    """The bytes that the root signs."""
+    return revocation_pb2.Revocations(
+        version=revocations.version,
+        issued_at_ms=to_ms(revocations.issued_at),
+        operators=[
+            revocation_pb2.RevokedOperator(
+                name=one.name, key_hash=one.key_hash, revoked_at_ms=to_ms(one.revoked_at)
+            )
+            for one in revocations.operators
+        ],
+    ).SerializeToString(deterministic=True)
+
+
+def decode_revocations(data: bytes) -> Revocations:
+    """Read what the root signed; `SteadError` when it cannot be."""
+    message = read_message(revocation_pb2.Revocations, data)
+    return Revocations(
+        message.version,
+        from_ms(message.issued_at_ms),
+        tuple(
+            RevokedOperator(check_name(one.name), one.key_hash, from_ms(one.revoked_at_ms))
+            for one in message.operators
+        ),
+    )
+
+
+def encode_signed_revocations(signed: SignedRevocations) -> bytes:
+    """A signed list as it travels."""
+    return revocation_pb2.SignedRevocations(
+        list=signed.list, signature=signed.signature
+    ).SerializeToString(deterministic=True)
+
+
+def read_revocations(data: bytes, root: x509.Certificate) -> Revocations:
+    """Read a list that anybody may have sent.
+
+    BAD_SIGNATURE when this root did not sign these very bytes, `SteadError` when what it
+    signed cannot be understood.
+    """
+    if len(data) > MAX_REVOCATIONS_BYTES:
+        raise InvalidError(f"a list of revoked operators has at most {MAX_REVOCATIONS_BYTES} bytes")
+    message = read_message(revocation_pb2.SignedRevocations, data)
+    check_signed(SignedRevocations(message.list, message.signature), root)
+    return checked(decode_revocations(message.list))
 
 
 def outcome_to_pb(outcome: Outcome) -> link_pb2.TaskOutcome:

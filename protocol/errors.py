@@ -21,6 +21,7 @@ class Code(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     DENIED = "denied"
     REVOKED = "revoked"
+    STALE_REVOCATIONS = "stale_revocations"
     EXPIRED = "expired"
     UNKNOWN_MACHINE = "unknown_machine"
     TOKEN_INVALID = "token_invalid"

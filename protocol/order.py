@@ -19,7 +19,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol.action import OBSERVING, Action, ChangeVaultSecret, name_of
 from protocol.errors import Code, SteadError
-from protocol.identity import IdentityError, OperatorIdentity, Role, believe, read_certificate
+from protocol.identity import (
+    IdentityError,
+    OperatorIdentity,
+    Role,
+    believe,
+    key_hash,
+    read_certificate,
+)
 from protocol.ids import MachineId, OrderId, TenantId
 from protocol.rollout import Rollout
 from protocol.window import parse_windows
@@ -57,6 +64,8 @@ class Order:
     """When it may be started, in the machine's own zone; see `protocol.window`."""
     catch_up: bool = False
     retry_of: OrderId | None = None
+    revocations_version: int = 0
+    """The newest list of revoked operators that the signer knew; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +78,15 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """An order's exact bytes with its signatures."""
+    """An order's exact bytes with its signatures.
+
+    `revocations` is an encoded `SignedRevocations`, or empty: the signer's newest list, for
+    machines that have not got it.
+    """
 
     order: bytes
     signatures: tuple[Signature, ...]
+    revocations: bytes = b""
 
 
 def signed_bytes(order: bytes) -> bytes:
@@ -88,21 +102,31 @@ def sign(
     return Envelope(order, (Signature(certificate.public_bytes(Encoding.DER), signature),))
 
 
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """An operator whose signature is good; `key` is the hash of the key that made it."""
+
+    identity: OperatorIdentity
+    key: bytes
+
+
 def signer_of(envelope: Envelope, *, root: x509.Certificate, now: datetime) -> OperatorIdentity:
-    """Return the operator who signed, or raise `OrderRejectedError`.
+    """Return the operator who signed first, or raise `OrderRejectedError`; see `signers_of`."""
+    return signers_of(envelope, root=root, now=now)[0].identity
+
+
+def signers_of(envelope: Envelope, *, root: x509.Certificate, now: datetime) -> tuple[Signer, ...]:
+    """Return the operators who signed, at least one, or raise `OrderRejectedError`.
 
     Every signature must be good: an envelope with one that is not is not a weaker
     envelope but a forged one.
     """
     if not envelope.signatures:
         raise OrderRejectedError("the order is not signed", code=Code.BAD_SIGNATURE)
-    signers = [_check(s, envelope.order, root, now) for s in envelope.signatures]
-    return signers[0]
+    return tuple(_check(s, envelope.order, root, now) for s in envelope.signatures)
 
 
-def _check(
-    signature: Signature, order: bytes, root: x509.Certificate, now: datetime
-) -> OperatorIdentity:
+def _check(signature: Signature, order: bytes, root: x509.Certificate, now: datetime) -> Signer:
     try:
         leaf = read_certificate(signature.certificate)
         identity = believe(leaf, root=root, issuing=(), now=now)
@@ -118,7 +142,7 @@ def _check(
         raise OrderRejectedError(
             "the signature does not fit the order", code=Code.BAD_SIGNATURE
         ) from None
-    return identity
+    return Signer(identity, key_hash(key))
 
 
 def check_role(action: Action, signer: OperatorIdentity) -> None:

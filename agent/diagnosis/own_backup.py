@@ -15,9 +15,9 @@ from agent.host.files import make_private_directory
 from agent.host.spool import Printed, Spool
 from agent.link.identity import load_identity, open_channel
 from agent.link.refusal import error_of_call
+from agent.tasks.believe import load_believed
 from agent.tasks.execute import Executor
 from agent.tasks.standing import verified_set
-from agent.tasks.verify import Believed
 from protocol.action import RunBackup
 from protocol.codec import from_ms
 from protocol.errors import Code, SteadError
@@ -36,7 +36,7 @@ def run_backup(home: AgentHome, *, on_progress: Callable[[str], None]) -> tuple[
     Raises NOT_FOUND when there is no set, and what the worker failed with.
     """
     known = load_identity(home)
-    believed = Believed(known.root, known.identity, known.settings.deny)
+    believed = load_believed(home, known)
     backup_set = verified_set(home, believed)
     action = RunBackup(backup_set.paths, backup_set.rules)
     directory = home.cache / "routine"

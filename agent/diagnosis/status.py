@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from cryptography import x509
 
 from agent.backup.control import read_wish
 from agent.config import AgentHome
@@ -16,9 +17,10 @@ from agent.link.identity import load_identity
 from agent.link.stay import LinkState
 from agent.presence import Status, is_stale, load_status
 from agent.tasks.journal import find_damage
+from agent.tasks.revoked import load_revocations
 from agent.tasks.standing import last_drill, load_set, next_run
 from agent.tasks.under_way import under_way
-from protocol.errors import InvalidError
+from protocol.errors import InvalidError, SteadError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,25 @@ def describe(home: AgentHome) -> Told:
         "next_backup_at": next_run(home, known.identity.machine, now=clock.now()),
         **_drill(home),
         "denied": list(known.settings.deny),
+        **_revocations(home, known.root, last),
     }
     if last is None:
         return Told(fields, 1)
     return Told(fields, 0 if link == LinkState.CONNECTED else 6)
+
+
+def _revocations(home: AgentHome, root: x509.Certificate, last: Status | None) -> dict[str, Any]:
+    """Which list of revoked operators this machine keeps, and how old it is."""
+    refused = last.list_refused if last else ""
+    try:
+        kept = load_revocations(home, root)
+    except SteadError as error:
+        return {"revocations": str(error), "revocations_issued_at": None, "list_refused": refused}
+    return {
+        "revocations": f"version {kept.version}" if kept.version else "none was given",
+        "revocations_issued_at": kept.issued_at if kept.version else None,
+        "list_refused": refused,
+    }
 
 
 def _paused_by(home: AgentHome) -> str:

@@ -42,6 +42,9 @@ class Listener(Protocol):
     def acknowledged(self, task: TaskId) -> None:
         """An outcome is durable at the controller."""
 
+    def revoked(self, revocations: bytes) -> None:
+        """This is said to be the newest list of revoked operators."""
+
     def running(self) -> Sequence[TaskId]:
         """The tasks whose leases a heartbeat renews."""
 
@@ -154,6 +157,8 @@ class Stream:
                 case "heartbeat_acknowledged":
                     at = answer.heartbeat_acknowledged.controller_time_ms
                     self._listener.alive(from_ms(at))
+                case "revocations_changed":
+                    self._listener.revoked(answer.revocations_changed.revocations)
                 case "refusal":
                     refused = refusal_from_pb(answer.refusal)
                     log.warning("message_refused", code=refused.code, reason=str(refused))

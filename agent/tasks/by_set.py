@@ -18,11 +18,10 @@ def by_set(action: Action, home: AgentHome) -> Action:
     if not isinstance(action, RunBackup | RunDrill | PlanBackup):
         return action
     from agent.link.identity import load_identity
+    from agent.tasks.believe import load_believed
     from agent.tasks.standing import verified_set
-    from agent.tasks.verify import Believed
 
-    known = load_identity(home)
-    believed = Believed(known.root, known.identity, known.settings.deny)
+    believed = load_believed(home, load_identity(home))
     try:
         backup_set = verified_set(home, believed)
     except SteadError as error:

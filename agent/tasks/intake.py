@@ -12,7 +12,6 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from agent.actions.script import remove_scripts
 from agent.config import AgentHome
@@ -24,36 +23,20 @@ from agent.tasks.cancel import Running, cancel_order
 from agent.tasks.execute import Executor, Turns
 from agent.tasks.journal import Entry, Journal, JournalError, State
 from agent.tasks.opening import turn_of
+from agent.tasks.revoked import take_along, take_revocations
 from agent.tasks.secret import change_secret
 from agent.tasks.standing import set_backup
+from agent.tasks.telling import Telling
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
 from agent.tasks.watching import Watching
 from protocol.action import CancelOrder, ChangeVaultSecret, SetBackup, name_of
+from protocol.codec import decode_envelope
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import OrderId, TaskId, check_id
 from protocol.order import Envelope, Order
 from protocol.outcome import Outcome, OutcomeState, rejected
 
 JOURNAL_RETRY_S = 5.0
-
-
-class Telling(Protocol):
-    """Whoever tells the controller; see `agent.link.outbox`."""
-
-    def started(self, task: TaskId, at: datetime, spool: Spool) -> None:
-        """Execution begins."""
-
-    def printed(self) -> None:
-        """There may be more output."""
-
-    def ended(self, task: TaskId, outcome: Callable[[], Outcome]) -> None:
-        """An outcome is durable."""
-
-    def rejected(self, outcome: Outcome) -> None:
-        """A task was never taken in."""
-
-    def acknowledged(self, task: TaskId) -> Spool | None:
-        """Forget a task."""
 
 
 class Intake:
@@ -114,6 +97,15 @@ class Intake:
                 self._journal.saw(at)
             except JournalError as error:
                 log.warning("journal_not_written", reason=str(error))
+
+    def revoked(self, data: bytes) -> str:
+        """Take a list of revoked operators; why not, or empty when all is well."""
+        try:
+            take_revocations(self._home, self._believed().root, data)
+        except SteadError as error:
+            log.warning("revocations_refused", code=error.code, reason=str(error))
+            return str(error)
+        return ""
 
     def settle(self) -> None:
         """Go on where an earlier agent stopped: every order that it took gets its outcome."""
@@ -211,6 +203,8 @@ class Intake:
             entry = journal.of_order(order)
             return None if entry is None else entry.task
 
+        if along := decode_envelope(envelope).revocations:
+            take_along(self._home, self._believed().root, along)
         verified = verify(
             envelope,
             self._believed(),
@@ -294,6 +288,12 @@ class Intake:
             now = clock.now()
             if late is not None:
                 await self._ended(order.id, rejected(task, late, now))
+                return
+            try:
+                # What has come to be denied or revoked while it waited does not begin.
+                verify_standing(envelope, self._believed())
+            except SteadError as error:
+                await self._ended(order.id, rejected(task, error, now))
                 return
             try:
                 self._journal.start(order.id, now)

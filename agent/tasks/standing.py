@@ -131,7 +131,9 @@ def verified_set(home: AgentHome, believed: Believed) -> SetBackup:
     kept = load_set(home)
     if kept is None:
         raise NotFoundError("this machine has no backup set; order one with `stead backup set`")
-    action = verify_standing(decode_envelope(kept.envelope), believed).order.action
+    action = verify_standing(
+        decode_envelope(kept.envelope), believed, taken_in_at=kept.set_at
+    ).order.action
     if not isinstance(action, SetBackup):
         raise SteadError("the order behind the backup set is another one", code=Code.BAD_SIGNATURE)
     if "run_backup" in believed.deny:

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from protocol.action import NAMES, RunScript, name_of
 from protocol.codec import decode_envelope, decode_order
-from protocol.errors import Code, InvalidError
+from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity
 from protocol.ids import OrderId, TaskId
 from protocol.order import (
@@ -24,7 +24,13 @@ from protocol.order import (
     Order,
     OrderRejectedError,
     check_acceptable,
-    signer_of,
+    signers_of,
+)
+from protocol.revocation import (
+    NO_REVOCATIONS,
+    Revocations,
+    check_current,
+    check_not_revoked,
 )
 from protocol.selection import NO_COMMANDS
 
@@ -49,6 +55,15 @@ class Believed:
     root: x509.Certificate
     identity: MachineIdentity
     deny: Collection[str] = ()
+    revocations: Revocations | SteadError = NO_REVOCATIONS
+    """An error, which every order is then refused with, when the list cannot be used."""
+
+    @property
+    def in_force(self) -> Revocations:
+        """The list of revoked operators, or raise why it cannot be used."""
+        if isinstance(self.revocations, SteadError):
+            raise self.revocations
+        return self.revocations
 
 
 def verify(
@@ -67,7 +82,8 @@ def verify(
         raise InvalidError(f"an envelope has at most {MAX_ENVELOPE_BYTES} bytes")
     envelope = decode_envelope(data)
     # A clock that was set back must not bring an operator's old certificate to life either.
-    order, signer = _signed(envelope, believed.root, max(now, latest_seen))
+    order, signer = _signed(envelope, believed, max(now, latest_seen))
+    check_current(believed.in_force, order.revocations_version)
     check_acceptable(
         order,
         signer,
@@ -86,33 +102,39 @@ def verify(
     return Verified(order, envelope, signer.name)
 
 
-def verify_standing(envelope: Envelope, believed: Believed) -> Verified:
+def verify_standing(
+    envelope: Envelope, believed: Believed, *, taken_in_at: datetime | None = None
+) -> Verified:
     """Check again an order that goes on after it was accepted, before it acts once more.
 
     It was accepted in time, so times are not looked at again: the signer is believed
-    as of when the order was signed.
+    as of when the order was signed. `taken_in_at` is for a standing order: when this machine
+    took it in; see `protocol.revocation.check_not_revoked`.
     """
     read = decode_order(envelope.order)
-    order, signer = _signed(envelope, believed.root, read.issued_at)
+    order, signer = _signed(envelope, believed, read.issued_at, taken_in_at=taken_in_at)
+    began = max(order.issued_at, order.not_before)
     check_acceptable(
         order,
         signer,
         tenant=believed.identity.tenant,
         machine=believed.identity.machine,
-        now=order.issued_at,
-        latest_seen=order.issued_at,
+        now=began,
+        latest_seen=began,
     )
     check_denied(order, believed)
     return Verified(order, envelope, signer.name)
 
 
 def _signed(
-    envelope: Envelope, root: x509.Certificate, at: datetime
+    envelope: Envelope, believed: Believed, at: datetime, *, taken_in_at: datetime | None = None
 ) -> tuple[Order, OperatorIdentity]:
     if len(envelope.signatures) > MAX_SIGNATURES:
         raise InvalidError(f"an order has at most {MAX_SIGNATURES} signatures")
-    signer = signer_of(envelope, root=root, now=at)
-    return decode_order(envelope.order), signer
+    signers = signers_of(envelope, root=believed.root, now=at)
+    for signer in signers:
+        check_not_revoked(believed.in_force, signer, taken_in_at=taken_in_at)
+    return decode_order(envelope.order), signers[0].identity
 
 
 def check_denied(order: Order, believed: Believed) -> None:

@@ -6,6 +6,7 @@ it be listed and revoked. What these functions do they do in the caller's transa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -149,6 +150,11 @@ def _refuse_last(connection: Connection, name: str) -> None:
             "`stead operator add`",
             code=Code.PRECONDITION,
         )
+
+
+def known_among(connection: Connection, names: Sequence[str]) -> set[str]:
+    """Which of these names were ever recorded here."""
+    return set(connection.scalars(select(operators.c.name).where(operators.c.name.in_(names))))
 
 
 def revoked_names(connection: Connection) -> list[str]:

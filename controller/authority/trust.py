@@ -42,6 +42,8 @@ class Trust:
     issuing: tuple[x509.Certificate, ...]
     revoked_machines: set[str] = field(default_factory=set)
     revoked_operators: set[str] = field(default_factory=set)
+    revocations: bytes = b""
+    """The list of revoked operators as the root signed it; empty when there is none."""
     _seen: dict[bytes, Peer] = field(default_factory=dict)
     _listeners: list[Callable[[Identity], None]] = field(default_factory=list)
 
@@ -85,8 +87,11 @@ class Trust:
         """Call `listener` with every identity that is revoked from now on."""
         self._listeners.append(listener)
 
-    def load(self, machines: Iterable[str], operators: Iterable[str]) -> None:
+    def load(
+        self, machines: Iterable[str], operators: Iterable[str], revocations: bytes = b""
+    ) -> None:
         """Take over what the database says was revoked before."""
+        self.revocations = revocations
         self.revoked_machines.update(machines)
         self.revoked_operators.update(operators)
 

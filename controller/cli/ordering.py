@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, printable
 from controller.cli.exits import DONE, FAILED, IN_PART, NOT_IN_TIME, OVER, REFUSED
 from controller.cli.following import follow
+from controller.cli.revoking import newest_list, read_of
 from controller.cli.spans import Span
 from controller.cli.spreading import ROLLOUT_OPTIONS, WINDOW_OPTIONS, batches_of, rollout_of
 from protocol.action import Action, summary_of
@@ -164,6 +165,7 @@ def submit(
     """Sign an order and hand it in; it is durable when this returns."""
     now = clock.now()
     tenant, ids = ids_of(machines)
+    revoked = newest_list(connection)
     order = Order(
         id=OrderId(clock.new_id("or")),
         tenant=tenant,
@@ -179,8 +181,10 @@ def submit(
         windows=terms.windows,
         catch_up=terms.catch_up,
         retry_of=retry_of,
+        revocations_version=read_of(revoked, connection.root).version,
     )
-    envelope = sign(encode_order(order), key=connection.key, certificate=connection.certificate)
+    signed = sign(encode_order(order), key=connection.key, certificate=connection.certificate)
+    envelope = replace(signed, revocations=revoked)
     request = SubmitOrderRequest(envelope=encode_envelope(envelope))
     return connection.jobs.SubmitOrder(request).job
 

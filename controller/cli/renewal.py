@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography import x509
 
 from controller.authority.authority import load_certificate, load_key
-from controller.authority.certificates import Issuer, certify_operator
+from controller.authority.certificates import OPERATOR_LIFETIME, Issuer, certify_operator
 from controller.authority.durable import sync_directory, write_durably
 from controller.authority.keys import new_serial
 from controller.config import OperatorHome, RootHome
@@ -47,7 +47,12 @@ def ended_error(certificate: x509.Certificate, now: datetime) -> SteadError | No
 
 
 def renew(
-    profile: OperatorHome, root: RootHome, name: str = "", *, now: datetime
+    profile: OperatorHome,
+    root: RootHome,
+    name: str = "",
+    *,
+    now: datetime,
+    lifetime: timedelta = OPERATOR_LIFETIME,
 ) -> x509.Certificate:
     """Put a new certificate for the same key, name, role and tenants into a profile.
 
@@ -74,7 +79,9 @@ def renew(
         raise InvalidError(
             f"{profile.key} is not the key of {profile.certificate}; restore both from one copy"
         )
-    renewed = certify_operator(issuer, key, identity, serial=new_serial(), now=now)
+    renewed = certify_operator(
+        issuer, key, identity, serial=new_serial(), now=now, lifetime=lifetime
+    )
     _replace(profile.certificate, chain_pem([renewed]))
     return renewed
 

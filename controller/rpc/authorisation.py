@@ -68,6 +68,7 @@ TABLE: Mapping[str, frozenset[Who]] = {
     "/protocol.v1.OperatorService/AddOperator": ADMINS,
     "/protocol.v1.OperatorService/ListOperators": ADMINS | {Who.AUDITOR},
     "/protocol.v1.OperatorService/RevokeOperator": ADMINS,
+    "/protocol.v1.OperatorService/GetRevocations": READING,
     "/protocol.v1.TokenService/CreateToken": ACTING,
     "/protocol.v1.TokenService/ListTokens": ACTING | {Who.AUDITOR},
     "/protocol.v1.TokenService/RevokeToken": ACTING,

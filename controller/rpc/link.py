@@ -9,6 +9,8 @@ from datetime import timedelta
 import structlog
 
 from controller import clock
+from controller.authority import revocations
+from controller.authority.trust import Trust
 from controller.fleet.presence import Greeting, Parting, Presence
 from controller.jobs.desk import JobDesk
 from controller.rpc.interceptor import Context, machine_calling
@@ -26,6 +28,7 @@ SILENCE_S = 3 * HEARTBEAT_S
 LOOK_EVERY = timedelta(seconds=20)
 WAITING = 256
 OLDEST_REVISION = 1
+TELLS_REVOCATIONS = 2
 DRAIN_S = 2
 RECONNECTS_PER_S = 100
 CLOCK_LIMIT = timedelta(hours=12)
@@ -39,10 +42,11 @@ class Link(LinkServiceServicer):
     """See `protocol/v1/link.proto`."""
 
     def __init__(
-        self, desk: JobDesk, presence: Presence, *, heartbeat_s: int = HEARTBEAT_S
+        self, desk: JobDesk, presence: Presence, trust: Trust, *, heartbeat_s: int = HEARTBEAT_S
     ) -> None:
         self._desk = desk
         self._presence = presence
+        self._trust = trust
         self._heartbeat_s = heartbeat_s
 
     async def Connect(
@@ -61,6 +65,8 @@ class Link(LinkServiceServicer):
                 asyncio.create_task(self._offer(machine, outgoing)),
                 asyncio.create_task(self._part(parting, outgoing)),
             ]
+            if welcome.revision >= TELLS_REVOCATIONS:
+                workers.append(asyncio.create_task(self._tell_revoked(outgoing)))
             try:
                 while True:
                     message = await outgoing.get()
@@ -95,6 +101,19 @@ class Link(LinkServiceServicer):
             revision=min(hello.revision, REVISION),
             controller_version=VERSION,
         )
+
+    async def _tell_revoked(self, outgoing: Outgoing) -> None:
+        """Say who is revoked, now and whenever that changes."""
+        with self._desk.feed.listening(revocations.TOPIC) as event:
+            told = b""
+            while True:
+                event.clear()
+                newest = self._trust.revocations
+                if newest != told:
+                    told = newest
+                    changed = pb.RevocationsChanged(revocations=newest)
+                    await outgoing.put(pb.ConnectResponse(revocations_changed=changed))
+                await event.wait()
 
     async def _part(self, parting: asyncio.Future[Parting], outgoing: Outgoing) -> None:
         """End the link when the controller's side has a reason to."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import Connection
 
 from controller import clock
-from controller.authority import operators
+from controller.authority import operators, revocations
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.fleet.scope import require_whole
 from controller.jobs.feed import Feed
 from controller.jobs.progress import cancel_all_of
 from controller.rpc.interceptor import Context, operator_calling
-from protocol.codec import to_ms
+from protocol.codec import read_revocations, to_ms
+from protocol.errors import InvalidError
 from protocol.identity import OperatorIdentity
 from protocol.v1 import operator_pb2 as pb
 from protocol.v1.operator_pb2_grpc import OperatorServiceServicer
@@ -58,15 +61,46 @@ class Operators(OperatorServiceServicer):
         administrator = require_whole(operator_calling())
         actor, now = f"operator/{administrator.name}", clock.now()
 
-        def act(connection: Connection) -> tuple[OperatorIdentity, list[str]]:
-            gone = operators.revoke(connection, request.name, actor=actor, now=now)
-            return gone, cancel_all_of(connection, gone.name, administrator.name, now)
+        def act(connection: Connection) -> tuple[list[OperatorIdentity], list[str]]:
+            names = {request.name}
+            if request.revocations:
+                names |= self._taken(connection, request, actor, now)
+            gone = [
+                operators.revoke(connection, name, actor=actor, now=now) for name in sorted(names)
+            ]
+            cancelled = [
+                job
+                for one in gone
+                for job in cancel_all_of(connection, one.name, administrator.name, now)
+            ]
+            return gone, cancelled
 
         revoked, cancelled = await self._db.write(act)
-        self._trust.revoke(revoked)
+        if request.revocations:
+            self._trust.revocations = request.revocations
+            self._feed.wake(revocations.TOPIC)
+        for one in revoked:
+            self._trust.revoke(one)
         for job in cancelled:
             self._feed.wake(job)
         return pb.RevokeOperatorResponse()
+
+    def _taken(
+        self, connection: Connection, request: pb.RevokeOperatorRequest, actor: str, now: datetime
+    ) -> set[str]:
+        """Keep the list that comes with a revocation; the operators of this controller in it."""
+        root = self._trust.root
+        revocations.take(connection, request.revocations, root=root, actor=actor, now=now)
+        named = revocations.names_in(read_revocations(request.revocations, root))
+        if request.name not in named:
+            raise InvalidError(f"the list of revoked operators does not name {request.name[:80]}")
+        return operators.known_among(connection, named)
+
+    async def GetRevocations(
+        self, request: pb.GetRevocationsRequest, context: Context
+    ) -> pb.GetRevocationsResponse:
+        """See `protocol/v1/operator.proto`."""
+        return pb.GetRevocationsResponse(revocations=self._trust.revocations)
 
 
 def _to_pb(operator: operators.Operator) -> pb.Operator:

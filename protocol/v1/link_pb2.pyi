@@ -158,6 +158,7 @@ class ConnectResponse(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     HEARTBEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    REVOCATIONS_CHANGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """First, once."""
@@ -182,6 +183,10 @@ class ConnectResponse(_message.Message):
     def heartbeat_acknowledged(self) -> Global___HeartbeatAcknowledged:
         """A heartbeat was received and is durable."""
 
+    @_builtins.property
+    def revocations_changed(self) -> Global___RevocationsChanged:
+        """Who is revoked. From revision 2 on: after Welcome, and when it changes."""
+
     def __init__(
         self,
         *,
@@ -191,12 +196,13 @@ class ConnectResponse(_message.Message):
         drain: Global___Drain | None = ...,
         refusal: _refusal_pb2.Refusal | None = ...,
         heartbeat_acknowledged: Global___HeartbeatAcknowledged | None = ...,
+        revocations_changed: Global___RevocationsChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "refusal", b"refusal", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "refusal", b"refusal", "revocations_changed", b"revocations_changed", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "refusal", b"refusal", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "refusal", b"refusal", "revocations_changed", b"revocations_changed", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "task_offer", "outcome_acknowledged", "drain", "refusal", "heartbeat_acknowledged"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "task_offer", "outcome_acknowledged", "drain", "refusal", "heartbeat_acknowledged", "revocations_changed"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -337,6 +343,28 @@ class HeartbeatAcknowledged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeartbeatAcknowledged: _TypeAlias = HeartbeatAcknowledged  # noqa: Y015
+
+@_typing.final
+class RevocationsChanged(_message.Message):
+    """The newest list of revoked operators."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOCATIONS_FIELD_NUMBER: _builtins.int
+    revocations: _builtins.bytes
+    """A serialized `SignedRevocations`."""
+    def __init__(
+        self,
+        *,
+        revocations: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revocations", b"revocations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevocationsChanged: _TypeAlias = RevocationsChanged  # noqa: Y015
 
 @_typing.final
 class TaskOffer(_message.Message):

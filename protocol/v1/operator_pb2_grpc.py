@@ -423,6 +423,11 @@ class OperatorServiceStub:
                 request_serializer=protocol_dot_v1_dot_operator__pb2.RevokeOperatorRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_operator__pb2.RevokeOperatorResponse.FromString,
                 _registered_method=True)
+        self.GetRevocations = channel.unary_unary(
+                '/protocol.v1.OperatorService/GetRevocations',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.GetRevocationsRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.GetRevocationsResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer:
@@ -450,6 +455,13 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRevocations(self, request, context):
+        """Reads the list of revoked operators that machines are told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -467,6 +479,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.RevokeOperator,
                     request_deserializer=protocol_dot_v1_dot_operator__pb2.RevokeOperatorRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_operator__pb2.RevokeOperatorResponse.SerializeToString,
+            ),
+            'GetRevocations': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRevocations,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.GetRevocationsRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.GetRevocationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -551,6 +568,33 @@ class OperatorService:
             '/protocol.v1.OperatorService/RevokeOperator',
             protocol_dot_v1_dot_operator__pb2.RevokeOperatorRequest.SerializeToString,
             protocol_dot_v1_dot_operator__pb2.RevokeOperatorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRevocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.OperatorService/GetRevocations',
+            protocol_dot_v1_dot_operator__pb2.GetRevocationsRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.GetRevocationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -167,6 +167,8 @@ class OperatorServiceStub:
     """Lists operators."""
     RevokeOperator: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RevokeOperatorRequest, _operator_pb2.RevokeOperatorResponse]
     """Ends an operator's access, live streams included."""
+    GetRevocations: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetRevocationsRequest, _operator_pb2.GetRevocationsResponse]
+    """Reads the list of revoked operators that machines are told."""
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
@@ -179,6 +181,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Lists operators."""
     RevokeOperator: _aio.UnaryUnaryMultiCallable[_operator_pb2.RevokeOperatorRequest, _operator_pb2.RevokeOperatorResponse]  # type: ignore[assignment]
     """Ends an operator's access, live streams included."""
+    GetRevocations: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetRevocationsRequest, _operator_pb2.GetRevocationsResponse]  # type: ignore[assignment]
+    """Reads the list of revoked operators that machines are told."""
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Operators: people with a certificate that the root signed."""
@@ -206,6 +210,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.RevokeOperatorResponse, _abc.Awaitable[_operator_pb2.RevokeOperatorResponse]]:
         """Ends an operator's access, live streams included."""
+
+    @_abc_1.abstractmethod
+    def GetRevocations(
+        self,
+        request: _operator_pb2.GetRevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.GetRevocationsResponse, _abc.Awaitable[_operator_pb2.GetRevocationsResponse]]:
+        """Reads the list of revoked operators that machines are told."""
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

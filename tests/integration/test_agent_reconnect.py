@@ -40,6 +40,8 @@ class Heard:
 
     def acknowledged(self, task: TaskId) -> None: ...
 
+    def revoked(self, revocations: bytes) -> None: ...
+
     def running(self) -> Sequence[TaskId]:
         return ()
 

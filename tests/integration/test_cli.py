@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from agent.config import AgentHome
 from controller.authority.authority import load_key
 from controller.authority.certificates import certify_operator
 from controller.authority.keys import new_serial
@@ -532,7 +533,19 @@ def test_an_operator_does_what_the_role_allows_and_no_more(place: Place, machine
         "run", machine, "--", "true", home="eve", code=4
     )
     place.bad("token", "new", home="eve", code=4)
+    (planned,) = place.rows("operator", "revoke", "eve", "--dry-run")
+    assert (planned["name"], planned["version"]) == ("eve", 1)
+    place.bad("operator", "revoke", "eve", "--yes", "--root", "nowhere", code=1)
+    place.bad("operator", "revoke", "admin", "--yes", code=1)
     place.good("operator", "revoke", "eve", "--yes")
+    (told,) = place.rows("operator", "revocations")
+    assert (told["name"], told["version"]) == ("eve", 1)
+    place.good("run", machine, "--", "true")
+    kept = AgentHome(place.directory / "m1" / "agent").revocations
+    assert (
+        kept.read_bytes()
+        == OperatorHome(place.directory / "home" / "operator").revocations.read_bytes()
+    )
     place.bad("machine", "ls", home="eve", code=4)
 
 

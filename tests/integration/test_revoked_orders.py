@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from controller.authority.keys import new_key
 from controller.jobs import progress
+from protocol.codec import encode_revocations, encode_signed_revocations
 from protocol.errors import Code
 from protocol.identity import MachineIdentity, Role
-from protocol.v1 import job_pb2, operator_pb2
+from protocol.revocation import Revocations, RevokedOperator, sign_revocations
+from protocol.v1 import job_pb2, link_pb2, operator_pb2
 from protocol.v1.job_pb2_grpc import JobServiceStub
 from protocol.v1.operator_pb2_grpc import OperatorServiceStub
 from tests.integration.conftest import Enrolled, Installation
@@ -53,6 +59,53 @@ async def test_what_a_revoked_operator_ordered_is_delivered_to_nobody(
         assert offer.task_id == others.tasks[0].task_id
         await agent.finish(offer.task_id)
         assert not [m for m in agent.inbox if m.WhichOneof("message") == "task_offer"]
+
+
+async def test_the_list_reaches_machines_at_once_and_never_an_older_one(
+    installation: Installation, machine: Enrolled
+) -> None:
+    admin = OperatorServiceStub(installation.admin())
+    for name in ("ann", "eve"):
+        _, certificate = installation.operator(name, Role.TECHNICIAN)
+        shown = certificate.public_bytes(Encoding.DER)
+        await admin.AddOperator(operator_pb2.AddOperatorRequest(certificate=shown))
+    now = installation.controller.parts.started_at
+
+    def listed(version: int, *names: str, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
+        entries = tuple(RevokedOperator(name, b"", now) for name in names)
+        data = encode_revocations(Revocations(version, now, entries))
+        signed = sign_revocations(data, key or installation.root_issuer.key)
+        return encode_signed_revocations(signed)
+
+    def revoke(name: str, data: bytes) -> Any:
+        request = operator_pb2.RevokeOperatorRequest(name=name, revocations=data)
+        return admin.RevokeOperator(request)
+
+    async with linked(installation, machine, revision=2) as agent:
+        second = listed(2, "ann")
+        await revoke("ann", second)
+        assert (await agent.hear("revocations_changed")).revocations == second
+        forged = listed(9, "eve", key=new_key())
+        assert (await refused(revoke("eve", forged))).code is Code.BAD_SIGNATURE
+        for old in (listed(1, "eve"), listed(2, "eve")):
+            assert (await refused(revoke("eve", old))).code is Code.REPLAYED
+        assert (await refused(revoke("eve", listed(3, "ann")))).code is Code.INVALID
+        await revoke("ann", second)
+        third = listed(3, "ann", "eve")
+        await revoke("eve", third)
+        assert (await agent.hear("revocations_changed")).revocations == third
+    async with linked(installation, machine, revision=2) as back:
+        assert (await back.hear("revocations_changed")).revocations == third
+    async with linked(installation, machine, revision=1) as old:
+        await old.say(heartbeat=link_pb2.Heartbeat())
+        await old.hear("heartbeat_acknowledged")
+        # It would end the link over a message that it does not know.
+        assert not old.inbox
+    asked = await admin.GetRevocations(operator_pb2.GetRevocationsRequest())
+    assert asked.revocations == third
+    events = [entry.event for entry in await installation.audit("")]
+    assert events.count("revocations_published") == 2
+    assert events.count("operator_revoked") == 2
 
 
 async def test_the_last_administrator_stays(installation: Installation, machine: Enrolled) -> None:

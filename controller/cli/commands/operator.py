@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,27 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller import clock
-from controller.authority.certificates import certify_operator
+from controller.authority.certificates import OPERATOR_LIFETIME, certify_operator
 from controller.authority.durable import make_directory, write_durably
 from controller.authority.keys import new_key, new_serial
 from controller.cli.app import App
 from controller.cli.choice import tenant_named
 from controller.cli.emit import emit, emit_one, from_wire_ms, note, output_option
-from controller.cli.options import yes_option
+from controller.cli.options import Moment, yes_option
 from controller.cli.renewal import load_root, renew
+from controller.cli.revoking import (
+    keep_list,
+    newest_list,
+    next_list,
+    read_of,
+    refuse_last,
+    revoked_operator,
+)
 from controller.config import OperatorHome, OperatorSettings, RootHome, render_settings
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity, Role, identity_of
 from protocol.ids import TenantId, check_name
+from protocol.revocation import Revocations
 from protocol.tls import chain_pem, private_pem
 from protocol.v1.operator_pb2 import (
     AddOperatorRequest,
@@ -31,11 +41,22 @@ from protocol.v1.operator_pb2 import (
     RevokeOperatorRequest,
 )
 
+LISTED = ("name", "revoked_at", "key")
+
 root_option = click.option(
     "--root",
     "root",
     type=click.Path(path_type=Path, file_okay=False),
     help="Directory of the root key, where it was moved. Default: `root` in the home directory.",
+)
+
+
+lifetime_option = click.option(
+    "--days",
+    type=click.IntRange(1, OPERATOR_LIFETIME.days),
+    default=OPERATOR_LIFETIME.days,
+    show_default=True,
+    help="How long the certificate is good for.",
 )
 
 
@@ -62,6 +83,7 @@ def command() -> None:
     type=click.Path(path_type=Path),
     help="Where to write the profile. Default: ./stead-NAME.",
 )
+@lifetime_option
 @click.option(
     "--with-keys", is_flag=True, help="Hand over the tenants' recovery keys that are here, too."
 )
@@ -74,6 +96,7 @@ def add(
     tenants: tuple[str, ...],
     root: Path | None,
     target: Path | None,
+    days: int,
     with_keys: bool,
     output: str,
 ) -> None:
@@ -96,7 +119,12 @@ def add(
     identity = OperatorIdentity(name, Role(role), frozenset(scope) if scope else None)
     key = new_key()
     leaf = certify_operator(
-        issuer, key.public_key(), identity, serial=new_serial(), now=clock.now()
+        issuer,
+        key.public_key(),
+        identity,
+        serial=new_serial(),
+        now=clock.now(),
+        lifetime=timedelta(days=days),
     )
     folder = target if target is not None else Path(f"stead-{name}")
     profile = OperatorHome(folder / "operator")
@@ -129,15 +157,18 @@ def ls(app: App, output: str) -> None:
 @command.command("renew", epilog="Example: stead operator renew --root /media/safe/root")
 @click.argument("name", default="")
 @root_option
+@lifetime_option
 @output_option
 @click.pass_obj
-def renew_(app: App, name: str, root: Path | None, output: str) -> None:
-    """Make this profile's certificate anew for a year, with the root's key; also an ended one.
+def renew_(app: App, name: str, root: Path | None, days: int, output: str) -> None:
+    """Make this profile's certificate anew, with the root's key; also an ended one.
 
     No controller is asked. NAME says whose the profile ought to be.
     """
     app.operator.load_settings()
-    renewed = renew(app.operator, _root(app, root), name, now=clock.now())
+    renewed = renew(
+        app.operator, _root(app, root), name, now=clock.now(), lifetime=timedelta(days=days)
+    )
     identity = identity_of(renewed)
     assert isinstance(identity, OperatorIdentity)
     emit_one(
@@ -152,19 +183,100 @@ def renew_(app: App, name: str, root: Path | None, output: str) -> None:
     )
 
 
-@command.command(epilog="Example: stead operator revoke eve")
+@command.command(epilog="Example: stead operator revoke eve --root /media/safe/root")
 @click.argument("name")
+@root_option
+@click.option(
+    "--since",
+    type=Moment(),
+    default="now",
+    help="Backup sets that a machine took in from this time on end as well: for a key that "
+    "was stolen then. Default: now.",
+)
+@click.option(
+    "--controller-only",
+    is_flag=True,
+    help="Tell no machine, for want of the root's key: a hostile controller can go on.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the list that would be signed; sign nothing.")
 @yes_option
+@output_option
 @click.pass_obj
-def revoke(app: App, name: str, yes: bool) -> None:
-    """End an operator's access at once, running calls included. The name stays taken."""
-    found = app.connection.operators.ListOperators(ListOperatorsRequest()).operators
-    if not any(operator.name == name for operator in found):
+def revoke(
+    app: App,
+    name: str,
+    root: Path | None,
+    since: datetime,
+    controller_only: bool,
+    dry_run: bool,
+    yes: bool,
+    output: str,
+) -> None:
+    """End an operator's access at once, running calls included. The name stays taken.
+
+    Signs the list of revoked operators with the root's key; machines obey nobody in it.
+    """
+    connection = app.connection
+    found = list(connection.operators.ListOperators(ListOperatorsRequest()).operators)
+    gone = next((operator for operator in found if operator.name == name), None)
+    if gone is None:
         raise NotFoundError(f"there is no operator {name!r}; `stead operator ls` lists them")
+    refuse_last(found, name)
+    data, request = b"", RevokeOperatorRequest(name=name)
+    if not controller_only:
+        now, home = clock.now(), _root(app, root)
+        issuer = load_root(home, now)
+        if issuer.certificate != connection.root:
+            raise SteadError(
+                f"the root in {home.path} belongs to another installation; name the right one "
+                "with --root",
+                code=Code.WRONG_PIN,
+            )
+        entry = revoked_operator(gone, since)
+        listed, data = next_list(newest_list(connection), home, issuer, entry, now=now)
+        if dry_run:
+            emit(_entries(listed), output, columns=LISTED)
+            return
+    elif dry_run:
+        note(f"{name} would be revoked at the controller alone.")
+        return
     if not yes:
         click.confirm(f"Revoke {name} for good?", abort=True, err=True)
-    app.connection.operators.RevokeOperator(RevokeOperatorRequest(name=name))
-    note(f"{name} is revoked.")
+    if data:
+        # Before anybody is asked: a controller that refuses it cannot keep it from orders.
+        keep_list(home, connection.home.revocations, data)
+        request.revocations = data
+    connection.operators.RevokeOperator(request)
+    if data:
+        note(f"{name} is revoked; version {listed.version} of the list goes to the machines.")
+        return
+    note(f"{name} is revoked at the controller; no machine is told.")
+
+
+@command.command(epilog="Example: stead operator revocations")
+@output_option
+@click.pass_obj
+def revocations(app: App, output: str) -> None:
+    """Show the list of revoked operators that machines are told, the newest that is known."""
+    listed = read_of(newest_list(app.connection), app.connection.root)
+    emit(_entries(listed), output, columns=LISTED)
+    if listed.version:
+        note(f"version {listed.version}, signed {listed.issued_at:%Y-%m-%d %H:%M}Z")
+    else:
+        note("the root has signed no list yet")
+
+
+def _entries(listed: Revocations) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": one.name,
+            "revoked_at": one.revoked_at,
+            "key": one.key_hash.hex(),
+            "version": listed.version,
+            "issued_at": listed.issued_at,
+        }
+        for one in listed.operators
+    ]
 
 
 def write_profile(

@@ -92,6 +92,7 @@ EDITS: list[dict[str, Any]] = [
     {"windows": ("22:00-04:00",)},
     {"catch_up": True},
     {"retry_of": OrderId("or_" + "1" * 26)},
+    {"revocations_version": 1},
 ]
 
 

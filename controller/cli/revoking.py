@@ -1,0 +1,112 @@
+"""The list of revoked operators, as the command line makes it, keeps it and passes it on.
+
+Whoever signs an order sends along the newest list that was seen with the profile: who
+carries orders cannot keep it from the machines that obey them.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from controller.authority.certificates import Issuer
+from controller.authority.durable import replace_durably
+from controller.cli.connection import Connection
+from controller.config import RootHome
+from protocol.codec import (
+    encode_revocations,
+    encode_signed_revocations,
+    read_revocations,
+)
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.identity import Role, key_hash
+from protocol.revocation import (
+    NO_REVOCATIONS,
+    Revocations,
+    RevokedOperator,
+    plan_revocation,
+    sign_revocations,
+)
+from protocol.v1.operator_pb2 import GetRevocationsRequest, Operator
+
+
+def newest_list(connection: Connection) -> bytes:
+    """The newest list that is known here or at the controller; empty when there is none.
+
+    What the controller says is kept when it is newer, and is never believed to be the
+    newest. Raises BAD_SIGNATURE for a list that this root did not sign.
+    """
+    own = _read(connection.home.revocations)
+    try:
+        offered = connection.operators.GetRevocations(GetRevocationsRequest()).revocations
+    except grpc.RpcError as error:
+        if connection.explain(error).code is not Code.UNSUPPORTED:
+            raise
+        offered = b""  # an older release has none
+    if _version(offered, connection.root) > _version(own, connection.root):
+        replace_durably(connection.home.revocations, offered)
+        return offered
+    return own
+
+
+def next_list(
+    newest: bytes, root: RootHome, issuer: Issuer, gone: RevokedOperator, *, now: datetime
+) -> tuple[Revocations, bytes]:
+    """The list with one operator more, signed by the root; nothing is kept or sent.
+
+    It follows the newest that is known, whether here or in the root's directory.
+    """
+    known = [read_of(data, issuer.certificate) for data in (newest, _read(root.revocations))]
+    listed = plan_revocation(max(known, key=lambda one: one.version), gone, now=now)
+    signed = sign_revocations(encode_revocations(listed), issuer.key)
+    return listed, encode_signed_revocations(signed)
+
+
+def keep_list(root: RootHome, profile: Path, data: bytes) -> None:
+    """Keep a list that was signed here, before anybody is told."""
+    replace_durably(root.revocations, data)
+    replace_durably(profile, data)
+
+
+def revoked_operator(operator: Operator, at: datetime) -> RevokedOperator:
+    """The entry for an operator as the controller knows it."""
+    try:
+        key = x509.load_der_x509_certificate(operator.certificate).public_key()
+    except ValueError as error:
+        raise InvalidError(f"the certificate of {operator.name} cannot be read") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise InvalidError(f"the certificate of {operator.name} is no operator's")
+    return RevokedOperator(operator.name, key_hash(key), at)
+
+
+def refuse_last(operators: list[Operator], name: str) -> None:
+    """Raise PRECONDITION for the last administrator of all tenants: nobody could add another."""
+    left = {
+        one.name
+        for one in operators
+        if one.role == Role.ADMIN and not one.tenant_ids and not one.revoked_at_ms
+    }
+    if left == {name}:
+        raise SteadError(
+            f"{name} is the last administrator of all tenants; add another one first, with "
+            "`stead operator add`",
+            code=Code.PRECONDITION,
+        )
+
+
+def read_of(data: bytes, root: x509.Certificate) -> Revocations:
+    """A list, read; version 0 for none."""
+    return read_revocations(data, root) if data else NO_REVOCATIONS
+
+
+def _version(data: bytes, root: x509.Certificate) -> int:
+    return read_of(data, root).version
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if os.path.lexists(path) else b""
