@@ -21,6 +21,7 @@ from protocol.v1 import (
     proof_pb2,
     refusal_pb2,
     retention_pb2,
+    revocation_pb2,
     vault_pb2,
 )
 
@@ -34,6 +35,7 @@ FILES = (
     proof_pb2,
     retention_pb2,
     refusal_pb2,
+    revocation_pb2,
     vault_pb2,
 )
 
