@@ -96,11 +96,11 @@ async def test_the_list_reaches_machines_at_once_and_never_an_older_one(
         assert (await agent.hear("revocations_changed")).revocations == third
     async with linked(installation, machine, revision=2) as back:
         assert (await back.hear("revocations_changed")).revocations == third
-    async with linked(installation, machine, revision=1) as old:
-        await old.say(heartbeat=link_pb2.Heartbeat())
-        await old.hear("heartbeat_acknowledged")
+    async with linked(installation, machine, revision=1) as first:
+        await first.say(heartbeat=link_pb2.Heartbeat())
+        await first.hear("heartbeat_acknowledged")
         # It would end the link over a message that it does not know.
-        assert not old.inbox
+        assert not first.inbox
     asked = await admin.GetRevocations(operator_pb2.GetRevocationsRequest())
     assert asked.revocations == third
     events = [entry.event for entry in await installation.audit("")]
