@@ -6,11 +6,17 @@ from collections.abc import Sequence
 
 from controller import clock
 from controller.cli.connection import Connection
-from controller.cli.emit import from_wire_ms
-from controller.fleet.selector import Candidate, select_machines
+from controller.cli.emit import from_wire_ms, note
+from controller.fleet.selector import NO_FACTS, Candidate, Facts, facts_in, select_machines
 from protocol.errors import InvalidError, NotFoundError
 from protocol.ids import MachineId, TenantId
-from protocol.v1.operator_pb2 import ListMachinesRequest, ListTenantsRequest, Machine, Tenant
+from protocol.v1.operator_pb2 import (
+    FindMachinesRequest,
+    ListMachinesRequest,
+    ListTenantsRequest,
+    Machine,
+    Tenant,
+)
 
 
 def tenant_named(connection: Connection, name: str) -> Tenant:
@@ -31,13 +37,42 @@ def tenant_named(connection: Connection, name: str) -> Tenant:
 def machines_meant(connection: Connection, selector: str, tenant: str) -> list[Machine]:
     """The machines that a selector means, at least one; all of one tenant."""
     listed, names = known_machines(connection, tenant)
-    found = select_machines(selector, [_candidate(m, names) for m in listed], now=clock.now())
+    candidates = [_candidate(m, names) for m in listed]
+    facts = known_facts(connection, selector, tenant)
+    found = select_machines(selector, candidates, now=clock.now(), facts=facts)
+    say_unknown(facts, listed)
     if not found:
         raise NotFoundError(f"no active machine fits the selector {selector!r}")
     if len({c.tenant for c in found}) > 1:
         raise InvalidError("the selector means machines of several tenants: add --tenant")
     by_id = {machine.machine_id: machine for machine in listed}
     return [by_id[c.id] for c in found]
+
+
+def known_facts(connection: Connection, selector: str, tenant: str) -> Facts:
+    """What the machines' inventories say to the facts in a selector."""
+    words = facts_in(selector)
+    if not words:
+        return NO_FACTS
+    only = tenant_named(connection, tenant).tenant_id if tenant else ""
+    request = FindMachinesRequest(tenant_id=only, facts=words)
+    answers = connection.machines.FindMachines(request).answers
+    return {
+        word: {
+            **dict.fromkeys(answer.unfitting_ids, False),
+            **dict.fromkeys(answer.fitting_ids, True),
+        }
+        for word, answer in zip(words, answers, strict=True)
+    }
+
+
+def say_unknown(facts: Facts, machines: Sequence[Machine]) -> None:
+    """Tell the person which machines a selector could not judge."""
+    for fact, known in facts.items():
+        unknown = [m.name for m in machines if m.state == "active" and m.machine_id not in known]
+        if unknown:
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            note(f"{fact} is not known of {', '.join(unknown[:5])}{more}: left out")
 
 
 def machine_meant(connection: Connection, name: str, tenant: str) -> Machine:

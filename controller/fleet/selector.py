@@ -5,19 +5,23 @@
     tag:web and os:debian         by tag, by operating system
     not linked                    linked: those that hold a link now
     stale>7d                      not heard of for so long (m, h, d)
+    package:openssl<3.0.2         by facts of the inventory: see `controller.fleet.facts`
     (tag:a or tag:b) and not acme/web-01
 
 Pure: the expression and what is known of the machines come in. A name that no
-machine has is an error, never an empty answer.
+machine has is an error, never an empty answer. A machine that has not said whether it has
+a fact is not meant, neither by the fact nor by its `not`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
+from controller.fleet.facts import parse_fact
 from protocol.errors import InvalidError, NotFoundError
 
 
@@ -36,24 +40,43 @@ class Candidate:
     active: bool = True
 
 
-Test = Callable[[Candidate], bool]
+Test = Callable[[Candidate], bool | None]
+Facts = Mapping[str, Mapping[str, bool]]
+"""By fact as it is written, and by machine id; who has not said is not there."""
+
+NO_FACTS: Facts = MappingProxyType({})
 _WORD = re.compile(r"\s*(\(|\)|[^\s()]+)")
 _STALE = re.compile(r"stale>(\d{1,5})([mhd])\Z")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_SIGN = re.compile(r"[<>=!]")
+_WORDS = frozenset({"and", "or", "not", "(", ")", "all", "linked"})
 _DEPTH = 50
 
 
 def select_machines(
-    expression: str, candidates: Sequence[Candidate], *, now: datetime
+    expression: str,
+    candidates: Sequence[Candidate],
+    *,
+    now: datetime,
+    facts: Facts = NO_FACTS,
 ) -> list[Candidate]:
     """The active machines that the expression means, by tenant and name.
 
-    Raises `InvalidError` for an expression that cannot be read and `NotFoundError`
-    for a name without a machine.
+    `facts` answers for those that `facts_in` finds. Raises `InvalidError` for an expression
+    that cannot be read and `NotFoundError` for a name without a machine.
     """
-    test = _Parser(_split(expression), candidates, now).parse()
+    test = _Parser(_split(expression), candidates, now, facts).parse()
     found = [c for c in candidates if c.active and test(c)]
     return sorted(found, key=lambda c: (c.tenant_name, c.name))
+
+
+def facts_in(expression: str) -> list[str]:
+    """The facts that an expression asks for, as they are written, each once.
+
+    Raises `InvalidError` for one that cannot be compared like that.
+    """
+    found = dict.fromkeys(_split(expression))
+    return [word for word in found if word not in _WORDS and parse_fact(word) is not None]
 
 
 def _split(expression: str) -> list[str]:
@@ -62,13 +85,34 @@ def _split(expression: str) -> list[str]:
     return _WORD.findall(expression)
 
 
+def _not(one: bool | None) -> bool | None:
+    return None if one is None else not one
+
+
+def _any(answers: Iterable[bool | None]) -> bool | None:
+    """True beats not known, which beats False."""
+    found = set(answers)
+    return True if True in found else None if None in found else False
+
+
+def _all(answers: Iterable[bool | None]) -> bool | None:
+    """False beats not known, which beats True."""
+    found = set(answers)
+    return False if False in found else None if None in found else True
+
+
 class _Parser:
     def __init__(
-        self, words: Sequence[str], candidates: Sequence[Candidate], now: datetime
+        self,
+        words: Sequence[str],
+        candidates: Sequence[Candidate],
+        now: datetime,
+        facts: Facts,
     ) -> None:
         self._words: Iterator[str] = iter(words)
         self._candidates = candidates
         self._now = now
+        self._facts = facts
         self._depth = 0
         self._word: str | None = next(self._words, None)
 
@@ -91,14 +135,14 @@ class _Parser:
         while self._word == "or":
             self._next()
             tests.append(self._both())
-        return tests[0] if len(tests) == 1 else lambda c: any(t(c) for t in tests)
+        return tests[0] if len(tests) == 1 else lambda c: _any(t(c) for t in tests)
 
     def _both(self) -> Test:
         tests = [self._single()]
         while self._word == "and":
             self._next()
             tests.append(self._single())
-        return tests[0] if len(tests) == 1 else lambda c: all(t(c) for t in tests)
+        return tests[0] if len(tests) == 1 else lambda c: _all(t(c) for t in tests)
 
     def _single(self) -> Test:
         word = self._word
@@ -110,7 +154,7 @@ class _Parser:
         self._next()
         if word == "not":
             inner = self._single()
-            test: Test = lambda c: not inner(c)  # noqa: E731 - reads as what it is
+            test: Test = lambda c: _not(inner(c))  # noqa: E731 - reads as what it is
         elif word == "(":
             test = self._either()
             if self._word != ")":
@@ -136,7 +180,12 @@ class _Parser:
         if found := _STALE.match(word):
             limit = timedelta(**{_UNITS[found[2]]: int(found[1])})
             return lambda c: c.last_seen_at is None or self._now - c.last_seen_at > limit
-        if colon or ">" in word:
+        if parse_fact(word) is not None:
+            known = self._facts.get(word, {})
+            return lambda c: known.get(c.id)
+        if key == "group":
+            raise InvalidError(f"groups of machines are tags: write tag:{value}")
+        if colon or _SIGN.search(word):
             raise InvalidError(f"{word!r} is nothing that a selector knows; see `--help`")
         return self._named(word)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, func, select, true
@@ -60,26 +61,14 @@ def summaries(
 
     A machine without an inventory has none.
     """
-    other = inventories.alias()
-    newest = (
-        select(func.max(other.c.at))
-        .where(other.c.machine_id == machines.c.id)
-        .correlate(machines)
-        .scalar_subquery()
-    )
-    condition = machines.c.tenant_id == tenant if tenant else true()
-    rows = connection.execute(
-        select(inventories.c.tenant_id, inventories.c.machine_id, inventories.c.manifest)
-        .join(machines, machines.c.id == inventories.c.machine_id)
-        .where(inventories.c.at == newest, visible(machines.c.tenant_id, operator), condition)
-    ).all()
+    rows = newest_manifests(connection, operator, tenant)
     manifests = [msgspec.json.decode(row.manifest, type=dict[str, str]) for row in rows]
     wanted: dict[str, set[bytes]] = {}
     for row, manifest in zip(rows, manifests, strict=True):
         for name in (SYSTEM, UPDATES):
             if name in manifest:
                 wanted.setdefault(row.tenant_id, set()).add(bytes.fromhex(manifest[name]))
-    held = _bodies(connection, wanted)
+    held = dict(bodies_of(connection, wanted))
     found = {}
     for row, manifest in zip(rows, manifests, strict=True):
         counts = parse_updates(held.get((row.tenant_id, manifest.get(UPDATES, ""))))
@@ -90,11 +79,29 @@ def summaries(
     return found
 
 
-def _bodies(
+def newest_manifests(
+    connection: Connection, operator: OperatorIdentity, tenant: str
+) -> Sequence[Any]:
+    """(tenant_id, machine_id, manifest) of every machine that ever sent an inventory."""
+    other = inventories.alias()
+    newest = (
+        select(func.max(other.c.at))
+        .where(other.c.machine_id == machines.c.id)
+        .correlate(machines)
+        .scalar_subquery()
+    )
+    condition = machines.c.tenant_id == tenant if tenant else true()
+    return connection.execute(
+        select(inventories.c.tenant_id, inventories.c.machine_id, inventories.c.manifest)
+        .join(machines, machines.c.id == inventories.c.machine_id)
+        .where(inventories.c.at == newest, visible(machines.c.tenant_id, operator), condition)
+    ).all()
+
+
+def bodies_of(
     connection: Connection, wanted: Mapping[str, set[bytes]]
-) -> dict[tuple[str, str], bytes]:
-    """Bodies by tenant and hash in hexadecimal, each once however many machines share it."""
-    found = {}
+) -> Iterator[tuple[tuple[str, str], bytes]]:
+    """Bodies with tenant and hash in hexadecimal, each once however many machines share it."""
     for tenant, digests in wanted.items():
         for batch in _batched(sorted(digests), _BATCH):
             for row in connection.execute(
@@ -102,8 +109,7 @@ def _bodies(
                     sections.c.tenant_id == tenant, sections.c.hash.in_(batch)
                 )
             ):
-                found[tenant, row.hash.hex()] = unpack(row.body)
-    return found
+                yield (tenant, row.hash.hex()), unpack(row.body)
 
 
 def _batched(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:

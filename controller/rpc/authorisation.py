@@ -73,6 +73,7 @@ TABLE: Mapping[str, frozenset[Who]] = {
     "/protocol.v1.TokenService/ListTokens": ACTING | {Who.AUDITOR},
     "/protocol.v1.TokenService/RevokeToken": ACTING,
     "/protocol.v1.MachineService/ListMachines": READING,
+    "/protocol.v1.MachineService/FindMachines": READING,
     "/protocol.v1.MachineService/RenameMachine": ACTING,
     "/protocol.v1.MachineService/TagMachine": ACTING,
     "/protocol.v1.MachineService/RevokeMachine": ACTING,

@@ -6,6 +6,8 @@ from controller import clock
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.fleet import history, machines
+from controller.fleet.facts import read_facts
+from controller.fleet.fitting import Verdicts, fitting
 from controller.fleet.presence import Presence
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import from_ms, to_ms
@@ -20,6 +22,7 @@ class Machines(MachineServiceServicer):
         self._db = db
         self._trust = trust
         self._presence = presence
+        self._verdicts = Verdicts()
 
     async def ListMachines(
         self, request: pb.ListMachinesRequest, context: Context
@@ -29,6 +32,25 @@ class Machines(MachineServiceServicer):
         found = await self._db.read(lambda c: machines.listed(c, operator, request.tenant_id))
         return pb.ListMachinesResponse(
             machines=[_to_pb(machine, self._presence.linked(machine.id)) for machine in found]
+        )
+
+    async def FindMachines(
+        self, request: pb.FindMachinesRequest, context: Context
+    ) -> pb.FindMachinesResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = operator_calling()
+        facts = read_facts(request.facts)
+        found = await self._db.read(
+            lambda c: fitting(c, operator, request.tenant_id, facts, self._verdicts)
+        )
+        return pb.FindMachinesResponse(
+            answers=[
+                pb.FactAnswer(
+                    fitting_ids=[machine for machine, fits in one.items() if fits],
+                    unfitting_ids=[machine for machine, fits in one.items() if not fits],
+                )
+                for one in found
+            ]
         )
 
     async def RenameMachine(

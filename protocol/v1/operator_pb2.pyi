@@ -1036,6 +1036,88 @@ class ListMachinesRequest(_message.Message):
 Global___ListMachinesRequest: _TypeAlias = ListMachinesRequest  # noqa: Y015
 
 @_typing.final
+class FindMachinesRequest(_message.Message):
+    """Asks for facts of the newest inventories."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """As in `ListMachinesRequest`."""
+    @_builtins.property
+    def facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Facts as they stand in selectors: "package:openssl<3.0.2"."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        facts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMachinesRequest: _TypeAlias = FindMachinesRequest  # noqa: Y015
+
+@_typing.final
+class FindMachinesResponse(_message.Message):
+    """Facts, in the order in which they were asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactAnswer]:
+        """The answers."""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___FactAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMachinesResponse: _TypeAlias = FindMachinesResponse  # noqa: Y015
+
+@_typing.final
+class FactAnswer(_message.Message):
+    """Which machines have a fact. One that has not said is in neither list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FITTING_IDS_FIELD_NUMBER: _builtins.int
+    UNFITTING_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def fitting_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those that have it."""
+
+    @_builtins.property
+    def unfitting_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those that have not."""
+
+    def __init__(
+        self,
+        *,
+        fitting_ids: _abc.Iterable[_builtins.str] | None = ...,
+        unfitting_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fitting_ids", b"fitting_ids", "unfitting_ids", b"unfitting_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FactAnswer: _TypeAlias = FactAnswer  # noqa: Y015
+
+@_typing.final
 class ListMachinesResponse(_message.Message):
     """Machines by tenant and name."""
 

@@ -785,6 +785,11 @@ class MachineServiceStub:
                 request_serializer=protocol_dot_v1_dot_operator__pb2.ListMachinesRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_operator__pb2.ListMachinesResponse.FromString,
                 _registered_method=True)
+        self.FindMachines = channel.unary_unary(
+                '/protocol.v1.MachineService/FindMachines',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.FindMachinesRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.FindMachinesResponse.FromString,
+                _registered_method=True)
         self.RenameMachine = channel.unary_unary(
                 '/protocol.v1.MachineService/RenameMachine',
                 request_serializer=protocol_dot_v1_dot_operator__pb2.RenameMachineRequest.SerializeToString,
@@ -818,6 +823,13 @@ class MachineServiceServicer:
 
     def ListMachines(self, request, context):
         """Lists machines of the tenants that the caller may see.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindMachines(self, request, context):
+        """Says which machines have facts of the inventory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -865,6 +877,11 @@ def add_MachineServiceServicer_to_server(servicer, server):
                     servicer.ListMachines,
                     request_deserializer=protocol_dot_v1_dot_operator__pb2.ListMachinesRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_operator__pb2.ListMachinesResponse.SerializeToString,
+            ),
+            'FindMachines': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMachines,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.FindMachinesRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.FindMachinesResponse.SerializeToString,
             ),
             'RenameMachine': grpc.unary_unary_rpc_method_handler(
                     servicer.RenameMachine,
@@ -920,6 +937,33 @@ class MachineService:
             '/protocol.v1.MachineService/ListMachines',
             protocol_dot_v1_dot_operator__pb2.ListMachinesRequest.SerializeToString,
             protocol_dot_v1_dot_operator__pb2.ListMachinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMachines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.MachineService/FindMachines',
+            protocol_dot_v1_dot_operator__pb2.FindMachinesRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.FindMachinesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -285,6 +285,8 @@ class MachineServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MachineServiceAsyncStub: ...
     ListMachines: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListMachinesRequest, _operator_pb2.ListMachinesResponse]
     """Lists machines of the tenants that the caller may see."""
+    FindMachines: _grpc.UnaryUnaryMultiCallable[_operator_pb2.FindMachinesRequest, _operator_pb2.FindMachinesResponse]
+    """Says which machines have facts of the inventory."""
     RenameMachine: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RenameMachineRequest, _operator_pb2.RenameMachineResponse]
     """Gives a machine another name."""
     TagMachine: _grpc.UnaryUnaryMultiCallable[_operator_pb2.TagMachineRequest, _operator_pb2.TagMachineResponse]
@@ -303,6 +305,8 @@ class MachineServiceAsyncStub(MachineServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListMachines: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListMachinesRequest, _operator_pb2.ListMachinesResponse]  # type: ignore[assignment]
     """Lists machines of the tenants that the caller may see."""
+    FindMachines: _aio.UnaryUnaryMultiCallable[_operator_pb2.FindMachinesRequest, _operator_pb2.FindMachinesResponse]  # type: ignore[assignment]
+    """Says which machines have facts of the inventory."""
     RenameMachine: _aio.UnaryUnaryMultiCallable[_operator_pb2.RenameMachineRequest, _operator_pb2.RenameMachineResponse]  # type: ignore[assignment]
     """Gives a machine another name."""
     TagMachine: _aio.UnaryUnaryMultiCallable[_operator_pb2.TagMachineRequest, _operator_pb2.TagMachineResponse]  # type: ignore[assignment]
@@ -324,6 +328,14 @@ class MachineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.ListMachinesResponse, _abc.Awaitable[_operator_pb2.ListMachinesResponse]]:
         """Lists machines of the tenants that the caller may see."""
+
+    @_abc_1.abstractmethod
+    def FindMachines(
+        self,
+        request: _operator_pb2.FindMachinesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.FindMachinesResponse, _abc.Awaitable[_operator_pb2.FindMachinesResponse]]:
+        """Says which machines have facts of the inventory."""
 
     @_abc_1.abstractmethod
     def RenameMachine(

@@ -321,6 +321,20 @@ def test_a_snapshot_shows_the_machine(place: Place, machine: str) -> None:
     )
 
 
+def test_machines_are_selected_by_what_is_in_them(place: Place, machine: str) -> None:
+    place.good("snapshot", "take", machine)
+    fits = "cpu.threads>=1 and memory<100t and not package:nobody-has-this"
+    assert [row["name"] for row in place.rows("machine", "ls", fits)] == [machine]
+    assert place.rows("machine", "ls", "memory<1k") == []
+    assert place.good("run", fits, "--", "true") == ""
+    # It was never scanned for updates, so nobody knows.
+    for words in ("update:openssl", "not update:openssl"):
+        unknown = place.stead("machine", "ls", words, apart=True)
+        assert f"is not known of {machine}".encode() in unknown.stderr
+    assert "write tag:pilot" in place.bad("machine", "ls", "group:pilot", code=2)
+    assert "it is a size" in place.bad("machine", "ls", "memory<many", code=2)
+
+
 def test_files_come_back_byte_for_byte(place: Place, machine: str) -> None:
     source = place.directory / "source"
     (source / "sub").mkdir(parents=True)

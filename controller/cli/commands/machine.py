@@ -10,7 +10,13 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.choice import known_machines, machine_meant, machines_meant
+from controller.cli.choice import (
+    known_facts,
+    known_machines,
+    machine_meant,
+    machines_meant,
+    say_unknown,
+)
 from controller.cli.emit import (
     Row,
     emit,
@@ -61,8 +67,11 @@ def ls(app: App, selector: str, tenant: str, output: str) -> None:
     now = clock.now()
     rows = [machine_row(machine, names) for machine in listed]
     if selector:
-        meant = {c.id for c in select_machines(selector, [_candidate(r) for r in rows], now=now)}
+        facts = known_facts(connection, selector, tenant)
+        candidates = [_candidate(row) for row in rows]
+        meant = {c.id for c in select_machines(selector, candidates, now=now, facts=facts)}
         rows = [row for row in rows if row["id"] in meant]
+        say_unknown(facts, listed)
     emit(
         rows,
         output,
