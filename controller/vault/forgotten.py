@@ -2,6 +2,8 @@
 
 Until it is purged, a forgotten point's chunks are as safe as any other's. Its record's
 object goes before its row: a crash between the two leaves a row, and another attempt.
+Nothing of a frozen machine is purged: what it forgot before somebody noticed may be all
+that is whole.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from controller.audit import log as audit_log
 from controller.db.database import Database
-from controller.db.schema import forgotten_points, points, vault_sessions
+from controller.db.schema import forgotten_points, freezes, points, vault_sessions
 from controller.store.store import ObjectStore
 from controller.vault.sessions import State
 from protocol.errors import NotFoundError
@@ -50,7 +52,10 @@ def bring_back(connection: Connection, point: str) -> None:
 def purge(
     store: ObjectStore, db: Database, tenant: str, now: datetime, undo: timedelta
 ) -> Iterator[str]:
-    """Let go of what was forgotten longer than `undo` ago; yields each one's id."""
+    """Let go of what was forgotten longer than `undo` ago; yields each one's id.
+
+    Not of what a session goes on from, nor of what a machine forgot that is frozen now.
+    """
     for point, key in db.read_now(partial(_due, tenant=tenant, now=now, undo=undo)):
         store.delete(key)
         db.write_now(partial(_purge, tenant=tenant, point=point, at=now))
@@ -65,11 +70,13 @@ def _due(
         vault_sessions.c.state == State.OPEN.value,
         vault_sessions.c.parent_point.is_not(None),
     )
+    frozen = select(freezes.c.machine_id).where(freezes.c.frozen_at.is_not(None))
     found = connection.execute(
         select(forgotten_points.c.id, forgotten_points.c.object_key).where(
             forgotten_points.c.tenant_id == tenant,
             forgotten_points.c.forgotten_at <= now - undo,
             forgotten_points.c.id.not_in(in_use),
+            forgotten_points.c.machine_id.not_in(frozen),
         )
     )
     return [(row.id, row.object_key) for row in found]

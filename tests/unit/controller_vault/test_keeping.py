@@ -194,6 +194,32 @@ async def test_a_machine_that_looks_encrypted_forgets_nothing_until_somebody_loo
     assert {"retention_frozen", "retention_unfrozen"} <= set(events(world, tenant))
 
 
+async def test_what_was_forgotten_before_can_be_had_back_for_as_long_as_a_machine_is_frozen(
+    world: World,
+) -> None:
+    who, other = await world.machine(), await world.machine()
+    machine, tenant = machine_of(who), who.identity.tenant
+    made = [await back_up(world, who, files=1000, bytes=1 << 30) for _ in range(4)]
+    act(world, keeping.forget_named, machine, [made[0][0]], "a week before it is noticed")
+    others = [(await back_up(world, other))[0] for _ in range(4)]
+    act(world, keeping.forget_named, machine_of(other), [others[0]], "because")
+    await back_up(world, who, files=100, bytes=1 << 30)
+    for _ in range(3):
+        world.clock.advance(days=8)
+        await world.vault.keeper.keep_all()
+    forgotten = partial(keeping.forgotten_of, machine=machine)
+    assert world.db.read_now(forgotten) == [made[0][0]]
+    assert len(await world.read(who, made[0][1])) == 4
+    # Of others it goes as ever.
+    assert not world.db.read_now(partial(keeping.forgotten_of, machine=machine_of(other)))
+    act(world, keeping.unfreeze, machine, "the folder was moved away")
+    await world.vault.keeper.keep_all()
+    world.clock.advance(days=2)
+    await world.vault.keeper.keep_all()
+    assert not world.db.read_now(forgotten)
+    assert "point_purged" in events(world, tenant)
+
+
 @pytest.mark.parametrize(
     ("now", "word"),
     [
