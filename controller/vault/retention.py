@@ -160,18 +160,25 @@ def _keep_period(
     zone: tzinfo,
     reasons: dict[str, list[str]],
 ) -> None:
-    """The latest good point of each of the newest `count` periods that have a point."""
-    best: dict[tuple[int, ...], Candidate] = {}
-    for point in ordered:
-        key = bucket(point.received_at.astimezone(zone))
-        if key not in best:
-            if len(best) == count:
-                break
-            best[key] = point
-        elif best[key].fault and not point.fault:
-            best[key] = point
-    for number, point in enumerate(best.values(), 1):
+    """The latest good point of each of the newest `count` periods that have a good one.
+
+    Of a period among these whose points are all damaged the latest stays too.
+    """
+    periods = [(bucket(point.received_at.astimezone(zone)), point) for point in ordered]
+    good: dict[tuple[int, ...], Candidate] = {}
+    for key, point in periods:
+        if not point.fault:
+            good.setdefault(key, point)
+    kept = list(good.values())[:count]
+    for number, point in enumerate(kept, 1):
         reasons[point.id].append(f"{period} {number} of {count}")
+    since = kept[-1].received_at if kept and len(kept) == count else None
+    damaged: dict[tuple[int, ...], Candidate] = {}
+    for key, point in periods:
+        if key not in good and (since is None or point.received_at > since):
+            damaged.setdefault(key, point)
+    for point in list(damaged.values())[:count]:
+        reasons[point.id].append(f"{period} whose points are all damaged")
 
 
 def _keep_floor(ordered: Sequence[Candidate], floor: int, reasons: dict[str, list[str]]) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controller.vault.retention import Candidate, Rules, keeps_anything, plan_forgetting
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 COUNTS = st.integers(0, 5)
+MOSTLY_DAMAGED = [
+    Candidate(f"rp_{day}", NOW - timedelta(days=day), fault="damaged" if day < 4 else "")
+    for day in range(8)
+]
 
 
 @st.composite
@@ -68,6 +72,16 @@ def test_holds_tags_the_newest_and_the_future_stay(points: list[Candidate], by: 
     for one in points:
         if one.hold or one.tags & set(by.tags) or one is newest or one.received_at > NOW:
             assert one.id in kept
+
+
+@given(points=candidates(), by=rules())
+@example(points=MOSTLY_DAMAGED, by=Rules(daily=3, floor=1))
+def test_a_damaged_point_takes_no_good_points_place(points: list[Candidate], by: Rules) -> None:
+    kept = {one.point for one in plan_forgetting(points, by, now=NOW) if one.is_kept}
+    good = [one for one in points if not one.fault]
+    for one in plan_forgetting(good, by, now=NOW):
+        if any("day " in why or "year " in why or "last " in why for why in one.reasons):
+            assert one.point in kept
 
 
 @given(points=candidates(), by=rules())
