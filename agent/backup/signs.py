@@ -39,6 +39,9 @@ EVERY: Final = 16
 ARCHIVE_BYTES: Final = 1024 * 1024
 """A new file of this size may be where others went."""
 
+COMPRESSORS: Final = frozenset((b"gz", b"bz2", b"xz", b"lzma", b"zst", b"lz4", b"lzo", b"Z"))
+"""Suffixes that rotated logs get in one night. Whoever hides behind one still looks encrypted."""
+
 KEPT: Final = 32
 _MAX_SUFFIXES: Final = 1000
 _FILE: Final = 8
@@ -170,7 +173,8 @@ class Counting:
         if base:
             old = _file_of(known, parent, base)
             if old is not None and not self._is_there(base):
-                if suffix in self._suffixes or len(self._suffixes) < _MAX_SUFFIXES:
+                is_room = suffix in self._suffixes or len(self._suffixes) < _MAX_SUFFIXES
+                if is_room and suffix not in COMPRESSORS:
                     self._suffixes[suffix] += 1
                 return old
         of = self._inodes_of

@@ -87,16 +87,25 @@ def _alarm_at(
         # What went before that was accepted.
         since = max(since, released_through)
     before = [
-        other.totals
+        other
         for at, other in enumerate(ordered[:number])
         if other.received_at >= since or at == number - 1
     ]
-    reasons = judge(one.totals, before)
+    # What the signs of a point say is new since the one before it: not what was accepted.
+    unseen = [
+        other.totals.signs
+        for other in before
+        if other.received_at >= since and other.received_at != released_through
+    ]
+    earlier = [signs for signs in unseen if isinstance(signs, Signs)]
+    reasons = judge(one.totals, [other.totals for other in before], earlier)
     return Alarm(one.point, one.received_at, reasons) if reasons else None
 
 
-def judge(now: Totals, before: Sequence[Totals]) -> tuple[str, ...]:
+def judge(now: Totals, before: Sequence[Totals], earlier: Sequence[Signs] = ()) -> tuple[str, ...]:
     """What looks wrong about a point after these; empty when nothing does.
+
+    `earlier` are the signs of the days before, which nobody has accepted yet.
 
     >>> judge(Totals(files=1000, signs=Signs(changed=210, encrypted=200)), [Totals(files=1000)])
     ('200 of 210 changed files look encrypted, and did not before',)
@@ -116,10 +125,10 @@ def judge(now: Totals, before: Sequence[Totals]) -> tuple[str, ...]:
         reasons.append(f"{(size - now.bytes) * 100 // size} % of the content is gone")
     signs = now.signs if isinstance(now.signs, Signs) else None
     if signs is not None:
-        reasons += _of_signs(signs, now, files)
+        reasons += list(_of_signs(signs, now, files)) or _of_sums(_sum([*earlier, signs]), now)
     if (
         now.read_files >= LEAST_FILES
-        and _is_rewritten(signs, now)
+        and _is_rewritten(signs, now, size)
         and now.read_bytes >= READ_BYTES
         and now.read_bytes >= now.bytes * READ_SHARE
         and now.new_bytes >= now.read_bytes * NEW_SHARE
@@ -131,12 +140,33 @@ def judge(now: Totals, before: Sequence[Totals]) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _of_signs(signs: Signs, now: Totals, before: int) -> Iterator[str]:
+def _looks_encrypted(signs: Signs, files: int) -> bool:
     encrypted = signs.encrypted
-    if encrypted >= LEAST_FILES and (
-        encrypted >= signs.changed * ENCRYPTED_SHARE or encrypted >= now.files * ENCRYPTED_OF_ALL
-    ):
-        yield f"{encrypted} of {signs.changed} changed files look encrypted, and did not before"
+    return encrypted >= LEAST_FILES and (
+        encrypted >= signs.changed * ENCRYPTED_SHARE or encrypted >= files * ENCRYPTED_OF_ALL
+    )
+
+
+def _of_sums(signs: Signs, now: Totals) -> list[str]:
+    """Of what is encrypted bit by bit, so that no restore point alone shows it."""
+    if not _looks_encrypted(signs, now.files):
+        return []
+    return [
+        f"{signs.encrypted} files came to look encrypted within {LOOKS_BACK.days} days, "
+        "some with each restore point"
+    ]
+
+
+def _sum(some: Sequence[Signs]) -> Signs:
+    return Signs(
+        changed=sum(one.changed for one in some), encrypted=sum(one.encrypted for one in some)
+    )
+
+
+def _of_signs(signs: Signs, now: Totals, before: int) -> Iterator[str]:
+    encrypted, changed = signs.encrypted, signs.changed
+    if _looks_encrypted(signs, now.files):
+        yield f"{encrypted} of {changed} changed files look encrypted, and did not before"
     if signs.suffixed >= LEAST_FILES and signs.suffixed >= before * SUFFIXED_SHARE:
         yield f"{signs.suffixed} of {before} files got the same suffix"
     if (
@@ -151,6 +181,12 @@ def _of_signs(signs: Signs, now: Totals, before: int) -> Iterator[str]:
         )
 
 
-def _is_rewritten(signs: Signs | None, now: Totals) -> bool:
-    """Whether what was read took the place of something: new pictures beside the old do not."""
-    return signs is None or (signs.changed + signs.vanished) * 2 >= now.read_files
+def _is_rewritten(signs: Signs | None, now: Totals, before: int) -> bool:
+    """Whether what was read took the place of something: new pictures beside the old do not.
+
+    Where nothing is known of single files, as after a change of the rules, what came to
+    `before` bytes took the place of nothing.
+    """
+    if signs is None:
+        return (now.bytes - before) * 2 <= now.read_bytes
+    return (signs.changed + signs.vanished) * 2 >= now.read_files

@@ -127,6 +127,16 @@ def test_a_suffix_for_all_is_seen_though_nothing_looks_encrypted(machine: Machin
     assert after.encrypted == 0
 
 
+def test_the_suffix_of_a_compressor_hides_no_encryption(machine: Machine) -> None:
+    def happen(_: Path) -> None:
+        for path in documents(machine):
+            path.with_name(path.name + ".gz").write_bytes(encrypted(path.read_bytes()))
+            path.unlink()
+
+    reasons, _after = judged(machine, happen)
+    assert f"{COUNT} of {COUNT} changed files look encrypted" in " ".join(reasons)
+
+
 def test_deleting_and_writing_one_archive_is_seen(machine: Machine) -> None:
     def happen(files: Path) -> None:
         for path in documents(machine)[:100]:
@@ -165,6 +175,13 @@ def many_rotations(files: Path) -> None:
         path.write_bytes(b"a new day\n")
 
 
+def compression(files: Path) -> None:
+    """Of what was rotated a week ago, under names with the date: no name is there again."""
+    for path in sorted((files / "docs").rglob("*.txt"))[:100]:
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+
+
 def pictures(files: Path) -> None:
     chance = random.Random(6)
     (files / "new").mkdir()
@@ -192,7 +209,8 @@ def edits(files: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "happen", [upgrade, rotation, many_rotations, pictures, deletion, move, rights, edits]
+    "happen",
+    [upgrade, rotation, many_rotations, compression, pictures, deletion, move, rights, edits],
 )
 def test_an_ordinary_day_is_no_alarm(machine: Machine, happen: Callable[[Path], None]) -> None:
     reasons, after = judged(machine, happen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from controller.vault.retention import Rules
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import OperatorIdentity, Role
 from protocol.vault.chunk import ChunkId
-from protocol.vault.point import Totals
+from protocol.vault.point import Signs, Totals
 from tests.unit.controller_vault.world import (
     START,
     Member,
@@ -258,6 +259,42 @@ def test_files_that_go_bit_by_bit_are_seen() -> None:
     assert alarm is not None
     assert alarm.point == "rp_5"
     assert first_alarm(days, released_through=days[-1].received_at) is None
+
+
+def test_files_that_are_encrypted_bit_by_bit_are_seen_until_somebody_has_looked() -> None:
+    hours = [
+        Figures(
+            f"rp_{n}",
+            START + timedelta(hours=n),
+            Totals(files=1000, signs=Signs(changed=60, encrypted=10)),
+        )
+        for n in range(30)
+    ]
+    alarm = first_alarm(hours, released_through=None)
+    assert alarm is not None
+    assert alarm.point == "rp_9", "a tenth of all files, ten at a time"
+    assert "100 files came to look encrypted within 7 days" in alarm.reasons[0]
+    after = first_alarm(hours, released_through=alarm.received_at)
+    assert after is not None
+    assert after.point == "rp_19", "what was accepted does not count again"
+    days = [replace(one, received_at=START + timedelta(days=n)) for n, one in enumerate(hours)]
+    assert first_alarm(days, released_through=None) is None
+
+
+def test_a_new_path_full_of_pictures_is_no_alarm() -> None:
+    """The rules changed with it, so that the machine has nothing to compare with."""
+    small = Totals(files=300, bytes=1 << 23)
+    size = 1 << 30
+    added = Totals(
+        files=700,
+        bytes=small.bytes + size,
+        read_files=700,
+        read_bytes=small.bytes + size,
+        new_bytes=size,
+    )
+    assert judge(added, [small]) == ()
+    # The same among the same rules, or of the same size, took the place of what there was.
+    assert judge(added, [Totals(files=700, bytes=size)])
 
 
 @pytest.mark.parametrize(
