@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, rollouts, tasks
@@ -65,9 +65,12 @@ def course_of(row: Row[Any]) -> Course:
     return Course(row.batch, Phase(row.phase), row.soaked_at, row.forgiven, row.reason)
 
 
+_COURSE = select(rollouts).where(rollouts.c.job_id == bindparam("job"))
+
+
 def course_row(connection: Connection, job: str) -> Row[Any] | None:
     """How a job's rollout stands; None for a job without one."""
-    return connection.execute(select(rollouts).where(rollouts.c.job_id == job)).one_or_none()
+    return connection.execute(_COURSE, {"job": job}).one_or_none()
 
 
 def look(connection: Connection, terms: Terms, linked: Linked, now: datetime) -> Decision | None:

@@ -145,10 +145,13 @@ class JobDesk:
                 for task in tasks:
                     if task.started_at is None or is_over(states.get(task.id, QUEUED)):
                         continue
-                    while page := await self._page(task.id, seen.get(task.id, 0)):
+                    is_full = True
+                    while is_full:
+                        page = await self._page(task.id, seen.get(task.id, 0))
                         for piece in page:
                             yield piece
-                        seen[task.id] = page[-1].seq + 1
+                            seen[task.id] = piece.seq + 1
+                        is_full = len(page) == PAGE
                 for task in tasks:
                     if states.get(task.id) != task.state:
                         states[task.id] = task.state

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, operators, task_output, tasks
@@ -42,6 +42,27 @@ MAX_PIECE = (1 << 31) - 1
 MAX_RESULT_BYTES = 16 * 1024 * 1024
 MAX_MESSAGE = 4000
 MAX_CODE = 64
+
+# What every piece of output runs is built once: to build a statement takes longer than to run it.
+_FIND = select(
+    tasks.c.job_id,
+    tasks.c.state,
+    tasks.c.code,
+    tasks.c.started_at,
+    tasks.c.output_truncated,
+    tasks.c.output_bytes,
+).where(
+    tasks.c.id == bindparam("task"),
+    tasks.c.machine_id == bindparam("machine"),
+    tasks.c.tenant_id == bindparam("tenant"),
+)
+_PIECE = select(task_output.c.seq).where(
+    task_output.c.task_id == bindparam("task"), task_output.c.seq == bindparam("sequence")
+)
+_ADD_PIECE = insert(task_output)
+_COUNT_PIECE = (
+    update(tasks).where(tasks.c.id == bindparam("task")).values(output_bytes=bindparam("kept"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +143,7 @@ def add_output(
     row = _find(connection, machine, task)
     if row is None:
         return None
-    mine = task_output.c.task_id == task
-    known = select(task_output.c.seq).where(mine, task_output.c.seq == sequence)
-    if connection.execute(known).scalar() is not None:
+    if connection.scalar(_PIECE, {"task": task, "sequence": sequence}) is not None:
         return None
     kept = row.output_bytes + len(data) + PIECE_COST_BYTES
     if kept > MAX_OUTPUT_BYTES:
@@ -132,16 +151,17 @@ def add_output(
             _set(connection, task, output_truncated=True)
         return None
     connection.execute(
-        insert(task_output).values(
-            task_id=task,
-            seq=sequence,
-            tenant_id=machine.tenant,
-            stream=stream,
-            data=data,
-            at=at,
-        )
+        _ADD_PIECE,
+        {
+            "task_id": task,
+            "seq": sequence,
+            "tenant_id": machine.tenant,
+            "stream": stream,
+            "data": data,
+            "at": at,
+        },
     )
-    _set(connection, task, output_bytes=kept)
+    connection.execute(_COUNT_PIECE, {"task": task, "kept": kept})
     return str(row.job_id)
 
 
@@ -292,20 +312,8 @@ def cancel(connection: Connection, job: str, actor: str, at: datetime) -> bool:
 
 
 def _find(connection: Connection, machine: MachineIdentity, task: str) -> Any:
-    return connection.execute(
-        select(
-            tasks.c.job_id,
-            tasks.c.state,
-            tasks.c.code,
-            tasks.c.started_at,
-            tasks.c.output_truncated,
-            tasks.c.output_bytes,
-        ).where(
-            tasks.c.id == task,
-            tasks.c.machine_id == machine.machine,
-            tasks.c.tenant_id == machine.tenant,
-        )
-    ).one_or_none()
+    named = {"task": task, "machine": machine.machine, "tenant": machine.tenant}
+    return connection.execute(_FIND, named).one_or_none()
 
 
 def _set(connection: Connection, task: str, **values: Any) -> None:

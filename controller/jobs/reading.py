@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, select, tuple_
 
 from controller.db.schema import jobs, machines, task_output, tasks
 from controller.jobs.state import OPEN
@@ -18,6 +18,26 @@ from protocol.outcome import OutcomeState
 MAX_LISTED = 100_000
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Below what a message may have, with room for all else that stands in it."""
+
+
+def _tasks(*columns: ColumnElement[Any]) -> Select[Any]:
+    return (
+        select(*columns, machines.c.name.label("machine_name"))
+        .join(machines, machines.c.id == tasks.c.machine_id)
+        .where(tasks.c.job_id.in_(bindparam("jobs", expanding=True)))
+        .order_by(machines.c.name)
+    )
+
+
+# Built once: whoever watches a job runs them for every piece of its output.
+_TASKS_WITH_RESULTS = _tasks(*tasks.c)
+_TASKS = _tasks(*(column for column in tasks.c if column is not tasks.c.result))
+_OUTPUT = (
+    select(task_output)
+    .where(task_output.c.task_id == bindparam("task"), task_output.c.seq >= bindparam("seen"))
+    .order_by(task_output.c.seq)
+)
+_SOME_OUTPUT = _OUTPUT.limit(bindparam("limit"))
 
 
 def job_row(connection: Connection, operator: OperatorIdentity, job: str) -> Row[Any]:
@@ -123,14 +143,8 @@ def task_rows(
 ) -> Mapping[str, list[Row[Any]]]:
     """The tasks of these jobs, by job, in the order of their machines' names."""
     found: dict[str, list[Row[Any]]] = {job: [] for job in job_ids}
-    columns = [c for c in tasks.c if with_results or c is not tasks.c.result]
-    query: Select[Any] = (
-        select(*columns, machines.c.name.label("machine_name"))
-        .join(machines, machines.c.id == tasks.c.machine_id)
-        .where(tasks.c.job_id.in_(job_ids))
-        .order_by(machines.c.name)
-    )
-    for row in connection.execute(query):
+    query = _TASKS_WITH_RESULTS if with_results else _TASKS
+    for row in connection.execute(query, {"jobs": job_ids}):
         found[row.job_id].append(row)
     return found
 
@@ -139,13 +153,10 @@ def output_after(
     connection: Connection, task: str, seen: int = 0, limit: int | None = None
 ) -> Sequence[Row[Any]]:
     """Up to `limit` pieces of a task's output, from number `seen` on."""
-    query = (
-        select(task_output)
-        .where(task_output.c.task_id == task, task_output.c.seq >= seen)
-        .order_by(task_output.c.seq)
-        .limit(limit)
-    )
-    return connection.execute(query).all()
+    wanted = {"task": task, "seen": seen}
+    if limit is None:
+        return connection.execute(_OUTPUT, wanted).all()
+    return connection.execute(_SOME_OUTPUT, {**wanted, "limit": limit}).all()
 
 
 def _visible(operator: OperatorIdentity) -> Select[Any]:
