@@ -174,3 +174,25 @@ def recovered(world: World, point: str, tmp_path: Path) -> None:
         (restored,) = target.rglob("report.txt")
         assert streams_of(restored) == STREAMS["report.txt"]
         assert streams_of(restored.parent / "folder") == STREAMS["folder"]
+
+
+def test_a_name_with_a_colon_does_not_become_a_stream_of_another_file(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = tmp_path / "files"
+    (files / "folder").mkdir(parents=True)
+    for folder in (files, files / "folder"):
+        (folder / "a").write_bytes(b"1")
+        (folder / "a:b").write_bytes(b"2")
+    monkeypatch.setattr(world, "files", files)
+    done = world.back_up()
+    assert done is not None
+    assert done["state"] == "succeeded", done
+    with ntfs(tmp_path / "image", tmp_path / "target") as target:
+        result = world.restore(world.points()[0].record, target)
+        assert result.state == "partial", result
+        failed = [one["path"] for one in json.loads(result.result)["failed"]]
+        assert sorted(failed) == ["/files/a:b", "/files/folder/a:b"]
+        for folder in (target / "files", target / "files" / "folder"):
+            assert (folder / "a").read_bytes() == b"1"
+            assert streams_of(folder / "a") == {}
