@@ -164,6 +164,11 @@ class AgentHome:
         return self.path / "scripts"
 
     @property
+    def power(self) -> Path:
+        """Restarts that were ordered, a file for each task; see `agent.power.record`."""
+        return self.path / "power"
+
+    @property
     def drill_runs(self) -> Path:
         """Which drill by itself was the last."""
         return self.path / "drill.runs"

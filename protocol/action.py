@@ -228,6 +228,15 @@ class ReadLog:
     follow: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ControlPower:
+    """`verb` is reboot or shutdown; people are told `notice`, and `delay_s` are seconds."""
+
+    verb: str
+    notice: str = ""
+    delay_s: int = 0
+
+
 Action = (
     RunProgram
     | CollectInventory
@@ -250,6 +259,7 @@ Action = (
     | ListProcesses
     | KillProcess
     | ReadLog
+    | ControlPower
 )
 
 ACTIONS: Mapping[str, type[Action]] = {
@@ -274,6 +284,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "list_processes": ListProcesses,
     "kill_process": KillProcess,
     "read_log": ReadLog,
+    "control_power": ControlPower,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
 OBSERVING = frozenset(
@@ -317,6 +328,8 @@ def summary_of(action: Action) -> str:
             return f"{verb} {shown}{extra}"
         case ReadLog(unit=unit, file=file):
             return f"show the log {file or unit or 'of the system'}"[:200]
+        case ControlPower(verb=verb, delay_s=delay):
+            return f"{verb[:20]} in {delay} s"
         case ControlService(name=name, verb=verb):
             return f"{verb} service {name}"[:200]
         case KillProcess(pid=pid, signal=signal):

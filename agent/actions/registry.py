@@ -25,6 +25,7 @@ MODULES = {
     "list_processes": "agent.actions.processes",
     "kill_process": "agent.actions.processes",
     "read_log": "agent.actions.logs",
+    "control_power": "agent.actions.power",
 }
 """Programs and backup sets are not here: they need no worker."""
 

@@ -17,11 +17,10 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from agent.host import launch
-from agent.host.group import end_group_of, group_of, leave_group_of
+from agent.host.group import group_of, leave_group_of
 from protocol.errors import Code, SteadError
 from protocol.limits import NO_LIMITS, Limits
 
@@ -39,7 +38,6 @@ KILLED_WITHIN_S = 5.0
 START_WITHIN_S = 30.0
 """How long a program may take to begin; what takes longer hangs on a dead file server."""
 
-_PASSES = 10
 OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -264,7 +262,7 @@ async def started(
     """Start a program whose output (1 or 2, bytes) goes to `on_output`.
 
     Its whole process group ends with the block. With `task` it is marked, so that
-    `end_marked` finds it, and is in the task's control group where there can be one.
+    `agent.host.marked` finds it, and is in the task's control group where there can be one.
     Raises `ProgramError` when it cannot be started.
     """
     group = group_of(task) if task else None
@@ -348,53 +346,3 @@ async def _launched(ours: socket.socket, wish: launch.Wish) -> tuple[str, ...]:
             where = f"the directory {wish['directory'][:200]}: " * (answer["part"] == "directory")
             raise ProgramError(f"cannot start {name}: {where}{answer['reason']}")
     return missed
-
-
-def end_marked(task: str) -> int:
-    """Kill what a task started and what still runs, wherever it went; returns how many.
-
-    Programs that a task starts carry its id in their environment, so that an agent
-    that was killed finds its children again; what they started counts too, even when
-    it was given another environment. What has neither is found by the task's control
-    group, where there is one. Only Linux shows any of them.
-    """
-    ended: set[int] = set()
-    for _ in range(_PASSES):
-        # What was born while the last pass looked is found by the next.
-        found = _of_task(task) - {os.getpid()}
-        for number in found:
-            try:
-                os.kill(number, signal.SIGKILL)
-            except OSError:
-                continue  # it ended by itself, or it is somebody else's and so not ours
-            ended.add(number)
-        if not found - ended:
-            break
-    # Last, because a worker that ends its task is in the group itself.
-    return len(ended) + end_group_of(task)
-
-
-def _of_task(task: str) -> set[int]:
-    """The processes with a task's mark, and their living descendants."""
-    mark = f"{TASK_VARIABLE}={task}".encode()
-    children: dict[int, list[int]] = {}
-    marked = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        number = int(entry.name)
-        try:
-            # "pid (any name) state parent ...", where the name may have blanks and brackets.
-            state, parent, _ = (entry / "stat").read_bytes().rpartition(b") ")[2].split(b" ", 2)
-            if state in b"ZX":
-                continue
-            children.setdefault(int(parent), []).append(number)
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
-                marked.append(number)
-        except OSError:
-            continue
-    found: set[int] = set()
-    while marked:
-        number = marked.pop()
-        if number not in found:
-            found.add(number)
-            marked += children.get(number, ())
-    return found

@@ -8,7 +8,8 @@ from dataclasses import replace
 import msgspec
 
 from agent.config import AgentHome
-from agent.host.process import end_marked, started
+from agent.host.marked import end_marked
+from agent.host.process import started
 from agent.host.spool import Printed, Spool
 from agent.tasks.by_set import by_set
 from protocol.action import RunBackup

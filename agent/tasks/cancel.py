@@ -24,10 +24,14 @@ _OVER = (State.ENDED, State.ACKNOWLEDGED)
 
 
 class Running(NamedTuple):
-    """A task that has not ended; `off` is done when somebody, who it says, cancels it."""
+    """A task that has not ended; `off` is done when somebody, who it says, cancels it.
+
+    One that `ends_us` ends the agent too: whoever stops does not wait for it.
+    """
 
     work: asyncio.Task[None]
     off: asyncio.Future[str]
+    ends_us: bool = False
 
 
 async def cancel_order(

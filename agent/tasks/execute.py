@@ -17,11 +17,14 @@ from typing import Any
 import msgspec
 
 from agent.actions.action import ActionResult
+from agent.actions.power import tell_cancelled
 from agent.actions.program import checked_program, outcome_of_program, over_memory
 from agent.actions.script import laid_out
 from agent.config import AgentHome
+from agent.host import log
 from agent.host.group import ended_for_memory
-from agent.host.process import Child, ProgramError, end_marked, started
+from agent.host.marked import end_marked
+from agent.host.process import Child, ProgramError, started
 from agent.host.spool import Printed, Spool
 from agent.tasks.after import run_after
 from agent.tasks.under_way import Noted, noted
@@ -31,7 +34,9 @@ from protocol.action import (
     Action,
     ApplyUpdates,
     CancelOrder,
+    ControlPower,
     PlanUpdates,
+    ReadLog,
     RunBackup,
     RunDrill,
     RunProgram,
@@ -45,6 +50,8 @@ from protocol.ids import TaskId
 from protocol.outcome import Outcome, OutcomeState
 
 AT_ONCE = 4
+WAITING_AT_ONCE = 16
+"""Of those that mostly wait; they must not keep others from their turn."""
 DRAIN_S = 2.0
 EXCLUSIVE: Mapping[type[Action], str] = {
     ScanUpdates: "packages",
@@ -52,6 +59,7 @@ EXCLUSIVE: Mapping[type[Action], str] = {
     ApplyUpdates: "packages",
     RunBackup: "backup",
     RunDrill: "drill",
+    ControlPower: "power",
 }
 """Kinds of work of which a machine does one at a time."""
 
@@ -61,6 +69,7 @@ class Turns:
     """Who may work now: a few tasks at once, and one of each exclusive kind."""
 
     _any: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _waiting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WAITING_AT_ONCE))
     _kinds: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -75,8 +84,13 @@ class Turns:
             if kind is not None:
                 # First, so that a second backup in line does not take one of the few places.
                 await stack.enter_async_context(self._kinds.setdefault(kind, asyncio.Lock()))
-            await stack.enter_async_context(self._any)
+            await stack.enter_async_context(self._waiting if _waits(action) else self._any)
             yield
+
+
+def _waits(action: Action) -> bool:
+    """Whether an action mostly waits."""
+    return isinstance(action, ControlPower) or (isinstance(action, ReadLog) and action.follow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,9 @@ class Executor:
                 outcome = await self._worker(task, action, limit, spool, off, note)
         except SteadError as error:
             outcome = Outcome(task, OutcomeState.FAILED, code=error.code, message=str(error))
+        if isinstance(action, ControlPower) and outcome.state is OutcomeState.CANCELLED:
+            # Not by the worker, which is gone.
+            await _tell_cancelled()
         if isinstance(action, RunBackup):
             # Not by the worker, which may have been killed for taking too long.
             return await run_after(self.home, task, action, outcome, spool)
@@ -244,6 +261,13 @@ def _late(task: TaskId, limit: timedelta) -> Outcome:
         code=Code.TIMED_OUT,
         message=f"ended after {limit.total_seconds():g} s, the order's time for execution",
     )
+
+
+async def _tell_cancelled() -> None:
+    try:
+        await asyncio.to_thread(tell_cancelled)
+    except SteadError as error:
+        log.warning("nobody_told", reason=str(error))
 
 
 class _Answers:

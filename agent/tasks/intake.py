@@ -17,10 +17,12 @@ from agent.actions.script import remove_scripts
 from agent.config import AgentHome
 from agent.host import clock, log
 from agent.host.files import make_private_directory
-from agent.host.process import end_marked
+from agent.host.marked import end_marked
 from agent.host.spool import Spool
+from agent.power.record import remove_records
 from agent.tasks.cancel import Running, cancel_order
 from agent.tasks.execute import Executor, Turns
+from agent.tasks.interrupted import interrupted
 from agent.tasks.journal import Entry, Journal, JournalError, State
 from agent.tasks.opening import turn_of
 from agent.tasks.revoked import take_along, take_revocations
@@ -29,7 +31,7 @@ from agent.tasks.standing import set_backup
 from agent.tasks.telling import Telling
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
 from agent.tasks.watching import Watching
-from protocol.action import CancelOrder, ChangeVaultSecret, SetBackup, name_of
+from protocol.action import CancelOrder, ChangeVaultSecret, ControlPower, SetBackup, name_of
 from protocol.codec import decode_envelope
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import OrderId, TaskId, check_id
@@ -126,6 +128,8 @@ class Intake:
         for path in self._home.output.iterdir():
             if path.name not in wanted:
                 path.unlink()
+        if self.problem is None:
+            remove_records(self._home)
 
     def _resume(self, journal: Journal, entry: Entry) -> None:
         ended = end_marked(entry.task)
@@ -140,18 +144,7 @@ class Intake:
                 self._begin(verified.order, verified.envelope, entry.task)
             return
         self._tell_output(entry)
-        self._keep_end(
-            entry.order,
-            Outcome(
-                entry.task,
-                OutcomeState.INDETERMINATE,
-                code=Code.INTERNAL,
-                message="the agent was stopped while this was executed; how far it came is not "
-                "known, and it is not repeated by itself",
-                started_at=entry.started_at,
-                ended_at=clock.now(),
-            ),
-        )
+        self._keep_end(entry.order, interrupted(self._home, entry, clock.now()))
 
     def _tell_output(self, entry: Entry) -> None:
         """Tell what an earlier agent had kept of a task's output."""
@@ -265,7 +258,8 @@ class Intake:
 
     def _begin(self, order: Order, envelope: Envelope, task: TaskId) -> None:
         work = asyncio.create_task(self._guarded(order, envelope, task), name=task)
-        self._running[task] = Running(work, asyncio.get_running_loop().create_future())
+        off = asyncio.get_running_loop().create_future()
+        self._running[task] = Running(work, off, isinstance(order.action, ControlPower))
         work.add_done_callback(lambda _: self._running.pop(task, None))
 
     async def _guarded(self, order: Order, envelope: Envelope, task: TaskId) -> None:
@@ -371,8 +365,9 @@ class Intake:
         """
         self._stopping = True
         work = {running.work for running in self._running.values()}
-        if work:
-            await asyncio.wait(work, timeout=patience.total_seconds())
+        awaited = {running.work for running in self._running.values() if not running.ends_us}
+        if awaited:
+            await asyncio.wait(awaited, timeout=patience.total_seconds())
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)

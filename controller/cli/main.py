@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "script": "Run a script of yours on machines.",
     "service": "Services: list, start, stop.",
     "process": "Processes: list, end.",
+    "power": "Restart machines, or switch them off.",
     "logs": "A machine's logs, as they are and as they grow.",
     "job": "Orders on their way.",
     "patch": "Updates: scan, plan, apply.",

@@ -119,6 +119,7 @@ class Order(_message.Message):
     LIST_PROCESSES_FIELD_NUMBER: _builtins.int
     KILL_PROCESS_FIELD_NUMBER: _builtins.int
     READ_LOG_FIELD_NUMBER: _builtins.int
+    CONTROL_POWER_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Unique for ever: a machine executes it at most once."""
     tenant_id: _builtins.str
@@ -245,6 +246,10 @@ class Order(_message.Message):
     def read_log(self) -> Global___ReadLog:
         """Show a log."""
 
+    @_builtins.property
+    def control_power(self) -> Global___ControlPower:
+        """Restart the machine, or switch it off."""
+
     def __init__(
         self,
         *,
@@ -283,12 +288,13 @@ class Order(_message.Message):
         list_processes: Global___ListProcesses | None = ...,
         kill_process: Global___KillProcess | None = ...,
         read_log: Global___ReadLog | None = ...,
+        control_power: Global___ControlPower | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_service", b"control_service", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "restore_files", b"restore_files", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "restore_files", b"restore_files", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log", "control_power"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -1404,3 +1410,33 @@ class ReadLog(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadLog: _TypeAlias = ReadLog  # noqa: Y015
+
+@_typing.final
+class ControlPower(_message.Message):
+    """Restarts a machine or switches it off. It ends when the machine is there again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERB_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
+    DELAY_S_FIELD_NUMBER: _builtins.int
+    verb: _builtins.str
+    """"reboot" or "shutdown"."""
+    notice: _builtins.str
+    """Shown to everybody who is logged in."""
+    delay_s: _builtins.int
+    """Seconds to wait before, in which it can be cancelled."""
+    def __init__(
+        self,
+        *,
+        verb: _builtins.str = ...,
+        notice: _builtins.str = ...,
+        delay_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay_s", b"delay_s", "notice", b"notice", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlPower: _TypeAlias = ControlPower  # noqa: Y015

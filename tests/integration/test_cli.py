@@ -254,6 +254,19 @@ def test_a_log_is_followed_until_ctrl_c_which_ends_it_on_the_machine(
     assert task["state"] == "cancelled"
 
 
+def test_a_restart_is_shown_and_ordered_for_later_and_cancelled(place: Place, machine: str) -> None:
+    before = place.rows("job", "ls")
+    place.good("power", "reboot", machine, "--in", "7d", "--dry-run")
+    assert place.rows("job", "ls") == before
+    place.good("power", "reboot", machine, "--in", "7d", "--notice", "x", "--no-wait")
+    place.good("power", "shutdown", machine, "--cancel")
+    (row,) = place.rows("power", "reboot", machine, "--cancel")
+    assert row["state"] == "cancelled"
+    assert (
+        "waits for its time" in place.stead("power", "reboot", machine, "--cancel").stderr.decode()
+    )
+
+
 def test_output_that_was_cut_is_said_beside_what_there_is(place: Place, machine: str) -> None:
     done = place.stead(
         "run", machine, "--", "sh", "-c", "yes | head -c 9000000; printf '\\033' >&2"

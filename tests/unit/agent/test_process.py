@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent.host.group import group_of, parse_own_group
-from agent.host.process import TASK_VARIABLE, ProgramError, end_marked, started
+from agent.host.marked import end_marked
+from agent.host.process import TASK_VARIABLE, ProgramError, started
 from protocol.ids import make_id
 from protocol.limits import Limits
 

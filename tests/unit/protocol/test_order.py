@@ -23,6 +23,7 @@ from protocol.action import (
     ChangeVaultSecret,
     CollectInventory,
     CompareLive,
+    ControlPower,
     ControlService,
     KillProcess,
     RestoreFiles,
@@ -207,6 +208,8 @@ ONE_OF_EACH: dict[str, Action] = {
         if kind is RunScript
         else ControlService("cron", "stop")
         if kind is ControlService
+        else ControlPower("reboot")
+        if kind is ControlPower
         else KillProcess(2, "1-1")
         if kind is KillProcess
         else CancelOrder("or_00000000000000000000000001")
