@@ -29,7 +29,7 @@ LONGEST = 500
 NAME_SHARE = 3
 """A name takes at most a third of the width."""
 
-_FIXED = 12 + 8 + 3 * 2
+_STATE, _TIME, _GAP = len("indeterminate"), len("100:00:00"), 2
 _FRAME = 3
 _PLACES = {
     state: place
@@ -106,14 +106,15 @@ class Board:
         board.add_row(Text(self.totals(), style="bold"))
         if self.rollout is not None:
             board.add_row(Text(render_rollout(self.rollout, now), style="cyan"))
-        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-        names = max((len(line.name) for line in shown), default=1)
-        table.add_column(
-            no_wrap=True, overflow="ellipsis", width=min(names, max(8, width // NAME_SHARE))
-        )
-        table.add_column(no_wrap=True, width=13)
-        table.add_column(no_wrap=True, justify="right", width=8)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, _GAP, 0, 0))
+        longest = max((len(line.name) for line in shown), default=1)
+        name = min(longest, max(8, width // NAME_SHARE))
+        # Every width is said: else a long line of output takes the others' room.
+        said = max(1, width - name - _STATE - _TIME - 3 * _GAP)
+        table.add_column(no_wrap=True, overflow="ellipsis", width=name)
+        table.add_column(no_wrap=True, width=_STATE)
+        table.add_column(no_wrap=True, justify="right", width=_TIME)
+        table.add_column(no_wrap=True, overflow="ellipsis", width=said)
         for line in shown:
             table.add_row(
                 Text(printable(line.name)),

@@ -68,4 +68,4 @@ async def test_a_rollout_to_two_hundred_machines_halts_as_told(
     installation: Installation,
 ) -> None:
     fleet = await enrolled(installation, 200)
-    await through_a_rollout(installation, fleet, bad_every=20, limit=Amount(percent=2))
+    await through_a_rollout(installation, fleet, bad_every=16, limit=Amount(percent=2))

@@ -50,6 +50,18 @@ def test_the_board_fits_its_window_and_accounts_for_every_machine(count: int, wi
     assert len(machines) + hidden == count
 
 
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_what_machines_say_takes_no_room_from_their_names_and_states(width: int) -> None:
+    board = Board.of(Job(summary="run", tasks=[Task(task_id="ts_1", machine_name="web-01")]))
+    board.saw(Task(task_id="ts_1", machine_name="web-01", state="running", started_at_ms=1))
+    out = OutputStream.OUTPUT_STREAM_STDOUT
+    board.saw(TaskOutput(task_id="ts_1", stream=out, data=b"unpacking " * 50))
+    line = shown(board, width, 24)[1]
+    assert line.startswith("web-01  running")
+    assert "unpacking" in line
+    assert len(line) <= width
+
+
 def test_those_at_work_and_those_that_failed_come_first() -> None:
     lines = shown(Board.of(fleet(500)), 100, 24)
     assert lines[0].startswith("run uname -a: 200 of 500 done: 100 running, 100 failed, ")
