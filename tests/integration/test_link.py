@@ -64,12 +64,12 @@ class Agent:
     async def say(self, **message: Any) -> None:
         await self.call.write(link_pb2.ConnectRequest(**message))
 
-    async def hear(self, kind: str) -> Any:
-        """The next message of a kind."""
+    async def hear(self, kind: str, *, within_s: float | None = WAIT_S) -> Any:
+        """The next message of a kind; None waits for as long as it takes."""
         for position, waiting in enumerate(self.inbox):
             if waiting.WhichOneof("message") == kind:
                 return getattr(self.inbox.pop(position), kind)
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(within_s):
             while True:
                 got = await self.call.read()
                 assert got is not grpc.aio.EOF, f"the link ended while waiting for {kind}"

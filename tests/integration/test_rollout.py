@@ -50,7 +50,7 @@ class Hands:
 
     async def work(self, machine: Enrolled, agent: Agent) -> None:
         while True:
-            offer = await agent.hear("task_offer")
+            offer = await agent.hear("task_offer", within_s=None)
             self.got.append(machine.id)
             await agent.finish(offer.task_id, self.ends(machine))
 
