@@ -14,6 +14,7 @@ e2fsprogs:mkfs.ext4
 faketime
 fuse3:fusermount3
 gnupg:gpg
+ntfs-3g:mkntfs
 patchelf
 rsync
 strace
