@@ -20,6 +20,7 @@ from protocol.errors import Code, InvalidError, SteadError
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`agent.toml`. `deny` names actions that this machine never executes.
 
+    `read_only`: orders that do more than look are refused.
     `watch`: backups go by what was watched, where that can be shown to miss nothing.
     `limit_upload`: backups send no more than so many bytes a second, whoever asks for more.
     `limit_download`: restores fetch no more.
@@ -29,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     link_address: str
     enrollment_address: str
     deny: tuple[str, ...] = ()
+    read_only: bool = False
     watch: bool = True
     limit_upload: Annotated[int, msgspec.Meta(ge=0)] = 0
     limit_download: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -47,6 +49,8 @@ def render_settings(settings: Settings) -> bytes:
         f"enrollment_address = {quoted(settings.enrollment_address)}\n"
         "# Actions that this machine never executes, whoever orders them.\n"
         f"deny = [{deny}]\n"
+        "# Whether orders that do more than look are refused. A backup set goes on.\n"
+        f"read_only = {str(settings.read_only).lower()}\n"
         "# Whether the directories of the backup set are watched between backups.\n"
         f"watch = {str(settings.watch).lower()}\n"
         "# Bytes a second that backups send at most; 0 is no limit. Orders can only lower it.\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from protocol.limits import NO_LIMITS, Limits
 from protocol.selection import BY_DEFAULT, NO_COMMANDS, Commands, Rules
@@ -287,16 +288,50 @@ ACTIONS: Mapping[str, type[Action]] = {
     "control_power": ControlPower,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
-OBSERVING = frozenset(
-    {
-        "collect_inventory",
-        "take_snapshot",
-        "scan_updates",
-        "plan_updates",
-        "list_services",
-        "list_processes",
-    }
-)
+
+
+class ActionClass(StrEnum):
+    """How much an action can do, from least to most."""
+
+    OBSERVE = "observe"
+    """Looks, by ways of the agent's own, and tells nothing that inventory might not."""
+    ROUTINE = "routine"
+    """What is done every day, within bounds that the action itself sets."""
+    DANGEROUS = "dangerous"
+    """Can do anything to the machine, or overwrites what is there."""
+
+
+CLASSES: Mapping[str, ActionClass] = {
+    "collect_inventory": ActionClass.OBSERVE,
+    "take_snapshot": ActionClass.OBSERVE,
+    "scan_updates": ActionClass.OBSERVE,
+    "plan_updates": ActionClass.OBSERVE,
+    "list_services": ActionClass.OBSERVE,
+    "list_processes": ActionClass.OBSERVE,
+    "read_log": ActionClass.ROUTINE,
+    "apply_updates": ActionClass.ROUTINE,
+    "set_backup": ActionClass.ROUTINE,
+    "run_backup": ActionClass.ROUTINE,
+    "plan_backup": ActionClass.ROUTINE,
+    "plan_restore": ActionClass.ROUTINE,
+    "compare_live": ActionClass.ROUTINE,
+    "run_drill": ActionClass.ROUTINE,
+    "cancel_order": ActionClass.ROUTINE,
+    "control_service": ActionClass.ROUTINE,
+    "kill_process": ActionClass.ROUTINE,
+    "restore_files": ActionClass.DANGEROUS,
+    "run_program": ActionClass.DANGEROUS,
+    "run_script": ActionClass.DANGEROUS,
+    "change_vault_secret": ActionClass.DANGEROUS,
+}
+"""Of every action; one whose order names programs to run is dangerous besides."""
+
+
+def class_of(action: Action) -> ActionClass:
+    """What an action counts as; see `CLASSES`."""
+    if getattr(action, "commands", NO_COMMANDS).any:
+        return ActionClass.DANGEROUS
+    return CLASSES[name_of(action)]
 
 
 def name_of(action: Action) -> str:

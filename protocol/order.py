@@ -8,6 +8,7 @@ does not matter, so a controller can delay one or drop it and can do nothing els
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from protocol.action import OBSERVING, Action, ChangeVaultSecret, name_of
+from protocol.action import Action, ActionClass, ChangeVaultSecret, class_of, name_of
 from protocol.errors import Code, SteadError
 from protocol.identity import (
     IdentityError,
@@ -35,7 +36,12 @@ DOMAIN = b"stead order v1\0"
 CLOCK_TOLERANCE = timedelta(minutes=5)
 MAY_ACT = frozenset({Role.ADMIN, Role.TECHNICIAN})
 MAY_CHANGE_KEYS = frozenset({Role.ADMIN})
-MAY_OBSERVE = MAY_ACT | {Role.HELPDESK}
+MAY_ORDER: Mapping[ActionClass, frozenset[Role]] = {
+    ActionClass.OBSERVE: MAY_ACT | {Role.HELPDESK},
+    ActionClass.ROUTINE: MAY_ACT,
+    ActionClass.DANGEROUS: MAY_ACT,
+}
+"""Which roles may order which class of action."""
 
 
 class OrderRejectedError(SteadError):
@@ -150,7 +156,7 @@ def check_role(action: Action, signer: OperatorIdentity) -> None:
     if isinstance(action, ChangeVaultSecret):
         allowed = MAY_CHANGE_KEYS
     else:
-        allowed = MAY_OBSERVE if name_of(action) in OBSERVING else MAY_ACT
+        allowed = MAY_ORDER[class_of(action)]
     if signer.role not in allowed:
         raise OrderRejectedError(
             f"{signer.name} is {signer.role} and may not order {name_of(action)}",

@@ -60,6 +60,7 @@ def describe(home: AgentHome) -> Told:
         "next_backup_at": next_run(home, known.identity.machine, now=clock.now()),
         **_drill(home),
         "denied": list(known.settings.deny),
+        "read_only": known.settings.read_only,
         **_revocations(home, known.root, last),
     }
     if last is None:

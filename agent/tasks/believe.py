@@ -20,4 +20,5 @@ def load_believed(home: AgentHome, known: Credentials) -> Believed:
         revocations = load_revocations(home, known.root)
     except SteadError as error:
         revocations = error
-    return Believed(known.root, known.identity, home.load_settings().deny, revocations)
+    settings = home.load_settings()
+    return Believed(known.root, known.identity, settings.deny, settings.read_only, revocations)

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from cryptography import x509
 
-from protocol.action import NAMES, RunScript, name_of
+from protocol.action import NAMES, ActionClass, RunScript, class_of, name_of
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity
@@ -50,11 +50,15 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Believed:
-    """What a machine judges orders by. `deny` are names of actions."""
+    """What a machine judges orders by. `deny` are names of actions.
+
+    `read_only`: orders that do more than look are refused.
+    """
 
     root: x509.Certificate
     identity: MachineIdentity
     deny: Collection[str] = ()
+    read_only: bool = False
     revocations: Revocations | SteadError = NO_REVOCATIONS
     """An error, which every order is then refused with, when the list cannot be used."""
 
@@ -122,7 +126,7 @@ def verify_standing(
         now=began,
         latest_seen=began,
     )
-    check_denied(order, believed)
+    check_denied(order, believed, standing=taken_in_at is not None)
     return Verified(order, envelope, signer.name)
 
 
@@ -137,10 +141,18 @@ def _signed(
     return decode_order(envelope.order), signers[0].identity
 
 
-def check_denied(order: Order, believed: Believed) -> None:
-    """Raise DENIED when this machine's own settings rule the action out."""
+def check_denied(order: Order, believed: Believed, *, standing: bool = False) -> None:
+    """Raise DENIED when this machine's own settings rule the action out.
+
+    `standing` is for an order that was in force before: `read_only` stops new ones alone.
+    """
     check_deny_list(believed)
     name = name_of(order.action)
+    if believed.read_only and not standing and class_of(order.action) is not ActionClass.OBSERVE:
+        raise OrderRejectedError(
+            f"this machine's own settings let orders look and no more, and {name} does more; its "
+            "administrator can change `read_only` in agent.toml"
+        )
     if name in believed.deny:
         raise OrderRejectedError(
             f"this machine's own settings do not allow {name}; its administrator can change "

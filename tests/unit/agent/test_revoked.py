@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replace_settings
 
-from agent.config import AgentHome
+from agent.config import AgentHome, render_settings
 from agent.tasks.believe import load_believed
 from agent.tasks.revoked import load_revocations, take_along, take_revocations
 from agent.tasks.standing import set_backup, verified_set
 from agent.tasks.verify import Believed, verify, verify_standing
-from protocol.action import SetBackup, TakeSnapshot
+from protocol.action import CancelOrder, RunProgram, SetBackup, TakeSnapshot
 from protocol.codec import encode_envelope, encode_order, encode_revocations
 from protocol.codec import encode_signed_revocations as encode_signed
 from protocol.errors import Code, SteadError
@@ -155,6 +156,19 @@ def test_a_backup_set_goes_on_that_was_taken_in_before_and_no_other(desk: Desk) 
     # The key was stolen before that: what it signed ends, however it is dated.
     take_revocations(desk.home, desk.root, desk.listed(2, desk.ann, at=NOW - DAY))
     assert code_of(verified_set, desk.home, desk.believed) is Code.REVOKED
+
+
+def test_a_read_only_machine_lets_orders_look_and_its_backup_set_go_on(desk: Desk) -> None:
+    action = SetBackup((b"/etc",), "daily")
+    set_backup(desk.home, new_task(), action, desk.signed(desk.ann, action=action), now=NOW)
+    settings = desk.home.load_settings()
+    desk.home.settings.write_bytes(render_settings(replace_settings(settings, read_only=True)))
+    assert desk.verified(desk.signed(desk.ann)) == "ann"
+    for refused in (RunProgram(("true",)), action, CancelOrder(fresh("or"))):
+        envelope = desk.signed(desk.ann, action=refused)
+        assert code_of(desk.verified, envelope) is Code.DENIED
+        assert code_of(verify_standing, envelope, desk.believed) is Code.DENIED
+    assert verified_set(desk.home, desk.believed) == action
 
 
 def test_an_order_for_later_is_still_good_when_its_time_has_come(desk: Desk) -> None:

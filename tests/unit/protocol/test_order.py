@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from controller.authority.keys import new_key
 from protocol.action import (
     ACTIONS,
-    OBSERVING,
+    CLASSES,
     Action,
+    ActionClass,
     ApplyUpdates,
     CancelOrder,
     ChangeVaultSecret,
@@ -27,9 +28,11 @@ from protocol.action import (
     ControlService,
     KillProcess,
     RestoreFiles,
+    RunBackup,
     RunProgram,
     RunScript,
     SetBackup,
+    class_of,
 )
 from protocol.codec import (
     MAX_ORDER_BYTES,
@@ -43,6 +46,7 @@ from protocol.identity import OperatorIdentity, Role
 from protocol.ids import MachineId, OrderId, TenantId
 from protocol.order import Envelope, Order, Signature, sign, signed_bytes
 from protocol.rollout import EVERYTHING, Rollout
+from protocol.selection import Commands
 from protocol.v1 import order_pb2
 from tests.unit.protocol.signed import (
     ANN,
@@ -226,13 +230,23 @@ ONE_OF_EACH: dict[str, Action] = {
 @pytest.mark.parametrize("name", ACTIONS)
 def test_a_role_reaches_to_its_actions_and_no_further(role: Role, name: str) -> None:
     envelope = signed(replace(ORDER, action=ONE_OF_EACH[name]), operator(role=role))
-    may = {Role.ADMIN, Role.TECHNICIAN} | ({Role.HELPDESK} if name in OBSERVING else set())
+    may = {Role.ADMIN, Role.TECHNICIAN}
+    if CLASSES[name] is ActionClass.OBSERVE:
+        may |= {Role.HELPDESK}
     if name == "change_vault_secret":
         may = {Role.ADMIN}
     if role in may:
         assert accept(envelope)[0].action == ONE_OF_EACH[name]
     else:
         assert code_of(lambda: accept(envelope)) is Code.DENIED
+
+
+def test_every_action_has_a_class_and_with_programs_it_is_dangerous() -> None:
+    assert set(CLASSES) == set(ACTIONS)
+    commands = Commands(before=("true",))
+    for kind in (SetBackup, RunBackup):
+        assert class_of(kind((b"/etc",))) is ActionClass.ROUTINE
+        assert class_of(kind((b"/etc",), commands=commands)) is ActionClass.DANGEROUS
 
 
 @pytest.mark.parametrize(
