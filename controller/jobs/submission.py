@@ -17,11 +17,12 @@ from controller import clock
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, rollouts, tasks
 from controller.jobs.rollout import Course
+from controller.jobs.signer import note_shown
 from controller.jobs.state import QUEUED, WAITING
 from protocol.action import name_of, summary_of
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
-from protocol.identity import OperatorIdentity
+from protocol.identity import OperatorIdentity, read_certificate
 from protocol.ids import OrderId
 from protocol.order import CLOCK_TOLERANCE, Order, check_role, signer_of
 from protocol.rollout import check_rollout, render_amount, render_batches
@@ -85,6 +86,8 @@ def record(
             )
         return order.id
     _check_machines(connection, order)
+    signer = read_certificate(decode_envelope(envelope).signatures[0].certificate)
+    note_shown(connection, operator.name, signer)
     connection.execute(
         insert(jobs).values(
             id=order.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.authority.keys import new_key
 from controller.jobs import progress
-from protocol.codec import encode_revocations, encode_signed_revocations
+from protocol.codec import encode_revocations, encode_signed_revocations, to_ms
 from protocol.errors import Code
 from protocol.identity import MachineIdentity, Role
 from protocol.revocation import Revocations, RevokedOperator, sign_revocations
@@ -106,6 +107,24 @@ async def test_the_list_reaches_machines_at_once_and_never_an_older_one(
     events = [entry.event for entry in await installation.audit("")]
     assert events.count("revocations_published") == 2
     assert events.count("operator_revoked") == 2
+
+
+async def test_a_renewed_certificate_is_listed_from_its_first_order_on(
+    installation: Installation, machine: Enrolled
+) -> None:
+    admin = OperatorServiceStub(installation.admin())
+    old_key, old = installation.operator("ann", Role.TECHNICIAN)
+    later_key, new = installation.operator("ann", Role.TECHNICIAN, lifetime=timedelta(days=9))
+    shown = old.public_bytes(Encoding.DER)
+    await admin.AddOperator(operator_pb2.AddOperatorRequest(certificate=shown))
+    for key, certificate in ((later_key, new), (old_key, old)):
+        envelope = installation.signed_order(key, certificate, machine.tenant, machine.id)
+        jobs = JobServiceStub(installation.channel(key, certificate))
+        await jobs.SubmitOrder(job_pb2.SubmitOrderRequest(envelope=envelope))
+        listed = (await admin.ListOperators(operator_pb2.ListOperatorsRequest())).operators
+        [ends] = [one.not_after_ms for one in listed if one.name == "ann"]
+        # The old one is good until its own end, and does not come back into the list.
+        assert ends == to_ms(new.not_valid_after_utc)
 
 
 async def test_the_last_administrator_stays(installation: Installation, machine: Enrolled) -> None:

@@ -1,0 +1,30 @@
+"""What the certificate that signed an order tells the controller about its operator."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import Connection, select, update
+
+from controller.db.schema import operators
+
+
+def note_shown(connection: Connection, name: str, certificate: x509.Certificate) -> None:
+    """Keep a known operator's certificate that ends later than the one that is known.
+
+    The caller has checked that the root signed it for that name: it was renewed, which
+    needs no controller.
+    """
+    row = connection.execute(
+        select(operators.c.id, operators.c.certificate).where(
+            operators.c.name == name, operators.c.revoked_at.is_(None)
+        )
+    ).one_or_none()
+    shown = certificate.public_bytes(Encoding.DER)
+    if row is None or row.certificate == shown:
+        return
+    known = x509.load_der_x509_certificate(row.certificate)
+    if certificate.not_valid_after_utc > known.not_valid_after_utc:
+        connection.execute(
+            update(operators).where(operators.c.id == row.id).values(certificate=shown)
+        )
