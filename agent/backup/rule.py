@@ -23,6 +23,8 @@ _SLASH: Final = b"/"
 _STAR: Final = b"[^/]*"
 _ANY_DIRECTORIES: Final = b"(?:.*/)?"
 _ANYTHING: Final = b".*"
+_LEAST: Final = {_ANY_DIRECTORIES: b"(?:.*?/)??", _ANYTHING: b".*?"}
+"""The same, when they take as little as they can."""
 
 _ASCII: Final = [chr(code) for code in range(128)]
 _CLASSES: Final = {
@@ -211,18 +213,26 @@ def _joined(pieces: list[bytes]) -> bytes:
     """One expression. A star takes the first place where what follows it fits.
 
     Within a name that loses nothing while another star follows, and a name that does not fit
-    is not tried in every way there is.
+    is not tried in every way there is. The same holds of `**` within a path while another
+    follows: what stands between the two is of so many names, whatever comes before.
     """
     joined: list[bytes] = []
     star: int | None = None
+    way: int | None = None
     for piece in pieces:
         if piece == _STAR:
             if star is not None:
                 joined[star] = b"(?>[^/]*?"
                 joined.append(b")")
             star = len(joined)
-        elif piece in (_SLASH, _ANY_DIRECTORIES, _ANYTHING):
+        elif piece == _SLASH:
             star = None
+        elif piece in _LEAST:
+            star = None
+            if way is not None:
+                joined[way] = b"(?>" + _LEAST[joined[way]]
+                joined.append(b")")
+            way = len(joined)
         joined.append(piece)
     return b"".join(joined)
 

@@ -92,6 +92,8 @@ SETS = st.lists(RULES, min_size=1, max_size=4)
 @given(rules=SETS, paths=TREES)
 @example(rules=[b"a/**/"], paths=[b"a/b/ab", b"a/a b"])
 @example(rules=[b"a", b"!*"], paths=[b"a/b/ab", b"b/a", b"ab"])
+@example(rules=[b"a/**/b/**/a", b"!/a/**/?/b/**/a"], paths=[b"a/b/b/a", b"a/a/b/b/ab/a", b"a/b/a"])
+@example(rules=[b"**/a/b*/**/b/**"], paths=[b"a/a/b/a/b/b", b"a/ba/b", b"b/a/b/a/b/ba/b/a"])
 @example(rules=[b"a**/b"], paths=[b"ab/b/ab", b"a/b", b"ab/ab/b"])
 @example(rules=[b"b/a**", b"!b/ab/**"], paths=[b"b/ab/b", b"b/a/b"])
 @example(rules=[b"b/*a**b", b"b/a/?**/b"], paths=[b"b/ab/b", b"b/a/ab/ab/b", b"b/a/ab/b"])
@@ -141,6 +143,13 @@ def test_a_rule_of_many_stars_is_soon_done_with_a_long_name() -> None:
     assert not is_left_out([b"*a" * 60 + b"*b"], b"a" * 250, is_directory=False)
     assert is_left_out([b"*a" * 60 + b"*b"], b"a" * 250 + b"b", is_directory=False)
     assert not is_left_out([b"/x/" + b"*a" * 60 + b"*b"], b"x/" + b"a" * 250, is_directory=False)
+
+
+def test_a_rule_of_many_double_stars_is_soon_done_with_a_deep_path() -> None:
+    deep = b"a/" * 800
+    rule = b"/a/" + b"**/a*/" * 30 + b"**/b"
+    assert not is_left_out([rule], deep + b"c", is_directory=False)
+    assert is_left_out([rule], deep + b"b", is_directory=False)
 
 
 @given(rules=st.lists(RULES, max_size=6), path=PATHS, directory=st.booleans())
