@@ -279,7 +279,8 @@ def _say_plan(machine: str, plan: PlanForgettingResponse) -> None:
     if plan.frozen:
         note(
             f"{machine}: nothing is forgotten, {plan.frozen_point_id} looks wrong: "
-            f"{'; '.join(plan.frozen)}. Look at it, then `stead backup unfreeze {machine}`"
+            f"{'; '.join(plan.frozen)}. Look at it, then "
+            f"`stead backup unfreeze {machine} --reason TEXT`"
         )
     for point in plan.forgotten:
         note(f"{machine}: {point} was forgotten; `stead backup unforget` has it back")

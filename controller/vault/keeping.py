@@ -423,6 +423,6 @@ def _require_point(connection: Connection, machine: Machine, point: str) -> None
 def _frozen(alarm: Alarm) -> SteadError:
     return SteadError(
         f"nothing is forgotten: {alarm.point} looks wrong ({'; '.join(alarm.reasons)}); look at "
-        "it, then `stead backup unfreeze`",
+        "it, then `stead backup unfreeze MACHINE --reason TEXT`",
         code=Code.PRECONDITION,
     )
