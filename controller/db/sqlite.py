@@ -8,6 +8,7 @@ reset the write-ahead log under each other.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -40,7 +41,8 @@ _HIDDEN = True
 def lock(path: Path) -> int:
     """Take the right to write to a database; the descriptor holds it until it is closed.
 
-    Raises `DatabaseLockedError` naming the process that has it.
+    Raises `DatabaseLockedError` naming the process that has it, and `DatabaseFullError`
+    or `DatabaseDamagedError` when the disk does not take the name of this one.
     """
     name = path.with_name(path.name + ".lock")
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -52,8 +54,16 @@ def lock(path: Path) -> int:
         raise DatabaseLockedError(
             f"{path} is in use by process {holder}; stop that controller first"
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno == errno.ENOSPC:
+            raise full(str(path)) from error
+        raise DatabaseDamagedError(
+            f"the disk under {path} failed ({error.strerror}); check the disk, then start again"
+        ) from error
     return descriptor
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from controller.db.database import Database
 from controller.db.errors import (
     DatabaseDamagedError,
+    DatabaseFullError,
     DatabaseLockedError,
     DatabaseMissingError,
     DatabaseVersionError,
@@ -60,6 +63,23 @@ def test_a_lost_database_is_not_replaced_by_an_empty_one(
         path.write_bytes(content)
     with pytest.raises(DatabaseMissingError, match="restore it from a backup"):
         Database.open(url(path))
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EIO, DatabaseDamagedError), (errno.ENOSPC, DatabaseFullError)]
+)
+def test_a_disk_that_does_not_take_the_name_of_the_holder_is_said_to_fail(
+    made: Path, number: int, said: type[Exception]
+) -> None:
+    def failing(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "pwrite", failing)
+        with pytest.raises(said, match="the disk under"):
+            Database.open(url(made))
+    # Nothing holds it any more.
+    Database.open(url(made)).close_now()
 
 
 def test_a_second_process_is_refused_and_told_who_has_it(made: Path) -> None:
