@@ -87,8 +87,11 @@ class LocalStore:
             self._fill(descriptor, pieces)
             made = self._link(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
-            os.close(descriptor)
+            try:
+                with self._named(0):
+                    temporary.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
         self._settle_directory(path.parent)
         return made
 

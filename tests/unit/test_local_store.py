@@ -80,6 +80,23 @@ def test_after_a_failed_directory_fsync_nothing_is_acknowledged(
     assert store.get("a/first") == b"x"
 
 
+def test_a_leftover_that_cannot_be_removed_is_said_to_be_the_disks_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore.open(tmp_path)
+    store.put("a/a", [b"x"])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "unlink", failing)
+    with pytest.raises(StoreFailedError):
+        store.put("a/b", [b"x"])
+    monkeypatch.undo()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_the_fake_can_be_full() -> None:
     store = MemoryStore(capacity_bytes=4)
     store.put("a", [b"abc"])
