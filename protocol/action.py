@@ -319,6 +319,7 @@ CLASSES: Mapping[str, ActionClass] = {
     "cancel_order": ActionClass.ROUTINE,
     "control_service": ActionClass.ROUTINE,
     "kill_process": ActionClass.ROUTINE,
+    "control_power": ActionClass.DANGEROUS,
     "restore_files": ActionClass.DANGEROUS,
     "run_program": ActionClass.DANGEROUS,
     "run_script": ActionClass.DANGEROUS,
