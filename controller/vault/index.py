@@ -160,6 +160,15 @@ def _found(
     return found
 
 
+def entered(connection: Connection, tenant: str, ids: Iterable[ChunkId]) -> set[ChunkId]:
+    """Those that have a row, whether or not there is the pack that it names."""
+    found: set[ChunkId] = set()
+    for batch in batches(ids):
+        asked = select(chunks.c.id).where(chunks.c.tenant_id == tenant, chunks.c.id.in_(batch))
+        found.update(ChunkId(one) for one in connection.scalars(asked))
+    return found
+
+
 def locate(connection: Connection, tenant: str, ids: Iterable[ChunkId]) -> dict[ChunkId, Place]:
     """Where the chunks lie, dead ones included; those in no pack are left out."""
     found: dict[ChunkId, Place] = {}

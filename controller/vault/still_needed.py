@@ -2,7 +2,7 @@
 
 The database says that no row names the pack. That is what a sweep leaves behind, and
 also what a damaged or an old database says of a pack that restore points need. So every
-chunk that the pack itself lists has to lie nowhere, or in another pack that lists it.
+chunk that the pack itself lists has to be in no row, or in that of another pack that lists it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ class Needs:
         """
         listed = {one.id for one in self._listed(name)}
         places = self._db.read_now(partial(index.locate, tenant=self._tenant, ids=listed))
+        entered = self._db.read_now(partial(index.entered, tenant=self._tenant, ids=listed))
+        # A row that names no pack is damaged, and this may be the pack that it meant.
+        for identity in sorted(entered - places.keys()):
+            return identity
         for identity, place in sorted(places.items()):
             wanted = Placed(identity, place.kind, place.offset, place.length)
             if place.pack == name or wanted not in self._listed(place.pack):

@@ -254,6 +254,36 @@ async def test_a_dead_pack_that_cannot_be_read_does_not_stop_the_others(vault: V
     assert await vault.sound()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE packs SET number = number + 4096",
+        "UPDATE chunks SET pack_number = pack_number + 4096",
+    ],
+)
+async def test_a_pack_whose_chunks_are_in_no_pack_is_not_dropped(vault: Vault, change: str) -> None:
+    await vault.back_up(vault.some())
+    await vault.back_up(vault.some())
+    copy = await vault.copy("sound.db")
+    shutil.copy(copy, vault.home / "changed.db")
+    with closing(sqlite3.connect(vault.home / "changed.db")) as raw, raw:
+        raw.execute(change + " WHERE kind = 'data'" * change.startswith("UPDATE packs"))
+    await vault.put_back(vault.home / "changed.db")
+    before = vault.objects()
+    refusals = []
+    for _ in range(3):
+        try:
+            vault.collect(hours=50)
+        except SteadError as error:
+            refusals.append(str(error))
+    assert refusals
+    assert all("stead vault rebuild" in one for one in refusals)
+    assert vault.objects() == before
+    await vault.put_back(copy)
+    assert not vault.rebuild()
+    assert await vault.sound()
+
+
 FIELDS = {
     "chunks": ("tenant_id", "id", "pack_number", "offset", "length", "kind"),
     "packs": ("number", "id", "tenant_id", "kind", "length", "created_at"),
