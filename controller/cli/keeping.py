@@ -12,6 +12,7 @@ import rich_click as click
 from controller.cli.app import App
 from controller.cli.choice import machine_meant, machines_meant, tenant_named
 from controller.cli.emit import emit, from_wire_ms, note, output_option
+from controller.cli.exits import DONE, FAILED
 from controller.cli.options import tenant_option, yes_option
 from controller.vault.retention import FLOOR, Rules, keeps_anything
 from protocol.errors import InvalidError
@@ -128,29 +129,35 @@ def forget(
     tenant: str,
     yes: bool,
     output: str,
-) -> None:
+) -> int:
     """Forget restore points. For seven days `stead backup unforget` has them back."""
     if bool(points) == by_rule:
         raise InvalidError("name restore points, or say --by-rule")
     if points and not reason:
         raise InvalidError("say why: --reason TEXT")
     found = machine_meant(app.connection, machine, tenant)
-    plan = _plan(app, found, "")
-    doomed = list(points) or [one.point_id for one in plan.points if not one.kept]
-    if by_rule and plan.frozen:
-        doomed = []
-        _say_plan(found.name, plan)
+    retention = app.connection.retention
+    request = ForgetRequest(machine_id=found.machine_id, point_ids=points, reason=reason)
+    if by_rule:
+        plan = _plan(app, found, "")
+        if plan.frozen:
+            _say_plan(found.name, plan)
+            return FAILED
+        doomed = [one.point_id for one in plan.points if not one.kept]
+    else:
+        request.dry_run = True
+        doomed = list(retention.Forget(request).point_ids)
     if doomed and not dry_run:
         if not yes:
-            click.confirm(
-                f"Forget {len(doomed)} restore points of {found.name}?", abort=True, err=True
-            )
-        request = ForgetRequest(machine_id=found.machine_id, point_ids=points, reason=reason)
-        doomed = list(app.connection.retention.Forget(request).point_ids)
+            many = f"{len(doomed)} restore point{'s' if len(doomed) > 1 else ''}"
+            click.confirm(f"Forget {many} of {found.name}?", abort=True, err=True)
+        request.dry_run = False
+        doomed = list(retention.Forget(request).point_ids)
     rows = [{"machine": found.name, "point": one} for one in doomed]
     emit(rows, output, columns=("machine", "point"), empty="nothing to forget")
     if rows and dry_run:
         note("nothing was forgotten")
+    return DONE
 
 
 @click.command(epilog="Example: stead backup unforget web-01 rp_01kge3h9000b7zqa2mq38en0pr")

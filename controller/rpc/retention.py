@@ -79,6 +79,8 @@ class Retention(RetentionServiceServicer):
             at = clock.now()
             if not named:
                 return keeping.forget_by_rules(connection, machine, actor=actor, at=at)
+            if request.dry_run:
+                return keeping.check_forgetting(connection, machine, named, at)
             return keeping.forget_named(
                 connection, machine, named, request.reason, actor=actor, at=at
             )

@@ -143,8 +143,16 @@ def forget_named(
     actor: str,
     at: datetime,
 ) -> list[str]:
-    """Forget these points; refused for what is held, for the newest, and below the floor."""
+    """Forget these points, unless `check_forgetting` refuses."""
     check_reason(reason)
+    named = check_forgetting(connection, machine, named, at)
+    return _forget(connection, machine, named, reason, actor, at)
+
+
+def check_forgetting(
+    connection: Connection, machine: Machine, named: Sequence[str], at: datetime
+) -> list[str]:
+    """These points, each once; refused for what is held, the newest, and below the floor."""
     made = plan(connection, machine, at)
     if made.alarm is not None:
         raise _frozen(made.alarm)
@@ -169,7 +177,7 @@ def forget_named(
             f"{len(left)} good restore points would be left and the floor is {floor}",
             code=Code.PRECONDITION,
         )
-    return _forget(connection, machine, list(dict.fromkeys(named)), reason, actor, at)
+    return list(dict.fromkeys(named))
 
 
 def bring_back(

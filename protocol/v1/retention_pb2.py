@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bprotocol/v1/retention.proto\x12\x0bprotocol.v1\"G\n\x0fSetRulesRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\r\n\x05rules\x18\x03 \x01(\t\"\x12\n\x10SetRulesResponse\":\n\x15PlanForgettingRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\r\n\x05rules\x18\x02 \x01(\t\"e\n\x0cPointVerdict\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x16\n\x0ereceived_at_ms\x18\x02 \x01(\x03\x12\x0c\n\x04kept\x18\x03 \x01(\x08\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\"\xa1\x01\n\x16PlanForgettingResponse\x12\r\n\x05rules\x18\x01 \x01(\t\x12\x11\n\tinherited\x18\x02 \x01(\x08\x12)\n\x06points\x18\x03 \x03(\x0b\x32\x19.protocol.v1.PointVerdict\x12\x0e\n\x06\x66rozen\x18\x04 \x03(\t\x12\x17\n\x0f\x66rozen_point_id\x18\x05 \x01(\t\x12\x11\n\tforgotten\x18\x06 \x03(\t\"F\n\rForgetRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x11\n\tpoint_ids\x18\x02 \x03(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"#\n\x0e\x46orgetResponse\x12\x11\n\tpoint_ids\x18\x01 \x03(\t\"8\n\x10\x42ringBackRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\"\x13\n\x11\x42ringBackResponse\"H\n\x10HoldPointRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x13\n\x11HoldPointResponse\"K\n\x13ReleasePointRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x16\n\x14ReleasePointResponse\"T\n\x0fTagPointRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\x12\x0b\n\x03\x61\x64\x64\x18\x03 \x03(\t\x12\x0e\n\x06remove\x18\x04 \x03(\t\" \n\x10TagPointResponse\x12\x0c\n\x04tags\x18\x01 \x03(\t\"5\n\x0fUnfreezeRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x12\n\x10UnfreezeResponse\"`\n\x0e\x43ollectRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x13\n\x0b\x62ytes_per_s\x18\x03 \x01(\x04\x12\x15\n\raccept_losses\x18\x04 \x01(\x08\"\x9e\x02\n\x0f\x43ollectResponse\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x04\x12\x10\n\x08\x66inished\x18\x04 \x01(\x08\x12\x15\n\rpurged_points\x18\x05 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x06 \x01(\x04\x12\x18\n\x10\x63ondemned_chunks\x18\x07 \x01(\x04\x12\x17\n\x0f\x63ondemned_bytes\x18\x08 \x01(\x04\x12\x12\n\ndead_bytes\x18\t \x01(\x04\x12\x13\n\x0b\x66reed_bytes\x18\n \x01(\x04\x12\x15\n\rdropped_packs\x18\x0b \x01(\x04\x12\x17\n\x0frewritten_packs\x18\x0c \x01(\x04\x12\x16\n\x0emissing_chunks\x18\r \x01(\x04\x32\xc0\x05\n\x10RetentionService\x12G\n\x08SetRules\x12\x1c.protocol.v1.SetRulesRequest\x1a\x1d.protocol.v1.SetRulesResponse\x12Y\n\x0ePlanForgetting\x12\".protocol.v1.PlanForgettingRequest\x1a#.protocol.v1.PlanForgettingResponse\x12\x41\n\x06\x46orget\x12\x1a.protocol.v1.ForgetRequest\x1a\x1b.protocol.v1.ForgetResponse\x12J\n\tBringBack\x12\x1d.protocol.v1.BringBackRequest\x1a\x1e.protocol.v1.BringBackResponse\x12J\n\tHoldPoint\x12\x1d.protocol.v1.HoldPointRequest\x1a\x1e.protocol.v1.HoldPointResponse\x12S\n\x0cReleasePoint\x12 .protocol.v1.ReleasePointRequest\x1a!.protocol.v1.ReleasePointResponse\x12G\n\x08TagPoint\x12\x1c.protocol.v1.TagPointRequest\x1a\x1d.protocol.v1.TagPointResponse\x12G\n\x08Unfreeze\x12\x1c.protocol.v1.UnfreezeRequest\x1a\x1d.protocol.v1.UnfreezeResponse\x12\x46\n\x07\x43ollect\x12\x1b.protocol.v1.CollectRequest\x1a\x1c.protocol.v1.CollectResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bprotocol/v1/retention.proto\x12\x0bprotocol.v1\"G\n\x0fSetRulesRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\r\n\x05rules\x18\x03 \x01(\t\"\x12\n\x10SetRulesResponse\":\n\x15PlanForgettingRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\r\n\x05rules\x18\x02 \x01(\t\"e\n\x0cPointVerdict\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x16\n\x0ereceived_at_ms\x18\x02 \x01(\x03\x12\x0c\n\x04kept\x18\x03 \x01(\x08\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\"\xa1\x01\n\x16PlanForgettingResponse\x12\r\n\x05rules\x18\x01 \x01(\t\x12\x11\n\tinherited\x18\x02 \x01(\x08\x12)\n\x06points\x18\x03 \x03(\x0b\x32\x19.protocol.v1.PointVerdict\x12\x0e\n\x06\x66rozen\x18\x04 \x03(\t\x12\x17\n\x0f\x66rozen_point_id\x18\x05 \x01(\t\x12\x11\n\tforgotten\x18\x06 \x03(\t\"W\n\rForgetRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x11\n\tpoint_ids\x18\x02 \x03(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"#\n\x0e\x46orgetResponse\x12\x11\n\tpoint_ids\x18\x01 \x03(\t\"8\n\x10\x42ringBackRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\"\x13\n\x11\x42ringBackResponse\"H\n\x10HoldPointRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x13\n\x11HoldPointResponse\"K\n\x13ReleasePointRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x16\n\x14ReleasePointResponse\"T\n\x0fTagPointRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\x12\x0b\n\x03\x61\x64\x64\x18\x03 \x03(\t\x12\x0e\n\x06remove\x18\x04 \x03(\t\" \n\x10TagPointResponse\x12\x0c\n\x04tags\x18\x01 \x03(\t\"5\n\x0fUnfreezeRequest\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x12\n\x10UnfreezeResponse\"`\n\x0e\x43ollectRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x13\n\x0b\x62ytes_per_s\x18\x03 \x01(\x04\x12\x15\n\raccept_losses\x18\x04 \x01(\x08\"\x9e\x02\n\x0f\x43ollectResponse\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x04\x12\x10\n\x08\x66inished\x18\x04 \x01(\x08\x12\x15\n\rpurged_points\x18\x05 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x06 \x01(\x04\x12\x18\n\x10\x63ondemned_chunks\x18\x07 \x01(\x04\x12\x17\n\x0f\x63ondemned_bytes\x18\x08 \x01(\x04\x12\x12\n\ndead_bytes\x18\t \x01(\x04\x12\x13\n\x0b\x66reed_bytes\x18\n \x01(\x04\x12\x15\n\rdropped_packs\x18\x0b \x01(\x04\x12\x17\n\x0frewritten_packs\x18\x0c \x01(\x04\x12\x16\n\x0emissing_chunks\x18\r \x01(\x04\x32\xc0\x05\n\x10RetentionService\x12G\n\x08SetRules\x12\x1c.protocol.v1.SetRulesRequest\x1a\x1d.protocol.v1.SetRulesResponse\x12Y\n\x0ePlanForgetting\x12\".protocol.v1.PlanForgettingRequest\x1a#.protocol.v1.PlanForgettingResponse\x12\x41\n\x06\x46orget\x12\x1a.protocol.v1.ForgetRequest\x1a\x1b.protocol.v1.ForgetResponse\x12J\n\tBringBack\x12\x1d.protocol.v1.BringBackRequest\x1a\x1e.protocol.v1.BringBackResponse\x12J\n\tHoldPoint\x12\x1d.protocol.v1.HoldPointRequest\x1a\x1e.protocol.v1.HoldPointResponse\x12S\n\x0cReleasePoint\x12 .protocol.v1.ReleasePointRequest\x1a!.protocol.v1.ReleasePointResponse\x12G\n\x08TagPoint\x12\x1c.protocol.v1.TagPointRequest\x1a\x1d.protocol.v1.TagPointResponse\x12G\n\x08Unfreeze\x12\x1c.protocol.v1.UnfreezeRequest\x1a\x1d.protocol.v1.UnfreezeResponse\x12\x46\n\x07\x43ollect\x12\x1b.protocol.v1.CollectRequest\x1a\x1c.protocol.v1.CollectResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,33 +42,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLANFORGETTINGRESPONSE']._serialized_start=301
   _globals['_PLANFORGETTINGRESPONSE']._serialized_end=462
   _globals['_FORGETREQUEST']._serialized_start=464
-  _globals['_FORGETREQUEST']._serialized_end=534
-  _globals['_FORGETRESPONSE']._serialized_start=536
-  _globals['_FORGETRESPONSE']._serialized_end=571
-  _globals['_BRINGBACKREQUEST']._serialized_start=573
-  _globals['_BRINGBACKREQUEST']._serialized_end=629
-  _globals['_BRINGBACKRESPONSE']._serialized_start=631
-  _globals['_BRINGBACKRESPONSE']._serialized_end=650
-  _globals['_HOLDPOINTREQUEST']._serialized_start=652
-  _globals['_HOLDPOINTREQUEST']._serialized_end=724
-  _globals['_HOLDPOINTRESPONSE']._serialized_start=726
-  _globals['_HOLDPOINTRESPONSE']._serialized_end=745
-  _globals['_RELEASEPOINTREQUEST']._serialized_start=747
-  _globals['_RELEASEPOINTREQUEST']._serialized_end=822
-  _globals['_RELEASEPOINTRESPONSE']._serialized_start=824
-  _globals['_RELEASEPOINTRESPONSE']._serialized_end=846
-  _globals['_TAGPOINTREQUEST']._serialized_start=848
-  _globals['_TAGPOINTREQUEST']._serialized_end=932
-  _globals['_TAGPOINTRESPONSE']._serialized_start=934
-  _globals['_TAGPOINTRESPONSE']._serialized_end=966
-  _globals['_UNFREEZEREQUEST']._serialized_start=968
-  _globals['_UNFREEZEREQUEST']._serialized_end=1021
-  _globals['_UNFREEZERESPONSE']._serialized_start=1023
-  _globals['_UNFREEZERESPONSE']._serialized_end=1041
-  _globals['_COLLECTREQUEST']._serialized_start=1043
-  _globals['_COLLECTREQUEST']._serialized_end=1139
-  _globals['_COLLECTRESPONSE']._serialized_start=1142
-  _globals['_COLLECTRESPONSE']._serialized_end=1428
-  _globals['_RETENTIONSERVICE']._serialized_start=1431
-  _globals['_RETENTIONSERVICE']._serialized_end=2135
+  _globals['_FORGETREQUEST']._serialized_end=551
+  _globals['_FORGETRESPONSE']._serialized_start=553
+  _globals['_FORGETRESPONSE']._serialized_end=588
+  _globals['_BRINGBACKREQUEST']._serialized_start=590
+  _globals['_BRINGBACKREQUEST']._serialized_end=646
+  _globals['_BRINGBACKRESPONSE']._serialized_start=648
+  _globals['_BRINGBACKRESPONSE']._serialized_end=667
+  _globals['_HOLDPOINTREQUEST']._serialized_start=669
+  _globals['_HOLDPOINTREQUEST']._serialized_end=741
+  _globals['_HOLDPOINTRESPONSE']._serialized_start=743
+  _globals['_HOLDPOINTRESPONSE']._serialized_end=762
+  _globals['_RELEASEPOINTREQUEST']._serialized_start=764
+  _globals['_RELEASEPOINTREQUEST']._serialized_end=839
+  _globals['_RELEASEPOINTRESPONSE']._serialized_start=841
+  _globals['_RELEASEPOINTRESPONSE']._serialized_end=863
+  _globals['_TAGPOINTREQUEST']._serialized_start=865
+  _globals['_TAGPOINTREQUEST']._serialized_end=949
+  _globals['_TAGPOINTRESPONSE']._serialized_start=951
+  _globals['_TAGPOINTRESPONSE']._serialized_end=983
+  _globals['_UNFREEZEREQUEST']._serialized_start=985
+  _globals['_UNFREEZEREQUEST']._serialized_end=1038
+  _globals['_UNFREEZERESPONSE']._serialized_start=1040
+  _globals['_UNFREEZERESPONSE']._serialized_end=1058
+  _globals['_COLLECTREQUEST']._serialized_start=1060
+  _globals['_COLLECTREQUEST']._serialized_end=1156
+  _globals['_COLLECTRESPONSE']._serialized_start=1159
+  _globals['_COLLECTRESPONSE']._serialized_end=1445
+  _globals['_RETENTIONSERVICE']._serialized_start=1448
+  _globals['_RETENTIONSERVICE']._serialized_end=2152
 # @@protoc_insertion_point(module_scope)

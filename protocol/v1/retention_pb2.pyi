@@ -190,10 +190,13 @@ class ForgetRequest(_message.Message):
     MACHINE_ID_FIELD_NUMBER: _builtins.int
     POINT_IDS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
     """The machine."""
     reason: _builtins.str
     """Why, for points that are named."""
+    dry_run: _builtins.bool
+    """Of points that are named: say whether they may be forgotten, and forget none."""
     @_builtins.property
     def point_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These restore points; none means those that no rule keeps."""
@@ -204,10 +207,11 @@ class ForgetRequest(_message.Message):
         machine_id: _builtins.str = ...,
         point_ids: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine_id", b"machine_id", "point_ids", b"point_ids", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "machine_id", b"machine_id", "point_ids", b"point_ids", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -128,6 +128,12 @@ async def test_a_dry_run_changes_nothing_and_says_what_could_go(world: World) ->
     assert events(world, who.identity.tenant) == before
 
 
+def check(world: World, machine: keeping.Machine, named: list[str]) -> list[str]:
+    """What a dry run answers."""
+    at = world.clock.now()
+    return world.db.read_now(lambda c: keeping.check_forgetting(c, machine, named, at))
+
+
 async def test_what_may_not_be_forgotten_is_refused(world: World) -> None:
     who = await world.machine()
     machine = machine_of(who)
@@ -141,10 +147,14 @@ async def test_what_may_not_be_forgotten_is_refused(world: World) -> None:
         with pytest.raises(SteadError, match=word) as refused:
             act(world, keeping.forget_named, machine, named, "because")
         assert refused.value.code is Code.PRECONDITION
+        with pytest.raises(SteadError, match=word):
+            check(world, machine, named)
     with pytest.raises(InvalidError, match="why"):
         act(world, keeping.forget_named, machine, [made[1]], " ")
     assert listed(world) == set(made)
     act(world, keeping.release, machine, made[0], "it is over")
+    assert check(world, machine, [made[0], made[0]]) == [made[0]]
+    assert listed(world) == set(made)
     assert act(world, keeping.forget_named, machine, [made[0]], "because") == [made[0]]
 
 
