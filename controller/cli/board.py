@@ -95,8 +95,12 @@ class Board:
     def is_over(self) -> bool:
         """True when nothing is at work and nothing will be unless somebody acts."""
         states = {line.state for line in self.lines.values()}
-        halted = self.rollout is not None and self.rollout.phase == "halted"
-        return states <= (OVER | {"waiting"} if halted else OVER)
+        match self.rollout.phase if self.rollout is not None else "over":
+            case "halted":
+                return states <= OVER | {"waiting"}
+            case phase:
+                # The last outcome comes before the word that the rollout is over.
+                return states <= OVER and phase == "over"
 
     def render(self, now: datetime, width: int, height: int) -> Table:
         """The board for a window of that many columns and lines."""

@@ -106,3 +106,13 @@ def test_a_pause_is_counted_down() -> None:
         phase="soaking", reason="batch 1 of 3 is over and soaks", soaked_at_ms=to_ms(NOW) + 75_000
     )
     assert render_rollout(soaking, NOW) == "batch 1 of 3 is over and soaks: 1 min 15 s left"
+
+
+def test_a_job_is_over_with_its_rollout_and_not_with_its_last_outcome() -> None:
+    board = Board.of(fleet(1))
+    seen = []
+    for phase in ("rolling", "over"):
+        board.saw(RolloutStatus(phase=phase, batch=1, batches=1))
+        board.saw(Task(task_id="ts_0", machine_name="a", state="succeeded"))
+        seen.append(board.is_over)
+    assert seen == [False, True]
