@@ -1,7 +1,7 @@
 """First backup, unchanged second backup and restore: Stead beside restic, borg and tar.
 
     python -m bench.backup [--rounds 3] [--scale 1.0] [--work DIR]
-        [--tree "small files"] [--program restic]
+        [--tree "small files"] [--program restic] [--no-memory]
 
 Every round gives each program a fresh repository and runs them one after the other on
 the same trees, so that a slow minute of the machine hits all. Ours is the whole
@@ -240,6 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Backups side by side.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the trees' sizes")
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--tree", action="append", choices=("small files", "large files"))
     parser.add_argument("--program", action="append", choices=PEERS, help="beside ours")
     parser.add_argument("--work", type=Path, default=None, help="a directory with 50 GB free")
@@ -260,8 +261,8 @@ def main() -> None:
             else:
                 large_files(source, total=large)
             trees[tree] = measure(source)
-            for number in range(options.rounds + 1):
-                figures.looks = number == 0
+            for looks in (*[True] * options.memory, *[False] * options.rounds):
+                figures.looks = looks
                 for program in programs:
                     PROGRAMS[program](figures, tree, source, work)
     print(render(figures, trees, options.rounds, programs))
