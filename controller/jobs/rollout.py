@@ -138,7 +138,7 @@ def _rolling(
         ready = [t.task for t in tasks if t.state == WAITING and (last or t.linked)]
         release = tuple(ready[:places])
         at_work = sum(t.state in AT_WORK for t in tasks) - len(recall) + len(release)
-        if places or at_work or recall or last:
+        if places or at_work or last:
             reason = _waits_for(course.batch + 1, count, at_work, places - len(release))
             rolling = replace(course, phase=Phase.ROLLING, soaked_at=None, reason=reason)
             return Decision(rolling, release, recall)
@@ -146,10 +146,11 @@ def _rolling(
             soaking = f"batch {course.batch + 1} of {count} is over and soaks"
             soaked_at = now + rollout.soak
             return Decision(
-                replace(course, phase=Phase.SOAKING, soaked_at=soaked_at, reason=soaking)
+                replace(course, phase=Phase.SOAKING, soaked_at=soaked_at, reason=soaking),
+                recall=recall,
             )
         if course.soaked_at is not None and now < course.soaked_at:
-            return Decision(course)
+            return Decision(course, recall=recall)
         following = course.batch + 1
         while following < count - 1 and _size(rollout, following, len(tasks)) <= taken:
             following += 1
