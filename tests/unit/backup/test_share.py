@@ -63,9 +63,9 @@ PERCENT = 25
 def test_a_backup_and_a_restore_keep_to_their_share(tmp_path: Path, *, forked: bool) -> None:
     machine = Machine(tmp_path)
     chance = random.Random(4)
-    for number in range(3_500):
+    for number in range(6_000):
         (machine.files / f"{number:04}").write_bytes(chance.randbytes(2_000))
-    (machine.files / "big").write_bytes(chance.randbytes(12_000_000))
+    (machine.files / "big").write_bytes(chance.randbytes(20_000_000))
     with Sealers(WHO.secret, forked=forked) as sealers:
         control = Control()
         control.share(PERCENT, sealers.processes)
