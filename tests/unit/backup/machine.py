@@ -87,6 +87,7 @@ class Machine:
         control: Control | None = None,
         commands: Commands = NO_COMMANDS,
         rules: Rules = EVERYTHING,
+        top: bytes = b"/",
     ) -> BackupReport:
         wanted = paths or (self.files,)
         return Backup(
@@ -103,6 +104,7 @@ class Machine:
             control=control,
             commands=commands,
             rules=rules,
+            top=top,
         ).run()
 
     def restore(
