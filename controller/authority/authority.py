@@ -75,7 +75,11 @@ def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
         key = load_pem_private_key(path.read_bytes(), None)
     except OSError as error:
         raise InvalidError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError):
+    except TypeError:
+        raise InvalidError(
+            f"{path} is behind a passphrase, which nobody is asked for here"
+        ) from None
+    except ValueError:
         raise InvalidError(f"{path} is not an unencrypted private key in PEM") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise InvalidError(f"{path} is not a P-256 key")

@@ -6,12 +6,13 @@ installation that has them is whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection, insert
 
@@ -43,6 +44,9 @@ from protocol.identity import OperatorIdentity, Role, pin_of
 from protocol.ids import check_name
 from protocol.tls import chain_pem, private_pem
 
+KeyFile = Callable[[ec.EllipticCurvePrivateKey], bytes]
+"""What to write down of a private key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Initialised:
@@ -62,8 +66,12 @@ def initialise(
     listen: str = f"0.0.0.0:{LINK_PORT}",
     enroll_listen: str = f"0.0.0.0:{ENROLLMENT_PORT}",
     admin: str = "admin",
+    root_file: KeyFile = private_pem,
+    admin_file: KeyFile = private_pem,
 ) -> Initialised:
     """Make an installation below `home`; blocks for its disk.
+
+    `root_file` and `admin_file` say how these two keys are kept.
 
     Raises ALREADY_EXISTS where there is one, PRECONDITION where there are pieces of one,
     INVALID for a name that cannot be certified.
@@ -82,8 +90,8 @@ def initialise(
     _refuse_what_exists(made)
     for folder in (made.root.path, made.controller.path, made.operator.path, made.operator.tenants):
         make_directory(folder)
-    root = _make_root(made, now)
-    operator = _make_operator(made, root, admin, _address(names[0], listen), now)
+    root = _make_root(made, now, root_file)
+    operator = _make_operator(made, root, admin, _address(names[0], listen), now, admin_file)
     _make_database(made.controller, root.certificate, operator, now)
     settings = Settings(names=tuple(names), listen=listen, enroll_listen=enroll_listen)
     write_durably(made.controller.settings, render_settings(settings).encode())
@@ -119,11 +127,11 @@ def _refuse_what_exists(made: Initialised) -> None:
         )
 
 
-def _make_root(made: Initialised, now: datetime) -> Issuer:
+def _make_root(made: Initialised, now: datetime, root_file: KeyFile) -> Issuer:
     key, issuing_key = new_key(), new_key()
     root = Issuer(make_root(key, serial=new_serial(), now=now), key)
     issuing = make_issuing(root, issuing_key.public_key(), serial=new_serial(), now=now)
-    write_durably(made.root.key, private_pem(key))
+    write_durably(made.root.key, root_file(key))
     write_durably(made.root.certificate, chain_pem([root.certificate]))
     write_durably(made.controller.issuing_key, private_pem(issuing_key))
     write_durably(made.controller.issuing, chain_pem([issuing]))
@@ -132,12 +140,17 @@ def _make_root(made: Initialised, now: datetime) -> Issuer:
 
 
 def _make_operator(
-    made: Initialised, root: Issuer, name: str, address: str, now: datetime
+    made: Initialised,
+    root: Issuer,
+    name: str,
+    address: str,
+    now: datetime,
+    admin_file: KeyFile,
 ) -> x509.Certificate:
     key = new_key()
     identity = OperatorIdentity(name, Role.ADMIN, None)
     leaf = certify_operator(root, key.public_key(), identity, serial=new_serial(), now=now)
-    write_durably(made.operator.key, private_pem(key))
+    write_durably(made.operator.key, admin_file(key))
     write_durably(made.operator.certificate, chain_pem([leaf]))
     write_durably(made.operator.root, chain_pem([root.certificate]))
     write_durably(

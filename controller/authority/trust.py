@@ -44,6 +44,8 @@ class Trust:
     revoked_operators: set[str] = field(default_factory=set)
     revocations: bytes = b""
     """The list of revoked operators as the root signed it; empty when there is none."""
+    shown: dict[str, x509.Certificate] = field(default_factory=dict)
+    """Of each operator who has called, the newest certificate, until it is noted."""
     _seen: dict[bytes, Peer] = field(default_factory=dict)
     _listeners: list[Callable[[Identity], None]] = field(default_factory=list)
 
@@ -65,6 +67,7 @@ class Trust:
             if len(self._seen) >= _CACHE_LIMIT:
                 self._seen.clear()
             self._seen[pem] = peer
+            self._note(identity, leaf)
         self._check_revoked(peer.identity)
         if now >= peer.not_after:
             raise IdentityError(
@@ -94,6 +97,13 @@ class Trust:
         self.revocations = revocations
         self.revoked_machines.update(machines)
         self.revoked_operators.update(operators)
+
+    def _note(self, identity: Identity, leaf: x509.Certificate) -> None:
+        if not isinstance(identity, OperatorIdentity):
+            return
+        known = self.shown.get(identity.name)
+        if known is None or leaf.not_valid_before_utc > known.not_valid_before_utc:
+            self.shown[identity.name] = leaf
 
     def _check_revoked(self, identity: Identity) -> None:
         match identity:

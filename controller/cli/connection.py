@@ -10,8 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller import clock
-from controller.authority.authority import load_certificate, load_key
+from controller.authority.authority import load_certificate
 from controller.cli.keyring import Keyring
+from controller.cli.passphrase import Whose, load_own_key
 from controller.cli.renewal import ended_error
 from controller.config import OperatorHome
 from controller.rpc.refusals import METADATA_KEY
@@ -54,7 +55,7 @@ class Connection:
     @cached_property
     def key(self) -> ec.EllipticCurvePrivateKey:
         """The operator's key: it signs orders and never leaves this machine."""
-        return load_key(self.home.key)
+        return load_own_key(self.home.key, Whose.OPERATOR)
 
     @cached_property
     def operator(self) -> OperatorIdentity:

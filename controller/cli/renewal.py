@@ -13,10 +13,11 @@ from pathlib import Path
 
 from cryptography import x509
 
-from controller.authority.authority import load_certificate, load_key
+from controller.authority.authority import load_certificate
 from controller.authority.certificates import OPERATOR_LIFETIME, Issuer, certify_operator
 from controller.authority.durable import sync_directory, write_durably
 from controller.authority.keys import new_serial
+from controller.cli.passphrase import Whose, load_own_key
 from controller.config import OperatorHome, RootHome
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import IdentityError, OperatorIdentity, believe
@@ -74,7 +75,7 @@ def renew(
             f"the profile in {profile.path} is {identity.name}'s, not {name[:80]}'s; name the "
             "directory that holds the other with --home"
         )
-    key = load_key(profile.key).public_key()
+    key = load_own_key(profile.key, Whose.OPERATOR).public_key()
     if key != present.public_key():
         raise InvalidError(
             f"{profile.key} is not the key of {profile.certificate}; restore both from one copy"
@@ -94,7 +95,7 @@ def load_root(home: RootHome, now: datetime) -> Issuer:
             "moment, or name its directory with --root",
             code=Code.PRECONDITION,
         )
-    issuer = Issuer(load_certificate(home.certificate), load_key(home.key))
+    issuer = Issuer(load_certificate(home.certificate), load_own_key(home.key, Whose.ROOT))
     if issuer.key.public_key() != issuer.certificate.public_key():
         raise InvalidError(
             f"{home.key} is not the key of {home.certificate}; restore both from one copy"

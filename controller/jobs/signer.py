@@ -1,4 +1,4 @@
-"""What the certificate that signed an order tells the controller about its operator."""
+"""What the certificate that an operator shows tells the controller about them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controller.db.schema import operators
 
 
 def note_shown(connection: Connection, name: str, certificate: x509.Certificate) -> None:
-    """Keep a known operator's certificate that ends later than the one that is known.
+    """Keep a known operator's certificate that was made later than the one that is known.
 
     The caller has checked that the root signed it for that name: it was renewed, which
     needs no controller.
@@ -24,7 +24,7 @@ def note_shown(connection: Connection, name: str, certificate: x509.Certificate)
     if row is None or row.certificate == shown:
         return
     known = x509.load_der_x509_certificate(row.certificate)
-    if certificate.not_valid_after_utc > known.not_valid_after_utc:
+    if certificate.not_valid_before_utc > known.not_valid_before_utc:
         connection.execute(
             update(operators).where(operators.c.id == row.id).values(certificate=shown)
         )

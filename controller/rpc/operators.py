@@ -13,6 +13,7 @@ from controller.db.database import Database
 from controller.fleet.scope import require_whole
 from controller.jobs.feed import Feed
 from controller.jobs.progress import cancel_all_of
+from controller.jobs.signer import note_shown
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import read_revocations, to_ms
 from protocol.errors import InvalidError
@@ -51,6 +52,7 @@ class Operators(OperatorServiceServicer):
     ) -> pb.ListOperatorsResponse:
         """See `protocol/v1/operator.proto`."""
         caller = operator_calling()
+        await self._note_renewed()
         found = await self._db.read(lambda c: operators.listed(c, caller))
         return pb.ListOperatorsResponse(operators=map(_to_pb, found))
 
@@ -84,6 +86,21 @@ class Operators(OperatorServiceServicer):
         for job in cancelled:
             self._feed.wake(job)
         return pb.RevokeOperatorResponse()
+
+    async def _note_renewed(self) -> None:
+        """Keep the certificates that operators have shown since somebody last looked."""
+        shown = dict(self._trust.shown)
+        if not shown:
+            return
+
+        def act(connection: Connection) -> None:
+            for name, certificate in shown.items():
+                note_shown(connection, name, certificate)
+
+        await self._db.write(act)
+        for name, certificate in shown.items():
+            if self._trust.shown.get(name) is certificate:
+                del self._trust.shown[name]
 
     def _taken(
         self, connection: Connection, request: pb.RevokeOperatorRequest, actor: str, now: datetime

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.config import AgentHome
-from controller.authority.authority import load_key
+from controller.authority.authority import load_certificate, load_key
 from controller.authority.certificates import certify_operator
 from controller.authority.keys import new_serial
 from controller.cli.renewal import load_root
@@ -595,6 +595,10 @@ def test_an_ended_operator_is_renewed_without_a_controller_and_believed(
     place.bad("operator", "renew", "--root", "nowhere", home="late", code=1)
     place.bad("operator", "renew", "eve", "--root", str(root.path), home="late", code=2)
     place.good("operator", "renew", "admin", "--root", str(root.path), home="late")
+    listed = json.loads(place.good("operator", "ls", "-o", "json", home="late"))
+    end = load_certificate(late.certificate).not_valid_after_utc
+    (admin,) = [one for one in listed if one["name"] == "admin"]
+    assert datetime.fromisoformat(admin["ends_at"]) == end
     assert place.good("run", machine, "--", "printf", "again", home="late") == "again"
 
 

@@ -40,10 +40,25 @@ def command() -> None:
     help="Where machines enroll.",
 )
 @click.option("--admin", default="admin", show_default=True, help="The first operator's name.")
+@click.option(
+    "--passphrase",
+    "protected",
+    is_flag=True,
+    help="Ask for passphrases that protect the root's key and the first operator's.",
+)
 @click.pass_obj
-def init(app: App, names: tuple[str, ...], listen: str, enroll_listen: str, admin: str) -> None:
+def init(
+    app: App,
+    names: tuple[str, ...],
+    listen: str,
+    enroll_listen: str,
+    admin: str,
+    *,
+    protected: bool,
+) -> None:
     """Make an installation: root key, certificates, database, first administrator."""
     from controller.authority.init import initialise
+    from controller.cli.passphrase import Whose, kept_as
 
     made = initialise(
         app.home,
@@ -52,6 +67,8 @@ def init(app: App, names: tuple[str, ...], listen: str, enroll_listen: str, admi
         listen=listen,
         enroll_listen=enroll_listen,
         admin=admin,
+        root_file=kept_as(Whose.ROOT, protected=protected),
+        admin_file=kept_as(Whose.OPERATOR, protected=protected),
     )
     emit_one(
         {

@@ -16,8 +16,11 @@ from controller.authority.durable import make_directory, write_durably
 from controller.authority.keys import new_key, new_serial
 from controller.cli.app import App
 from controller.cli.choice import tenant_named
+from controller.cli.commands.operator_key import key as key_command
+from controller.cli.commands.operator_key import root_option
 from controller.cli.emit import emit, emit_one, from_wire_ms, note, output_option
 from controller.cli.options import Moment, yes_option
+from controller.cli.passphrase import Whose, kept_as
 from controller.cli.renewal import load_root, renew
 from controller.cli.revoking import (
     keep_list,
@@ -32,7 +35,7 @@ from protocol.errors import Code, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity, Role, identity_of
 from protocol.ids import TenantId, check_name
 from protocol.revocation import Revocations
-from protocol.tls import chain_pem, private_pem
+from protocol.tls import chain_pem
 from protocol.v1.operator_pb2 import (
     AddOperatorRequest,
     ListOperatorsRequest,
@@ -42,14 +45,6 @@ from protocol.v1.operator_pb2 import (
 )
 
 LISTED = ("name", "revoked_at", "key")
-
-root_option = click.option(
-    "--root",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of the root key, where it was moved. Default: `root` in the home directory.",
-)
-
 
 lifetime_option = click.option(
     "--days",
@@ -63,6 +58,9 @@ lifetime_option = click.option(
 @click.group(epilog="Example: stead operator ls")
 def command() -> None:
     """People who may give orders."""
+
+
+command.add_command(key_command)
 
 
 @command.command(epilog="Example: stead operator add eve --role helpdesk --tenant acme")
@@ -87,6 +85,12 @@ def command() -> None:
 @click.option(
     "--with-keys", is_flag=True, help="Hand over the tenants' recovery keys that are here, too."
 )
+@click.option(
+    "--passphrase",
+    "protected",
+    is_flag=True,
+    help="Ask for a passphrase that protects the operator's key; tell it by another way.",
+)
 @output_option
 @click.pass_obj
 def add(
@@ -98,6 +102,7 @@ def add(
     target: Path | None,
     days: int,
     with_keys: bool,
+    protected: bool,
     output: str,
 ) -> None:
     """Make an operator, signed by the root's key, and a profile to hand over."""
@@ -129,7 +134,8 @@ def add(
     folder = target if target is not None else Path(f"stead-{name}")
     profile = OperatorHome(folder / "operator")
     _refuse_existing(profile)
-    write_profile(profile, chain_pem([leaf]), private_pem(key), issuer.certificate, app.address_now)
+    kept = kept_as(Whose.OPERATOR, protected=protected)(key)
+    write_profile(profile, chain_pem([leaf]), kept, issuer.certificate, app.address_now)
     request = AddOperatorRequest(certificate=leaf.public_bytes(Encoding.DER))
     recorded = connection.operators.AddOperator(request).operator
     copied = _copy_keys(app, profile, scope) if with_keys else 0

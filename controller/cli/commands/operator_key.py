@@ -1,0 +1,129 @@
+"""`stead operator key`: how the keys here are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from controller.authority.authority import load_certificate
+from controller.authority.durable import replace_durably
+from controller.authority.protected import is_protected
+from controller.cli.app import App
+from controller.cli.emit import emit, note, output_option
+from controller.cli.options import yes_option
+from controller.cli.passphrase import Whose, load_own_key, new_passphrase, sealed
+from controller.config import RootHome
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.identity import key_hash
+from protocol.tls import private_pem
+
+NOTHING = "nothing"
+
+whose_argument = click.argument(
+    "whose", type=click.Choice([one.value for one in Whose]), default=Whose.OPERATOR.value
+)
+root_option = click.option(
+    "--root",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of the root key, where it was moved. Default: `root` in the home directory.",
+)
+
+
+@click.group(epilog="Example: stead operator key show")
+def key() -> None:
+    """How the operator's key and the root's are kept here."""
+
+
+@key.command(epilog="Example: stead operator key show --root /media/safe/root")
+@root_option
+@output_option
+@click.pass_obj
+def show(app: App, root: Path | None, output: str) -> None:
+    """Show the keys that are here, what protects each, and when its certificate ends."""
+    home = app.root if root is None else RootHome(root)
+    places = [
+        (Whose.OPERATOR, app.operator.key, app.operator.certificate),
+        (Whose.ROOT, home.key, home.certificate),
+    ]
+    rows = [_row(whose, file, shown) for whose, file, shown in places if file.exists()]
+    if not rows:
+        app.operator.load_settings()
+    emit(rows, output, columns=("key", "protected_by", "ends_at", "file"))
+    for row in rows:
+        if row["protected_by"] == NOTHING:
+            which = "" if row["key"] == Whose.OPERATOR else f" {row['key']}"
+            note(
+                f"Whoever can read {row['file']} has the {row['key']} key: `stead operator key "
+                f"protect{which}` asks for a passphrase."
+            )
+
+
+@key.command(epilog="Example: stead operator key protect")
+@whose_argument
+@root_option
+@click.pass_obj
+def protect(app: App, whose: str, root: Path | None) -> None:
+    """Put a key behind a passphrase, or behind another one.
+
+    Scripts name a file with the new passphrase in STEAD_NEW_PASSPHRASE_FILE, for the root's
+    key in STEAD_NEW_ROOT_PASSPHRASE_FILE.
+    """
+    which = Whose(whose)
+    file = _file(app, which, root)
+    own = load_own_key(file, which)
+    was = is_protected(file.read_bytes())
+    replace_durably(file, sealed(own, new_passphrase(which)))
+    note(f"{file} is behind {'another' if was else 'a'} passphrase now. Nobody can reset it.")
+    if not was:
+        note(
+            "Copies that were made before, in backups as well, open without it: where there may "
+            "be any, make a new key instead."
+        )
+
+
+@key.command(epilog="Example: stead operator key unprotect")
+@whose_argument
+@root_option
+@yes_option
+@click.pass_obj
+def unprotect(app: App, whose: str, root: Path | None, *, yes: bool) -> None:
+    """Take the passphrase off a key again."""
+    which = Whose(whose)
+    file = _file(app, which, root)
+    if not is_protected(file.read_bytes()):
+        raise SteadError(f"{file} has no passphrase", code=Code.PRECONDITION)
+    own = load_own_key(file, which)
+    if not yes:
+        click.confirm(f"Whoever can read {file} has the key then. Go on?", abort=True, err=True)
+    replace_durably(file, private_pem(own))
+    note(f"{file} opens without a passphrase now.")
+
+
+def _file(app: App, whose: Whose, root: Path | None) -> Path:
+    if whose is Whose.OPERATOR:
+        app.operator.load_settings()
+        file, more = app.operator.key, ""
+    else:
+        file = (app.root if root is None else RootHome(root)).key
+        more = "; bring it back for the moment, or name its directory with --root"
+    if not file.exists():
+        raise SteadError(f"{file} is not there{more}", code=Code.PRECONDITION)
+    return file
+
+
+def _row(whose: Whose, file: Path, shown: Path) -> dict[str, Any]:
+    certificate = load_certificate(shown)
+    public = certificate.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise InvalidError(f"{shown} is not the certificate of a P-256 key")
+    return {
+        "key": whose.value,
+        "protected_by": "passphrase" if is_protected(file.read_bytes()) else NOTHING,
+        "ends_at": certificate.not_valid_after_utc,
+        "file": str(file),
+        "key_hash": key_hash(public).hex(),
+    }
