@@ -30,6 +30,7 @@ class Pace:
 
     first_inventory: timedelta = timedelta(seconds=2)
     look_for_backups: timedelta = timedelta(minutes=1)
+    look_for_runs: timedelta = timedelta(seconds=20)
 
 
 def run_agent(home: AgentHome, pace: Pace | None = None) -> None:
@@ -115,6 +116,7 @@ class Agent:
             asyncio.create_task(self._routine.run_backups(self._pace.look_for_backups)),
             asyncio.create_task(self._watching.keep(self._pace.look_for_backups)),
             asyncio.create_task(self._routine.run_drills(self._pace.look_for_backups)),
+            asyncio.create_task(self._routine.run_standing(self._pace.look_for_runs)),
             asyncio.create_task(self._routine.prune()),
             asyncio.create_task(_watchdog()),
         ]

@@ -138,6 +138,11 @@ class AgentHome:
         return self.path / "backup.set"
 
     @property
+    def standing(self) -> Path:
+        """The standing orders in force, a file for each; see `agent.tasks.in_force`."""
+        return self.path / "standing"
+
+    @property
     def watch_off(self) -> Path:
         """On which file systems watching was found wanting."""
         return self.path / "watch.off"

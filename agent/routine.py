@@ -103,6 +103,15 @@ class Routine:
             else:
                 await asyncio.sleep(RETRY.total_seconds())
 
+    async def run_standing(self, look: timedelta) -> None:
+        """Begin the runs of standing orders that are due."""
+        while True:
+            await asyncio.sleep(look.total_seconds())
+            try:
+                self._intake.run_due()
+            except SteadError as error:
+                log.warning("standing_orders_not_run", code=error.code, reason=str(error))
+
     def _note(self, run: LastRun) -> None:
         try:
             note_run(self._home, run)

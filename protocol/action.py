@@ -177,6 +177,14 @@ class CancelOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class RevokeStanding:
+    """End a standing order, which might have been taken in until `deliver_by_ms`."""
+
+    order_id: str
+    deliver_by_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeVaultSecret:
     """Take another vault secret: for each machine, by its id, what `seal_secret` made."""
 
@@ -261,6 +269,7 @@ Action = (
     | KillProcess
     | ReadLog
     | ControlPower
+    | RevokeStanding
 )
 
 ACTIONS: Mapping[str, type[Action]] = {
@@ -286,6 +295,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "kill_process": KillProcess,
     "read_log": ReadLog,
     "control_power": ControlPower,
+    "revoke_standing": RevokeStanding,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
 
@@ -317,6 +327,7 @@ CLASSES: Mapping[str, ActionClass] = {
     "compare_live": ActionClass.ROUTINE,
     "run_drill": ActionClass.ROUTINE,
     "cancel_order": ActionClass.ROUTINE,
+    "revoke_standing": ActionClass.ROUTINE,
     "control_service": ActionClass.ROUTINE,
     "kill_process": ActionClass.ROUTINE,
     "control_power": ActionClass.DANGEROUS,
@@ -375,6 +386,8 @@ def summary_of(action: Action) -> str:
             return f"compare {shown[:200]} with a restore point"
         case CancelOrder(order_id=order):
             return f"cancel order {order[:200]}"
+        case RevokeStanding(order_id=order):
+            return f"revoke standing order {order[:200]}"
         case _:
             return name_of(action).replace("_", " ")
 

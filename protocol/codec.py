@@ -31,12 +31,16 @@ from protocol.revocation import (
 )
 from protocol.rollout import Amount, Rollout
 from protocol.selection import Commands, CommandStream, Rules
+from protocol.standing import Standing
 from protocol.v1 import link_pb2, order_pb2, refusal_pb2, revocation_pb2
 
 M = TypeVar("M", bound=Message)
 
-REVISION = 2
-"""The newest revision of the protocol that this release speaks. 2 knows `RevocationsChanged`."""
+REVISION = 3
+"""The newest revision of the protocol that this release speaks.
+
+2 knows `RevocationsChanged`, 3 runs of standing orders.
+"""
 
 MAX_ORDER_BYTES = 1024 * 1024
 MAX_REVOCATIONS_BYTES = 512 * 1024
@@ -121,6 +125,9 @@ def order_to_pb(order: Order) -> order_pb2.Order:
     if order.rollout is not None:
         message.rollout.MergeFrom(order_pb2.Rollout(**_used(order.rollout)))
         message.rollout.SetInParent()
+    if order.standing is not None:
+        message.standing.MergeFrom(order_pb2.Standing(**_used(order.standing)))
+        message.standing.SetInParent()
     slot = getattr(message, name_of(order.action))
     slot.SetInParent()
     slot.MergeFrom(type(slot)(**_used(order.action)))
@@ -182,6 +189,7 @@ def decode_order(data: bytes) -> Order:
         catch_up=message.catch_up,
         retry_of=OrderId(check_id("or", message.retry_of)) if message.retry_of else None,
         revocations_version=message.revocations_version,
+        standing=_record(Standing, message.standing) if message.HasField("standing") else None,
     )
 
 

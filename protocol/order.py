@@ -30,6 +30,7 @@ from protocol.identity import (
 )
 from protocol.ids import MachineId, OrderId, TenantId
 from protocol.rollout import Rollout
+from protocol.standing import Standing, check_standing
 from protocol.window import parse_windows
 
 DOMAIN = b"stead order v1\0"
@@ -72,6 +73,8 @@ class Order:
     retry_of: OrderId | None = None
     revocations_version: int = 0
     """The newest list of revoked operators that the signer knew; 0 for none."""
+    standing: Standing | None = None
+    """None is once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,5 +202,7 @@ def check_acceptable(
             code=Code.CLOCK_SKEW,
         )
     parse_windows(order.windows)
+    if order.standing is not None:
+        check_standing(order.standing, order.action, order.issued_at)
     if order.deliver_by < order.issued_at or order.timeout <= timedelta():
         raise OrderRejectedError("the order's times make no sense", code=Code.INVALID)

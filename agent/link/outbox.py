@@ -18,6 +18,7 @@ from agent.host.spool import Spool
 from protocol.codec import outcome_to_pb, to_ms
 from protocol.ids import TaskId
 from protocol.outcome import Outcome
+from protocol.standing import Run
 from protocol.v1 import link_pb2
 
 MAX_WAITING = 256
@@ -36,12 +37,17 @@ class _Line:
     outcome: Callable[[], Outcome] | None = None
     outcome_told: bool = False
     told_again: bool = False
+    run: link_pb2.StandingRun | None = None
 
 
 class Outbox:
-    """See the module. For one event loop; `take` gives the next message."""
+    """See the module. For one event loop; `take` gives the next message.
+
+    `tells_runs`: the controller knows what a run of a standing order is.
+    """
 
     def __init__(self) -> None:
+        self.tells_runs = True
         self._urgent: deque[link_pb2.ConnectRequest] = deque()
         self._lines: dict[TaskId, _Line] = {}
         self._ready = asyncio.Event()
@@ -71,6 +77,16 @@ class Outbox:
         line = self._lines.setdefault(task, _Line())
         line.started_at, line.spool = at, spool
         self._ready.set()
+
+    def run(self, task: TaskId, run: Run, next_at: datetime | None) -> None:
+        """A task is a run of a standing order, which the controller has not heard of."""
+        line = self._lines.setdefault(task, _Line())
+        line.run = link_pb2.StandingRun(
+            order_id=run.order,
+            slot_ms=to_ms(run.slot),
+            number=run.number,
+            next_at_ms=to_ms(next_at),
+        )
 
     def printed(self) -> None:
         """There may be more in some spool."""
@@ -120,10 +136,13 @@ class Outbox:
             if len(self._urgent) < MAX_WAITING // 2:
                 self._room.set()
             return message
-        for task, line in self._lines.items():
+        lines = [
+            (task, line) for task, line in self._lines.items() if self.tells_runs or not line.run
+        ]
+        for task, line in lines:
             if (told := _control(task, line)) is not None:
                 return told
-        for task, line in self._lines.items():
+        for task, line in lines:
             if (piece := _piece(task, line)) is not None:
                 # The next piece is another task's, if another one has something to say.
                 self._lines[task] = self._lines.pop(task)
@@ -132,9 +151,13 @@ class Outbox:
 
 
 def _control(task: TaskId, line: _Line) -> link_pb2.ConnectRequest | None:
-    if line.started_at is not None and not line.started_told:
+    # A run that never began is told as well, once it has an outcome: nobody knows its task.
+    begun_or_over = line.started_at is not None or (line.run and line.outcome)
+    if begun_or_over and not line.started_told:
         line.started_told = True
-        begun = link_pb2.TaskStarted(task_id=task, started_at_ms=to_ms(line.started_at))
+        begun = link_pb2.TaskStarted(
+            task_id=task, started_at_ms=to_ms(line.started_at), run=line.run
+        )
         return link_pb2.ConnectRequest(task_started=begun)
     if line.outcome is not None and not line.outcome_told and _printed_all(line):
         line.outcome_told = True

@@ -23,6 +23,9 @@ WELCOME_S = 30.0
 SILENCE = 2.5
 """After so many intervals without an answer, looked at once in each, the connection is lost."""
 
+TELLS_RUNS = 3
+"""The revision of the protocol that knows runs of standing orders."""
+
 SHORTEST_HEARTBEAT_S = 1
 LONGEST_HEARTBEAT_S = 300
 
@@ -116,6 +119,7 @@ class Stream:
         if answer.WhichOneof("message") != "welcome":
             raise _misunderstood("something else than Welcome came first")
         welcome = answer.welcome
+        self._outbox.tells_runs = welcome.revision >= TELLS_RUNS
         self._interval_s = float(
             min(max(welcome.heartbeat_interval_s, SHORTEST_HEARTBEAT_S), LONGEST_HEARTBEAT_S)
         )

@@ -70,7 +70,8 @@ def _to_be_cancelled(journal: Journal, order: OrderId) -> Entry:
     if entry.state in _OVER:
         state = journal.outcome_of(entry).state
         raise SteadError(f"it was over before: {state}", code=Code.PRECONDITION)
-    action = decode_order(journal.envelope_of(entry).order).action
+    # No run of a standing order installs packages.
+    action = None if entry.run else decode_order(journal.envelope_of(entry).order).action
     if entry.state is State.STARTED and isinstance(action, ApplyUpdates):
         raise SteadError(
             f"{name_of(action)} is not cut short: packages would be left half installed",

@@ -18,20 +18,20 @@ from agent.config import AgentHome
 from agent.host import clock, log
 from agent.host.files import make_private_directory
 from agent.host.marked import end_marked
-from agent.host.spool import Spool
 from agent.power.record import remove_records
 from agent.tasks.cancel import Running, cancel_order
 from agent.tasks.execute import Executor, Turns
 from agent.tasks.interrupted import interrupted
 from agent.tasks.journal import Entry, Journal, JournalError, State
+from agent.tasks.keep import is_kept, keep
 from agent.tasks.opening import turn_of
+from agent.tasks.recurring import Due, Recurring
 from agent.tasks.revoked import take_along, take_revocations
-from agent.tasks.secret import change_secret
-from agent.tasks.standing import set_backup
+from agent.tasks.stored import Stored, cannot_tell
 from agent.tasks.telling import Telling
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
 from agent.tasks.watching import Watching
-from protocol.action import CancelOrder, ChangeVaultSecret, ControlPower, SetBackup, name_of
+from protocol.action import CancelOrder, ChangeVaultSecret, ControlPower, name_of
 from protocol.codec import decode_envelope
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import OrderId, TaskId, check_id
@@ -68,6 +68,10 @@ class Intake:
         self._executor = Executor(home, believed().identity, watching)
         self._running: dict[TaskId, Running] = {}
         self._stopping = False
+        self._stored = Stored(home, journal, telling)
+        self._recurring = (
+            None if isinstance(journal, JournalError) else Recurring(home, believed, journal)
+        )
         make_private_directory(home.output)
 
     @property
@@ -117,12 +121,13 @@ class Intake:
         wanted = set()
         for entry in self._journal.entries():
             wanted.add(entry.task)
+            self._stored.tell_run(entry)
             match entry.state:
                 case State.ACKNOWLEDGED:
                     wanted.discard(entry.task)
                 case State.ENDED:
-                    self._tell_output(entry)
-                    self._tell_end(entry)
+                    self._stored.tell_output(entry)
+                    self._stored.tell_end(entry)
                 case State.ACCEPTED | State.STARTED:
                     self._resume(self._journal, entry)
         for path in self._home.output.iterdir():
@@ -137,25 +142,17 @@ class Intake:
             log.warning("leftover_programs_ended", task=entry.task, count=ended)
         if entry.state is State.ACCEPTED or entry.repeatable:
             try:
-                verified = verify_standing(journal.envelope_of(entry), self._believed())
+                if entry.run is not None:
+                    due = self._runs.again(entry.run)
+                    self._begin(due.order, due.envelope, entry.task)
+                else:
+                    verified = verify_standing(journal.envelope_of(entry), self._believed())
+                    self._begin(verified.order, verified.envelope, entry.task)
             except SteadError as error:
                 self._keep_end(entry.order, rejected(entry.task, error, clock.now()))
-            else:
-                self._begin(verified.order, verified.envelope, entry.task)
             return
-        self._tell_output(entry)
+        self._stored.tell_output(entry)
         self._keep_end(entry.order, interrupted(self._home, entry, clock.now()))
-
-    def _tell_output(self, entry: Entry) -> None:
-        """Tell what an earlier agent had kept of a task's output."""
-        if entry.started_at is None:
-            return
-        try:
-            spool = Spool(self._home.output, entry.task)
-        except SteadError as error:
-            log.warning("output_not_told", task=entry.task, reason=str(error))
-            return
-        self._telling.started(entry.task, entry.started_at, spool)
 
     def offered(self, task: TaskId, envelope: bytes) -> None:
         """Decide what becomes of a task on offer. Whatever goes wrong is its outcome."""
@@ -167,7 +164,7 @@ class Intake:
             return
         problem = self.problem
         if problem is not None:
-            self._telling.rejected(_cannot_tell(task, problem))
+            self._telling.rejected(cannot_tell(task, problem))
             return
         assert isinstance(self._journal, Journal)
         known = self._journal.of_task(task)
@@ -219,25 +216,7 @@ class Intake:
 
     def _offered_again(self, entry: Entry) -> None:
         if entry.state in (State.ENDED, State.ACKNOWLEDGED):
-            self._tell_end(entry)
-
-    def _tell_end(self, entry: Entry) -> None:
-        task, order = entry.task, entry.order
-        self._telling.ended(task, lambda: self._stored_outcome(task, order))
-
-    def _stored_outcome(self, task: TaskId, order: OrderId) -> Outcome:
-        # Looked up anew each time: pruning writes the file anew, and places change.
-        assert isinstance(self._journal, Journal)
-        entry = self._journal.of_order(order)
-        if entry is None:
-            return _cannot_tell(
-                task, JournalError("the order was so long ago that it is forgotten")
-            )
-        try:
-            return self._journal.outcome_of(entry)
-        except JournalError as error:
-            log.warning("outcome_unreadable", task=task, reason=str(error))
-            return _cannot_tell(task, error)
+            self._stored.tell_end(entry)
 
     def acknowledged(self, task: TaskId) -> None:
         """The controller has a task's outcome."""
@@ -255,6 +234,43 @@ class Intake:
                 self._journal.acknowledge(entry.order)
             except JournalError as error:
                 log.warning("journal_not_written", reason=str(error))
+
+    @property
+    def _runs(self) -> Recurring:
+        assert self._recurring is not None
+        return self._recurring
+
+    def run_due(self) -> None:
+        """Begin the runs of standing orders that are due; each is noted before it begins."""
+        if self.problem is not None or self._stopping:
+            return
+        for due in self._runs.due():
+            try:
+                self._run(due)
+            except JournalError as error:
+                log.warning("run_not_begun", order=due.run.order, reason=str(error))
+                return
+
+    def _run(self, due: Due) -> None:
+        assert isinstance(self._journal, Journal)
+        # Drawn, so that no controller can have given it to another task before.
+        task = TaskId(clock.new_id("ts"))
+        self._journal.accept_run(due.order, task, due.run, due.standing.ends_at)
+        self._telling.run(task, due.run, due.next_at)
+        if due.refused is not None:
+            self._keep_end(due.order.id, rejected(task, due.refused, clock.now()))
+            return
+        log.info("run_accepted", task=task, order=due.run.order, number=due.run.number)
+        self._begin(due.order, due.envelope, task)
+
+    def _check_again(self, order: OrderId, envelope: Envelope) -> None:
+        """Raise `SteadError` for what has come to be denied or revoked while it waited."""
+        assert isinstance(self._journal, Journal)
+        entry = self._journal.of_order(order)
+        if entry is not None and entry.run is not None:
+            self._runs.again(entry.run)
+        else:
+            verify_standing(envelope, self._believed())
 
     def _begin(self, order: Order, envelope: Envelope, task: TaskId) -> None:
         work = asyncio.create_task(self._guarded(order, envelope, task), name=task)
@@ -284,8 +300,7 @@ class Intake:
                 await self._ended(order.id, rejected(task, late, now))
                 return
             try:
-                # What has come to be denied or revoked while it waited does not begin.
-                verify_standing(envelope, self._believed())
+                self._check_again(order.id, envelope)
             except SteadError as error:
                 await self._ended(order.id, rejected(task, error, now))
                 return
@@ -305,13 +320,16 @@ class Intake:
         self, order: Order, envelope: Envelope, task: TaskId, now: datetime
     ) -> Outcome:
         try:
-            spool = Spool(self._home.output, task)
+            spool = self._stored.spool(order.id, task)
         except SteadError as error:
             return rejected(task, error, now)
         self._telling.started(task, now, spool)
-        if isinstance(order.action, SetBackup | ChangeVaultSecret):
+        if is_kept(order):
             try:
-                outcome = self._kept(order, envelope, task, now)
+                believed = self._believed()
+                verified = verify_standing(envelope, believed)
+                machine = believed.identity.machine
+                outcome = keep(self._home, task, verified, machine, now=now)
             except SteadError as error:
                 outcome = Outcome(task, OutcomeState.FAILED, error.code, str(error))
         elif isinstance(order.action, CancelOrder):
@@ -333,12 +351,6 @@ class Intake:
             outcome, started_at=now, ended_at=clock.now(), output_truncated=spool.truncated
         )
 
-    def _kept(self, order: Order, envelope: Envelope, task: TaskId, now: datetime) -> Outcome:
-        """Execute what only has to be kept."""
-        if isinstance(order.action, SetBackup):
-            return set_backup(self._home, task, order.action, envelope, now=now)
-        return change_secret(self._home, task, order, self._believed().identity.machine)
-
     async def _ended(self, order: OrderId, outcome: Outcome) -> None:
         while not self._keep_end(order, outcome):
             if self.problem is not None:
@@ -355,7 +367,7 @@ class Intake:
         log.info("task_ended", task=outcome.task, state=outcome.state, code=outcome.code)
         entry = self._journal.of_order(order)
         assert entry is not None
-        self._tell_end(entry)
+        self._stored.tell_end(entry)
         return True
 
     async def stop(self, patience: timedelta) -> None:
@@ -378,8 +390,3 @@ class Intake:
             return 0
         assert isinstance(self._journal, Journal)
         return self._journal.prune(clock.now())
-
-
-def _cannot_tell(task: TaskId, error: JournalError) -> Outcome:
-    """For a task that may have been executed before: to call it rejected could be untrue."""
-    return Outcome(task, OutcomeState.INDETERMINATE, error.code, str(error), ended_at=clock.now())

@@ -37,6 +37,7 @@ from protocol.errors import Code, SteadError
 from protocol.ids import OrderId, TaskId
 from protocol.order import Envelope, Order
 from protocol.outcome import Outcome
+from protocol.standing import Run
 
 KEPT = timedelta(days=30)
 """How long after its last time for delivery an order is remembered."""
@@ -72,6 +73,16 @@ class Entry:
     accepted_place: tuple[int, int]
     started_at: datetime | None = None
     outcome_place: tuple[int, int] | None = None
+    run: Run | None = None
+    """Of which standing order this is a run; `deliver_by` is that one's end then."""
+
+    def matters_until(self, *, is_last: bool) -> datetime:
+        """How long the entry is needed once its outcome is acknowledged.
+
+        The last run of a standing order says how many there were.
+        """
+        since = self.deliver_by if self.run is None or is_last else self.run.slot
+        return since + KEPT
 
 
 def new_journal() -> bytes:
@@ -91,6 +102,7 @@ class Journal:
         self._step = step
         self._entries: dict[OrderId, Entry] = {}
         self._tasks: dict[TaskId, OrderId] = {}
+        self._last_runs: dict[OrderId, Entry] = {}
         self._broken: str | None = None
         self.latest_seen = from_ms(0)
         try:
@@ -150,6 +162,10 @@ class Journal:
                     State.ACCEPTED,
                     place,
                 )
+                if record.standing:
+                    slot = from_ms(record.slot_ms)
+                    entry.run = Run(OrderId(record.standing), slot, record.number)
+                    self._last_runs[entry.run.order] = entry
                 self._entries[entry.order] = entry
                 self._tasks[entry.task] = entry.order
             case Started():
@@ -236,6 +252,24 @@ class Journal:
             )
         )
 
+    def accept_run(self, order: Order, task: TaskId, run: Run, ends_at: datetime) -> None:
+        """Promise to make a run of a standing order; durable on return."""
+        self._append(
+            Accepted(
+                order.id,
+                task,
+                to_ms(ends_at),
+                order.repeatable,
+                standing=run.order,
+                slot_ms=to_ms(run.slot),
+                number=run.number,
+            )
+        )
+
+    def last_run(self, order: OrderId) -> Entry | None:
+        """The run of a standing order that was noted last."""
+        return self._last_runs.get(order)
+
     def start(self, order: OrderId, at: datetime) -> None:
         """Say that execution begins now; durable on return."""
         self._append(Started(order, to_ms(at)))
@@ -261,7 +295,7 @@ class Journal:
         return record.outcome
 
     def envelope_of(self, entry: Entry) -> Envelope:
-        """The envelope of an order that has not ended."""
+        """The envelope of an order that has not ended; that of a run is kept elsewhere."""
         record = self._at(entry.accepted_place)
         assert isinstance(record, Accepted)
         return decode_envelope(record.envelope)
@@ -279,13 +313,16 @@ class Journal:
         """Forget what can matter no more, by writing the file anew; returns how many orders.
 
         An order goes when its outcome is acknowledged and its last time for delivery is
-        `KEPT` ago: offered again, it is refused as expired.
+        `KEPT` ago: offered again, it is refused as expired. A run of a standing order goes
+        when its slot is so long ago, but for the last one of each.
         """
         self.check()
+        last = {entry.order for entry in self._last_runs.values()}
         gone = [
             entry.order
             for entry in self._entries.values()
-            if entry.state is State.ACKNOWLEDGED and now > entry.deliver_by + KEPT
+            if entry.state is State.ACKNOWLEDGED
+            and now > entry.matters_until(is_last=entry.order in last)
         ]
         kept = [entry for entry in self._entries.values() if entry.order not in set(gone)]
         content = b"".join(self._lines(kept))
@@ -298,7 +335,7 @@ class Journal:
             raise JournalError(f"the journal {self._path} was not tidied: {error}") from error
         os.close(self._file)
         self._file = replaced
-        self._entries, self._tasks = {}, {}
+        self._entries, self._tasks, self._last_runs = {}, {}, {}
         try:
             self._size = self._read()
         except JournalError as error:

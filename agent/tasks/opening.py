@@ -27,6 +27,10 @@ async def turn_of(
     EXPIRED is given instead when that time does not come any more. A window that closed
     while the order was in line is no window: it waits for the next one.
     """
+    if order.standing is not None:
+        # It is only kept, which takes no turn; its windows are for its runs.
+        yield _too_late(order, latest_seen())
+        return
     while True:
         late = await _until_open(order, latest_seen)
         if late is not None:
@@ -52,11 +56,8 @@ async def _until_open(order: Order, latest_seen: Callable[[], datetime]) -> Stea
 def _start_of(order: Order, latest_seen: datetime) -> tuple[SteadError | None, datetime]:
     """When to start the order; why not, when that is too late."""
     now = clock.now()
-    if max(now, latest_seen) > order.deliver_by:
-        message = (
-            f"its turn came after {order.deliver_by:%Y-%m-%d %H:%M:%S}Z, its last time for a start"
-        )
-        return SteadError(message, code=Code.EXPIRED), now
+    if (late := _too_late(order, latest_seen)) is not None:
+        return late, now
     start = next_start(
         parse_windows(order.windows),
         at=max(now, order.not_before),
@@ -71,3 +72,12 @@ def _start_of(order: Order, latest_seen: datetime) -> tuple[SteadError | None, d
         )
         return SteadError(message, code=Code.EXPIRED), now
     return None, start
+
+
+def _too_late(order: Order, latest_seen: datetime) -> SteadError | None:
+    if max(clock.now(), latest_seen) <= order.deliver_by:
+        return None
+    message = (
+        f"its turn came after {order.deliver_by:%Y-%m-%d %H:%M:%S}Z, its last time for a start"
+    )
+    return SteadError(message, code=Code.EXPIRED)

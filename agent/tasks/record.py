@@ -32,6 +32,10 @@ class Accepted(Record, frozen=True, tag="accepted"):
     deliver_by_ms: int
     repeatable: bool = False
     envelope: bytes = b""
+    standing: str = ""
+    """The standing order of which this is a run; its envelope is where that one is kept."""
+    slot_ms: int = 0
+    number: int = 0
 
 
 class Started(Record, frozen=True, tag="started"):

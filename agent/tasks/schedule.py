@@ -14,6 +14,7 @@ from protocol.schedule import (
     next_begin,
     offset_of,
     parse_schedule,
+    slot_begin,
     spread_of,
 )
 
@@ -36,6 +37,10 @@ class Timetable:
         """Whether the present slot has not been run; see `protocol.schedule.is_due`."""
         return is_due(self.schedule, now, last, self.offset, self.zone)
 
+    def begin(self, now: datetime) -> datetime:
+        """When the present slot began, in UTC."""
+        return slot_begin(self.schedule, now, self.offset, self.zone)
+
     def next(self, now: datetime) -> datetime:
         """When the next slot begins, in UTC."""
         return next_begin(self.schedule, now, self.offset, self.zone)
@@ -44,7 +49,7 @@ class Timetable:
 def timetable_of(
     schedule: str, machine: MachineId, zone: tzinfo, *, spread_s: int = 0
 ) -> Timetable | None:
-    """The timetable of a backup set; None for one that runs on order only.
+    """The timetable of a backup set or standing order; None for what runs on order only.
 
     `spread_s` of 0 is the schedule's own. Raises `InvalidError` for what is no schedule.
     """

@@ -9,6 +9,7 @@ from typing import Protocol
 from agent.host.spool import Spool
 from protocol.ids import TaskId
 from protocol.outcome import Outcome
+from protocol.standing import Run
 
 
 class Telling(Protocol):
@@ -16,6 +17,9 @@ class Telling(Protocol):
 
     def started(self, task: TaskId, at: datetime, spool: Spool) -> None:
         """Execution begins."""
+
+    def run(self, task: TaskId, run: Run, next_at: datetime | None) -> None:
+        """A task that nobody offered: a run of a standing order, and when the next slot begins."""
 
     def printed(self) -> None:
         """There may be more output."""

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "power": "Restart machines, or switch them off.",
     "logs": "A machine's logs, as they are and as they grow.",
     "job": "Orders on their way.",
+    "order": "Standing orders: what machines do again and again.",
     "patch": "Updates: scan, plan, apply.",
     "backup": "Backups: make, browse, restore.",
     "vault": "Check, scrub and rebuild the vault; how much is in it.",

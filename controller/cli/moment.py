@@ -43,6 +43,26 @@ def parse_moment(
     return found
 
 
+def parse_until(
+    text: str, *, now: datetime, local: Callable[[datetime], datetime] = datetime.astimezone
+) -> datetime:
+    """A point in time to come, in UTC: a date, or so long from now. INVALID for anything else.
+
+    >>> noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    >>> parse_until("3d", now=noon) == noon + timedelta(days=3)
+    True
+    """
+    past = _ago(text.strip().lower(), now)
+    found = _written(text.strip(), local) if past is None else now + (now - past)
+    if found is None:
+        raise InvalidError(
+            f"{text[:80]!r} is not a point in time such as 2027-01-31, '2027-01-31 12:00' or 90d"
+        )
+    if found <= now:
+        raise InvalidError(f"{text[:80]!r} is not in the future")
+    return found
+
+
 def _ago(word: str, now: datetime) -> datetime | None:
     if word == "now":
         return now

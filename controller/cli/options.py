@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from controller import clock
-from controller.cli.moment import parse_moment
+from controller.cli.moment import parse_moment, parse_until
 from protocol.errors import InvalidError
 from protocol.schedule import parse_schedule
 
@@ -29,6 +29,23 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
             return value
         try:
             return parse_moment(str(value), now=clock.now())
+        except InvalidError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Until(click.ParamType):  # type: ignore[type-arg]
+    """A point in time to come; see `controller.cli.moment`."""
+
+    name = "when"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Parse it; click says what was wrong."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            return parse_until(str(value), now=clock.now())
         except InvalidError as error:
             self.fail(str(error), param, ctx)
 

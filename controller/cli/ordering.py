@@ -17,6 +17,7 @@ from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, printable
 from controller.cli.exits import DONE, FAILED, IN_PART, NOT_IN_TIME, OVER, REFUSED
 from controller.cli.following import follow
+from controller.cli.repeating import render_standing, standing_of
 from controller.cli.revoking import newest_list, read_of
 from controller.cli.spans import Span
 from controller.cli.spreading import ROLLOUT_OPTIONS, WINDOW_OPTIONS, batches_of, rollout_of
@@ -26,6 +27,7 @@ from protocol.errors import InvalidError
 from protocol.ids import OrderId
 from protocol.order import Order, sign
 from protocol.rollout import Rollout, render_batches
+from protocol.standing import Standing
 from protocol.v1.job_pb2 import (
     Job,
     SubmitOrderRequest,
@@ -63,6 +65,7 @@ class Terms:
     rollout: Rollout | None = None
     windows: tuple[str, ...] = ()
     catch_up: bool = False
+    standing: Standing | None = None
 
 
 def acting_within(timeout: str) -> Callable[[F], F]:
@@ -110,10 +113,17 @@ def terms_of(options: Mapping[str, Any]) -> Terms:
     windows = tuple(map(render_window, options["windows"]))
     if options["catch_up"] and not windows:
         raise InvalidError("--catch-up is for windows that were missed: add --window")
+    now = clock.now()
+    standing = standing_of(options, now)
+    within = WITHIN_WINDOWS if windows else WITHIN
+    if standing is not None:
+        # A machine that comes back later is still to have it.
+        within = standing.ends_at - now
     return Terms(
         **plain,
         tenant=options["tenant"],
-        deliver_by=options["deliver_by"] or (WITHIN_WINDOWS if windows else WITHIN),
+        standing=standing,
+        deliver_by=options["deliver_by"] or within,
         rollout=rollout_of(options),
         windows=windows,
         catch_up=options["catch_up"],
@@ -137,7 +147,7 @@ def order_and_follow(
     when nobody waits; exits 2 when the person says no.
     """
     if terms.dry_run:
-        note(f"would order: {summary_of(action)}{render_windows(terms)}")
+        note(f"would order: {summary_of(action)}{render_terms(terms)}")
         rows = [{"machine": m.name, "id": m.machine_id, "linked": m.linked} for m in machines]
         if terms.rollout is not None:
             batches = batches_of(terms.rollout, len(rows))
@@ -182,6 +192,7 @@ def submit(
         catch_up=terms.catch_up,
         retry_of=retry_of,
         revocations_version=read_of(revoked, connection.root).version,
+        standing=terms.standing,
     )
     signed = sign(encode_order(order), key=connection.key, certificate=connection.certificate)
     envelope = replace(signed, revocations=revoked)
@@ -287,6 +298,11 @@ def finish(job: Job | None, output: str) -> int:
     return exit_code(job)
 
 
+def render_terms(terms: Terms) -> str:
+    """How often an order is carried out and in which hours, for people."""
+    return render_standing(terms.standing) + render_windows(terms)
+
+
 def render_windows(terms: Terms) -> str:
     """The windows of an order, for people; empty when it has none."""
     if not terms.windows:
@@ -302,7 +318,7 @@ def confirm(machines: Sequence[Machine], doing: str, terms: Terms) -> None:
     names = ", ".join(machine.name for machine in machines[:10])
     more = f" and {len(machines) - 10} more" if len(machines) > 10 else ""
     how = "" if terms.rollout is None else f", in batches {render_batches(terms.rollout.batches)}"
-    how += render_windows(terms)
+    how += render_terms(terms)
     question = f"{doing} on {len(machines)} machines: {names}{more}{how}?"
     if not sys.stdin.isatty():
         raise InvalidError(f"{question} Nobody is there to ask: add --yes")

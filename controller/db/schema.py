@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from controller.db.columns import Moment
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0008"
 """The newest migration that this code knows; versions are four digits and only grow."""
 
 metadata = MetaData(
@@ -214,7 +214,12 @@ jobs = Table(
     Column("timeout_s", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Column("summary", Text, nullable=False),
+    # The standing order of which this is a run, or which this revokes.
+    Column("standing_id", Text),
+    # Of a run alone: when its slot began. Its envelope is empty, being that of the order.
+    Column("slot", Moment),
     Index(None, "tenant_id", "submitted_at"),
+    Index(None, "standing_id", "slot"),
 )
 
 tasks = Table(
@@ -255,6 +260,32 @@ rollouts = Table(
     Column("forgiven", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Index(None, "phase"),
+    Index(None, "tenant_id"),
+)
+
+standing_orders = Table(
+    "standing_orders",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id"), primary_key=True),
+    _tenant(),
+    Column("name", Text, nullable=False),
+    Column("schedule", Text, nullable=False),
+    Column("ends_at", Moment, nullable=False),
+    Column("max_runs", Integer, nullable=False),
+    Index(None, "tenant_id", "ends_at"),
+)
+
+standing_runs = Table(
+    "standing_runs",
+    metadata,
+    # The standing order.
+    Column("job_id", Text, ForeignKey("jobs.id"), primary_key=True),
+    _machine(primary_key=True),
+    _tenant(),
+    Column("runs", Integer, nullable=False),
+    Column("last_task_id", Text, ForeignKey("tasks.id"), nullable=False),
+    # As the machine said last.
+    Column("next_at", Moment),
     Index(None, "tenant_id"),
 )
 

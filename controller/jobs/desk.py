@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row
 
 from controller import clock
 from controller.db.database import Database
-from controller.jobs import advance, progress, reading, submission
+from controller.jobs import advance, progress, reading, standing, submission
 from controller.jobs.feed import Feed, set_or_timeout
 from controller.jobs.rolling import ROLLOUTS
 from controller.jobs.rollout import Course, Phase
@@ -28,6 +28,7 @@ from protocol.ids import TaskId
 from protocol.order import Order
 from protocol.outcome import Outcome
 from protocol.rollout import Rollout
+from protocol.standing import Run
 
 log = structlog.get_logger()
 
@@ -97,15 +98,18 @@ class JobDesk:
             rows = reading.task_rows(connection, [job], with_results=True)[job]
             ids = [task.id for task in rows] if with_output else []
             output = [piece for task in ids for piece in reading.output_after(connection, task)]
-            order = advance.order_in(row.envelope)
+            order = advance.order_in(reading.envelope_of(connection, row))
             return JobView(row, rows, output, _rollout_of(connection, row), order)
 
         return await self.db.read(look)
 
     async def envelope(self, job: str, operator: OperatorIdentity) -> bytes:
         """The signed order behind a job."""
-        row = await self.db.read(lambda c: reading.job_row(c, operator, job))
-        return bytes(row.envelope)
+
+        def look(connection: Connection) -> bytes:
+            return reading.envelope_of(connection, reading.job_row(connection, operator, job))
+
+        return await self.db.read(look)
 
     async def list(
         self, operator: OperatorIdentity, wanted: reading.Wanted, *, limit: int
@@ -201,6 +205,32 @@ class JobDesk:
         for job in set(offered.values()):
             self.feed.wake(job)
         return [offer for offer in found if offer.task in offered]
+
+    async def standing(
+        self, operator: OperatorIdentity, wanted: standing.Wanted
+    ) -> Sequence[standing.StandingView]:
+        """Standing orders, newest first, with how their machines stand."""
+        now = clock.now()
+        return await self.db.read(lambda c: standing.listed(c, operator, wanted, now))
+
+    async def ran(
+        self,
+        machine: MachineIdentity,
+        task: str,
+        run: Run,
+        *,
+        started_at: datetime | None,
+        next_at: datetime | None,
+    ) -> None:
+        """A machine began a run of a standing order by itself."""
+        now = clock.now()
+        self._wake(
+            await self.db.write(
+                lambda c: standing.note_run(
+                    c, machine, task, run, started_at=started_at, next_at=next_at, at=now
+                )
+            )
+        )
 
     async def started(self, machine: MachineIdentity, task: str, started_at: Any) -> None:
         """A machine began."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, insert, or_, select, update
 
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, operators, task_output, tasks
@@ -28,6 +28,7 @@ from controller.jobs.state import (
     WAITING,
     may_follow,
 )
+from protocol.action import NAMES, RevokeStanding
 from protocol.errors import InvalidError
 from protocol.identity import MachineIdentity
 from protocol.outcome import Outcome, OutcomeState
@@ -65,6 +66,9 @@ _COUNT_PIECE = (
 )
 
 
+_WHAT_ENDS_FIRST = case((jobs.c.action == NAMES[RevokeStanding], 0), else_=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A task to hand to its machine."""
@@ -78,7 +82,8 @@ def open_tasks(
 ) -> list[Offer]:
     """The machine's tasks in these states, oldest first, but for revoked operators'.
 
-    What it got of those before it ends by itself.
+    What it got of those before it ends by itself. What revokes a standing order comes before
+    all else. Runs of standing orders are the machine's own.
     """
     revoked = select(operators.c.name).where(operators.c.revoked_at.is_not(None))
     query = (
@@ -89,8 +94,9 @@ def open_tasks(
             tasks.c.tenant_id == machine.tenant,
             tasks.c.state.in_(states),
             jobs.c.operator.not_in(revoked),
+            jobs.c.slot.is_(None),
         )
-        .order_by(tasks.c.id)
+        .order_by(_WHAT_ENDS_FIRST, tasks.c.id)
         .limit(1000)
     )
     return [Offer(row.id, row.envelope) for row in connection.execute(query)]

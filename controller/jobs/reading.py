@@ -48,12 +48,21 @@ def job_row(connection: Connection, operator: OperatorIdentity, job: str) -> Row
     return row
 
 
+def envelope_of(connection: Connection, job: Row[Any]) -> bytes:
+    """The signed order behind a job; behind a run that is the standing order."""
+    if job.slot is None:
+        return bytes(job.envelope)
+    query = select(jobs.c.envelope).where(jobs.c.id == job.standing_id)
+    return bytes(connection.scalar(query) or b"")
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which jobs are to be listed; what is empty or None leaves nothing out.
 
     `state` is that of a task, of the machine if one is named. `before` is the id of a job:
-    older ones are listed.
+    older ones are listed. Runs of standing orders are left out unless `with_runs` says so, or
+    `standing`, which names the order.
     """
 
     tenant: str = ""
@@ -62,6 +71,8 @@ class Wanted:
     operator: str = ""
     since: datetime | None = None
     before: str = ""
+    standing: str = ""
+    with_runs: bool = False
 
 
 def job_rows(
@@ -98,6 +109,10 @@ def _conditions(
         found.append(jobs.c.tenant_id == wanted.tenant)
     if wanted.operator:
         found.append(jobs.c.operator == wanted.operator)
+    if wanted.standing:
+        found += [jobs.c.standing_id == wanted.standing, jobs.c.slot.is_not(None)]
+    elif not wanted.with_runs:
+        found.append(jobs.c.slot.is_(None))
     if wanted.since is not None:
         found.append(jobs.c.submitted_at >= wanted.since)
     if wanted.state and wanted.state not in (*OPEN, *OutcomeState):

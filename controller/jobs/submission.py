@@ -18,6 +18,7 @@ from controller.audit.log import append
 from controller.db.schema import jobs, machines, rollouts, tasks
 from controller.jobs.rollout import Course
 from controller.jobs.signer import note_shown
+from controller.jobs.standing import note_standing, standing_named
 from controller.jobs.state import QUEUED, WAITING
 from protocol.action import name_of, summary_of
 from protocol.codec import decode_envelope, decode_order
@@ -26,6 +27,7 @@ from protocol.identity import OperatorIdentity, read_certificate
 from protocol.ids import OrderId
 from protocol.order import CLOCK_TOLERANCE, Order, check_role, signer_of
 from protocol.rollout import check_rollout, render_amount, render_batches
+from protocol.standing import check_standing
 from protocol.window import parse_windows
 
 MAX_MACHINES = 20_000
@@ -65,6 +67,8 @@ def read_order(
     if order.rollout is not None:
         check_rollout(order.rollout)
     parse_windows(order.windows)
+    if order.standing is not None:
+        check_standing(order.standing, order.action, order.issued_at)
     if order.timeout.total_seconds() < 1:
         raise InvalidError("an order's time-out is at least one second")
     return order
@@ -102,8 +106,10 @@ def record(
             timeout_s=int(order.timeout.total_seconds()),
             reason=order.reason,
             summary=summary_of(order.action),
+            standing_id=standing_named(connection, order),
         )
     )
+    note_standing(connection, order)
     connection.execute(
         insert(tasks),
         [
@@ -166,6 +172,12 @@ def _terms_of(order: Order) -> dict[str, Any]:
         terms |= {"windows": list(order.windows), "catch_up": order.catch_up}
     if order.retry_of is not None:
         terms |= {"retry_of": order.retry_of}
+    if order.standing is not None:
+        terms |= {
+            "schedule": order.standing.schedule,
+            "ends_at": order.standing.ends_at.isoformat(),
+            "max_runs": order.standing.max_runs,
+        }
     return terms
 
 

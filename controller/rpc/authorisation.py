@@ -86,6 +86,7 @@ TABLE: Mapping[str, frozenset[Who]] = {
     "/protocol.v1.JobService/CancelJob": ORDERING,
     "/protocol.v1.JobService/ResumeJob": ACTING,
     "/protocol.v1.JobService/GetOrder": ACTING,
+    "/protocol.v1.JobService/ListStanding": READING,
     "/protocol.v1.AuditService/ListAudit": READING,
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from controller.jobs import standing
 from controller.jobs.desk import Changed, JobDesk, JobView, RolloutView
 from controller.jobs.reading import Wanted
 from controller.rpc.interceptor import Context, operator_calling
@@ -44,6 +45,8 @@ class Jobs(JobServiceServicer):
                 operator=request.operator,
                 since=from_ms(request.since_ms) if request.since_ms else None,
                 before=request.before_job_id,
+                standing=request.standing_order_id,
+                with_runs=request.with_runs,
             ),
             limit=min(request.limit or DEFAULT_LIMIT, LARGEST_LIMIT),
         )
@@ -87,6 +90,21 @@ class Jobs(JobServiceServicer):
         envelope = await self._desk.envelope(request.job_id, operator_calling())
         return pb.GetOrderResponse(envelope=envelope)
 
+    async def ListStanding(
+        self, request: pb.ListStandingRequest, context: Context
+    ) -> pb.ListStandingResponse:
+        """See `protocol/v1/job.proto`."""
+        views = await self._desk.standing(
+            operator_calling(),
+            standing.Wanted(
+                tenant=request.tenant_id,
+                order=request.order_id,
+                machine=request.machine_id,
+                with_ended=request.with_ended,
+            ),
+        )
+        return pb.ListStandingResponse(orders=map(standing_to_pb, views))
+
 
 def job_to_pb(view: JobView) -> pb.Job:
     """A job with its tasks."""
@@ -104,6 +122,40 @@ def job_to_pb(view: JobView) -> pb.Job:
         windows=view.order.windows if view.order else (),
         catch_up=view.order.catch_up if view.order else False,
         retry_of=(view.order.retry_of or "") if view.order else "",
+        standing_order_id=view.job.standing_id or "" if view.job.slot is not None else "",
+    )
+
+
+def standing_to_pb(view: standing.StandingView) -> pb.StandingOrder:
+    """A standing order with its machines."""
+    return pb.StandingOrder(
+        order_id=view.order.id,
+        tenant_id=view.order.tenant_id,
+        name=view.order.name,
+        action=view.order.action,
+        summary=view.order.summary,
+        operator=view.order.operator,
+        reason=view.order.reason,
+        submitted_at_ms=to_ms(view.order.submitted_at),
+        schedule=view.order.schedule,
+        ends_at_ms=to_ms(view.order.ends_at),
+        max_runs=view.order.max_runs,
+        deliver_by_ms=to_ms(view.order.deliver_by),
+        machines=[
+            pb.StandingMachine(
+                machine_id=one.machine,
+                machine_name=one.name,
+                state=one.state,
+                message=one.message,
+                taken_in_at_ms=to_ms(one.taken_in_at),
+                runs=one.runs,
+                last_run_at_ms=to_ms(one.last_run_at),
+                last_state=one.last_state,
+                last_job_id=one.last_job,
+                next_run_at_ms=to_ms(one.next_run_at),
+            )
+            for one in view.machines
+        ],
     )
 
 

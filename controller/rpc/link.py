@@ -18,6 +18,8 @@ from controller.version import VERSION
 from protocol.codec import REVISION, from_ms, outcome_from_pb, refusal_to_pb, to_ms
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity
+from protocol.ids import OrderId
+from protocol.standing import Run
 from protocol.v1 import link_pb2 as pb
 from protocol.v1.link_pb2_grpc import LinkServiceServicer
 
@@ -168,6 +170,9 @@ class Link(LinkServiceServicer):
             case "task_started":
                 started = request.task_started
                 at = from_ms(started.started_at_ms)
+                if started.HasField("run"):
+                    await self._ran(machine, started)
+                    return None
                 await self._desk.started(machine, started.task_id, at)
                 return None
             case "task_output":
@@ -184,6 +189,16 @@ class Link(LinkServiceServicer):
                 return pb.ConnectResponse(outcome_acknowledged=pb.OutcomeAcknowledged(task_id=task))
             case other:
                 raise InvalidError(f"a link takes no {other or 'empty message'} here")
+
+    async def _ran(self, machine: MachineIdentity, started: pb.TaskStarted) -> None:
+        run = started.run
+        await self._desk.ran(
+            machine,
+            started.task_id,
+            Run(OrderId(run.order_id), from_ms(run.slot_ms), run.number),
+            started_at=from_ms(started.started_at_ms) if started.started_at_ms else None,
+            next_at=from_ms(run.next_at_ms) if run.next_at_ms else None,
+        )
 
     async def _offer(
         self,

@@ -38,6 +38,7 @@ class Job(_message.Message):
     WINDOWS_FIELD_NUMBER: _builtins.int
     CATCH_UP_FIELD_NUMBER: _builtins.int
     RETRY_OF_FIELD_NUMBER: _builtins.int
+    STANDING_ORDER_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The order's id."""
     tenant_id: _builtins.str
@@ -58,6 +59,8 @@ class Job(_message.Message):
     """See `Order.catch_up`; left out of listings."""
     retry_of: _builtins.str
     """The job that this one repeats for machines that failed; left out of listings."""
+    standing_order_id: _builtins.str
+    """The standing order of which this is a run; empty for none."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
         """Its tasks."""
@@ -86,10 +89,11 @@ class Job(_message.Message):
         windows: _abc.Iterable[_builtins.str] | None = ...,
         catch_up: _builtins.bool = ...,
         retry_of: _builtins.str = ...,
+        standing_order_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "catch_up", b"catch_up", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "retry_of", b"retry_of", "rollout", b"rollout", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "catch_up", b"catch_up", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "retry_of", b"retry_of", "rollout", b"rollout", "standing_order_id", b"standing_order_id", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -268,6 +272,8 @@ class ListJobsRequest(_message.Message):
     SINCE_MS_FIELD_NUMBER: _builtins.int
     OPERATOR_FIELD_NUMBER: _builtins.int
     BEFORE_JOB_ID_FIELD_NUMBER: _builtins.int
+    STANDING_ORDER_ID_FIELD_NUMBER: _builtins.int
+    WITH_RUNS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Only this tenant's; empty means every tenant that the caller may see."""
     limit: _builtins.int
@@ -282,6 +288,10 @@ class ListJobsRequest(_message.Message):
     """Only those that this operator signed."""
     before_job_id: _builtins.str
     """Only those older than this job."""
+    standing_order_id: _builtins.str
+    """Only the runs of this standing order."""
+    with_runs: _builtins.bool
+    """Runs of standing orders as well, which are left out otherwise."""
     def __init__(
         self,
         *,
@@ -292,10 +302,12 @@ class ListJobsRequest(_message.Message):
         since_ms: _builtins.int = ...,
         operator: _builtins.str = ...,
         before_job_id: _builtins.str = ...,
+        standing_order_id: _builtins.str = ...,
+        with_runs: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_job_id", b"before_job_id", "limit", b"limit", "machine_id", b"machine_id", "operator", b"operator", "since_ms", b"since_ms", "state", b"state", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_job_id", b"before_job_id", "limit", b"limit", "machine_id", b"machine_id", "operator", b"operator", "since_ms", b"since_ms", "standing_order_id", b"standing_order_id", "state", b"state", "tenant_id", b"tenant_id", "with_runs", b"with_runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -576,3 +588,191 @@ class GetOrderResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetOrderResponse: _TypeAlias = GetOrderResponse  # noqa: Y015
+
+@_typing.final
+class ListStandingRequest(_message.Message):
+    """Asks for standing orders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
+    WITH_ENDED_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Only this tenant's; empty means every tenant that the caller may see."""
+    order_id: _builtins.str
+    """Only this one."""
+    machine_id: _builtins.str
+    """Only those for this machine, and of their machines only this one."""
+    with_ended: _builtins.bool
+    """Those that are over as well."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        machine_id: _builtins.str = ...,
+        with_ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine_id", b"machine_id", "order_id", b"order_id", "tenant_id", b"tenant_id", "with_ended", b"with_ended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStandingRequest: _TypeAlias = ListStandingRequest  # noqa: Y015
+
+@_typing.final
+class ListStandingResponse(_message.Message):
+    """Standing orders, newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandingOrder]:
+        """The orders."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___StandingOrder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStandingResponse: _TypeAlias = ListStandingResponse  # noqa: Y015
+
+@_typing.final
+class StandingOrder(_message.Message):
+    """A standing order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SUBMITTED_AT_MS_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    ENDS_AT_MS_FIELD_NUMBER: _builtins.int
+    MAX_RUNS_FIELD_NUMBER: _builtins.int
+    DELIVER_BY_MS_FIELD_NUMBER: _builtins.int
+    MACHINES_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """Its id, which is that of the job that took it to its machines."""
+    tenant_id: _builtins.str
+    """Its tenant."""
+    name: _builtins.str
+    """What the operator calls it; may be empty."""
+    action: _builtins.str
+    """The action's name."""
+    summary: _builtins.str
+    """In a few words, what it does."""
+    operator: _builtins.str
+    """The operator who signed."""
+    reason: _builtins.str
+    """The operator's reason."""
+    submitted_at_ms: _builtins.int
+    """When it was taken, in milliseconds since 1970."""
+    schedule: _builtins.str
+    """See `Standing`."""
+    ends_at_ms: _builtins.int
+    """See `Standing`."""
+    max_runs: _builtins.int
+    """See `Standing`."""
+    deliver_by_ms: _builtins.int
+    """See `Order.deliver_by_ms`."""
+    @_builtins.property
+    def machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandingMachine]:
+        """How its machines stand."""
+
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        tenant_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        action: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        submitted_at_ms: _builtins.int = ...,
+        schedule: _builtins.str = ...,
+        ends_at_ms: _builtins.int = ...,
+        max_runs: _builtins.int = ...,
+        deliver_by_ms: _builtins.int = ...,
+        machines: _abc.Iterable[Global___StandingMachine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "deliver_by_ms", b"deliver_by_ms", "ends_at_ms", b"ends_at_ms", "machines", b"machines", "max_runs", b"max_runs", "name", b"name", "operator", b"operator", "order_id", b"order_id", "reason", b"reason", "schedule", b"schedule", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandingOrder: _TypeAlias = StandingOrder  # noqa: Y015
+
+@_typing.final
+class StandingMachine(_message.Message):
+    """How a standing order stands on one machine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
+    MACHINE_NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TAKEN_IN_AT_MS_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    LAST_RUN_AT_MS_FIELD_NUMBER: _builtins.int
+    LAST_STATE_FIELD_NUMBER: _builtins.int
+    LAST_JOB_ID_FIELD_NUMBER: _builtins.int
+    NEXT_RUN_AT_MS_FIELD_NUMBER: _builtins.int
+    machine_id: _builtins.str
+    """The machine."""
+    machine_name: _builtins.str
+    """The machine's name."""
+    state: _builtins.str
+    """sent (on its way), refused, in force, revoking (on its way), revoked, or ended."""
+    message: _builtins.str
+    """Why it was refused."""
+    taken_in_at_ms: _builtins.int
+    """When the machine took it in, in milliseconds since 1970; 0 when it has not."""
+    runs: _builtins.int
+    """How many runs the machine has told of: the last one's number."""
+    last_run_at_ms: _builtins.int
+    """When the last run began, in milliseconds since 1970; 0 for none."""
+    last_state: _builtins.str
+    """Where the last run's task is; see `Task.state`."""
+    last_job_id: _builtins.str
+    """The job that the last run belongs to."""
+    next_run_at_ms: _builtins.int
+    """When the next slot begins, as the machine said last; 0 when that is not known."""
+    def __init__(
+        self,
+        *,
+        machine_id: _builtins.str = ...,
+        machine_name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        message: _builtins.str = ...,
+        taken_in_at_ms: _builtins.int = ...,
+        runs: _builtins.int = ...,
+        last_run_at_ms: _builtins.int = ...,
+        last_state: _builtins.str = ...,
+        last_job_id: _builtins.str = ...,
+        next_run_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_job_id", b"last_job_id", "last_run_at_ms", b"last_run_at_ms", "last_state", b"last_state", "machine_id", b"machine_id", "machine_name", b"machine_name", "message", b"message", "next_run_at_ms", b"next_run_at_ms", "runs", b"runs", "state", b"state", "taken_in_at_ms", b"taken_in_at_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandingMachine: _TypeAlias = StandingMachine  # noqa: Y015

@@ -70,6 +70,11 @@ class JobServiceStub:
                 request_serializer=protocol_dot_v1_dot_job__pb2.GetOrderRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_job__pb2.GetOrderResponse.FromString,
                 _registered_method=True)
+        self.ListStanding = channel.unary_unary(
+                '/protocol.v1.JobService/ListStanding',
+                request_serializer=protocol_dot_v1_dot_job__pb2.ListStandingRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_job__pb2.ListStandingResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -126,6 +131,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListStanding(self, request, context):
+        """Lists standing orders, newest first, with how each of their machines stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -163,6 +175,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.GetOrder,
                     request_deserializer=protocol_dot_v1_dot_job__pb2.GetOrderRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_job__pb2.GetOrderResponse.SerializeToString,
+            ),
+            'ListStanding': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStanding,
+                    request_deserializer=protocol_dot_v1_dot_job__pb2.ListStandingRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_job__pb2.ListStandingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -355,6 +372,33 @@ class JobService:
             '/protocol.v1.JobService/GetOrder',
             protocol_dot_v1_dot_job__pb2.GetOrderRequest.SerializeToString,
             protocol_dot_v1_dot_job__pb2.GetOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStanding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.JobService/ListStanding',
+            protocol_dot_v1_dot_job__pb2.ListStandingRequest.SerializeToString,
+            protocol_dot_v1_dot_job__pb2.ListStandingResponse.FromString,
             options,
             channel_credentials,
             insecure,

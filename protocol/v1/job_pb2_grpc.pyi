@@ -49,6 +49,8 @@ class JobServiceStub:
     """Lets a rollout that was halted go on: what has failed by then is forgiven."""
     GetOrder: _grpc.UnaryUnaryMultiCallable[_job_pb2.GetOrderRequest, _job_pb2.GetOrderResponse]
     """Reads the signed order behind a job, arguments and all."""
+    ListStanding: _grpc.UnaryUnaryMultiCallable[_job_pb2.ListStandingRequest, _job_pb2.ListStandingResponse]
+    """Lists standing orders, newest first, with how each of their machines stands."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -71,6 +73,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """Lets a rollout that was halted go on: what has failed by then is forgiven."""
     GetOrder: _aio.UnaryUnaryMultiCallable[_job_pb2.GetOrderRequest, _job_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Reads the signed order behind a job, arguments and all."""
+    ListStanding: _aio.UnaryUnaryMultiCallable[_job_pb2.ListStandingRequest, _job_pb2.ListStandingResponse]  # type: ignore[assignment]
+    """Lists standing orders, newest first, with how each of their machines stands."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Orders on their way through the fleet."""
@@ -132,5 +136,13 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.GetOrderResponse, _abc.Awaitable[_job_pb2.GetOrderResponse]]:
         """Reads the signed order behind a job, arguments and all."""
+
+    @_abc_1.abstractmethod
+    def ListStanding(
+        self,
+        request: _job_pb2.ListStandingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.ListStandingResponse, _abc.Awaitable[_job_pb2.ListStandingResponse]]:
+        """Lists standing orders, newest first, with how each of their machines stands."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -400,23 +400,65 @@ class TaskStarted(_message.Message):
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     STARTED_AT_MS_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     started_at_ms: _builtins.int
-    """The agent's clock, in milliseconds since 1970."""
+    """The agent's clock, in milliseconds since 1970; 0 for a run that was refused."""
+    @_builtins.property
+    def run(self) -> Global___StandingRun:
+        """For a task that nobody offered: a run of a standing order. From revision 3 on."""
+
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         started_at_ms: _builtins.int = ...,
+        run: Global___StandingRun | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["started_at_ms", b"started_at_ms", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "started_at_ms", b"started_at_ms", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskStarted: _TypeAlias = TaskStarted  # noqa: Y015
+
+@_typing.final
+class StandingRun(_message.Message):
+    """One run of a standing order, which the machine began by itself. The id of the job that it
+    belongs to follows from it (`protocol.standing.job_of_run`).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    SLOT_MS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    NEXT_AT_MS_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The standing order."""
+    slot_ms: _builtins.int
+    """When its slot began on this machine, in milliseconds since 1970."""
+    number: _builtins.int
+    """Counts this machine's runs of the order from 1."""
+    next_at_ms: _builtins.int
+    """When the next slot begins, in milliseconds since 1970; 0 when there is none."""
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        slot_ms: _builtins.int = ...,
+        number: _builtins.int = ...,
+        next_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_at_ms", b"next_at_ms", "number", b"number", "order_id", b"order_id", "slot_ms", b"slot_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandingRun: _TypeAlias = StandingRun  # noqa: Y015
 
 @_typing.final
 class TaskOutput(_message.Message):

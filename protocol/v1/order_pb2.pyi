@@ -98,6 +98,7 @@ class Order(_message.Message):
     CATCH_UP_FIELD_NUMBER: _builtins.int
     RETRY_OF_FIELD_NUMBER: _builtins.int
     REVOCATIONS_VERSION_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     RUN_PROGRAM_FIELD_NUMBER: _builtins.int
     COLLECT_INVENTORY_FIELD_NUMBER: _builtins.int
     TAKE_SNAPSHOT_FIELD_NUMBER: _builtins.int
@@ -120,6 +121,7 @@ class Order(_message.Message):
     KILL_PROCESS_FIELD_NUMBER: _builtins.int
     READ_LOG_FIELD_NUMBER: _builtins.int
     CONTROL_POWER_FIELD_NUMBER: _builtins.int
+    REVOKE_STANDING_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Unique for ever: a machine executes it at most once."""
     tenant_id: _builtins.str
@@ -161,6 +163,10 @@ class Order(_message.Message):
         """Not to be started outside of these hours, in the machine's own zone: "22:00-04:00",
         "sat,sun 08:00-20:00". None is at any time.
         """
+
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """Carry it out again and again, within these bounds; none is once."""
 
     @_builtins.property
     def run_program(self) -> Global___RunProgram:
@@ -250,6 +256,10 @@ class Order(_message.Message):
     def control_power(self) -> Global___ControlPower:
         """Restart the machine, or switch it off."""
 
+    @_builtins.property
+    def revoke_standing(self) -> Global___RevokeStanding:
+        """End a standing order on this machine."""
+
     def __init__(
         self,
         *,
@@ -267,6 +277,7 @@ class Order(_message.Message):
         catch_up: _builtins.bool = ...,
         retry_of: _builtins.str = ...,
         revocations_version: _builtins.int = ...,
+        standing: Global___Standing | None = ...,
         run_program: Global___RunProgram | None = ...,
         collect_inventory: Global___CollectInventory | None = ...,
         take_snapshot: Global___TakeSnapshot | None = ...,
@@ -289,16 +300,58 @@ class Order(_message.Message):
         kill_process: Global___KillProcess | None = ...,
         read_log: Global___ReadLog | None = ...,
         control_power: Global___ControlPower | None = ...,
+        revoke_standing: Global___RevokeStanding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "restore_files", b"restore_files", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "restore_files", b"restore_files", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log", "control_power"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log", "control_power", "revoke_standing"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
 Global___Order: _TypeAlias = Order  # noqa: Y015
+
+@_typing.final
+class Standing(_message.Message):
+    """The bounds of an order that a machine carries out by itself, once in each slot of its
+    schedule: `timeout_s`, `windows` and `repeatable` are each run's, `deliver_by_ms` is the
+    last time for taking the order in.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    ENDS_AT_MS_FIELD_NUMBER: _builtins.int
+    MAX_RUNS_FIELD_NUMBER: _builtins.int
+    SPREAD_S_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    schedule: _builtins.str
+    """As in SetBackup, and never empty."""
+    ends_at_ms: _builtins.int
+    """No run begins at this time or later, in milliseconds since 1970."""
+    max_runs: _builtins.int
+    """At most so many runs on each machine; 0 is no bound."""
+    spread_s: _builtins.int
+    """As in SetBackup."""
+    name: _builtins.str
+    """What the operator calls it; for listings alone."""
+    def __init__(
+        self,
+        *,
+        schedule: _builtins.str = ...,
+        ends_at_ms: _builtins.int = ...,
+        max_runs: _builtins.int = ...,
+        spread_s: _builtins.int = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at_ms", b"ends_at_ms", "max_runs", b"max_runs", "name", b"name", "schedule", b"schedule", "spread_s", b"spread_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
 
 @_typing.final
 class Rollout(_message.Message):
@@ -916,6 +969,34 @@ class RunBackup(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunBackup: _TypeAlias = RunBackup  # noqa: Y015
+
+@_typing.final
+class RevokeStanding(_message.Message):
+    """Ends a standing order: a machine runs it no more, and takes it in no more either."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    DELIVER_BY_MS_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The standing order."""
+    deliver_by_ms: _builtins.int
+    """Its own last time for delivery, in milliseconds since 1970: until then a machine that has
+    not got it remembers to refuse it.
+    """
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        deliver_by_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliver_by_ms", b"deliver_by_ms", "order_id", b"order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeStanding: _TypeAlias = RevokeStanding  # noqa: Y015
 
 @_typing.final
 class CancelOrder(_message.Message):

@@ -21,11 +21,13 @@ from protocol.codec import (
     encode_order,
     encode_revocations,
     encode_signed_revocations,
+    to_ms,
 )
 from protocol.identity import ControllerIdentity, MachineIdentity, OperatorIdentity, Role, key_hash
 from protocol.ids import MachineId, OrderId, TenantId
 from protocol.order import Envelope, Order, Signature, sign
 from protocol.revocation import Revocations, RevokedOperator, sign_revocations
+from protocol.standing import Standing
 from tests.fakes.link_server import DAY, Authority, Realm, certify, fresh
 
 IN_FORCE = 5
@@ -56,6 +58,7 @@ class Forger:
             "bits of the envelope": self.flipped_envelope,
             "cut": self.cut,
             "fields edited": self.edited,
+            "standing orders edited, or without sense": self.repeated,
             "not for here, not for now": self.misplaced,
             "signed by others": self.by_others,
             "signed by whom it is not for": self.by_limited,
@@ -127,10 +130,44 @@ class Forger:
             {"repeatable": True},
             {"windows": ("00:00-24:00",)},
             {"revocations_version": self.random.randrange(1, IN_FORCE + 1)},
+            {"standing": Standing("hourly", to_ms(self.now + DAY))},
         ]
         changed = replace(order, **self.random.choice(edits))  # type: ignore[arg-type]
         forged = encode_order(changed)
         return encode_envelope(replace(real, order=forged if forged != real.order else b""))
+
+    def repeated(self) -> bytes:
+        """A standing order whose bounds were edited, or make no sense; or one that was not one."""
+        bounds = Standing("daily", to_ms(self.now + DAY), max_runs=3, spread_s=60, name="nightly")
+        order = self.order(standing=bounds)
+        edits: list[dict[str, object]] = [
+            {"schedule": "* * * * *"},
+            {"schedule": "hourly"},
+            {"ends_at_ms": bounds.ends_at_ms + self.random.randrange(1, 10**10)},
+            {"max_runs": self.random.choice((0, 4, 2**31 - 1))},
+            {"spread_s": self.random.choice((0, 61))},
+            {"name": ""},
+        ]
+        wrong: list[dict[str, object]] = [
+            {"schedule": ""},
+            {"schedule": "61 * * * *"},
+            {"ends_at_ms": self.random.choice((0, to_ms(self.now), 2**60))},
+            {"ends_at_ms": to_ms(self.now + 500 * DAY)},
+            {"max_runs": 2**32 - 1},
+            {"spread_s": 10**6},
+        ]
+        if self.random.random() < 0.5:
+            real = sign(encode_order(order), key=self.ann.key, certificate=self.ann.certificate)
+            edited = replace(bounds, **self.random.choice(edits))  # type: ignore[arg-type]
+            forged = replace(order, standing=self.random.choice((edited, edited, None)))
+            return encode_envelope(replace(real, order=encode_order(forged)))
+        broken = replace(bounds, **self.random.choice(wrong))  # type: ignore[arg-type]
+        other = self.random.choice(
+            (self.order(standing=broken), self.order(standing=bounds, action=CancelOrder(order.id)))
+        )
+        return encode_envelope(
+            sign(encode_order(other), key=self.ann.key, certificate=self.ann.certificate)
+        )
 
     def misplaced(self) -> bytes:
         """Really signed by an operator, and not for this machine, or not now."""

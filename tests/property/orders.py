@@ -15,6 +15,7 @@ from protocol.action import ACTIONS, Action
 from protocol.ids import MachineId, OrderId, TenantId, make_id
 from protocol.order import Order
 from protocol.rollout import Rollout
+from protocol.standing import Standing
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 BYTES = st.binary(max_size=12)
@@ -76,4 +77,5 @@ def orders(action: st.SearchStrategy[Action] | None = None) -> st.SearchStrategy
         catch_up=st.booleans(),
         retry_of=st.none() | ids("or").map(OrderId),
         revocations_version=st.integers(0, 2**64 - 1),
+        standing=st.none() | record_of(Standing),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -43,7 +44,7 @@ from controller.cli.ordering import (
 from controller.cli.retrying import failed_machines, signed_order
 from protocol.action import CancelOrder, summary_of
 from protocol.codec import to_ms
-from protocol.errors import NotFoundError
+from protocol.errors import InvalidError, NotFoundError
 from protocol.v1.job_pb2 import (
     CancelJobRequest,
     GetJobRequest,
@@ -67,6 +68,10 @@ def command() -> None:
 @click.option("--machine", default="", help="Only those for this machine.")
 @click.option("--state", default="", help="Only those with a task in this state, as failed.")
 @click.option("--operator", default="", help="Only those that this operator signed.")
+@click.option("--order", metavar="ORDER", default="", help="Only the runs of this standing order.")
+@click.option(
+    "--runs", is_flag=True, help="Runs of standing orders as well; with --state they always are."
+)
 @click.option("--since", type=Moment(), help="Only those since then: 2026-05-01, yesterday, 3d.")
 @click.option("--before", metavar="JOB", default="", help="Only those older than this job.")
 @click.option(
@@ -80,10 +85,13 @@ def ls(
     machine: str,
     state: str,
     operator: str,
+    order: str,
     since: datetime | None,
     before: str,
     limit: int,
     output: str,
+    *,
+    runs: bool,
 ) -> None:
     """List jobs, newest first. To see more, name the last one with --before."""
     connection = app.connection
@@ -95,6 +103,8 @@ def ls(
         since_ms=to_ms(since),
         before_job_id=before,
         limit=limit,
+        standing_order_id=order,
+        with_runs=runs or bool(state),
     )
     jobs = connection.jobs.ListJobs(request).jobs
     now = clock.now()
@@ -108,7 +118,7 @@ def ls(
             "summary": lambda row: _short(row["summary"]),
         },
         empty="there is no such job"
-        if state or machine or operator or before or since
+        if state or machine or operator or order or before or since
         else "there is no job yet",
     )
     if len(jobs) == limit and output == "table":
@@ -127,6 +137,7 @@ def show(app: App, job: str, output: str) -> None:
             "windows": list(found.job.windows),
             "catch_up": found.job.catch_up,
             "retry_of": found.job.retry_of or None,
+            "standing_order": found.job.standing_order_id or None,
             "tasks": _whole_tasks(found.job, found.output),
         }
         emit_one({**job_row(found.job), **more}, output)
@@ -143,6 +154,8 @@ def show(app: App, job: str, output: str) -> None:
         )
     if found.job.retry_of:
         row["retry_of"] = found.job.retry_of
+    if found.job.standing_order_id:
+        row["run_of"] = found.job.standing_order_id
     emit_one(row, output)
     console().print()
     emit(
@@ -208,7 +221,13 @@ def retry(app: App, /, job: str, output: str, **options: Any) -> int:
     connection = app.connection
     terms = terms_of(options)
     found = connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job))).job
+    if found.standing_order_id:
+        raise InvalidError(
+            f"{found.job_id} is a run of a standing order, which the machine makes again in the "
+            "next slot by itself; to do it now, order it with `stead run` and the like"
+        )
     order = signed_order(connection, found.job_id)
+    terms = replace(terms, standing=order.standing)
     failed = failed_machines(found, order)
     if not failed:
         note("There is nothing to retry: no task is over that did not succeed.")

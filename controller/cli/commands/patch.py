@@ -44,6 +44,8 @@ from controller.cli.plans import (
     step_rows,
     update_rows,
 )
+from controller.cli.repeating import repeating
+from controller.cli.standing import order_standing
 from protocol.action import ApplyUpdates, PlanUpdates, ScanUpdates
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.v1.job_pb2 import Job
@@ -65,6 +67,7 @@ def command() -> None:
 @click.argument("selector")
 @click.option("--refresh/--no-refresh", default=True, help="Fetch the lists first (default).")
 @acting
+@repeating
 @output_option
 @click.pass_obj
 def scan(app: App, /, selector: str, refresh: bool, output: str, **options: Any) -> int:
@@ -73,6 +76,8 @@ def scan(app: App, /, selector: str, refresh: bool, output: str, **options: Any)
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
     action = ScanUpdates(refresh=refresh)
+    if terms.standing is not None:
+        return order_standing(connection, machines, action, terms, output=output, repeatable=True)
     job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
     if job is None:
         return DONE

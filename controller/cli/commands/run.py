@@ -25,6 +25,8 @@ from controller.cli.ordering import (
     task_rows,
     terms_of,
 )
+from controller.cli.repeating import repeating
+from controller.cli.standing import order_standing
 from protocol.action import Action, RunProgram
 from protocol.codec import MAX_ORDER_BYTES
 from protocol.errors import InvalidError
@@ -47,6 +49,7 @@ LARGEST_INPUT = MAX_ORDER_BYTES - 64 * 1024
 @click.option("--directory", metavar="PATH", default="", help="Where to run it. Default: /")
 @confined
 @acting
+@repeating
 @output_option
 @click.pass_obj
 def command(
@@ -60,7 +63,11 @@ def command(
     output: str,
     **options: Any,
 ) -> int:
-    """Run a program on machines, without a shell. Exits 0 when it succeeded everywhere."""
+    """Run a program on machines, without a shell. Exits 0 when it succeeded everywhere.
+
+    With --every it becomes a standing order: each machine runs it by itself, also while no
+    controller can be reached, until it ends or is revoked (`stead order`).
+    """
     action = RunProgram(
         argv=argv,
         stdin=read_input(stdin),
@@ -78,6 +85,8 @@ def order_live(
 ) -> int:
     """Order what prints, show what it prints as it comes, and say how it ended."""
     connection = app.connection
+    if terms.standing is not None:
+        return order_standing(connection, machines, action, terms, output=output)
     live = output == "table"
     job = order_and_follow(connection, machines, action, terms, output=output, live=live)
     if job is None:

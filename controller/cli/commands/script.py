@@ -13,6 +13,7 @@ from controller.cli.commands.run import LARGEST_INPUT, order_live, parse_environ
 from controller.cli.confining import confined, limits_of
 from controller.cli.emit import output_option
 from controller.cli.ordering import acting, terms_of
+from controller.cli.repeating import repeating
 from protocol.action import RunScript
 from protocol.errors import InvalidError
 from protocol.script import SHELLS, line_of, wanted_by
@@ -34,6 +35,7 @@ STANDARD_INPUT = "<stdin>"
 @click.option("--directory", metavar="PATH", default="", help="Where to run it. Default: /")
 @confined
 @acting
+@repeating
 @output_option
 @click.pass_obj
 def command(

@@ -27,6 +27,8 @@ from controller.cli.ordering import (
     terms_of,
 )
 from controller.cli.picture import Happening, Picture, render_picture
+from controller.cli.repeating import repeating
+from controller.cli.standing import order_standing
 from protocol.action import TakeSnapshot, name_of
 from protocol.errors import NotFoundError
 from protocol.v1.job_pb2 import Job, ListJobsRequest, Task
@@ -44,6 +46,7 @@ def command() -> None:
 @command.command(epilog="Example: stead snapshot take web-01")
 @click.argument("selector")
 @acting
+@repeating
 @output_option
 @click.pass_obj
 def take(app: App, /, selector: str, output: str, **options: Any) -> int:
@@ -51,6 +54,10 @@ def take(app: App, /, selector: str, output: str, **options: Any) -> int:
     terms = terms_of(options)
     connection = app.connection
     machines = machines_meant(connection, selector, terms.tenant)
+    if terms.standing is not None:
+        return order_standing(
+            connection, machines, TakeSnapshot(), terms, output=output, repeatable=True
+        )
     job = order_and_follow(
         connection, machines, TakeSnapshot(), terms, output=output, repeatable=True
     )

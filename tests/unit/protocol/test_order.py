@@ -28,6 +28,7 @@ from protocol.action import (
     ControlService,
     KillProcess,
     RestoreFiles,
+    RevokeStanding,
     RunBackup,
     RunProgram,
     RunScript,
@@ -40,6 +41,7 @@ from protocol.codec import (
     encode_envelope,
     encode_order,
     order_to_pb,
+    to_ms,
 )
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import OperatorIdentity, Role
@@ -47,6 +49,7 @@ from protocol.ids import MachineId, OrderId, TenantId
 from protocol.order import Envelope, Order, Signature, sign, signed_bytes
 from protocol.rollout import EVERYTHING, Rollout
 from protocol.selection import Commands
+from protocol.standing import Standing
 from protocol.v1 import order_pb2
 from tests.unit.protocol.signed import (
     ANN,
@@ -98,6 +101,7 @@ EDITS: list[dict[str, Any]] = [
     {"catch_up": True},
     {"retry_of": OrderId("or_" + "1" * 26)},
     {"revocations_version": 1},
+    {"standing": Standing("hourly", to_ms(NOW + DAY))},
 ]
 
 
@@ -218,6 +222,8 @@ ONE_OF_EACH: dict[str, Action] = {
         if kind is KillProcess
         else CancelOrder("or_00000000000000000000000001")
         if kind is CancelOrder
+        else RevokeStanding("or_00000000000000000000000001")
+        if kind is RevokeStanding
         else kind("rp_1", b"/etc", (), b"/tmp/back")
         if issubclass(kind, RestoreFiles)
         else kind()  # type: ignore[call-arg]

@@ -1,0 +1,51 @@
+"""Carry out orders that only have to be kept, and run nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from agent.config import AgentHome
+from agent.host.zone import local_zone
+from agent.tasks.in_force import revoke, take_in, until_of
+from agent.tasks.recurring import next_after, timetable
+from agent.tasks.secret import change_secret
+from agent.tasks.standing import set_backup
+from agent.tasks.verify import Verified
+from protocol.action import ChangeVaultSecret, RevokeStanding, SetBackup
+from protocol.ids import MachineId, OrderId, TaskId
+from protocol.order import Order
+from protocol.outcome import Outcome, OutcomeState
+
+_KEPT: Final = (SetBackup, ChangeVaultSecret, RevokeStanding)
+
+
+def is_kept(order: Order) -> bool:
+    """Whether an order is carried out by keeping it."""
+    return order.standing is not None or isinstance(order.action, _KEPT)
+
+
+def keep(
+    home: AgentHome, task: TaskId, verified: Verified, machine: MachineId, *, now: datetime
+) -> Outcome:
+    """Keep what an order says; raises `SteadError` when that cannot be."""
+    order = verified.order
+    if order.standing is not None:
+        times = timetable(order.standing, machine, local_zone())
+        take_in(home, order, verified.envelope, now=now)
+        following = next_after(order.standing, times, runs=0, now=now)
+        return _kept(task, {"next_at": following, "ends_at": order.standing.ends_at})
+    match order.action:
+        case SetBackup() as action:
+            return set_backup(home, task, action, verified.envelope, now=now)
+        case RevokeStanding(order_id=gone, deliver_by_ms=until):
+            was = revoke(home, OrderId(gone), verified.signer, until_of(until, now), now=now)
+            return _kept(task, {"was_in_force": was})
+        case _:
+            return change_secret(home, task, order, machine)
+
+
+def _kept(task: TaskId, result: dict[str, object]) -> Outcome:
+    return Outcome(task, OutcomeState.SUCCEEDED, result=msgspec.json.encode(result))

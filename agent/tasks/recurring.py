@@ -1,0 +1,180 @@
+"""Which runs of standing orders are due, and what each of them is as an order of its own.
+
+A run's id follows from the order and the slot, so the journal, in which each run is noted
+before it begins, makes it run at most once in its slot: after a crash, and when the clock
+was set back into a slot that is over. `due_run` and `as_order` are pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from agent.config import AgentHome
+from agent.host import clock, log
+from agent.host.zone import local_zone
+from agent.tasks.in_force import KeptOrder, load_order, orders_in_force, verified_order
+from agent.tasks.journal import Journal, State
+from agent.tasks.schedule import Timetable, timetable_of
+from agent.tasks.verify import Believed
+from protocol.codec import decode_envelope, decode_order
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.ids import MachineId, OrderId
+from protocol.order import CLOCK_TOLERANCE, Envelope, Order
+from protocol.standing import Run, Standing, job_of_run
+
+TOLD = frozenset({Code.DENIED, Code.REVOKED})
+"""Why a run of a well signed order is refused: operators are told of it as of any outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A run that is due: as an order of its own, with the standing order's envelope.
+
+    `refused` says why it does not begin.
+    """
+
+    run: Run
+    order: Order
+    envelope: Envelope
+    standing: Standing
+    next_at: datetime | None
+    refused: SteadError | None = None
+
+
+def timetable(standing: Standing, machine: MachineId, zone: tzinfo) -> Timetable:
+    """When a standing order is run on this machine; INVALID for what is no schedule."""
+    times = timetable_of(standing.schedule, machine, zone, spread_s=standing.spread_s)
+    if times is None:
+        raise InvalidError("a standing order has a schedule")
+    return times
+
+
+def due_run(
+    order: Order,
+    standing: Standing,
+    times: Timetable,
+    *,
+    taken_in_at: datetime,
+    last: int,
+    now: datetime,
+    latest_seen: datetime,
+) -> Run | None:
+    """The run of the present slot; None where there is none to be made.
+
+    `last` is the number of the last run. That this run was not made before is for the
+    journal to say. A clock that stands before a time that was believed says nothing about
+    slots, so nothing is due by it.
+    """
+    if now + CLOCK_TOLERANCE < max(latest_seen, order.issued_at):
+        return None
+    if max(now, latest_seen) >= standing.ends_at:
+        return None
+    if standing.max_runs and last >= standing.max_runs:
+        return None
+    slot = times.begin(now)
+    if slot == times.begin(taken_in_at):
+        return None
+    return Run(order.id, slot, last + 1)
+
+
+def as_order(order: Order, standing: Standing, run: Run, times: Timetable) -> Order:
+    """A run as an order of its own: it begins within its slot, and before the end of all."""
+    return dataclasses.replace(
+        order,
+        id=job_of_run(run.order, run.slot),
+        standing=None,
+        rollout=None,
+        not_before=run.slot,
+        deliver_by=min(times.next(run.slot), standing.ends_at),
+    )
+
+
+def next_after(
+    standing: Standing, times: Timetable, *, runs: int, now: datetime
+) -> datetime | None:
+    """When the next slot begins; None when no further run will be made."""
+    if standing.max_runs and runs >= standing.max_runs:
+        return None
+    following = times.next(now)
+    return following if following < standing.ends_at else None
+
+
+class Recurring:
+    """The standing orders of this machine, as they come due."""
+
+    def __init__(self, home: AgentHome, believed: Callable[[], Believed], journal: Journal) -> None:
+        self._home = home
+        self._believed = believed
+        self._journal = journal
+        self._said: set[tuple[OrderId, str]] = set()
+
+    def due(self) -> list[Due]:
+        """The runs that are to be made now, each order's at most one."""
+        found = []
+        for order in orders_in_force(self._home):
+            try:
+                one = self._due(order)
+            except SteadError as error:
+                self._say(order, error)
+                continue
+            if one is not None:
+                found.append(one)
+        return found
+
+    def again(self, run: Run) -> Due:
+        """A run that was noted and has not begun; raises `SteadError` when it may not."""
+        kept = load_order(self._home, run.order)
+        believed = self._believed()
+        order = verified_order(run.order, kept, believed)
+        return self._made(order, kept, run, believed)
+
+    def _due(self, name: OrderId) -> Due | None:
+        kept = load_order(self._home, name)
+        order = decode_order(decode_envelope(kept.envelope).order)
+        if order.id != name or order.standing is None:
+            raise SteadError("the order behind this file is another one", code=Code.BAD_SIGNATURE)
+        last = self._journal.last_run(name)
+        if last is not None and last.state in (State.ACCEPTED, State.STARTED):
+            return None  # what takes longer than a slot is not begun a second time meanwhile
+        number = last.run.number if last is not None and last.run is not None else 0
+        believed = self._believed()
+        machine = believed.identity.machine
+        run = due_run(
+            order,
+            order.standing,
+            timetable(order.standing, machine, local_zone()),
+            taken_in_at=kept.taken_in_at,
+            last=number,
+            now=clock.now(),
+            latest_seen=self._journal.latest_seen,
+        )
+        if run is None or self._journal.of_order(job_of_run(name, run.slot)) is not None:
+            return None
+        try:
+            verified_order(name, kept, believed)
+        except SteadError as error:
+            if error.code not in TOLD:
+                raise
+            # Not a run: it does not count among those that may be made.
+            run = Run(name, run.slot, number)
+            return dataclasses.replace(self._made(order, kept, run, believed), refused=error)
+        return self._made(order, kept, run, believed)
+
+    def _made(self, order: Order, kept: KeptOrder, run: Run, believed: Believed) -> Due:
+        assert order.standing is not None
+        times = timetable(order.standing, believed.identity.machine, local_zone())
+        return Due(
+            run,
+            as_order(order, order.standing, run, times),
+            decode_envelope(kept.envelope),
+            order.standing,
+            next_after(order.standing, times, runs=run.number, now=clock.now()),
+        )
+
+    def _say(self, order: OrderId, error: SteadError) -> None:
+        if (order, str(error)) not in self._said:
+            self._said.add((order, str(error)))
+            log.warning("standing_order_refused", order=order, code=error.code, reason=str(error))

@@ -1,0 +1,157 @@
+"""`stead order`: standing orders, which machines carry out again and again by themselves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import rich_click as click
+
+from controller import clock
+from controller.cli.app import App
+from controller.cli.choice import known_machines, machines_meant, tenant_named
+from controller.cli.connection import Connection
+from controller.cli.emit import console, emit, emit_one, note, output_option
+from controller.cli.exits import DONE
+from controller.cli.options import tenant_option
+from controller.cli.ordering import acting, exit_code, order_and_follow, say_failures, terms_of
+from controller.cli.standing import machine_row, order_row, render_counts
+from protocol.action import RevokeStanding
+from protocol.codec import from_ms
+from protocol.errors import InvalidError, NotFoundError
+from protocol.v1.job_pb2 import CancelJobRequest, ListStandingRequest, StandingOrder
+
+MACHINE_COLUMNS = ("machine", "state", "taken_in_at", "runs", "last_run_at", "last_state")
+GONE = frozenset({"revoked", "refused"})
+MINIMUM = timedelta(days=1)
+
+
+@click.group(epilog="Example: stead order ls")
+def command() -> None:
+    """Standing orders: what machines do again and again by themselves.
+
+    `--every` makes one, with `stead run`, `script`, `patch scan` and `snapshot take`.
+    """
+
+
+@command.command(epilog="Example: stead order ls tag:web")
+@click.argument("selector", default="")
+@click.option("--all", "with_ended", is_flag=True, help="Those that are over as well.")
+@tenant_option
+@output_option
+@click.pass_obj
+def ls(app: App, selector: str, tenant: str, output: str, *, with_ended: bool) -> None:
+    """List standing orders, or how they stand on the machines that SELECTOR means."""
+    connection = app.connection
+    request = ListStandingRequest(
+        tenant_id=tenant_named(connection, tenant).tenant_id if tenant else "",
+        with_ended=with_ended,
+    )
+    if not selector:
+        orders = connection.jobs.ListStanding(request).orders
+        emit(
+            [order_row(order) for order in orders],
+            output,
+            columns=("name", "summary", "schedule", "ends_at", "states", "operator", "order"),
+            cells={"states": render_counts, "summary": lambda row: row["summary"][:40]},
+            empty="there is no standing order" + ("" if with_ended else " in force"),
+        )
+        return
+    meant = {machine.machine_id for machine in machines_meant(connection, selector, tenant)}
+    rows = [
+        {**machine_row(order, machine), "summary": order.summary, "schedule": order.schedule}
+        for order in connection.jobs.ListStanding(request).orders
+        for machine in order.machines
+        if machine.machine_id in meant and (with_ended or machine.state not in GONE)
+    ]
+    emit(
+        rows,
+        output,
+        columns=("machine", "summary", "schedule", "state", "runs", "last_state", "order"),
+        cells={"summary": lambda row: row["summary"][:40]},
+        empty="no standing order is meant for them",
+    )
+
+
+@command.command(epilog="Example: stead order show nightly")
+@click.argument("order")
+@tenant_option
+@output_option
+@click.pass_obj
+def show(app: App, order: str, tenant: str, output: str) -> None:
+    """Show a standing order and how it stands on each machine. ORDER is an id or a name."""
+    found = _meant(app.connection, order, tenant)
+    row = order_row(found)
+    machines = [machine_row(found, machine) for machine in found.machines]
+    if output != "table":
+        emit_one({**row, "machines": machines}, output)
+        return
+    row["states"] = render_counts(row)
+    emit_one(row, output)
+    console().print()
+    emit(machines, output, columns=(*MACHINE_COLUMNS, "next_run_at"))
+    for one in machines:
+        if one["message"]:
+            note(f"{one['machine']}: {one['message']}")
+    if any(one["runs"] for one in machines):
+        note(f"`stead job ls --order {found.order_id}` lists its runs.")
+
+
+@command.command(epilog="Example: stead order revoke nightly --reason 'moved to the new host'")
+@click.argument("order")
+@acting
+@output_option
+@click.pass_obj
+def revoke(app: App, /, order: str, output: str, **options: Any) -> int:
+    """End a standing order everywhere. ORDER is an id or a name.
+
+    By an order of its own, which you sign and machines verify. A machine that is away gets it
+    before anything else when it is back; until then it goes on. A run that has begun goes on
+    to its end: `stead job cancel` ends it.
+    """
+    connection = app.connection
+    found = _meant(connection, order, options["tenant"])
+    ends_at = from_ms(found.ends_at_ms)
+    if options["deliver_by"] is None:
+        options["deliver_by"] = max(ends_at - clock.now(), MINIMUM)
+    terms = terms_of(options)
+    left = {one.machine_id for one in found.machines if one.state not in GONE}
+    machines = [
+        machine
+        for machine in known_machines(connection, "")[0]
+        if machine.machine_id in left and machine.state == "active"
+    ]
+    if not machines:
+        note("It is in force on no machine.")
+        return DONE
+    if not terms.dry_run:
+        connection.jobs.CancelJob(CancelJobRequest(job_id=found.order_id))
+    action = RevokeStanding(found.order_id, found.deliver_by_ms)
+    job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
+    if job is None:
+        return DONE
+    after = _meant(connection, found.order_id, "")
+    rows = [machine_row(after, one) for one in after.machines if one.machine_id in left]
+    emit(rows, output, columns=("machine", "state", "runs", "last_run_at"))
+    say_failures(job)
+    return exit_code(job)
+
+
+def _meant(connection: Connection, order: str, tenant: str) -> StandingOrder:
+    """A standing order by its id, or by the name of the only one that is in force."""
+    if order.startswith("or_"):
+        request = ListStandingRequest(order_id=order)
+        return connection.jobs.ListStanding(request).orders[0]
+    only = tenant_named(connection, tenant).tenant_id if tenant else ""
+    for with_ended in (False, True):
+        request = ListStandingRequest(tenant_id=only, with_ended=with_ended)
+        listed = connection.jobs.ListStanding(request).orders
+        found = [one for one in listed if one.name == order]
+        if len(found) > 1 and not with_ended:
+            raise InvalidError(
+                f"several standing orders are called {order}: name one by its id, as "
+                "`stead order ls` shows it"
+            )
+        if found:
+            return found[0]
+    raise NotFoundError(f"there is no standing order {order!r}; `stead order ls` lists them")

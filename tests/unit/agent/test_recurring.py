@@ -1,0 +1,465 @@
+"""Standing orders on a machine: taken in, run once in a slot, within bounds, and revoked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace as replace_struct
+
+from agent.config import AgentHome, render_settings
+from agent.host import clock
+from agent.host.spool import Spool
+from agent.link.identity import load_identity
+from agent.tasks import in_force
+from agent.tasks.believe import load_believed
+from agent.tasks.execute import Turns
+from agent.tasks.in_force import KeptOrder, orders_in_force
+from agent.tasks.intake import Intake
+from agent.tasks.journal import Journal, State
+from agent.tasks.recurring import due_run, timetable
+from agent.tasks.revoked import take_revocations
+from protocol.action import Action, RevokeStanding, RunProgram
+from protocol.codec import (
+    decode_envelope,
+    decode_order,
+    encode_envelope,
+    encode_order,
+    encode_revocations,
+    encode_signed_revocations,
+    to_ms,
+)
+from protocol.errors import Code
+from protocol.identity import OperatorIdentity, Role, key_hash
+from protocol.ids import MachineId, OrderId, TaskId
+from protocol.order import Envelope, Order, sign
+from protocol.outcome import Outcome, OutcomeState
+from protocol.revocation import Revocations, RevokedOperator, sign_revocations
+from protocol.standing import Run, Standing, job_of_run
+from tests.fakes.link_server import DAY, Authority, Realm, fresh, new_task
+
+HOUR = timedelta(hours=1)
+
+
+class Heard:
+    """What the tasks tell; see `agent.tasks.telling`."""
+
+    def __init__(self) -> None:
+        self.runs: dict[TaskId, Run] = {}
+        self.outcomes: dict[TaskId, Outcome] = {}
+
+    def started(self, task: TaskId, at: datetime, spool: Spool) -> None: ...
+
+    def run(self, task: TaskId, run: Run, next_at: datetime | None) -> None:
+        self.runs[task] = run
+
+    def printed(self) -> None: ...
+
+    def ended(self, task: TaskId, outcome: Callable[[], Outcome]) -> None:
+        self.outcomes[task] = outcome()
+
+    def rejected(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.task] = outcome
+
+    def acknowledged(self, task: TaskId) -> Spool | None:
+        return None
+
+
+class Machine:
+    """An agent's way in with a clock that the test moves."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.realm, self.home = Realm(), AgentHome(path / "agent")
+        self.effects = path / "effects"
+        self.effects.mkdir()
+        self.identity = self.realm.furnish(self.home, "127.0.0.1:1")
+        self.known = load_identity(self.home)
+        self.ann = self.realm.operator(identity=OperatorIdentity("ann", Role.ADMIN, None))
+        self.at = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
+        self.heard = Heard()
+        monkeypatch.setattr(clock, "now", lambda: self.at)
+        self.start()
+
+    def start(self) -> None:
+        """Begin as an agent that was started anew."""
+        self.journal = Journal(self.home.journal)
+        self.intake = Intake(
+            self.home,
+            lambda: load_believed(self.home, self.known),
+            self.journal,
+            self.heard,
+            Turns(),
+            None,
+            lambda: None,
+        )
+
+    def signed(self, action: Action, by: Authority | None = None, **changes: object) -> Envelope:
+        order = Order(
+            id=OrderId(fresh("or")),
+            tenant=self.identity.tenant,
+            machines=(self.identity.machine,),
+            action=action,
+            issued_at=self.at,
+            not_before=self.at,
+            deliver_by=self.at + DAY,
+            timeout=timedelta(minutes=1),
+        )
+        by = by or self.ann
+        whole = replace(order, **changes)  # type: ignore[arg-type]
+        return sign(encode_order(whole), key=by.key, certificate=by.certificate)
+
+    def standing(self, days: float = 30, **changes: object) -> Envelope:
+        bounds = Standing("0 * * * *", to_ms(self.at + timedelta(days=days)))
+        bounds = replace(bounds, **changes)  # type: ignore[arg-type]
+        script = f"echo x >> {self.effects}/ran"
+        return self.signed(RunProgram(("sh", "-c", script)), standing=bounds)
+
+    async def take(self, envelope: Envelope) -> Outcome:
+        """Offer an order and wait for its outcome."""
+        task = new_task()
+        self.intake.offered(task, encode_envelope(envelope))
+        await self.settled()
+        return self.heard.outcomes[task]
+
+    async def look(self, times: int = 1) -> int:
+        """Look for what is due; how often the program has run by then."""
+        for _ in range(times):
+            self.intake.run_due()
+            await self.settled()
+        return self.ran
+
+    async def settled(self) -> None:
+        while self.intake._running:
+            await asyncio.wait([one.work for one in self.intake._running.values()])
+            await asyncio.sleep(0)
+
+    @property
+    def ran(self) -> int:
+        path = self.effects / "ran"
+        return len(path.read_text().split()) if path.exists() else 0
+
+    def revoke_operator(self, who: Authority, at: datetime) -> None:
+        entry = RevokedOperator("ann", key_hash(who.key.public_key()), at)
+        listed = encode_revocations(Revocations(1, self.at, (entry,)))
+        data = encode_signed_revocations(sign_revocations(listed, self.realm.root.key))
+        take_revocations(self.home, self.realm.root.certificate, data)
+
+    def set(self, **changes: object) -> None:
+        settings = replace_struct(self.home.load_settings(), **changes)
+        self.home.settings.write_bytes(render_settings(settings))
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+async def test_a_standing_order_is_run_once_in_each_slot_by_the_machine_itself(
+    machine: Machine,
+) -> None:
+    taken = await machine.take(machine.standing())
+    assert taken.state is OutcomeState.SUCCEEDED
+    assert msgspec.json.decode(taken.result)["next_at"].startswith(
+        f"{machine.at + HOUR / 2:%Y-%m-%dT%H:%M}"
+    )
+    assert await machine.look(2) == 0, "the slot in which it was taken in is over"
+    for hour in range(1, 4):
+        machine.at += HOUR
+        assert await machine.look(3) == hour
+    numbers = [run.number for run in machine.heard.runs.values()]
+    assert numbers == [1, 2, 3]
+    states = {machine.heard.outcomes[task].state for task in machine.heard.runs}
+    assert states == {OutcomeState.SUCCEEDED}
+
+
+async def test_what_was_missed_is_caught_up_once(machine: Machine) -> None:
+    await machine.take(machine.standing())
+    machine.at += 50 * HOUR
+    assert await machine.look(3) == 1
+
+
+async def test_a_restart_runs_no_slot_twice_nor_does_a_clock_set_back_and_ahead(
+    machine: Machine,
+) -> None:
+    await machine.take(machine.standing())
+    machine.at += HOUR
+    assert await machine.look() == 1
+    machine.start()
+    machine.intake.settle()
+    assert await machine.look() == 1
+    machine.at += 3 * HOUR
+    assert await machine.look() == 2
+    machine.at -= 3 * HOUR
+    assert await machine.look() == 2, "that slot was run"
+    machine.at += 3 * HOUR
+    assert await machine.look() == 2
+    machine.at += HOUR
+    assert await machine.look() == 3
+
+
+async def test_a_clock_that_stands_before_a_time_that_was_believed_makes_nothing_due(
+    machine: Machine,
+) -> None:
+    await machine.take(machine.standing())
+    machine.intake.saw(machine.at + 5 * HOUR)
+    machine.at += 2 * HOUR
+    assert await machine.look() == 0
+    machine.at += 4 * HOUR
+    assert await machine.look() == 1
+
+
+async def test_no_run_begins_after_the_end_nor_beyond_the_number(machine: Machine) -> None:
+    await machine.take(machine.standing(max_runs=2))
+    await machine.take(machine.standing(days=1 / 24 * 1.5, schedule="hourly", spread_s=1))
+    ran = []
+    for _ in range(5):
+        machine.at += HOUR
+        ran.append(await machine.look())
+    assert ran[-1] == ran[2], ran
+    by_order: dict[str, list[int]] = {}
+    for run in machine.heard.runs.values():
+        by_order.setdefault(run.order, []).append(run.number)
+    assert sorted(by_order.values()) in ([[1, 2], [1]], [[1], [1, 2]])
+
+
+async def test_a_run_counts_for_ever_also_when_the_journal_has_been_tidied(
+    machine: Machine,
+) -> None:
+    await machine.take(machine.standing(days=300, max_runs=2))
+    for _ in range(2):
+        machine.at += HOUR
+        await machine.look()
+    for task in list(machine.heard.outcomes):
+        machine.intake.acknowledged(task)
+    machine.at += 100 * DAY
+    assert machine.intake.prune() == 2
+    machine.start()
+    assert await machine.look() == 2
+    [left] = list(machine.journal.entries())
+    assert left.run is not None
+    assert left.run.number == 2
+
+
+async def test_a_crash_between_the_note_and_the_run_is_one_run(machine: Machine) -> None:
+    await machine.take(machine.standing())
+    machine.at += HOUR
+    machine.intake.run_due()
+    assert [entry.state for entry in machine.journal.entries()][-1] is State.ACCEPTED
+    for one in machine.intake._running.values():
+        one.work.cancel()
+    await asyncio.gather(
+        *(one.work for one in machine.intake._running.values()), return_exceptions=True
+    )
+    machine.start()
+    machine.intake.settle()
+    await machine.settled()
+    assert await machine.look(2) == 1
+
+
+async def test_a_crash_in_a_run_leaves_it_indeterminate_and_not_repeated(machine: Machine) -> None:
+    await machine.take(machine.standing())
+    machine.at += HOUR
+    machine.intake.run_due()
+    entry = list(machine.journal.entries())[-1]
+    for one in machine.intake._running.values():
+        one.work.cancel()
+    machine.journal.start(entry.order, machine.at)
+    machine.start()
+    machine.intake.settle()
+    await machine.settled()
+    assert await machine.look(2) == 0
+    assert machine.heard.outcomes[entry.task].state is OutcomeState.INDETERMINATE
+    assert machine.heard.runs[entry.task].number == 1
+
+
+async def test_a_revoked_order_is_not_run_and_cannot_be_taken_in_again(machine: Machine) -> None:
+    envelope = machine.standing()
+    order = decode_order(envelope.order)
+    await machine.take(envelope)
+    revoking = machine.signed(RevokeStanding(order.id, to_ms(order.deliver_by)))
+    done = await machine.take(revoking)
+    assert msgspec.json.decode(done.result) == {"was_in_force": True}
+    machine.at += 2 * HOUR
+    assert await machine.look() == 0
+    assert (await machine.take(envelope)).code == Code.REPLAYED
+    assert list(orders_in_force(machine.home)) == []
+
+
+async def test_an_order_that_is_revoked_before_it_comes_is_not_taken_in(machine: Machine) -> None:
+    envelope = machine.standing()
+    order = decode_order(envelope.order)
+    await machine.take(machine.signed(RevokeStanding(order.id, to_ms(order.deliver_by))))
+    late = await machine.take(envelope)
+    assert (late.state, late.code) == (OutcomeState.FAILED, Code.REVOKED)
+    machine.at += 2 * HOUR
+    assert await machine.look() == 0
+
+
+async def test_a_run_that_waits_does_not_begin_once_its_order_is_revoked(machine: Machine) -> None:
+    envelope = machine.standing()
+    order = decode_order(envelope.order)
+    await machine.take(envelope)
+    machine.at += HOUR
+    machine.intake.run_due()
+    in_force.revoke(machine.home, order.id, "bob", machine.at + DAY, now=machine.at)
+    await machine.settled()
+    [task] = machine.heard.runs
+    outcome = machine.heard.outcomes[task]
+    assert (outcome.state, outcome.code, machine.ran) == (OutcomeState.REJECTED, Code.REVOKED, 0)
+
+
+async def test_its_signer_s_revocation_ends_what_came_later_and_leaves_what_was_there(
+    machine: Machine,
+) -> None:
+    await machine.take(machine.standing())
+    machine.revoke_operator(machine.ann, machine.at + 2 * HOUR)
+    machine.at += HOUR
+    assert await machine.look() == 1
+
+
+async def test_what_a_stolen_key_signed_ends_with_its_revocation(machine: Machine) -> None:
+    await machine.take(machine.standing())
+    machine.revoke_operator(machine.ann, machine.at - DAY)
+    machine.at += HOUR
+    assert await machine.look(3) == 0
+    [task] = machine.heard.runs
+    assert machine.heard.outcomes[task].code == Code.REVOKED
+    assert machine.heard.runs[task].number == 0
+
+
+async def test_what_the_machine_has_come_to_deny_is_not_run_and_told_once_a_slot(
+    machine: Machine,
+) -> None:
+    await machine.take(machine.standing(max_runs=1))
+    machine.set(deny=("run_program",))
+    machine.at += HOUR
+    assert await machine.look(3) == 0
+    [task] = machine.heard.runs
+    assert machine.heard.outcomes[task].code == Code.DENIED
+    machine.set(deny=())
+    machine.at += HOUR
+    assert await machine.look() == 1, "what was refused is no run"
+
+
+async def test_a_read_only_machine_goes_on_with_what_was_there_and_takes_nothing_new(
+    machine: Machine,
+) -> None:
+    await machine.take(machine.standing())
+    machine.set(read_only=True)
+    machine.at += HOUR
+    assert await machine.look() == 1
+    assert (await machine.take(machine.standing())).code == Code.DENIED
+
+
+@pytest.mark.parametrize("kind", ["schedule", "program", "end", "by another", "none", "garbage"])
+async def test_an_edited_order_is_not_run(machine: Machine, kind: str) -> None:
+    envelope = machine.standing()
+    order = decode_order(envelope.order)
+    await machine.take(envelope)
+    path = machine.home.standing / order.id
+    assert order.standing is not None
+    other = {
+        "schedule": replace(order, standing=replace(order.standing, schedule="* * * * *")),
+        "program": replace(order, action=RunProgram(("touch", str(machine.effects / "no")))),
+        "end": replace(order, standing=replace(order.standing, max_runs=0, name="other")),
+        "by another": order,
+        "none": replace(order, standing=None),
+        "garbage": order,
+    }[kind]
+    forged = Envelope(encode_order(other), envelope.signatures)
+    if kind == "by another":
+        stranger = Realm().operator()
+        forged = sign(envelope.order, key=stranger.key, certificate=stranger.certificate)
+    kept = KeptOrder(machine.at - DAY, encode_envelope(forged))
+    data = msgspec.msgpack.encode(kept)
+    path.write_bytes(data[:-9] if kind == "garbage" else data)
+    machine.at += HOUR
+    assert await machine.look(2) == 0
+    assert machine.heard.runs == {}
+    assert not (machine.effects / "no").exists()
+
+
+async def test_another_order_s_file_is_not_this_order_s(machine: Machine) -> None:
+    first, second = machine.standing(), machine.standing()
+    await machine.take(first)
+    home = machine.home.standing
+    name = decode_order(first.order).id
+    other = decode_order(second.order).id
+    # As if somebody had put a once signed order under the name of another to run it again.
+    (home / other).write_bytes((home / name).read_bytes())
+    machine.at += HOUR
+    assert await machine.look(2) == 1
+
+
+async def test_there_are_at_most_a_hundred(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_force, "MOST", 2)
+    await machine.take(machine.standing(days=1))
+    await machine.take(machine.standing())
+    full = await machine.take(machine.standing())
+    assert (full.state, full.code) == (OutcomeState.FAILED, Code.LIMIT)
+    machine.at += 2 * DAY
+    assert (await machine.take(machine.standing())).state is OutcomeState.SUCCEEDED
+
+
+async def test_a_run_that_takes_longer_than_a_slot_is_not_begun_twice(machine: Machine) -> None:
+    await machine.take(machine.standing())
+    machine.at += HOUR
+    machine.intake.run_due()
+    machine.at += HOUR
+    machine.intake.run_due()
+    await machine.settled()
+    assert len(machine.heard.runs) == 1
+
+
+MINUTES = st.integers(-3000, 3000)
+
+
+@given(moves=st.lists(MINUTES, max_size=30), schedule=st.sampled_from(["hourly", "*/20 * * * *"]))
+@settings(max_examples=100, deadline=None)
+def test_whatever_the_clock_does_no_slot_is_due_twice(moves: list[int], schedule: str) -> None:
+    begun = datetime(2026, 5, 1, 12, 10, tzinfo=UTC)
+    bounds = Standing(schedule, to_ms(begun + timedelta(days=3)))
+    order = Order(
+        OrderId("or_" + "0" * 26),
+        machines=(MachineId("mc_" + "0" * 26),),
+        tenant="tn",  # type: ignore[arg-type]
+        action=RunProgram(("true",)),
+        issued_at=begun,
+        not_before=begun,
+        deliver_by=begun + DAY,
+        timeout=HOUR,
+        standing=bounds,
+    )
+    times = timetable(bounds, order.machines[0], UTC)
+    made: set[str] = set()
+    slots: list[datetime] = []
+    now = begun
+    for move in moves:
+        now += timedelta(minutes=move)
+        run = due_run(
+            order, bounds, times, taken_in_at=begun, last=len(made), now=now, latest_seen=begun
+        )
+        if run is not None and job_of_run(order.id, run.slot) not in made:
+            made.add(job_of_run(order.id, run.slot))
+            slots.append(run.slot)
+            assert begun - timedelta(minutes=5) <= now < bounds.ends_at
+    assert len(set(slots)) == len(slots)
+    assert times.begin(begun) not in slots
+
+
+def test_an_envelope_kept_is_the_envelope_that_came(machine: Machine) -> None:
+    envelope = machine.standing()
+    order = decode_order(envelope.order)
+    in_force.take_in(machine.home, order, envelope, now=machine.at)
+    kept = in_force.load_order(machine.home, order.id)
+    assert decode_envelope(kept.envelope) == envelope
+    assert (machine.home.standing / order.id).stat().st_mode & 0o777 == 0o600
