@@ -1,8 +1,10 @@
 """Get chunks for a restore: a window ahead, several calls at once, opened in a burst.
 
 Calls are begun early, so the transport fills its buffers while the files of the window
-before are written, and read late: a thread that takes chunks in beside the one that
-writes files makes each of its short system calls wait for the interpreter lock.
+before are written. Where these are small, the answers are read late: a thread that takes
+chunks in beside the one that writes files makes each of its short system calls wait for the
+interpreter lock. Where they are large, that thread is in the kernel nearly all the time, and
+the answers are read and opened beside it.
 What one window used stays for the next as far as `CACHE_BYTES` reach, so a chunk that
 neighbours share is fetched once.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from agent.backup.flow import Flow
@@ -97,11 +99,15 @@ class Fetcher:
             calls.append(Call(ids, self._begin(ids), size))
         return calls
 
-    def plain(self, wanted: dict[ChunkId, Reference], calls: list[Call]) -> Plain:
-        """The content of a window's chunks: those of its calls, and of earlier windows."""
+    def open(self, wanted: dict[ChunkId, Reference], calls: Sequence[Call]) -> list[Future[Plain]]:
+        """Begin to read calls to their ends and to open what they bring."""
+        return [self._burst.submit(self._finish, wanted, call) for call in calls]
+
+    def plain(self, wanted: dict[ChunkId, Reference], opening: Sequence[Future[Plain]]) -> Plain:
+        """The content of a window's chunks: those being opened, and of earlier windows."""
         window: Plain = {one: self._cache[one] for one in wanted if one in self._cache}
-        for opened in self._burst.map(lambda call: self._finish(wanted, call), calls):
-            window.update(opened)
+        for opened in opening:
+            window.update(opened.result())
         missing = [one for one in wanted if one not in window]
         if missing:
             # Dropped from the cache between planning and now.

@@ -376,7 +376,8 @@ class Live:
             if reference is not None:
                 known = self.fetcher.has(reference.id)
                 calls = [] if known else self.fetcher.start([reference])
-                window = self.fetcher.plain({reference.id: reference}, calls)
+                wanted = {reference.id: reference}
+                window = self.fetcher.plain(wanted, self.fetcher.open(wanted, calls))
                 plain = window[reference.id]
                 if isinstance(plain, SteadError):
                     raise plain

@@ -71,7 +71,8 @@ class NamedContent:
         if wanted:
             fresh = [one for key, one in wanted.items() if not self._fetcher.has(key)]
             # What was fetched last is kept: streams that follow lie in the same chunk.
-            self._fetched = self._fetcher.plain(wanted, self._fetcher.start(fresh))
+            opening = self._fetcher.open(wanted, self._fetcher.start(fresh))
+            self._fetched = self._fetcher.plain(wanted, opening)
             at_hand |= self._fetched
         for extent in batch:
             if extent.reference is None:

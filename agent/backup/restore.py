@@ -2,7 +2,7 @@
 
 Entries come in key order, which is nearly the order in which their content was cut, so
 a window of them needs few chunks. While one window is written, the chunks of the next
-are on their way; opening them happens in a burst before the writing goes on.
+are on their way; see `agent.backup.fetch` for when they are opened.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ class Restore:
                         fresh = [one for one in fresh if one.id not in previous.wanted]
                     window.calls = fetcher.start(fresh)
                     if previous is not None:
+                        if previous.is_large:
+                            window.opening = fetcher.open(window.wanted, window.calls)
                         self._write(previous)
                     previous = window
                 if previous is not None:
@@ -294,7 +296,9 @@ class Restore:
         yield Item(parent, entry, part, first, last=True)
 
     def _write(self, window: Window) -> None:
-        plain = self._named.plain = self._fetcher.plain(window.wanted, window.calls)
+        wanted, fetcher = window.wanted, self._fetcher
+        opening = window.opening or fetcher.open(wanted, window.calls)
+        plain = self._named.plain = fetcher.plain(wanted, opening)
         placer = self._placer
         for item in window.items:
             if self._flow.is_paused and self._open is None:

@@ -150,10 +150,18 @@ def tree_of_many_leaves(machine: Machine) -> tuple[BackupReport, Root]:
     for number in range(6000):
         (machine.files / "full" / f"{number:04}").write_bytes(chance.randbytes(400))
     report = machine.back_up(rules=EVERYTHING)
-    reader = TreeReader(Opener(WHO.secret), machine.vault.get)
-    opened = next(iter(reader.nodes([report.root])))[1]
-    assert isinstance(opened, Inner)
-    return report, opened.items[len(opened.items) // 2].node
+    found = list(leaves_of(TreeReader(Opener(WHO.secret), machine.vault.get), report.root))
+    return report, found[len(found) // 2]
+
+
+def leaves_of(reader: TreeReader, node: Root) -> Iterator[Root]:
+    """The leaves below a node, in order. How many nodes lie above them depends on the paths."""
+    opened = next(iter(reader.nodes([node])))[1]
+    if not isinstance(opened, Inner):
+        yield node
+        return
+    for item in opened.items:
+        yield from leaves_of(reader, item.node)
 
 
 def test_a_lost_leaf_is_not_taken_for_extras(machine: Machine) -> None:
