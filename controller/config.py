@@ -155,6 +155,31 @@ class OperatorHome:
         return self.path / "operator.key"
 
     @property
+    def connect_certificate(self) -> Path:
+        """The certificate for connecting alone, where an ssh-agent holds the operator's key."""
+        return self.path / "connect.pem"
+
+    @property
+    def connect_key(self) -> Path:
+        """The key of that one, PEM, mode 0600."""
+        return self.path / "connect.key"
+
+    @property
+    def request(self) -> Path:
+        """What was asked for and is not answered yet; see `controller.authority.requests`."""
+        return self.path / "request"
+
+    @property
+    def key_here(self) -> Path:
+        """The one key that is in this profile: the operator's, or that for connecting."""
+        return self.connect_key if self.held_by_agent else self.key
+
+    @property
+    def held_by_agent(self) -> bool:
+        """Whether an ssh-agent holds the operator's key."""
+        return self.connect_key.exists()
+
+    @property
     def revocations(self) -> Path:
         """The newest list of revoked operators that was seen with this profile."""
         return self.path / "revocations"
@@ -170,6 +195,11 @@ class OperatorHome:
             f"there is no operator's profile in {self.path}; ask an administrator for one "
             "(`stead operator add`), or name its directory with --home"
         )
+        if self.request.exists():
+            missing = (
+                f"the request in {self.path} is not answered yet: take the answer of whoever has "
+                "the root's key with `stead operator accept`"
+            )
         return _load(self.settings, OperatorSettings, missing)
 
 

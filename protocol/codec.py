@@ -32,7 +32,8 @@ from protocol.revocation import (
 from protocol.rollout import Amount, Rollout
 from protocol.selection import Commands, CommandStream, Rules
 from protocol.standing import Standing
-from protocol.v1 import link_pb2, order_pb2, refusal_pb2, revocation_pb2
+from protocol.unlock import Unlock
+from protocol.v1 import link_pb2, order_pb2, refusal_pb2, revocation_pb2, unlock_pb2
 
 M = TypeVar("M", bound=Message)
 
@@ -237,6 +238,19 @@ def decode_envelope(data: bytes) -> Envelope:
         tuple(Signature(s.certificate, s.signature) for s in message.signatures),
         message.revocations,
     )
+
+
+def encode_unlock(unlock: Unlock) -> bytes:
+    """What unlocks a connection, as it travels."""
+    return unlock_pb2.Unlock(
+        certificate=unlock.certificate, until_ms=unlock.until_ms, signature=unlock.signature
+    ).SerializeToString(deterministic=True)
+
+
+def decode_unlock(data: bytes) -> Unlock:
+    """Read what unlocks a connection; INVALID when it cannot be read."""
+    message = read_message(unlock_pb2.Unlock, data)
+    return Unlock(message.certificate, message.until_ms, message.signature)
 
 
 def encode_revocations(revocations: Revocations) -> bytes:

@@ -8,6 +8,7 @@ An identity is a SPIFFE-style URI, the only one in a leaf's subject alternative 
     spiffe://stead/controller
     spiffe://stead/tenant/TENANT/machine/MACHINE
     spiffe://stead/operator/NAME/ROLE/SCOPE      SCOPE: "all", or tenant ids joined by "+"
+    spiffe://stead/operator/NAME/ROLE/SCOPE/connect      for connecting alone
 
 Who signed the leaf decides what it can be: operators are signed by the root itself,
 machines and the controller by an issuing authority that the root signed. So whoever
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -31,6 +32,7 @@ from protocol.errors import Code, SteadError
 from protocol.ids import MachineId, TenantId, check_id, check_name
 
 SCHEME = "spiffe://stead/"
+CONNECT = "connect"
 
 # What the library raises for hostile bytes, at parsing or when a field is first read.
 _UNREADABLE = (
@@ -81,16 +83,25 @@ class MachineIdentity:
 
 @dataclass(frozen=True, slots=True)
 class OperatorIdentity:
-    """A person. `tenants` is None for every tenant."""
+    """A person. `tenants` is None for every tenant.
+
+    `connects_only`: the certificate signs nothing; see `protocol.unlock`.
+    """
 
     name: str
     role: Role
     tenants: frozenset[TenantId] | None
+    connects_only: bool = False
 
     def uri(self) -> str:
         """The identity as it stands in a certificate."""
         scope = "all" if self.tenants is None else "+".join(sorted(self.tenants))
-        return f"{SCHEME}operator/{self.name}/{self.role}/{scope}"
+        only = f"/{CONNECT}" if self.connects_only else ""
+        return f"{SCHEME}operator/{self.name}/{self.role}/{scope}{only}"
+
+    def whole(self) -> OperatorIdentity:
+        """The same person, as their own key proves them."""
+        return replace(self, connects_only=False)
 
     def may_see(self, tenant: TenantId) -> bool:
         """True when the tenant is in the operator's scope."""
@@ -116,11 +127,11 @@ def parse_identity(uri: str) -> Identity:
                 return MachineIdentity(
                     TenantId(check_id("tn", tenant)), MachineId(check_id("mc", machine))
                 )
-            case ["operator", name, role, scope]:
+            case ["operator", name, role, scope, *only] if only in ([], [CONNECT]):
                 tenants = None
                 if scope != "all":
                     tenants = frozenset(TenantId(check_id("tn", t)) for t in scope.split("+"))
-                return OperatorIdentity(check_name(name), Role(role), tenants)
+                return OperatorIdentity(check_name(name), Role(role), tenants, bool(only))
     except (ValueError, SteadError) as error:
         raise IdentityError(f"{uri[:120]!r} is not an identity: {error}") from error
     raise IdentityError(f"{uri[:120]!r} is not an identity of this system")
@@ -152,9 +163,11 @@ def believe(
     root: x509.Certificate,
     issuing: Sequence[x509.Certificate],
     now: datetime,
+    connecting: bool = False,
 ) -> Identity:
     """Return the leaf's identity when the right authority vouches for it now.
 
+    A certificate for connecting alone is believed only where `connecting` says so.
     Raises `IdentityError` with code EXPIRED for a leaf outside its time, and with
     code UNAUTHENTICATED for everything else.
     """
@@ -162,6 +175,8 @@ def believe(
     _check_leaf(leaf, now)
     if isinstance(identity, OperatorIdentity):
         _check_issuer(leaf, root, "operators are signed by the root alone")
+        if identity.connects_only and not connecting:
+            raise IdentityError("this certificate is for connecting alone and signs nothing")
         return identity
     issuer = _issuer(leaf)
     for authority in issuing:

@@ -107,7 +107,11 @@ def sign(
     order: bytes, *, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate
 ) -> Envelope:
     """Sign an order's bytes as one operator."""
-    signature = key.sign(signed_bytes(order), ec.ECDSA(SHA256()))
+    return enveloped(order, key.sign(signed_bytes(order), ec.ECDSA(SHA256())), certificate)
+
+
+def enveloped(order: bytes, signature: bytes, certificate: x509.Certificate) -> Envelope:
+    """An order with one operator's signature over `signed_bytes`, wherever the key is."""
     return Envelope(order, (Signature(certificate.public_bytes(Encoding.DER), signature),))
 
 

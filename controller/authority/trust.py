@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.errors import Code
 from protocol.identity import (
@@ -20,6 +21,7 @@ from protocol.identity import (
     OperatorIdentity,
     believe,
     identity_of,
+    key_hash,
 )
 
 _CACHE_LIMIT = 50_000
@@ -32,6 +34,8 @@ class Peer:
     identity: Identity
     serial: int
     not_after: datetime
+    key: bytes = b""
+    """See `protocol.identity.key_hash`."""
 
 
 @dataclass(slots=True)
@@ -58,12 +62,14 @@ class Trust:
         if peer is None:
             leaf = x509.load_pem_x509_certificate(pem)
             try:
-                identity = believe(leaf, root=self.root, issuing=self.issuing, now=now)
+                identity = believe(
+                    leaf, root=self.root, issuing=self.issuing, now=now, connecting=True
+                )
             except IdentityError as error:
                 if error.code is Code.EXPIRED:
                     self._check_revoked(identity_of(leaf))
                 raise
-            peer = Peer(identity, leaf.serial_number, leaf.not_valid_after_utc)
+            peer = Peer(identity, leaf.serial_number, leaf.not_valid_after_utc, _key_of(leaf))
             if len(self._seen) >= _CACHE_LIMIT:
                 self._seen.clear()
             self._seen[pem] = peer
@@ -99,7 +105,7 @@ class Trust:
         self.revoked_operators.update(operators)
 
     def _note(self, identity: Identity, leaf: x509.Certificate) -> None:
-        if not isinstance(identity, OperatorIdentity):
+        if not isinstance(identity, OperatorIdentity) or identity.connects_only:
             return
         known = self.shown.get(identity.name)
         if known is None or leaf.not_valid_before_utc > known.not_valid_before_utc:
@@ -116,3 +122,8 @@ class Trust:
                 raise IdentityError(f"the operator {name} was revoked", code=Code.REVOKED)
             case _:
                 return
+
+
+def _key_of(leaf: x509.Certificate) -> bytes:
+    key = leaf.public_key()
+    return key_hash(key) if isinstance(key, ec.EllipticCurvePublicKey) else b""

@@ -8,6 +8,7 @@ from functools import cached_property
 import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from controller import clock
 from controller.authority.authority import load_certificate
@@ -54,8 +55,32 @@ class Connection:
 
     @cached_property
     def key(self) -> ec.EllipticCurvePrivateKey:
-        """The operator's key: it signs orders and never leaves this machine."""
-        return load_own_key(self.home.key, Whose.OPERATOR)
+        """The operator's key: it signs orders and never leaves this machine.
+
+        PRECONDITION where an ssh-agent holds it, which signs and does nothing else.
+        """
+        if self.home.held_by_agent:
+            raise SteadError(
+                "an ssh-agent holds the key of this profile, and it opens nothing that was sealed; "
+                "have recovery keys brought by a file: `stead tenant key export` and `import`",
+                code=Code.PRECONDITION,
+            )
+        return self.key_here
+
+    @cached_property
+    def key_here(self) -> ec.EllipticCurvePrivateKey:
+        """The key that TLS is spoken with: the operator's own, or one for connecting alone."""
+        return load_own_key(self.home.key_here, Whose.OPERATOR)
+
+    def sign(self, data: bytes) -> bytes:
+        """The operator's signature, ECDSA P-256 with SHA-256, in DER, wherever the key is."""
+        if not self.home.held_by_agent:
+            return self.key.sign(data, ec.ECDSA(SHA256()))
+        from controller.cli.ssh_agent import sign_by_agent
+
+        public = self.certificate.public_key()
+        assert isinstance(public, ec.EllipticCurvePublicKey)
+        return sign_by_agent(public, data)
 
     @cached_property
     def operator(self) -> OperatorIdentity:
@@ -73,8 +98,16 @@ class Connection:
     @cached_property
     def channel(self) -> grpc.Channel:
         """The channel; made when it is first used."""
-        credentials = client_credentials(self.root, chain=[self.certificate], key=self.key)
-        return grpc.secure_channel(self.address, credentials, options=list(CHANNEL_OPTIONS))
+        leaf = self.certificate
+        if self.home.held_by_agent:
+            leaf = load_certificate(self.home.connect_certificate)
+        credentials = client_credentials(self.root, chain=[leaf], key=self.key_here)
+        channel = grpc.secure_channel(self.address, credentials, options=list(CHANNEL_OPTIONS))
+        if self.home.held_by_agent:
+            from controller.cli.unlocking import Unlocking
+
+            return grpc.intercept_channel(channel, Unlocking(self))
+        return channel
 
     @cached_property
     def controllers(self) -> ControllerServiceStub:

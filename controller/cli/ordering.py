@@ -25,7 +25,7 @@ from protocol.action import Action, summary_of
 from protocol.codec import encode_envelope, encode_order
 from protocol.errors import InvalidError
 from protocol.ids import OrderId
-from protocol.order import Order, sign
+from protocol.order import Order, enveloped, signed_bytes
 from protocol.rollout import Rollout, render_batches
 from protocol.standing import Standing
 from protocol.v1.job_pb2 import (
@@ -194,7 +194,9 @@ def submit(
         revocations_version=read_of(revoked, connection.root).version,
         standing=terms.standing,
     )
-    signed = sign(encode_order(order), key=connection.key, certificate=connection.certificate)
+    data = encode_order(order)
+    signature = connection.sign(signed_bytes(data))
+    signed = enveloped(data, signature, connection.certificate)
     envelope = replace(signed, revocations=revoked)
     request = SubmitOrderRequest(envelope=encode_envelope(envelope))
     return connection.jobs.SubmitOrder(request).job

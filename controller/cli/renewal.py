@@ -8,10 +8,12 @@ well; who lost a key is revoked, and added under another name.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.authority.authority import load_certificate
 from controller.authority.certificates import OPERATOR_LIFETIME, Issuer, certify_operator
@@ -75,14 +77,27 @@ def renew(
             f"the profile in {profile.path} is {identity.name}'s, not {name[:80]}'s; name the "
             "directory that holds the other with --home"
         )
-    key = load_own_key(profile.key, Whose.OPERATOR).public_key()
-    if key != present.public_key():
+    shown = present
+    if profile.held_by_agent:
+        # The operator's own key is not asked: that the root certified it before is enough.
+        shown = load_certificate(profile.connect_certificate)
+        only = _identity(shown, issuer.certificate, profile.connect_certificate, connecting=True)
+        if only.whole() != identity:
+            raise InvalidError(f"{profile.connect_certificate} is another operator's")
+    if load_own_key(profile.key_here, Whose.OPERATOR).public_key() != shown.public_key():
         raise InvalidError(
-            f"{profile.key} is not the key of {profile.certificate}; restore both from one copy"
+            f"{profile.key_here} is not the key of its certificate; restore both from one copy"
         )
-    renewed = certify_operator(
-        issuer, key, identity, serial=new_serial(), now=now, lifetime=lifetime
-    )
+
+    def again(leaf: x509.Certificate, who: OperatorIdentity) -> x509.Certificate:
+        key = leaf.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        return certify_operator(issuer, key, who, serial=new_serial(), now=now, lifetime=lifetime)
+
+    if profile.held_by_agent:
+        other = again(shown, replace(identity, connects_only=True))
+        _replace(profile.connect_certificate, chain_pem([other]))
+    renewed = again(present, identity)
     _replace(profile.certificate, chain_pem([renewed]))
     return renewed
 
@@ -110,10 +125,13 @@ def load_root(home: RootHome, now: datetime) -> Issuer:
     return issuer
 
 
-def _identity(present: x509.Certificate, root: x509.Certificate, path: Path) -> OperatorIdentity:
+def _identity(
+    present: x509.Certificate, root: x509.Certificate, path: Path, *, connecting: bool = False
+) -> OperatorIdentity:
     try:
         # As of its own beginning: one that has ended is renewed as well.
-        found = believe(present, root=root, issuing=(), now=present.not_valid_before_utc)
+        begun = present.not_valid_before_utc
+        found = believe(present, root=root, issuing=(), now=begun, connecting=connecting)
     except IdentityError as error:
         raise IdentityError(
             f"{path} is not renewed: {error}; have an administrator make a profile with "

@@ -91,6 +91,10 @@ TABLE: Mapping[str, frozenset[Who]] = {
 }
 
 
+SIGNED = frozenset({"/protocol.v1.JobService/SubmitOrder"})
+"""Methods whose request is signed by the operator's own key, and checked."""
+
+
 def kind_of(caller: Identity | None) -> Who | None:
     """The kind of a caller; None for one that has no business here."""
     match caller:
@@ -104,9 +108,22 @@ def kind_of(caller: Identity | None) -> Who | None:
             return None
 
 
-def check_allowed(method: str, caller: Identity | None) -> None:
-    """Raise `DeniedError` unless the table lets this caller call this method."""
+def only_looks(method: str) -> bool:
+    """Whether a method changes nothing, or takes only what is signed by itself."""
+    return Who.AUDITOR in TABLE.get(method, frozenset()) or method in SIGNED
+
+
+def check_allowed(method: str, caller: Identity | None, *, looking: bool = False) -> None:
+    """Raise `DeniedError` unless the table lets this caller call this method.
+
+    `looking` is for a caller who has shown a key for connecting alone.
+    """
     kind = kind_of(caller)
+    name = method.rpartition("/")[2]
     if kind is None or kind not in TABLE.get(method, frozenset()):
-        name = method.rpartition("/")[2]
         raise DeniedError(f"{kind or 'this certificate'} may not call {name}")
+    if looking and not only_looks(method):
+        raise DeniedError(
+            f"{name} needs the operator's own key, which the ssh-agent holds; this certificate is "
+            "for connecting alone"
+        )

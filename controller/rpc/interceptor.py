@@ -15,6 +15,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -27,7 +28,7 @@ from controller import clock
 from controller.authority.trust import Peer, Trust
 from controller.rpc.authorisation import check_allowed
 from controller.rpc.refusals import refuse
-from protocol.codec import refuse_unknown
+from protocol.codec import decode_unlock, refuse_unknown
 from protocol.errors import Code, InvalidError, SteadError, UnavailableError
 from protocol.identity import (
     ControllerIdentity,
@@ -36,6 +37,7 @@ from protocol.identity import (
     MachineIdentity,
     OperatorIdentity,
 )
+from protocol.unlock import METADATA_KEY, check_unlock
 
 log = structlog.get_logger()
 
@@ -219,8 +221,23 @@ class Gate(grpc.aio.ServerInterceptor):
             if pem is None:
                 raise IdentityError("show a certificate")
             peer = self._trust.peer_of(pem, clock.now())
+            if isinstance(peer.identity, OperatorIdentity) and peer.identity.connects_only:
+                return self._admit_connecting(method, context, peer, peer.identity)
         check_allowed(method, peer.identity if peer is not None else None)
         return peer
+
+    def _admit_connecting(
+        self, method: str, context: Context, peer: Peer, caller: OperatorIdentity
+    ) -> Peer:
+        """Admit an operator whose certificate is for connecting alone; see `protocol.unlock`."""
+        assert self._trust is not None
+        said = dict(context.invocation_metadata() or ()).get(METADATA_KEY)
+        if said is not None:
+            unlock = decode_unlock(said if isinstance(said, bytes) else said.encode())
+            now = clock.now()
+            check_unlock(unlock, caller, peer.key, root=self._trust.root, now=now)
+        check_allowed(method, caller, looking=said is None)
+        return replace(peer, identity=caller.whole())
 
     async def _one(self, parse: Parse, requests: Any) -> Any:
         """The one request of a call, as a message that is understood whole."""

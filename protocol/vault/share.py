@@ -38,7 +38,12 @@ def sign_share(
     sealed: bytes, key: EllipticCurvePrivateKey, *, tenant: TenantId, name: str
 ) -> bytes:
     """The sender's signature: over the tenant, the receiver's name and what was sealed."""
-    return key.sign(_signed(sealed, tenant, name), ECDSA(SHA256()))
+    return key.sign(share_bytes(sealed, tenant, name), ECDSA(SHA256()))
+
+
+def share_bytes(sealed: bytes, tenant: TenantId, name: str) -> bytes:
+    """What the sender signs."""
+    return _SIGNED + _context(tenant, name) + b"\0" + sealed
 
 
 def open_share(
@@ -56,7 +61,7 @@ def open_share(
     somebody else.
     """
     try:
-        _key_of(sender).verify(signature, _signed(sealed, tenant, name), ECDSA(SHA256()))
+        _key_of(sender).verify(signature, share_bytes(sealed, tenant, name), ECDSA(SHA256()))
     except InvalidSignature:
         raise SteadError(
             "these recovery keys were not signed by the operator who is said to have sent "
@@ -75,7 +80,3 @@ def _key_of(certificate: x509.Certificate) -> EllipticCurvePublicKey:
 
 def _context(tenant: TenantId, name: str) -> bytes:
     return binding("recovery keys", tenant, name)
-
-
-def _signed(sealed: bytes, tenant: TenantId, name: str) -> bytes:
-    return _SIGNED + _context(tenant, name) + b"\0" + sealed

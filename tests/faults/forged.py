@@ -288,6 +288,9 @@ class Forger:
             Authority(self.ann.certificate, self.eve.key),
             Authority(self.ann.certificate, other.root.key),
             realm.operator(identity=admin, ca=True),
+            # What lies in a file on the laptop of somebody whose key is in an ssh-agent.
+            realm.operator(identity=replace(admin, connects_only=True)),
+            realm.operator(identity=replace(admin, connects_only=True), key=self.ann.key),
             realm.operator(identity=admin, begins=self.now - 2 * DAY, life=DAY),
             realm.operator(identity=admin, begins=self.now + DAY),
         ]

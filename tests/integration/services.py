@@ -22,6 +22,7 @@ from protocol.v1 import (
     refusal_pb2,
     retention_pb2,
     revocation_pb2,
+    unlock_pb2,
     vault_pb2,
 )
 
@@ -36,6 +37,7 @@ FILES = (
     retention_pb2,
     refusal_pb2,
     revocation_pb2,
+    unlock_pb2,
     vault_pb2,
 )
 

@@ -13,10 +13,10 @@ import msgspec
 
 from agent.host.files import write_atomically
 from agent.tasks.in_force import KeptOrder
-from controller.config import OperatorHome
 from protocol.v1 import job_pb2
 from protocol.v1.job_pb2_grpc import JobServiceStub
 from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.commands import stead
 from tests.integration.conftest import Installation
 
 IMPATIENT = """
@@ -27,7 +27,6 @@ from agent.app import Pace, run_agent
 from agent.config import AgentHome
 run_agent(AgentHome(Path(sys.argv[1])), Pace(look_for_runs=timedelta(seconds=0.1)))
 """
-STEAD = "import sys; from controller.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 
 class ImpatientAgent(AgentProcess):
@@ -44,26 +43,6 @@ class ImpatientAgent(AgentProcess):
         kept = msgspec.msgpack.decode(path.read_bytes(), type=KeptOrder)
         earlier = msgspec.structs.replace(kept, taken_in_at=kept.taken_in_at - timedelta(hours=25))
         write_atomically(path, msgspec.msgpack.encode(earlier))
-
-
-async def stead(installation: Installation, *words: str, code: int = 0) -> str:
-    """Run `stead` as the first administrator; what it printed."""
-    home = OperatorHome(installation.made.operator.path).path.parent
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        STEAD,
-        "--home",
-        str(home),
-        "--controller",
-        installation.link_address,
-        *words,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == code, err
-    return out.decode()
 
 
 async def standing(installation: Installation, order: str) -> job_pb2.StandingMachine:

@@ -15,13 +15,21 @@ from controller.authority.certificates import OPERATOR_LIFETIME, certify_operato
 from controller.authority.durable import make_directory, write_durably
 from controller.authority.keys import new_key, new_serial
 from controller.cli.app import App
-from controller.cli.choice import tenant_named
 from controller.cli.commands.operator_key import key as key_command
 from controller.cli.commands.operator_key import root_option
-from controller.cli.emit import emit, emit_one, from_wire_ms, note, output_option
+from controller.cli.commands.operator_request import accept, certify, request
+from controller.cli.emit import emit, emit_one, note, output_option
+from controller.cli.making import (
+    identity_for,
+    issuer_of,
+    operator_row,
+    refuse_taken,
+    root_of,
+    tenant_names,
+)
 from controller.cli.options import Moment, yes_option
 from controller.cli.passphrase import Whose, kept_as
-from controller.cli.renewal import load_root, renew
+from controller.cli.renewal import renew
 from controller.cli.revoking import (
     keep_list,
     newest_list,
@@ -30,7 +38,7 @@ from controller.cli.revoking import (
     refuse_last,
     revoked_operator,
 )
-from controller.config import OperatorHome, OperatorSettings, RootHome, render_settings
+from controller.config import OperatorHome, OperatorSettings, render_settings
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity, Role, identity_of
 from protocol.ids import TenantId, check_name
@@ -40,7 +48,6 @@ from protocol.v1.operator_pb2 import (
     AddOperatorRequest,
     ListOperatorsRequest,
     ListTenantsRequest,
-    Operator,
     RevokeOperatorRequest,
 )
 
@@ -60,7 +67,8 @@ def command() -> None:
     """People who may give orders."""
 
 
-command.add_command(key_command)
+for added in (key_command, request, certify, accept):
+    command.add_command(added)
 
 
 @command.command(epilog="Example: stead operator add eve --role helpdesk --tenant acme")
@@ -108,20 +116,9 @@ def add(
     """Make an operator, signed by the root's key, and a profile to hand over."""
     check_name(name, what="operator's name")
     connection = app.connection
-    known = connection.operators.ListOperators(ListOperatorsRequest()).operators
-    if any(operator.name == name for operator in known):
-        raise SteadError(
-            f"there is an operator {name} already; see `stead operator ls`",
-            code=Code.ALREADY_EXISTS,
-        )
-    issuer = load_root(_root(app, root), clock.now())
-    if issuer.certificate != connection.root:
-        raise SteadError(
-            "the root key here belongs to another installation than this profile",
-            code=Code.WRONG_PIN,
-        )
-    scope = [TenantId(tenant_named(connection, t).tenant_id) for t in tenants]
-    identity = OperatorIdentity(name, Role(role), frozenset(scope) if scope else None)
+    refuse_taken(connection, name)
+    issuer = issuer_of(app, root)
+    identity = identity_for(connection, name, role, tenants)
     key = new_key()
     leaf = certify_operator(
         issuer,
@@ -136,10 +133,13 @@ def add(
     _refuse_existing(profile)
     kept = kept_as(Whose.OPERATOR, protected=protected)(key)
     write_profile(profile, chain_pem([leaf]), kept, issuer.certificate, app.address_now)
-    request = AddOperatorRequest(certificate=leaf.public_bytes(Encoding.DER))
-    recorded = connection.operators.AddOperator(request).operator
-    copied = _copy_keys(app, profile, scope) if with_keys else 0
-    emit_one({**_row(recorded, _names(app)), "profile": str(folder), "keys": copied}, output)
+    asked = AddOperatorRequest(certificate=leaf.public_bytes(Encoding.DER))
+    recorded = connection.operators.AddOperator(asked).operator
+    copied = _copy_keys(app, profile, sorted(identity.tenants or ())) if with_keys else 0
+    emit_one(
+        {**operator_row(recorded, tenant_names(app)), "profile": str(folder), "keys": copied},
+        output,
+    )
     note(
         f"Hand {folder} to {name} by a way that nobody else reads, then delete it here: it holds "
         f"{name}'s key.\nThey use it with: stead --home {folder} machine ls"
@@ -152,9 +152,9 @@ def add(
 def ls(app: App, output: str) -> None:
     """List operators."""
     found = app.connection.operators.ListOperators(ListOperatorsRequest()).operators
-    names = _names(app)
+    names = tenant_names(app)
     emit(
-        [_row(operator, names) for operator in found],
+        [operator_row(operator, names) for operator in found],
         output,
         columns=("name", "role", "state", "tenants", "ends_at", "revoked_at"),
     )
@@ -173,7 +173,7 @@ def renew_(app: App, name: str, root: Path | None, days: int, output: str) -> No
     """
     app.operator.load_settings()
     renewed = renew(
-        app.operator, _root(app, root), name, now=clock.now(), lifetime=timedelta(days=days)
+        app.operator, root_of(app, root), name, now=clock.now(), lifetime=timedelta(days=days)
     )
     identity = identity_of(renewed)
     assert isinstance(identity, OperatorIdentity)
@@ -196,8 +196,8 @@ def renew_(app: App, name: str, root: Path | None, days: int, output: str) -> No
     "--since",
     type=Moment(),
     default="now",
-    help="Backup sets that a machine took in from this time on end as well: for a key that "
-    "was stolen then. Default: now.",
+    help="Backup sets and standing orders that a machine took in from this time on end as "
+    "well: for a key that was stolen then. Default: now.",
 )
 @click.option(
     "--controller-only",
@@ -228,16 +228,10 @@ def revoke(
     if gone is None:
         raise NotFoundError(f"there is no operator {name!r}; `stead operator ls` lists them")
     refuse_last(found, name)
-    data, request = b"", RevokeOperatorRequest(name=name)
+    data, asked = b"", RevokeOperatorRequest(name=name)
     if not controller_only:
-        now, home = clock.now(), _root(app, root)
-        issuer = load_root(home, now)
-        if issuer.certificate != connection.root:
-            raise SteadError(
-                f"the root in {home.path} belongs to another installation; name the right one "
-                "with --root",
-                code=Code.WRONG_PIN,
-            )
+        now, home = clock.now(), root_of(app, root)
+        issuer = issuer_of(app, root)
         entry = revoked_operator(gone, since)
         listed, data = next_list(newest_list(connection), home, issuer, entry, now=now)
         if dry_run:
@@ -251,8 +245,8 @@ def revoke(
     if data:
         # Before anybody is asked: a controller that refuses it cannot keep it from orders.
         keep_list(home, connection.home.revocations, data)
-        request.revocations = data
-    connection.operators.RevokeOperator(request)
+        asked.revocations = data
+    connection.operators.RevokeOperator(asked)
     if data:
         note(f"{name} is revoked; version {listed.version} of the list goes to the machines.")
         return
@@ -298,10 +292,6 @@ def write_profile(
     write_durably(profile.settings, render_settings(settings).encode())
 
 
-def _root(app: App, named: Path | None) -> RootHome:
-    return app.root if named is None else RootHome(named)
-
-
 def _refuse_existing(profile: OperatorHome) -> None:
     if profile.path.exists():
         raise SteadError(
@@ -320,20 +310,3 @@ def _copy_keys(app: App, profile: OperatorHome, scope: list[TenantId]) -> int:
     for tenant in held:
         theirs.save(tenant, own.load(tenant))
     return len(held)
-
-
-def _names(app: App) -> dict[str, str]:
-    listed = app.connection.tenants.ListTenants(ListTenantsRequest()).tenants
-    return {tenant.tenant_id: tenant.name for tenant in listed}
-
-
-def _row(operator: Operator, names: dict[str, str]) -> dict[str, Any]:
-    revoked = from_wire_ms(operator.revoked_at_ms)
-    return {
-        "name": operator.name,
-        "role": operator.role,
-        "state": "active" if revoked is None else "revoked",
-        "tenants": [names.get(t, t) for t in operator.tenant_ids] or ["all"],
-        "ends_at": from_wire_ms(operator.not_after_ms),
-        "revoked_at": revoked,
-    }

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from controller.authority.authority import load_certificate
 from controller.authority.durable import replace_durably
 from controller.authority.protected import is_protected
+from controller.authority.ssh_wire import HeldKey, blob_of
 from controller.cli.app import App
 from controller.cli.emit import emit, note, output_option
 from controller.cli.options import yes_option
@@ -21,6 +22,7 @@ from protocol.identity import key_hash
 from protocol.tls import private_pem
 
 NOTHING = "nothing"
+CONNECTING = "connecting"
 
 whose_argument = click.argument(
     "whose", type=click.Choice([one.value for one in Whose]), default=Whose.OPERATOR.value
@@ -45,17 +47,21 @@ def key() -> None:
 def show(app: App, root: Path | None, output: str) -> None:
     """Show the keys that are here, what protects each, and when its certificate ends."""
     home = app.root if root is None else RootHome(root)
+    operator = app.operator
     places = [
-        (Whose.OPERATOR, app.operator.key, app.operator.certificate),
-        (Whose.ROOT, home.key, home.certificate),
+        (Whose.OPERATOR.value, operator.key, operator.certificate),
+        (CONNECTING, operator.connect_key, operator.connect_certificate),
+        (Whose.ROOT.value, home.key, home.certificate),
     ]
     rows = [_row(whose, file, shown) for whose, file, shown in places if file.exists()]
+    if operator.held_by_agent:
+        rows.insert(0, {**_row(Whose.OPERATOR.value, None, operator.certificate)})
     if not rows:
-        app.operator.load_settings()
+        operator.load_settings()
     emit(rows, output, columns=("key", "protected_by", "ends_at", "file"))
     for row in rows:
         if row["protected_by"] == NOTHING:
-            which = "" if row["key"] == Whose.OPERATOR else f" {row['key']}"
+            which = f" {row['key']}" if row["key"] == Whose.ROOT else ""
             note(
                 f"Whoever can read {row['file']} has the {row['key']} key: `stead operator key "
                 f"protect{which}` asks for a passphrase."
@@ -106,7 +112,7 @@ def unprotect(app: App, whose: str, root: Path | None, *, yes: bool) -> None:
 def _file(app: App, whose: Whose, root: Path | None) -> Path:
     if whose is Whose.OPERATOR:
         app.operator.load_settings()
-        file, more = app.operator.key, ""
+        file, more = app.operator.key_here, ""
     else:
         file = (app.root if root is None else RootHome(root)).key
         more = "; bring it back for the moment, or name its directory with --root"
@@ -115,15 +121,20 @@ def _file(app: App, whose: Whose, root: Path | None) -> Path:
     return file
 
 
-def _row(whose: Whose, file: Path, shown: Path) -> dict[str, Any]:
+def _row(whose: str, file: Path | None, shown: Path) -> dict[str, Any]:
+    """A key as a record; no file is one that an ssh-agent holds."""
     certificate = load_certificate(shown)
     public = certificate.public_key()
     if not isinstance(public, ec.EllipticCurvePublicKey):
         raise InvalidError(f"{shown} is not the certificate of a P-256 key")
+    kept = "ssh-agent"
+    if file is not None:
+        kept = "passphrase" if is_protected(file.read_bytes()) else NOTHING
     return {
-        "key": whose.value,
-        "protected_by": "passphrase" if is_protected(file.read_bytes()) else NOTHING,
+        "key": whose,
+        "protected_by": kept,
         "ends_at": certificate.not_valid_after_utc,
-        "file": str(file),
+        "file": None if file is None else str(file),
         "key_hash": key_hash(public).hex(),
+        "ssh_fingerprint": HeldKey(blob_of(public), "").fingerprint,
     }

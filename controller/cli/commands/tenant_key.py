@@ -40,7 +40,7 @@ from protocol.v1.operator_pb2 import (
 )
 from protocol.vault.epochs import TenantKeys, decode_tenant_keys, encode_tenant_keys
 from protocol.vault.keys import parse_paper_key, render_paper_key
-from protocol.vault.share import open_share, seal_share, sign_share
+from protocol.vault.share import open_share, seal_share, share_bytes
 
 
 @click.group(epilog="Example: stead tenant key export acme --paper")
@@ -141,7 +141,7 @@ def share(app: App, tenant: str, operator: str) -> None:
     keys = present_keys(connection, found)
     certificate = _certificate_of(connection, operator, name)
     sealed = seal_share(keys, certificate, tenant=name, name=operator)
-    signature = sign_share(sealed, connection.key, tenant=name, name=operator)
+    signature = connection.sign(share_bytes(sealed, name, operator))
     connection.tenants.ShareTenantKey(
         ShareTenantKeyRequest(
             share=SharedKey(

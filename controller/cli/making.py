@@ -1,0 +1,75 @@
+"""What making an operator takes: a name that is free, the root, a scope, and the rows to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from controller import clock
+from controller.authority.certificates import Issuer
+from controller.cli.app import App
+from controller.cli.choice import tenant_named
+from controller.cli.connection import Connection
+from controller.cli.emit import from_wire_ms
+from controller.cli.renewal import load_root
+from controller.config import RootHome
+from protocol.errors import Code, SteadError
+from protocol.identity import OperatorIdentity, Role
+from protocol.ids import TenantId
+from protocol.v1.operator_pb2 import ListOperatorsRequest, ListTenantsRequest, Operator
+
+
+def refuse_taken(connection: Connection, name: str) -> None:
+    """Raise ALREADY_EXISTS when there is, or was, an operator of this name."""
+    known = connection.operators.ListOperators(ListOperatorsRequest()).operators
+    if any(operator.name == name for operator in known):
+        raise SteadError(
+            f"there is an operator {name} already; see `stead operator ls`",
+            code=Code.ALREADY_EXISTS,
+        )
+
+
+def root_of(app: App, named: Path | None) -> RootHome:
+    """The root's directory."""
+    return app.root if named is None else RootHome(named)
+
+
+def issuer_of(app: App, named: Path | None) -> Issuer:
+    """The root with its key; WRONG_PIN when it is another installation's than the profile."""
+    home = root_of(app, named)
+    issuer = load_root(home, clock.now())
+    if issuer.certificate != app.connection.root:
+        raise SteadError(
+            f"the root in {home.path} belongs to another installation than this profile; name "
+            "the right one with --root",
+            code=Code.WRONG_PIN,
+        )
+    return issuer
+
+
+def identity_for(
+    connection: Connection, name: str, role: str, tenants: Sequence[str]
+) -> OperatorIdentity:
+    """Who an operator is to be; `tenants` are names, none of them is all tenants."""
+    scope = frozenset(TenantId(tenant_named(connection, t).tenant_id) for t in tenants)
+    return OperatorIdentity(name, Role(role), scope or None)
+
+
+def tenant_names(app: App) -> dict[str, str]:
+    """The names of the tenants by their ids."""
+    listed = app.connection.tenants.ListTenants(ListTenantsRequest()).tenants
+    return {tenant.tenant_id: tenant.name for tenant in listed}
+
+
+def operator_row(operator: Operator, names: dict[str, str]) -> dict[str, Any]:
+    """An operator as a record."""
+    revoked = from_wire_ms(operator.revoked_at_ms)
+    return {
+        "name": operator.name,
+        "role": operator.role,
+        "state": "active" if revoked is None else "revoked",
+        "tenants": [names.get(t, t) for t in operator.tenant_ids] or ["all"],
+        "ends_at": from_wire_ms(operator.not_after_ms),
+        "revoked_at": revoked,
+    }
