@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from agent.host import launch
@@ -37,6 +38,9 @@ KILLED_WITHIN_S = 5.0
 
 START_WITHIN_S = 30.0
 """How long a program may take to begin; what takes longer hangs on a dead file server."""
+
+LAUNCHER = "stead-launch"
+"""What lies beside the bundled agent to begin programs; see `packaging/linux/agent.spec`."""
 
 OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -291,9 +295,9 @@ async def started(
 
 
 def launcher_argv(channel: int) -> tuple[str, ...]:
-    """How this very program is started again to become another; see `agent.host.launch`."""
+    """How a program is started that becomes another; see `agent.host.launch`."""
     if getattr(sys, "frozen", False):
-        return (sys.executable, "launch", str(channel))
+        return (str(Path(sys.executable).with_name(LAUNCHER)), str(channel))
     # Neither its folder nor anybody's settings: it needs the standard library alone.
     return (sys.executable, "-I", "-S", launch.__file__, str(channel))
 

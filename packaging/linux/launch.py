@@ -1,15 +1,4 @@
-"""What the bundled program starts with.
-
-Each ordered program is begun by it (`agent.host.launch`), which needs the standard library
-alone and must not wait for everything else.
-"""
-
-import sys
-
-if sys.argv[1:2] == ["launch"]:
-    from agent.host.launch import launch
-
-    launch(int(sys.argv[2]))
+"""What the bundled agent starts with."""
 
 from agent.cli import main
 
