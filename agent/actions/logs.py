@@ -36,10 +36,12 @@ class Shown:
     def __init__(self, printed: Callable[[bytes], None]) -> None:
         self._printed = printed
         self._room = LIMIT_BYTES
+        self.anything = False
         self._piece = bytearray()
 
     def add(self, data: bytes) -> bool:
         """Show it as far as there is room; whether there is more."""
+        self.anything = self.anything or bool(data)
         self._piece += data[: self._room]
         self._room -= min(self._room, len(data))
         if len(self._piece) >= PIECE_BYTES:
@@ -74,11 +76,20 @@ def execute(action: ReadLog, place: Workplace) -> ActionResult:
         raise InvalidError("the log is to end before it begins")
     shown = Shown(place.printed)
     try:
-        message = _file(action, span, shown) if action.file else _journal(action, span, shown)
+        if action.file:
+            message, damaged = _file(action, span, shown)
+        else:
+            message, damaged = _journal(action, span, shown), ()
     except FullError:
-        message = _cut()
+        message, damaged = _cut(), ()
     finally:
         shown.flush()
+    if not shown.anything and not message:
+        # An empty answer could as well be a log that is not kept here.
+        message = "there is no such line in this log"
+    if damaged:
+        words = "; ".join(filter(None, (message, *damaged)))
+        return ActionResult(OutcomeState.PARTIAL, code=Code.PRECONDITION, message=words)
     return ActionResult(OutcomeState.SUCCEEDED, message=message)
 
 
@@ -93,25 +104,24 @@ def _journal(action: ReadLog, span: Span, shown: Shown) -> str:
     return ""
 
 
-def _file(action: ReadLog, span: Span, shown: Shown) -> str:
+def _file(action: ReadLog, span: Span, shown: Shown) -> tuple[str, tuple[str, ...]]:
     path = Path(action.file)
     follower = Follower(path)
     end = follower.begin() if action.follow else None
     read = read_log(path, span, action.lines, local_zone(), shown.add, end)
     if read.cut:
-        return _cut()
+        return _cut(), read.damaged
     while action.follow and (span.until is None or clock.now() <= span.until):
         added = follower.added()
         if not added:
             shown.flush()
             time.sleep(LOOK_S)
         elif not shown.add(added):
-            return _cut()
+            return _cut(), read.damaged
     if not read.stamped:
-        return (
-            f"no line of {path} begins with a time that is known, so none could be chosen by time"
-        )
-    return ""
+        words = "begins with a time that is known, so none could be chosen by time"
+        return f"no line of {path} {words}", read.damaged
+    return "", read.damaged
 
 
 def _cut() -> str:

@@ -112,10 +112,14 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read of a log: whether a bound of bytes cut it, and whether lines had times."""
+    """What was read of a log: whether a bound of bytes cut it, and whether lines had times.
+
+    `damaged` says why a file that was rotated away could not be read, or not to its end.
+    """
 
     cut: bool
     stamped: bool
+    damaged: tuple[str, ...] = ()
 
 
 def read_log(
@@ -129,10 +133,12 @@ def read_log(
     """Pass on the lines within `span`, the last `count` of them (all when 0).
 
     `printed` says whether there is room for more. Of the file that `end` names nothing is
-    read beyond it: whoever follows it goes on from there. Raises `SteadError`.
+    read beyond it: whoever follows it goes on from there. Raises `SteadError` when the log's
+    own file cannot be read; an old one must not keep back what happened since.
     """
     files = [file for file in files_of(path) if span.since is None or file.written_at >= span.since]
     stamped = not span.bounded
+    damaged: list[str] = []
 
     def chooser(file: LogFile) -> Chooser:
         return Chooser(span, lambda line: time_of(line, zone=zone, written_by=file.written_at))
@@ -140,29 +146,41 @@ def read_log(
     if not count:
         for one in files:
             choose = chooser(one)
-            with opened(one.path) as file:
+            with _unless_rotated(one.path, path, damaged), opened(one.path) as file:
                 for line in choose.chosen(_lines_to(file, one.path, end)):
                     if not printed(line):
-                        return Read(cut=True, stamped=True)
+                        return Read(cut=True, stamped=True, damaged=tuple(damaged))
             stamped = stamped or choose.stamped
-        return Read(cut=False, stamped=stamped or not files)
+        return Read(cut=False, stamped=stamped or not files, damaged=tuple(damaged))
     # From the newest back, so that nothing is unpacked that is not wanted.
     pieces: list[list[bytes]] = []
     room, left, cut = MOST_BYTES, count, False
     for one in reversed(files):
         choose = chooser(one)
-        with opened(one.path) as file:
+        found: list[bytes] = []
+        with _unless_rotated(one.path, path, damaged), opened(one.path) as file:
             found, cut = last(choose.chosen(_lines_to(file, one.path, end)), left, most_bytes=room)
         stamped = stamped or choose.stamped
         pieces.append(found)
         left -= len(found)
         room -= sum(map(len, found))
-        if cut or left <= 0:
-            break
+        if cut or left <= 0 or damaged:
+            break  # the last lines have no gap in them
     for found in reversed(pieces):
         for line in found:
             printed(line)
-    return Read(cut=cut, stamped=stamped or not files)
+    return Read(cut=cut, stamped=stamped or not files, damaged=tuple(damaged))
+
+
+@contextmanager
+def _unless_rotated(one: Path, path: Path, damaged: list[str]) -> Iterator[None]:
+    """Note what is wrong with a file that was rotated away; raise it for the log's own."""
+    try:
+        yield
+    except SteadError as error:
+        if one == path:
+            raise
+        damaged.append(str(error))
 
 
 def _lines_to(file: IO[bytes], path: Path, end: End | None) -> Iterator[bytes]:

@@ -143,8 +143,19 @@ def test_no_more_is_unpacked_than_is_wanted(log: Path) -> None:
     broken.write_bytes(b"this is no gzip")
     os.utime(broken, (NOON.timestamp() - 2 * 86400,) * 2)
     assert len(shown(log, count=8)) == 8
-    with pytest.raises(SteadError, match="cannot be read whole"):
-        shown(log, count=9)
+    read = read_log(log, ALL, 9, UTC, lambda _: True)
+    # What was rotated away must not keep back what happened since.
+    assert shown(log, count=8) == shown(log, count=9)
+    [why] = read.damaged
+    assert "web.log.2.gz cannot be read whole" in why
+
+
+def test_a_log_that_cannot_be_read_itself_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "web.log.gz"
+    path.write_bytes(b"this is no gzip")
+    for count in (0, 9):
+        with pytest.raises(SteadError, match="cannot be read whole"):
+            read_log(path, ALL, count, UTC, lambda _: True)
 
 
 def test_a_log_without_times_says_that_none_could_be_chosen(tmp_path: Path) -> None:
