@@ -28,20 +28,23 @@ PATIENCE = timedelta(minutes=2)
 REFRESHES_PER_S = 4
 
 
-def follow(connection: Connection, job: Job, *, live: bool, lines: bool = False) -> Job:
+def follow(
+    connection: Connection, job: Job, *, live: bool, lines: bool = False, goes_on: bool = True
+) -> Job:
     """Watch a job until every task is over, or its rollout is halted; the job as it then is.
 
     `live` prints what the tasks print. Where standard error is no terminal, `lines` says
     what becomes of each machine. Outlives a controller that restarts. Ctrl-C ends the
-    watching and nothing else.
+    watching and nothing else, and says so where the job `goes_on` then.
     """
     try:
         followed = _watch(connection, job, live=live, lines=lines)
     except KeyboardInterrupt:
-        note(
-            f"The job goes on. Watch it with `stead job watch {job.job_id}`; end it with "
-            f"`stead job cancel {job.job_id}`."
-        )
+        if goes_on:
+            note(
+                f"The job goes on. Watch it with `stead job watch {job.job_id}`; end it with "
+                f"`stead job cancel {job.job_id}`."
+            )
         raise
     if followed.rollout.phase == "halted":
         say_halted(followed)

@@ -25,7 +25,7 @@ from protocol.action import Action, summary_of
 from protocol.codec import encode_envelope, encode_order
 from protocol.errors import InvalidError
 from protocol.ids import OrderId
-from protocol.order import Order, enveloped, signed_bytes
+from protocol.order import Order, check_role, enveloped, signed_bytes
 from protocol.rollout import Rollout, render_batches
 from protocol.standing import Standing
 from protocol.v1.job_pb2 import (
@@ -144,8 +144,10 @@ def order_and_follow(
     """Order `action` and, unless told not to, follow it to its end.
 
     `live` prints what the tasks print, as it comes. None when nothing was ordered, or
-    when nobody waits; exits 2 when the person says no.
+    when nobody waits; exits 2 when the person says no. Raises DENIED, also for a dry run,
+    when machines would not obey this operator.
     """
+    check_role(action, connection.operator)
     if terms.dry_run:
         note(f"would order: {summary_of(action)}{render_terms(terms)}")
         rows = [{"machine": m.name, "id": m.machine_id, "linked": m.linked} for m in machines]
@@ -172,7 +174,11 @@ def submit(
     repeatable: bool = False,
     retry_of: OrderId | None = None,
 ) -> Job:
-    """Sign an order and hand it in; it is durable when this returns."""
+    """Sign an order and hand it in; it is durable when this returns.
+
+    Raises DENIED for what machines would not obey this operator in.
+    """
+    check_role(action, connection.operator)
     now = clock.now()
     tenant, ids = ids_of(machines)
     revoked = newest_list(connection)

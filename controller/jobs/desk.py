@@ -25,7 +25,7 @@ from controller.jobs.state import QUEUED, is_over
 from protocol.errors import SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity
 from protocol.ids import TaskId
-from protocol.order import Order
+from protocol.order import Order, check_role
 from protocol.outcome import Outcome
 from protocol.rollout import Rollout
 from protocol.standing import Run
@@ -171,8 +171,14 @@ class JobDesk:
                 await set_or_timeout(event, LOOK_EVERY)
 
     async def cancel(self, job: str, operator: OperatorIdentity) -> JobView:
-        """Cancel what no machine has got yet."""
-        await self.view(job, operator)
+        """Cancel what no machine has got yet; DENIED for what the operator could not order."""
+
+        def check(connection: Connection) -> None:
+            row = reading.job_row(connection, operator, job)
+            order = advance.order_in(reading.envelope_of(connection, row))
+            check_role(order.action, operator)
+
+        await self.db.read(check)
         now = clock.now()
         await self.db.write(lambda c: progress.cancel(c, job, operator.name, now))
         self._wake(job)

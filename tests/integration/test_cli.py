@@ -223,6 +223,13 @@ def test_a_log_is_shown_by_time_and_nothing_of_it_is_lost_on_the_way(
     done = place.stead("logs", machine, "--file", str(place.directory / "none"), apart=True)
     assert done.returncode == 1
     assert b"is not there" in done.stderr
+    nothing = place.stead(*words, "--since", "2026-05-03", apart=True)
+    assert (nothing.returncode, nothing.stdout) == (0, b"")
+    assert b"there is no such line" in nothing.stderr
+    (place.directory / "app.log.1.gz").write_bytes(b"\x1f\x8bno")
+    part = place.stead(*words, apart=True)
+    assert (part.returncode, part.stdout) == (3, log.read_bytes())
+    assert b"app.log.1.gz cannot be read whole" in part.stderr
 
 
 def test_a_log_is_followed_until_ctrl_c_which_ends_it_on_the_machine(
@@ -248,6 +255,8 @@ def test_a_log_is_followed_until_ctrl_c_which_ends_it_on_the_machine(
         assert follower.stdout.readline() == b"second\n"
         follower.send_signal(signal.SIGINT)
         assert follower.wait(WAIT_S) == 0
+    assert "goes on" not in (place.directory / "follow.err").read_text()
+    assert place.rows("job", "show", "latest")["action"] == "read_log"
     cancel, shown = place.rows("job", "ls", "--limit", "2")
     assert cancel["action"] == "cancel_order"
     (task,) = place.rows("job", "watch", shown["job"], codes=(1,))
@@ -559,6 +568,16 @@ def test_an_operator_does_what_the_role_allows_and_no_more(place: Place, machine
     assert "may not order run_program" in place.bad(
         "run", machine, "--", "true", home="eve", code=4
     )
+    for dry in (
+        ("run", machine, "--dry-run", "--", "true"),
+        ("power", "reboot", machine, "--dry-run"),
+    ):
+        assert "may not order" in place.bad(*dry, home="eve", code=4)
+    # The latest job is the latest of one's own.
+    place.good("run", machine, "--", "true")
+    assert place.rows("job", "show", "latest")["action"] == "run_program"
+    own = json.loads(place.good("job", "show", "latest", "-o", "json", home="eve"))
+    assert own["action"] == "list_processes"
     place.bad("token", "new", home="eve", code=4)
     (planned,) = place.rows("operator", "revoke", "eve", "--dry-run")
     assert (planned["name"], planned["version"]) == ("eve", 1)

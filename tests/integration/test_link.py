@@ -401,6 +401,25 @@ async def test_cancelling_ends_what_no_machine_has_got(
         assert not agent.inbox
 
 
+@pytest.mark.parametrize(
+    ("action", "allowed"), [(RunProgram(("id",)), False), (TakeSnapshot(), True)]
+)
+async def test_who_could_not_order_it_does_not_cancel_it(
+    installation: Installation, machine: Enrolled, action: Action, allowed: bool
+) -> None:
+    order = order_for(machine.tenant, machine, action=action)
+    job = await submit(installation, enveloped(installation, order))
+    stub = JobServiceStub(installation.channel(*installation.operator("hilda", Role.HELPDESK)))
+    request = job_pb2.CancelJobRequest(job_id=job.job_id)
+    if allowed:
+        assert [task.state for task in (await stub.CancelJob(request)).job.tasks] == ["cancelled"]
+        return
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.CancelJob(request)
+    assert code_of(caught.value) is Code.DENIED
+    assert [t.state for t in (await job_of(installation, job.job_id)).job.tasks] == ["queued"]
+
+
 async def test_a_link_on_which_nothing_can_be_offered_ends(
     installation: Installation, machine: Enrolled, monkeypatch: pytest.MonkeyPatch
 ) -> None:

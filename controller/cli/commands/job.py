@@ -42,7 +42,7 @@ from controller.cli.ordering import (
     terms_of,
 )
 from controller.cli.retrying import failed_machines, signed_order
-from protocol.action import CancelOrder, summary_of
+from protocol.action import NAMES, CancelOrder, summary_of
 from protocol.codec import to_ms
 from protocol.errors import InvalidError, NotFoundError
 from protocol.v1.job_pb2 import (
@@ -56,6 +56,10 @@ from protocol.v1.job_pb2 import (
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
 
 LATEST = "latest"
+CANCEL = NAMES[CancelOrder]
+LOOKED_AT = 100
+"""How many jobs are looked at for the latest that is no cancel."""
+UNDELIVERED = frozenset({"waiting", "queued"})
 
 
 @click.group(epilog="Example: stead job ls")
@@ -130,7 +134,10 @@ def ls(
 @output_option
 @click.pass_obj
 def show(app: App, job: str, output: str) -> None:
-    """Show a job with its tasks and what they printed. JOB is an id, or `latest`."""
+    """Show a job with its tasks and what they printed.
+
+    JOB is an id, or `latest`: what you ordered last.
+    """
     found = app.connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job), with_output=True))
     if output != "table":
         more = {
@@ -267,9 +274,16 @@ def cancel(app: App, /, job: str, output: str, *, queued_only: bool, **options: 
     terms = terms_of(options)
     order = _meant(app, job)
     done = connection.jobs.GetJob(GetJobRequest(job_id=order)).job
-    if not terms.dry_run:
+    spared = OVER
+    if terms.dry_run:
+        spared = OVER | UNDELIVERED
+        waiting = sum(task.state in UNDELIVERED for task in done.tasks)
+        note(f"would cancel {waiting} of {len(done.tasks)} tasks, which no machine has got yet")
+    elif any(task.state not in OVER for task in done.tasks):
         done = connection.jobs.CancelJob(CancelJobRequest(job_id=order)).job
-    left = {task.machine_id for task in done.tasks if task.state not in OVER}
+    else:
+        note("Every task was over before: there was nothing left to cancel.")
+    left = {task.machine_id for task in done.tasks if task.state not in spared}
     code = DONE
     if left and queued_only:
         note(f"{len(left)} of {len(done.tasks)} tasks were delivered before and go on.")
@@ -376,10 +390,13 @@ def _print_output(machine: str, text: str) -> None:
 def _meant(app: App, job: str) -> str:
     if job != LATEST:
         return job
-    jobs = app.connection.jobs.ListJobs(ListJobsRequest(limit=1)).jobs
-    if not jobs:
-        raise NotFoundError("there is no job yet")
-    return jobs[0].job_id
+    # Never somebody else's: whoever cancels the latest job means an order of their own. Nor
+    # the order that cancelled it.
+    own = ListJobsRequest(operator=app.connection.operator.name, limit=LOOKED_AT)
+    for found in app.connection.jobs.ListJobs(own).jobs:
+        if found.action != CANCEL:
+            return found.job_id
+    raise NotFoundError("you have ordered nothing yet; `stead job ls` lists the orders of others")
 
 
 def _short(summary: str) -> str:

@@ -94,7 +94,7 @@ def _followed(app: App, machine: Machine, action: ReadLog, terms: Terms) -> int:
     connection = app.connection
     job = submit(connection, [machine], action, terms)
     try:
-        job = follow_job(connection, job, live=True)
+        job = follow_job(connection, job, live=True, goes_on=False)
     except KeyboardInterrupt:
         # Nobody looks any more: the machine need not go on reading.
         submit(connection, [machine], CancelOrder(job.job_id), terms, repeatable=True)

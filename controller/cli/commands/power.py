@@ -32,6 +32,7 @@ from protocol.v1.operator_pb2 import Machine
 
 AWAY = timedelta(minutes=30)
 """So long beyond its time an end may take before the order counts as not carried out."""
+OPEN = ("waiting", "queued", "offered", "running")
 DELIVER_WITHIN = timedelta(hours=1)
 """Nobody expects a restart that was ordered yesterday."""
 
@@ -121,16 +122,15 @@ def _cancel(
 
 
 def _open_jobs(connection: Connection, verb: str, meant: set[str]) -> list[Job]:
-    listed = connection.jobs.ListJobs(ListJobsRequest(limit=1000)).jobs
-    ours = [
-        job
-        for job in listed
-        if job.action == "control_power" and job.summary.startswith(f"{verb} ")
-    ]
-    whole = [connection.jobs.GetJob(GetJobRequest(job_id=job.job_id)).job for job in ours]
+    found: dict[str, Job] = {}
+    # By state, so that no number of jobs that are over hides one that waits.
+    for state in OPEN:
+        for job in connection.jobs.ListJobs(ListJobsRequest(state=state, limit=1000)).jobs:
+            if job.action == "control_power" and job.summary.startswith(f"{verb} "):
+                found[job.job_id] = job
     return [
         job
-        for job in whole
+        for job in found.values()
         if any(task.machine_id in meant and task.state not in OVER for task in job.tasks)
     ]
 
