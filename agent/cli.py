@@ -244,8 +244,18 @@ def _text(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}Z"
     if isinstance(value, dict):
-        return _run_text(value)
+        return _order_text(value) if "order" in value else _run_text(value)
     return ", ".join(map(_text, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _order_text(order: dict[str, Any]) -> str:
+    """A standing order: what, how often, until when, by whom."""
+    if "refused" in order:
+        return f"{order['order']} is not run: {order['refused']}"
+    return (
+        f"{order['summary']} ({order['schedule']} until {_text(order['ends_at'])}, "
+        f"by {order['signer']})"
+    )
 
 
 def _run_text(run: dict[str, Any]) -> str:

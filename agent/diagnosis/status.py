@@ -11,6 +11,7 @@ from cryptography import x509
 
 from agent.backup.control import read_wish
 from agent.config import AgentHome
+from agent.diagnosis.own_orders import standing_orders
 from agent.host import clock
 from agent.host.lock import holder_of
 from agent.link.identity import load_identity
@@ -59,6 +60,7 @@ def describe(home: AgentHome) -> Told:
         "backup_schedule": kept.schedule or "on order" if kept else "no backup set",
         "next_backup_at": next_run(home, known.identity.machine, now=clock.now()),
         **_drill(home),
+        "standing_orders": standing_orders(home, known),
         "denied": list(known.settings.deny),
         "read_only": known.settings.read_only,
         **_revocations(home, known.root, last),

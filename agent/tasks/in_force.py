@@ -8,20 +8,24 @@ write a file cannot have anything else done. The backup set has a file of its ow
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from agent.config import AgentHome
 from agent.host import log
 from agent.host.files import make_private_directory, read_if_there, write_atomically
-from agent.tasks.verify import Believed, verify_standing
+from agent.tasks.verify import Believed, Verified, verify_standing
 from protocol.codec import decode_envelope, decode_order, encode_envelope, from_ms
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import OrderId, check_id
 from protocol.order import Envelope, Order
+from protocol.standing import Standing
 
 MOST = 100
+REMEMBERED = timedelta(days=30)
+"""How long a revocation is remembered beyond need, for clocks that are set back."""
+
 _GONE = ".revoked"
 
 
@@ -33,7 +37,7 @@ class KeptOrder(msgspec.Struct, frozen=True):
 
 
 class Revoked(msgspec.Struct, frozen=True):
-    """A file `standing/ORDER.revoked`: until then the order must not be taken in."""
+    """A file `standing/ORDER.revoked`: until then the order could be taken in otherwise."""
 
     until: datetime
     by: str
@@ -105,17 +109,37 @@ def load_order(home: AgentHome, order: OrderId) -> KeptOrder:
         ) from error
 
 
-def verified_order(order: OrderId, kept: KeptOrder, believed: Believed) -> Order:
+def verified_order(order: OrderId, kept: KeptOrder, believed: Believed) -> Verified:
     """A kept standing order as an operator signed it.
 
     Raises `SteadError` when it may not be run: BAD_SIGNATURE for what was not signed so.
     """
     verified = verify_standing(
         decode_envelope(kept.envelope), believed, taken_in_at=kept.taken_in_at
-    ).order
-    if verified.id != order or verified.standing is None:
-        raise SteadError("the order behind this file is another one", code=Code.BAD_SIGNATURE)
+    )
+    check_is(verified.order, order)
     return verified
+
+
+def check_is(order: Order, name: OrderId) -> None:
+    """Raise BAD_SIGNATURE unless this is the standing order that its file is called after."""
+    if order.id != name or order.standing is None:
+        raise SteadError("the order behind this file is another one", code=Code.BAD_SIGNATURE)
+
+
+def standing_of(order: Order) -> Standing:
+    """The bounds of an order that `check_is` let pass."""
+    assert order.standing is not None
+    return order.standing
+
+
+def changed_at(home: AgentHome, order: OrderId) -> tuple[int, int, int]:
+    """What is another one once an order's file was written anew, or gone."""
+    try:
+        found = (home.standing / order).stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def tidy(home: AgentHome, now: datetime) -> None:
@@ -123,7 +147,8 @@ def tidy(home: AgentHome, now: datetime) -> None:
     for path in home.standing.iterdir():
         try:
             if path.suffix == _GONE:
-                over = now > msgspec.msgpack.decode(path.read_bytes(), type=Revoked).until
+                gone = msgspec.msgpack.decode(path.read_bytes(), type=Revoked)
+                over = now - gone.until > REMEMBERED
             else:
                 kept = msgspec.msgpack.decode(path.read_bytes(), type=KeptOrder)
                 standing = decode_order(decode_envelope(kept.envelope).order).standing

@@ -35,12 +35,15 @@ from agent.tasks.record import (
 from protocol.codec import decode_envelope, encode_envelope, from_ms, to_ms
 from protocol.errors import Code, SteadError
 from protocol.ids import OrderId, TaskId
-from protocol.order import Envelope, Order
+from protocol.order import CLOCK_TOLERANCE, Envelope, Order
 from protocol.outcome import Outcome
 from protocol.standing import Run
 
 KEPT = timedelta(days=30)
 """How long after its last time for delivery an order is remembered."""
+
+RUN_KEPT = timedelta(days=1)
+"""How long a run of a standing order is remembered at least, for whoever cancels it."""
 
 SEEN_STEP = timedelta(minutes=10)
 """The latest time that was believed is kept this exactly."""
@@ -75,14 +78,6 @@ class Entry:
     outcome_place: tuple[int, int] | None = None
     run: Run | None = None
     """Of which standing order this is a run; `deliver_by` is that one's end then."""
-
-    def matters_until(self, *, is_last: bool) -> datetime:
-        """How long the entry is needed once its outcome is acknowledged.
-
-        The last run of a standing order says how many there were.
-        """
-        since = self.deliver_by if self.run is None or is_last else self.run.slot
-        return since + KEPT
 
 
 def new_journal() -> bytes:
@@ -313,16 +308,14 @@ class Journal:
         """Forget what can matter no more, by writing the file anew; returns how many orders.
 
         An order goes when its outcome is acknowledged and its last time for delivery is
-        `KEPT` ago: offered again, it is refused as expired. A run of a standing order goes
-        when its slot is so long ago, but for the last one of each.
+        `KEPT` ago: offered again, it is refused as expired. See `_is_over` for runs.
         """
         self.check()
-        last = {entry.order for entry in self._last_runs.values()}
         gone = [
             entry.order
             for entry in self._entries.values()
             if entry.state is State.ACKNOWLEDGED
-            and now > entry.matters_until(is_last=entry.order in last)
+            and (now > entry.deliver_by + KEPT or self._is_over(entry, now))
         ]
         kept = [entry for entry in self._entries.values() if entry.order not in set(gone)]
         content = b"".join(self._lines(kept))
@@ -342,6 +335,18 @@ class Journal:
             self._broken = str(error)
             raise
         return len(gone)
+
+    def _is_over(self, entry: Entry, now: datetime) -> bool:
+        """True for a run that is not the last of its standing order, and cannot come due again.
+
+        The last one says how many there were. The slot of any other is over for good once
+        the last one's began before a time that was believed, for nothing is due before that.
+        """
+        last = None if entry.run is None else self._last_runs.get(entry.run.order)
+        if entry.run is None or last is None or last.run is None or last is entry:
+            return False
+        over = entry.run.slot < last.run.slot <= self.latest_seen - CLOCK_TOLERANCE
+        return over and now > entry.run.slot + RUN_KEPT
 
     def _check_in_place(self) -> None:
         """Rely no more on a file that has lost its name: nobody will read what is written there."""

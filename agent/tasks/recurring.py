@@ -15,7 +15,15 @@ from datetime import datetime, tzinfo
 from agent.config import AgentHome
 from agent.host import clock, log
 from agent.host.zone import local_zone
-from agent.tasks.in_force import KeptOrder, load_order, orders_in_force, verified_order
+from agent.tasks.in_force import (
+    KeptOrder,
+    changed_at,
+    check_is,
+    load_order,
+    orders_in_force,
+    standing_of,
+    verified_order,
+)
 from agent.tasks.journal import Journal, State
 from agent.tasks.schedule import Timetable, timetable_of
 from agent.tasks.verify import Believed
@@ -52,12 +60,21 @@ def timetable(standing: Standing, machine: MachineId, zone: tzinfo) -> Timetable
     return times
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What says when an order is due, of a file that has not been verified."""
+
+    changed_at: tuple[int, int, int]
+    taken_in_at: datetime
+    issued_at: datetime
+    standing: Standing
+
+
 def due_run(
-    order: Order,
-    standing: Standing,
+    order: OrderId,
+    head: Head,
     times: Timetable,
     *,
-    taken_in_at: datetime,
     last: int,
     now: datetime,
     latest_seen: datetime,
@@ -68,16 +85,17 @@ def due_run(
     journal to say. A clock that stands before a time that was believed says nothing about
     slots, so nothing is due by it.
     """
-    if now + CLOCK_TOLERANCE < max(latest_seen, order.issued_at):
+    standing = head.standing
+    if now + CLOCK_TOLERANCE < max(latest_seen, head.issued_at):
         return None
     if max(now, latest_seen) >= standing.ends_at:
         return None
     if standing.max_runs and last >= standing.max_runs:
         return None
     slot = times.begin(now)
-    if slot == times.begin(taken_in_at):
+    if slot == times.begin(head.taken_in_at):
         return None
-    return Run(order.id, slot, last + 1)
+    return Run(order, slot, last + 1)
 
 
 def as_order(order: Order, standing: Standing, run: Run, times: Timetable) -> Order:
@@ -110,11 +128,14 @@ class Recurring:
         self._believed = believed
         self._journal = journal
         self._said: set[tuple[OrderId, str]] = set()
+        self._heads: dict[OrderId, Head] = {}
 
     def due(self) -> list[Due]:
         """The runs that are to be made now, each order's at most one."""
         found = []
-        for order in orders_in_force(self._home):
+        names = list(orders_in_force(self._home))
+        self._heads = {name: head for name, head in self._heads.items() if name in names}
+        for order in names:
             try:
                 one = self._due(order)
             except SteadError as error:
@@ -128,14 +149,11 @@ class Recurring:
         """A run that was noted and has not begun; raises `SteadError` when it may not."""
         kept = load_order(self._home, run.order)
         believed = self._believed()
-        order = verified_order(run.order, kept, believed)
+        order = verified_order(run.order, kept, believed).order
         return self._made(order, kept, run, believed)
 
     def _due(self, name: OrderId) -> Due | None:
-        kept = load_order(self._home, name)
-        order = decode_order(decode_envelope(kept.envelope).order)
-        if order.id != name or order.standing is None:
-            raise SteadError("the order behind this file is another one", code=Code.BAD_SIGNATURE)
+        head = self._head(name)
         last = self._journal.last_run(name)
         if last is not None and last.state in (State.ACCEPTED, State.STARTED):
             return None  # what takes longer than a slot is not begun a second time meanwhile
@@ -143,35 +161,48 @@ class Recurring:
         believed = self._believed()
         machine = believed.identity.machine
         run = due_run(
-            order,
-            order.standing,
-            timetable(order.standing, machine, local_zone()),
-            taken_in_at=kept.taken_in_at,
+            name,
+            head,
+            timetable(head.standing, machine, local_zone()),
             last=number,
             now=clock.now(),
             latest_seen=self._journal.latest_seen,
         )
         if run is None or self._journal.of_order(job_of_run(name, run.slot)) is not None:
             return None
+        kept = load_order(self._home, name)
         try:
-            verified_order(name, kept, believed)
+            order = verified_order(name, kept, believed).order
         except SteadError as error:
             if error.code not in TOLD:
                 raise
             # Not a run: it does not count among those that may be made.
             run = Run(name, run.slot, number)
+            order = decode_order(decode_envelope(kept.envelope).order)
             return dataclasses.replace(self._made(order, kept, run, believed), refused=error)
         return self._made(order, kept, run, believed)
 
+    def _head(self, name: OrderId) -> Head:
+        """When an order is due; its file, which may hold a long script, is read once."""
+        changed = changed_at(self._home, name)
+        known = self._heads.get(name)
+        if known is None or known.changed_at != changed:
+            kept = load_order(self._home, name)
+            order = decode_order(decode_envelope(kept.envelope).order)
+            check_is(order, name)
+            known = Head(changed, kept.taken_in_at, order.issued_at, standing_of(order))
+            self._heads[name] = known
+        return known
+
     def _made(self, order: Order, kept: KeptOrder, run: Run, believed: Believed) -> Due:
-        assert order.standing is not None
-        times = timetable(order.standing, believed.identity.machine, local_zone())
+        standing = standing_of(order)
+        times = timetable(standing, believed.identity.machine, local_zone())
         return Due(
             run,
-            as_order(order, order.standing, run, times),
+            as_order(order, standing, run, times),
             decode_envelope(kept.envelope),
-            order.standing,
-            next_after(order.standing, times, runs=run.number, now=clock.now()),
+            standing,
+            next_after(standing, times, runs=run.number, now=clock.now()),
         )
 
     def _say(self, order: OrderId, error: SteadError) -> None:

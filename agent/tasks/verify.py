@@ -13,7 +13,7 @@ from datetime import datetime
 
 from cryptography import x509
 
-from protocol.action import NAMES, ActionClass, RunScript, class_of, name_of
+from protocol.action import NAMES, ActionClass, RevokeStanding, RunScript, class_of, name_of
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity
@@ -148,7 +148,9 @@ def check_denied(order: Order, believed: Believed, *, standing: bool = False) ->
     """
     check_deny_list(believed)
     name = name_of(order.action)
-    if believed.read_only and not standing and class_of(order.action) is not ActionClass.OBSERVE:
+    takes_away = isinstance(order.action, RevokeStanding)
+    looks = class_of(order.action) is ActionClass.OBSERVE
+    if believed.read_only and not (standing or looks or takes_away):
         raise OrderRejectedError(
             f"this machine's own settings let orders look and no more, and {name} does more; its "
             "administrator can change `read_only` in agent.toml"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -66,8 +65,8 @@ def order_row(order: StandingOrder) -> dict[str, Any]:
         "operator": order.operator,
         "reason": order.reason,
         "submitted_at": from_wire_ms(order.submitted_at_ms),
-        "machines": len(order.machines),
-        "states": dict(Counter(one.state for one in order.machines)),
+        "machines": sum(order.counts.values()),
+        "states": dict(order.counts),
     }
 
 

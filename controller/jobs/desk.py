@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row
 
 from controller import clock
 from controller.db.database import Database
-from controller.jobs import advance, progress, reading, standing, submission
+from controller.jobs import advance, progress, reading, standing, standing_views, submission
 from controller.jobs.feed import Feed, set_or_timeout
 from controller.jobs.rolling import ROLLOUTS
 from controller.jobs.rollout import Course, Phase
@@ -213,11 +213,11 @@ class JobDesk:
         return [offer for offer in found if offer.task in offered]
 
     async def standing(
-        self, operator: OperatorIdentity, wanted: standing.Wanted
-    ) -> Sequence[standing.StandingView]:
+        self, operator: OperatorIdentity, wanted: standing_views.Wanted
+    ) -> Sequence[standing_views.StandingView]:
         """Standing orders, newest first, with how their machines stand."""
         now = clock.now()
-        return await self.db.read(lambda c: standing.listed(c, operator, wanted, now))
+        return await self.db.read(lambda c: standing_views.listed(c, operator, wanted, now))
 
     async def ran(
         self,

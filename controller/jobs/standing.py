@@ -1,4 +1,4 @@
-"""Standing orders as the controller knows them: taken to their machines, run, revoked.
+"""Standing orders as the controller takes them in: handed to machines, run, revoked.
 
 Machines run them by themselves and say so; a run becomes a job that belongs to the order,
 with a task for each machine that made it. Every function is an act inside one database
@@ -7,78 +7,19 @@ transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
-from controller.db.schema import jobs, machines, standing_orders, standing_runs, tasks
-from controller.jobs.state import OPEN, RUNNING, SILENCE
-from protocol.action import NAMES, RevokeStanding
+from controller.db.schema import jobs, standing_orders, standing_runs, tasks
+from controller.jobs.state import RUNNING, SILENCE
+from protocol.action import RevokeStanding
 from protocol.errors import InvalidError, NotFoundError
-from protocol.identity import MachineIdentity, OperatorIdentity
+from protocol.identity import MachineIdentity
 from protocol.ids import check_id
 from protocol.order import Order
-from protocol.outcome import OutcomeState
-from protocol.standing import Run, job_of_run
-
-LISTED = 1000
-_REVOKE = NAMES[RevokeStanding]
-
-
-class _TakenIn(msgspec.Struct):
-    """What a machine answers when it has taken an order in."""
-
-    next_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MachineView:
-    """How an order stands on a machine; see `StandingMachine` in `protocol/v1/job.proto`."""
-
-    machine: str
-    name: str
-    state: str
-    message: str = ""
-    taken_in_at: datetime | None = None
-    runs: int = 0
-    last_run_at: datetime | None = None
-    last_state: str = ""
-    last_job: str = ""
-    next_run_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StandingView:
-    """A standing order: rows of `jobs` and `standing_orders` as one, and its machines."""
-
-    order: Row[Any]
-    machines: Sequence[MachineView]
-
-
-def state_of(taken: str, revoked: str, *, ended: bool, runs: int = 0, max_runs: int = 0) -> str:
-    """How an order stands, by the states of the task that took it there and of the one that
-    revokes it (empty for none).
-
-    >>> state_of("succeeded", "", ended=False), state_of("succeeded", "queued", ended=False)
-    ('in force', 'revoking')
-    >>> state_of("cancelled", "succeeded", ended=False), state_of("queued", "", ended=False)
-    ('revoked', 'sent')
-    """
-    if revoked == OutcomeState.SUCCEEDED:
-        return "revoked"
-    if taken in OPEN:
-        return "revoking" if revoked in OPEN else "sent"
-    if taken == OutcomeState.CANCELLED:
-        return "revoked"
-    if taken not in (OutcomeState.SUCCEEDED, OutcomeState.INDETERMINATE):
-        return "refused"
-    if ended or (max_runs and runs >= max_runs):
-        return "ended"
-    return "revoking" if revoked in OPEN else "in force"
+from protocol.standing import MOST_RUNS, Run, job_of_run
 
 
 def note_standing(connection: Connection, order: Order) -> None:
@@ -167,7 +108,8 @@ def _parent(connection: Connection, machine: MachineIdentity, run: Run) -> Row[A
     parent = connection.execute(query).one_or_none()
     if parent is None:
         raise InvalidError(f"no standing order {run.order[:40]} went to this machine")
-    if run.slot >= parent.ends_at or (parent.max_runs and run.number > parent.max_runs):
+    most = parent.max_runs or MOST_RUNS
+    if run.slot >= parent.ends_at or run.number > most:
         raise InvalidError(f"the standing order {run.order[:40]} has no such run")
     return parent
 
@@ -227,147 +169,3 @@ def _note_last(
             .where(*mine)
             .values(runs=run.number, last_task_id=task, next_at=next_at)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which standing orders are to be listed; what is empty leaves nothing out."""
-
-    tenant: str = ""
-    order: str = ""
-    machine: str = ""
-    with_ended: bool = False
-
-
-def listed(
-    connection: Connection, operator: OperatorIdentity, wanted: Wanted, now: datetime
-) -> list[StandingView]:
-    """Standing orders that an operator may see, newest first, with their machines.
-
-    Without `with_ended` only those are listed that are in force, or may come to be, somewhere.
-    Raises NOT_FOUND for an order that is named and not there.
-    """
-    query = (
-        select(
-            jobs,
-            standing_orders.c.name,
-            standing_orders.c.schedule,
-            standing_orders.c.ends_at,
-            standing_orders.c.max_runs,
-        )
-        .join(standing_orders, standing_orders.c.job_id == jobs.c.id)
-        .order_by(jobs.c.submitted_at.desc(), jobs.c.id.desc())
-        .limit(LISTED)
-    )
-    if operator.tenants is not None:
-        query = query.where(jobs.c.tenant_id.in_(sorted(operator.tenants)))
-    if wanted.tenant:
-        query = query.where(jobs.c.tenant_id == wanted.tenant)
-    if wanted.order:
-        query = query.where(jobs.c.id == wanted.order)
-    elif not wanted.with_ended:
-        query = query.where(standing_orders.c.ends_at > now)
-    if wanted.machine:
-        having = select(tasks.c.job_id).where(tasks.c.machine_id == wanted.machine)
-        query = query.where(jobs.c.id.in_(having))
-    rows = connection.execute(query).all()
-    if wanted.order and not rows:
-        raise NotFoundError(
-            f"there is no standing order {wanted.order[:40]}; `stead order ls` lists them"
-        )
-    views = [StandingView(row, _machines(connection, row, wanted.machine, now)) for row in rows]
-    if wanted.order or wanted.with_ended:
-        return views
-    alive = {"sent", "in force", "revoking"}
-    return [view for view in views if any(one.state in alive for one in view.machines)]
-
-
-def _machines(
-    connection: Connection, order: Row[Any], only: str, now: datetime
-) -> list[MachineView]:
-    sent = (
-        select(tasks, machines.c.name)
-        .join(machines, machines.c.id == tasks.c.machine_id)
-        .where(tasks.c.job_id == order.id)
-        .order_by(machines.c.name)
-    )
-    if only:
-        sent = sent.where(tasks.c.machine_id == only)
-    revoked = _revoked(connection, order.id)
-    last = _last_runs(connection, order.id)
-    return [
-        _view(order, task, revoked.get(task.machine_id, ""), last.get(task.machine_id), now)
-        for task in connection.execute(sent)
-    ]
-
-
-def _view(
-    order: Row[Any], task: Row[Any], revoked: str, last: Row[Any] | None, now: datetime
-) -> MachineView:
-    runs = 0 if last is None else last.runs
-    state = state_of(
-        task.state, revoked, ended=now >= order.ends_at, runs=runs, max_runs=order.max_runs
-    )
-    taken_in = task.state == OutcomeState.SUCCEEDED
-    return MachineView(
-        machine=task.machine_id,
-        name=task.name,
-        state=state,
-        message=(task.message or task.code or "") if state == "refused" else "",
-        taken_in_at=task.ended_at if taken_in else None,
-        runs=runs,
-        last_run_at=None if last is None else last.started_at,
-        last_state="" if last is None else last.state,
-        last_job="" if last is None else last.run_id,
-        next_run_at=_next(task, last) if state == "in force" else None,
-    )
-
-
-def _next(task: Row[Any], last: Row[Any] | None) -> datetime | None:
-    """When the next slot begins, as the machine said last."""
-    if last is not None:
-        at: datetime | None = last.next_at
-        return at
-    return next_in(task.result or b"")
-
-
-def _revoked(connection: Connection, order: str) -> Mapping[str, str]:
-    """By machine: the state of the task that revokes an order, the furthest of several."""
-    query = (
-        select(tasks.c.machine_id, tasks.c.state)
-        .join(jobs, jobs.c.id == tasks.c.job_id)
-        .where(jobs.c.standing_id == order, jobs.c.action == _REVOKE)
-        .order_by(jobs.c.submitted_at)
-    )
-    found: dict[str, str] = {}
-    for row in connection.execute(query):
-        if found.get(row.machine_id) != OutcomeState.SUCCEEDED:
-            found[row.machine_id] = row.state
-    return found
-
-
-def _last_runs(connection: Connection, order: str) -> Mapping[str, Row[Any]]:
-    query = (
-        select(
-            standing_runs.c.machine_id,
-            standing_runs.c.runs,
-            standing_runs.c.next_at,
-            tasks.c.state,
-            tasks.c.started_at,
-            tasks.c.job_id.label("run_id"),
-        )
-        .join(tasks, tasks.c.id == standing_runs.c.last_task_id)
-        .where(standing_runs.c.job_id == order)
-    )
-    found: dict[str, Any] = {}
-    for row in connection.execute(query):
-        found[row.machine_id] = row
-    return found
-
-
-def next_in(result: bytes) -> datetime | None:
-    """When the first run will be, by what a machine answered when it took an order in."""
-    try:
-        return msgspec.json.decode(result, type=_TakenIn).next_at
-    except (msgspec.DecodeError, RecursionError):
-        return None

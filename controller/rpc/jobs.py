@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from controller.jobs import standing
+from controller.jobs import standing_views
 from controller.jobs.desk import Changed, JobDesk, JobView, RolloutView
 from controller.jobs.reading import Wanted
 from controller.rpc.interceptor import Context, operator_calling
@@ -96,10 +96,10 @@ class Jobs(JobServiceServicer):
         """See `protocol/v1/job.proto`."""
         views = await self._desk.standing(
             operator_calling(),
-            standing.Wanted(
+            standing_views.Wanted(
                 tenant=request.tenant_id,
                 order=request.order_id,
-                machine=request.machine_id,
+                machines=tuple(request.machine_ids),
                 with_ended=request.with_ended,
             ),
         )
@@ -126,7 +126,7 @@ def job_to_pb(view: JobView) -> pb.Job:
     )
 
 
-def standing_to_pb(view: standing.StandingView) -> pb.StandingOrder:
+def standing_to_pb(view: standing_views.StandingView) -> pb.StandingOrder:
     """A standing order with its machines."""
     return pb.StandingOrder(
         order_id=view.order.id,
@@ -156,6 +156,7 @@ def standing_to_pb(view: standing.StandingView) -> pb.StandingOrder:
             )
             for one in view.machines
         ],
+        counts=view.counts,
     )
 
 

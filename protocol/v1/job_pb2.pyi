@@ -597,27 +597,29 @@ class ListStandingRequest(_message.Message):
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
-    MACHINE_ID_FIELD_NUMBER: _builtins.int
+    MACHINE_IDS_FIELD_NUMBER: _builtins.int
     WITH_ENDED_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Only this tenant's; empty means every tenant that the caller may see."""
     order_id: _builtins.str
     """Only this one."""
-    machine_id: _builtins.str
-    """Only those for this machine, and of their machines only this one."""
     with_ended: _builtins.bool
     """Those that are over as well."""
+    @_builtins.property
+    def machine_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only those for these machines, and how they stand on each of them."""
+
     def __init__(
         self,
         *,
         tenant_id: _builtins.str = ...,
         order_id: _builtins.str = ...,
-        machine_id: _builtins.str = ...,
+        machine_ids: _abc.Iterable[_builtins.str] | None = ...,
         with_ended: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine_id", b"machine_id", "order_id", b"order_id", "tenant_id", b"tenant_id", "with_ended", b"with_ended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine_ids", b"machine_ids", "order_id", b"order_id", "tenant_id", b"tenant_id", "with_ended", b"with_ended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -653,6 +655,26 @@ class StandingOrder(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class CountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ORDER_ID_FIELD_NUMBER: _builtins.int
     TENANT_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -666,6 +688,7 @@ class StandingOrder(_message.Message):
     MAX_RUNS_FIELD_NUMBER: _builtins.int
     DELIVER_BY_MS_FIELD_NUMBER: _builtins.int
     MACHINES_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Its id, which is that of the job that took it to its machines."""
     tenant_id: _builtins.str
@@ -692,7 +715,11 @@ class StandingOrder(_message.Message):
     """See `Order.deliver_by_ms`."""
     @_builtins.property
     def machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandingMachine]:
-        """How its machines stand."""
+        """How each machine stands; only where the order, or machines, were named."""
+
+    @_builtins.property
+    def counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """On how many of its machines it stands how; see `StandingMachine.state`."""
 
     def __init__(
         self,
@@ -710,10 +737,11 @@ class StandingOrder(_message.Message):
         max_runs: _builtins.int = ...,
         deliver_by_ms: _builtins.int = ...,
         machines: _abc.Iterable[Global___StandingMachine] | None = ...,
+        counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "deliver_by_ms", b"deliver_by_ms", "ends_at_ms", b"ends_at_ms", "machines", b"machines", "max_runs", b"max_runs", "name", b"name", "operator", b"operator", "order_id", b"order_id", "reason", b"reason", "schedule", b"schedule", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "counts", b"counts", "deliver_by_ms", b"deliver_by_ms", "ends_at_ms", b"ends_at_ms", "machines", b"machines", "max_runs", b"max_runs", "name", b"name", "operator", b"operator", "order_id", b"order_id", "reason", b"reason", "schedule", b"schedule", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -740,7 +768,7 @@ class StandingMachine(_message.Message):
     machine_name: _builtins.str
     """The machine's name."""
     state: _builtins.str
-    """sent (on its way), refused, in force, revoking (on its way), revoked, or ended."""
+    """sent (on its way), missed, refused, in force, revoking (on its way), revoked, or ended."""
     message: _builtins.str
     """Why it was refused."""
     taken_in_at_ms: _builtins.int

@@ -171,6 +171,10 @@ class LinkServer(LinkServiceServicer, InventoryServiceServicer, EnrollmentServic
         self.realm = realm
         self.acknowledge = acknowledge
         self.heartbeat_s = heartbeat_s
+        self.revision = 1
+        """Of the protocol, that Welcome names."""
+        self.runs: dict[str, link_pb2.StandingRun] = {}
+        """Of standing orders, by task."""
         self.controller_ahead = timedelta()
         self.visits: asyncio.Queue[Visit] = asyncio.Queue()
         self.outcomes: list[Outcome] = []
@@ -217,7 +221,7 @@ class LinkServer(LinkServiceServicer, InventoryServiceServicer, EnrollmentServic
             welcome=link_pb2.Welcome(
                 controller_time_ms=to_ms(datetime.now(UTC) + self.controller_ahead),
                 heartbeat_interval_s=self.heartbeat_s,
-                revision=1,
+                revision=self.revision,
                 controller_version="0",
             )
         )
@@ -243,6 +247,8 @@ class LinkServer(LinkServiceServicer, InventoryServiceServicer, EnrollmentServic
                     at = to_ms(datetime.now(UTC) + self.controller_ahead)
                     answer = link_pb2.HeartbeatAcknowledged(controller_time_ms=at)
                     visit.say(heartbeat_acknowledged=answer)
+                case "task_started" if message.task_started.HasField("run"):
+                    self.runs[message.task_started.task_id] = message.task_started.run
                 case "task_output":
                     piece = message.task_output
                     self.outputs.setdefault(piece.task_id, {})[piece.sequence] = piece

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,11 +15,20 @@ from controller.cli.connection import Connection
 from controller.cli.emit import console, emit, emit_one, note, output_option
 from controller.cli.exits import DONE
 from controller.cli.options import tenant_option
-from controller.cli.ordering import acting, exit_code, order_and_follow, say_failures, terms_of
+from controller.cli.ordering import (
+    acting,
+    confirm,
+    exit_code,
+    order_and_follow,
+    say_failures,
+    terms_of,
+)
+from controller.cli.retrying import signed_order
 from controller.cli.standing import machine_row, order_row, render_counts
-from protocol.action import RevokeStanding
-from protocol.codec import from_ms
-from protocol.errors import InvalidError, NotFoundError
+from protocol.action import RevokeStanding, summary_of
+from protocol.codec import from_ms, to_ms
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.order import Order
 from protocol.v1.job_pb2 import CancelJobRequest, ListStandingRequest, StandingOrder
 
 MACHINE_COLUMNS = ("machine", "state", "taken_in_at", "runs", "last_run_at", "last_state")
@@ -57,12 +67,13 @@ def ls(app: App, selector: str, tenant: str, output: str, *, with_ended: bool) -
             empty="there is no standing order" + ("" if with_ended else " in force"),
         )
         return
-    meant = {machine.machine_id for machine in machines_meant(connection, selector, tenant)}
+    meant = [machine.machine_id for machine in machines_meant(connection, selector, tenant)]
+    request.machine_ids.extend(meant)
     rows = [
         {**machine_row(order, machine), "summary": order.summary, "schedule": order.schedule}
         for order in connection.jobs.ListStanding(request).orders
         for machine in order.machines
-        if machine.machine_id in meant and (with_ended or machine.state not in GONE)
+        if with_ended or machine.state not in GONE
     ]
     emit(
         rows,
@@ -124,9 +135,12 @@ def revoke(app: App, /, order: str, output: str, **options: Any) -> int:
     if not machines:
         note("It is in force on no machine.")
         return DONE
+    action = RevokeStanding(found.order_id, to_ms(_signed(connection, found, order).deliver_by))
     if not terms.dry_run:
+        confirm(machines, summary_of(action), terms)
+        terms = replace(terms, yes=True)
+        # What has not reached its machine need not; those machines are told all the same.
         connection.jobs.CancelJob(CancelJobRequest(job_id=found.order_id))
-    action = RevokeStanding(found.order_id, found.deliver_by_ms)
     job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
     if job is None:
         return DONE
@@ -135,6 +149,17 @@ def revoke(app: App, /, order: str, output: str, **options: Any) -> int:
     emit(rows, output, columns=("machine", "state", "runs", "last_run_at"))
     say_failures(job)
     return exit_code(job)
+
+
+def _signed(connection: Connection, found: StandingOrder, named: str) -> Order:
+    """The order that was signed; the controller is not trusted with what it says of it."""
+    order = signed_order(connection, found.order_id)
+    if order.standing is None or named not in {order.id, order.standing.name}:
+        raise SteadError(
+            f"the controller gave an order that is not the standing order {named}",
+            code=Code.BAD_SIGNATURE,
+        )
+    return order
 
 
 def _meant(connection: Connection, order: str, tenant: str) -> StandingOrder:
@@ -153,5 +178,5 @@ def _meant(connection: Connection, order: str, tenant: str) -> StandingOrder:
                 "`stead order ls` shows it"
             )
         if found:
-            return found[0]
+            return _meant(connection, found[0].order_id, "")
     raise NotFoundError(f"there is no standing order {order!r}; `stead order ls` lists them")

@@ -1,0 +1,262 @@
+"""Standing orders as operators see them: always inside the tenants of their scope."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, and_, case, func, select
+
+from controller.db.schema import jobs, machines, standing_orders, standing_runs, tasks
+from controller.jobs.state import OPEN
+from protocol.action import NAMES, RevokeStanding
+from protocol.errors import NotFoundError
+from protocol.identity import OperatorIdentity
+from protocol.outcome import OutcomeState
+
+LISTED = 200
+MOST_NAMED = 5000
+"""Machines by whose ids a listing is asked for; a database takes only so many at once."""
+
+ALIVE = frozenset({"sent", "in force", "revoking"})
+_REVOKE = NAMES[RevokeStanding]
+_REVOKED = ("", "open", "done")
+
+
+class _TakenIn(msgspec.Struct):
+    """What a machine answers when it has taken an order in."""
+
+    next_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineView:
+    """How an order stands on a machine; see `StandingMachine` in `protocol/v1/job.proto`."""
+
+    machine: str
+    name: str
+    state: str
+    message: str = ""
+    taken_in_at: datetime | None = None
+    runs: int = 0
+    last_run_at: datetime | None = None
+    last_state: str = ""
+    last_job: str = ""
+    next_run_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StandingView:
+    """A standing order: rows of `jobs` and `standing_orders` as one, and its machines."""
+
+    order: Row[Any]
+    counts: Mapping[str, int]
+    machines: Sequence[MachineView] = ()
+
+
+def state_of(taken: str, revoked: str, *, ended: bool) -> str:
+    """How an order stands on a machine, by the state of the task that took it there.
+
+    `revoked` is "done", "open" or empty: how far its revocation there is.
+
+    >>> state_of("succeeded", "", ended=False), state_of("succeeded", "open", ended=False)
+    ('in force', 'revoking')
+    >>> state_of("cancelled", "done", ended=False), state_of("queued", "", ended=False)
+    ('revoked', 'sent')
+    """
+    if revoked == "done" or taken == OutcomeState.CANCELLED:
+        return "revoked"
+    if taken == OutcomeState.EXPIRED:
+        return "missed"
+    if taken not in (*OPEN, OutcomeState.SUCCEEDED, OutcomeState.INDETERMINATE):
+        return "refused"
+    if ended:
+        return "ended"
+    if revoked == "open":
+        return "revoking"
+    return "sent" if taken in OPEN else "in force"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which standing orders are to be listed; what is empty leaves nothing out."""
+
+    tenant: str = ""
+    order: str = ""
+    machines: tuple[str, ...] = ()
+    with_ended: bool = False
+
+
+def listed(
+    connection: Connection, operator: OperatorIdentity, wanted: Wanted, now: datetime
+) -> list[StandingView]:
+    """Standing orders that an operator may see, newest first, with their machines.
+
+    Without `with_ended` only those are listed that are in force, or may come to be, somewhere.
+    Raises NOT_FOUND for an order that is named and not there.
+    """
+    query = (
+        select(
+            jobs,
+            standing_orders.c.name,
+            standing_orders.c.schedule,
+            standing_orders.c.ends_at,
+            standing_orders.c.max_runs,
+        )
+        .join(standing_orders, standing_orders.c.job_id == jobs.c.id)
+        .order_by(jobs.c.submitted_at.desc(), jobs.c.id.desc())
+        .limit(LISTED)
+    )
+    if operator.tenants is not None:
+        query = query.where(jobs.c.tenant_id.in_(sorted(operator.tenants)))
+    if wanted.tenant:
+        query = query.where(jobs.c.tenant_id == wanted.tenant)
+    if wanted.order:
+        query = query.where(jobs.c.id == wanted.order)
+    elif not wanted.with_ended:
+        query = query.where(standing_orders.c.ends_at > now)
+    if wanted.machines:
+        having = select(tasks.c.job_id).where(tasks.c.machine_id.in_(wanted.machines[:MOST_NAMED]))
+        query = query.where(jobs.c.id.in_(having))
+    rows = connection.execute(query).all()
+    if wanted.order and not rows:
+        raise NotFoundError(
+            f"there is no standing order {wanted.order[:40]}; `stead order ls` lists them"
+        )
+    each = bool(wanted.order or wanted.machines)
+    views = [
+        StandingView(
+            row,
+            _counts(connection, row, now),
+            _machines(connection, row, wanted.machines, now) if each else (),
+        )
+        for row in rows
+    ]
+    if wanted.order or wanted.with_ended:
+        return views
+    return [view for view in views if ALIVE & set(view.counts)]
+
+
+def _counts(connection: Connection, order: Row[Any], now: datetime) -> Mapping[str, int]:
+    """On how many machines an order stands how; counted where the rows are."""
+    revoked = _revocations(order.id).subquery()
+    reached = and_(order.max_runs > 0, standing_runs.c.runs >= order.max_runs)
+    query = (
+        select(
+            tasks.c.state,
+            revoked.c.rank,
+            case((reached, 1), else_=0).label("reached"),
+            func.count().label("machines"),
+        )
+        .outerjoin(revoked, revoked.c.machine_id == tasks.c.machine_id)
+        .outerjoin(
+            standing_runs,
+            and_(
+                standing_runs.c.job_id == tasks.c.job_id,
+                standing_runs.c.machine_id == tasks.c.machine_id,
+            ),
+        )
+        .where(tasks.c.job_id == order.id)
+        .group_by(tasks.c.state, revoked.c.rank, "reached")
+    )
+    found: Counter[str] = Counter()
+    for row in connection.execute(query):
+        ended = bool(row.reached) or now >= order.ends_at
+        found[state_of(row.state, _REVOKED[row.rank or 0], ended=ended)] += row.machines
+    return found
+
+
+def _revocations(order: str) -> Select[Any]:
+    """By machine: how far the furthest task that revokes an order has come; see `_REVOKED`."""
+    rank = case(
+        (tasks.c.state == OutcomeState.SUCCEEDED.value, 2),
+        (tasks.c.state.in_(OPEN), 1),
+        else_=0,
+    )
+    return (
+        select(tasks.c.machine_id, func.max(rank).label("rank"))
+        .join(jobs, jobs.c.id == tasks.c.job_id)
+        .where(jobs.c.standing_id == order, jobs.c.action == _REVOKE)
+        .group_by(tasks.c.machine_id)
+    )
+
+
+def _machines(
+    connection: Connection, order: Row[Any], only: Sequence[str], now: datetime
+) -> list[MachineView]:
+    sent = (
+        select(tasks, machines.c.name)
+        .join(machines, machines.c.id == tasks.c.machine_id)
+        .where(tasks.c.job_id == order.id)
+        .order_by(machines.c.name)
+    )
+    if only:
+        sent = sent.where(tasks.c.machine_id.in_(only[:MOST_NAMED]))
+    revoked = {
+        row.machine_id: _REVOKED[row.rank] for row in connection.execute(_revocations(order.id))
+    }
+    last = _last_runs(connection, order.id)
+    return [
+        _view(order, task, revoked.get(task.machine_id, ""), last.get(task.machine_id), now)
+        for task in connection.execute(sent)
+    ]
+
+
+def _view(
+    order: Row[Any], task: Row[Any], revoked: str, last: Row[Any] | None, now: datetime
+) -> MachineView:
+    runs = 0 if last is None else last.runs
+    ended = now >= order.ends_at or bool(order.max_runs and runs >= order.max_runs)
+    state = state_of(task.state, revoked, ended=ended)
+    taken_in = task.state == OutcomeState.SUCCEEDED
+    return MachineView(
+        machine=task.machine_id,
+        name=task.name,
+        state=state,
+        message=(task.message or task.code or "") if state in {"refused", "missed"} else "",
+        taken_in_at=task.ended_at if taken_in else None,
+        runs=runs,
+        last_run_at=None if last is None else last.started_at,
+        last_state="" if last is None else last.state,
+        last_job="" if last is None else last.run_id,
+        next_run_at=_next(task, last) if state == "in force" else None,
+    )
+
+
+def _next(task: Row[Any], last: Row[Any] | None) -> datetime | None:
+    """When the next slot begins, as the machine said last."""
+    if last is not None:
+        at: datetime | None = last.next_at
+        return at
+    return next_in(task.result or b"")
+
+
+def _last_runs(connection: Connection, order: str) -> Mapping[str, Row[Any]]:
+    query = (
+        select(
+            standing_runs.c.machine_id,
+            standing_runs.c.runs,
+            standing_runs.c.next_at,
+            tasks.c.state,
+            tasks.c.started_at,
+            tasks.c.job_id.label("run_id"),
+        )
+        .join(tasks, tasks.c.id == standing_runs.c.last_task_id)
+        .where(standing_runs.c.job_id == order)
+    )
+    found: dict[str, Any] = {}
+    for row in connection.execute(query):
+        found[row.machine_id] = row
+    return found
+
+
+def next_in(result: bytes) -> datetime | None:
+    """When the first run will be, by what a machine answered when it took an order in."""
+    try:
+        return msgspec.json.decode(result, type=_TakenIn).next_at
+    except (msgspec.DecodeError, RecursionError):
+        return None
