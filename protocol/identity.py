@@ -256,6 +256,11 @@ def key_hash(key: ec.EllipticCurvePublicKey) -> bytes:
     return hashlib.sha256(spki).digest()
 
 
+def made_at(leaf: x509.Certificate) -> tuple[datetime, datetime]:
+    """Which of an operator's certificates is the newer; their times are in whole seconds."""
+    return leaf.not_valid_before_utc, leaf.not_valid_after_utc
+
+
 def renewal_bytes(certificate: bytes, requested_at_ms: int) -> bytes:
     """What a machine signs to renew: a fixed word, the certificate's hash, the time."""
     digest = hashlib.sha256(certificate).digest()

@@ -22,6 +22,7 @@ from protocol.identity import (
     believe,
     identity_of,
     key_hash,
+    made_at,
 )
 
 _CACHE_LIMIT = 50_000
@@ -108,7 +109,7 @@ class Trust:
         if not isinstance(identity, OperatorIdentity) or identity.connects_only:
             return
         known = self.shown.get(identity.name)
-        if known is None or leaf.not_valid_before_utc > known.not_valid_before_utc:
+        if known is None or made_at(leaf) > made_at(known):
             self.shown[identity.name] = leaf
 
     def _check_revoked(self, identity: Identity) -> None:

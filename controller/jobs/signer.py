@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection, select, update
 
 from controller.db.schema import operators
+from protocol.identity import made_at
 
 
 def note_shown(connection: Connection, name: str, certificate: x509.Certificate) -> None:
@@ -24,7 +25,7 @@ def note_shown(connection: Connection, name: str, certificate: x509.Certificate)
     if row is None or row.certificate == shown:
         return
     known = x509.load_der_x509_certificate(row.certificate)
-    if certificate.not_valid_before_utc > known.not_valid_before_utc:
+    if made_at(certificate) > made_at(known):
         connection.execute(
             update(operators).where(operators.c.id == row.id).values(certificate=shown)
         )
