@@ -106,7 +106,7 @@ def finish(home: AgentHome) -> None:
             home.status,
         ):
             path.unlink(missing_ok=True)
-        for directory in (home.cache, home.output):
+        for directory in (home.cache, home.output, home.standing):
             shutil.rmtree(directory, ignore_errors=True)
     for part in _PARTS:
         source, target = getattr(new, part), getattr(home, part)

@@ -32,6 +32,7 @@ from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import MachineId, OrderId
 from protocol.order import CLOCK_TOLERANCE, Envelope, Order
 from protocol.standing import Run, Standing, job_of_run
+from protocol.window import next_start, parse_windows
 
 TOLD = frozenset({Code.DENIED, Code.REVOKED})
 """Why a run of a well signed order is refused: operators are told of it as of any outcome."""
@@ -68,6 +69,14 @@ class Head:
     taken_in_at: datetime
     issued_at: datetime
     standing: Standing
+    windows: tuple[str, ...] = ()
+    catch_up: bool = False
+
+    def may_begin(self, now: datetime, until: datetime, zone: tzinfo) -> bool:
+        """Whether a window is open now; where none opens any more, whether to catch up."""
+        windows = parse_windows(self.windows)
+        start = next_start(windows, at=now, deliver_by=until, zone=zone, catch_up=self.catch_up)
+        return start is not None and start <= now
 
 
 def due_run(
@@ -79,7 +88,7 @@ def due_run(
     now: datetime,
     latest_seen: datetime,
 ) -> Run | None:
-    """The run of the present slot; None where there is none to be made.
+    """The run of the present slot; None where there is none to be made now.
 
     `last` is the number of the last run. That this run was not made before is for the
     journal to say. A clock that stands before a time that was believed says nothing about
@@ -94,6 +103,9 @@ def due_run(
         return None
     slot = times.begin(now)
     if slot == times.begin(head.taken_in_at):
+        return None
+    # A slot within which no window opens has no run, rather than one that expires.
+    if not head.may_begin(now, min(times.next(slot), standing.ends_at), times.zone):
         return None
     return Run(order, slot, last + 1)
 
@@ -190,7 +202,14 @@ class Recurring:
             kept = load_order(self._home, name)
             order = decode_order(decode_envelope(kept.envelope).order)
             check_is(order, name)
-            known = Head(changed, kept.taken_in_at, order.issued_at, standing_of(order))
+            known = Head(
+                changed,
+                kept.taken_in_at,
+                order.issued_at,
+                standing_of(order),
+                order.windows,
+                order.catch_up,
+            )
             self._heads[name] = known
         return known
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from controller.audit.log import append
 from controller.db.schema import jobs, standing_orders, standing_runs, tasks
 from controller.jobs.state import RUNNING, SILENCE
 from protocol.action import RevokeStanding
@@ -137,6 +138,14 @@ def _note_job(connection: Connection, job: str, parent: Row[Any], run: Run, at: 
             standing_id=parent.id,
             slot=run.slot,
         )
+    )
+    append(
+        connection,
+        parent.tenant_id,
+        actor="controller",
+        event="standing_run_told",
+        body={"order": job, "standing_order": parent.id, "slot": run.slot.isoformat()},
+        at=at,
     )
 
 

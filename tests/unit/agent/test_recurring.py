@@ -429,6 +429,34 @@ async def test_there_are_at_most_a_hundred(
     assert (await machine.take(machine.standing())).state is OutcomeState.SUCCEEDED
 
 
+async def test_a_run_begins_within_the_order_s_windows_and_a_slot_without_one_has_none(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    machine.at = machine.at.replace(hour=12, minute=30)
+    script = f"echo x >> {machine.effects}/ran"
+    for catch_up in (False, True):
+        bounds = Standing("0 */2 * * *", to_ms(machine.at + DAY), name="up" if catch_up else "")
+        await machine.take(
+            machine.signed(
+                RunProgram(("sh", "-c", script)),
+                standing=bounds,
+                windows=("17:10-17:20", "18:30-18:40"),
+                catch_up=catch_up,
+            )
+        )
+    ran = {}
+    for minutes in range(0, 8 * 60, 10):
+        machine.at = machine.at.replace(hour=12 + (30 + minutes) // 60, minute=(30 + minutes) % 60)
+        ran[f"{machine.at:%H:%M}"] = await machine.look()
+    # One of them only in windows, the other also where its slot has none.
+    assert (ran["13:50"], ran["14:00"], ran["17:00"], ran["17:10"]) == (0, 1, 1, 3)
+    assert (ran["18:20"], ran["18:30"], ran["20:10"]) == (3, 5, 6)
+    assert {outcome.state for outcome in machine.heard.outcomes.values()} == {
+        OutcomeState.SUCCEEDED
+    }
+
+
 async def test_a_run_that_takes_longer_than_a_slot_is_not_begun_twice(machine: Machine) -> None:
     await machine.take(machine.standing())
     machine.at += HOUR
