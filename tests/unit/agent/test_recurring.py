@@ -433,7 +433,7 @@ async def test_a_run_begins_within_the_order_s_windows_and_a_slot_without_one_ha
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "UTC")
-    machine.at = machine.at.replace(hour=12, minute=30)
+    machine.at = (machine.at + DAY).replace(hour=12, minute=30)
     script = f"echo x >> {machine.effects}/ran"
     for catch_up in (False, True):
         bounds = Standing("0 */2 * * *", to_ms(machine.at + DAY), name="up" if catch_up else "")
