@@ -111,6 +111,9 @@ def manage(guide: Guide) -> Comparison:
     _say(f"  {comparison.summary()}")
 
     guide.step("stead", "run", "all", "--", "uname", "-a")
+    every = ("--every", "daily", "--until", "90d", "--name", "tidy")
+    guide.step("stead", "run", "all", *every, "--", "uptime")
+    guide.step("stead", "order", "ls")
     guide.step("stead", "job", "ls")
     guide.step("stead", "audit", "verify")
     return comparison
