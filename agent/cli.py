@@ -56,8 +56,14 @@ def cli(context: click.Context, home: Path | None) -> None:
 @cli.command(epilog="Example: stead-agent enroll --token - < token")
 @click.option("--token", required=True, help="The token, or - to read it from standard input.")
 @click.option("--force", is_flag=True, help="Make an enrolled machine a new one, with a new key.")
+@click.option(
+    "--proxy",
+    metavar="URL",
+    help="HTTP proxy on the way to the controller, http://[user:password@]host:port, or none; "
+    "kept in agent.toml. Default: what is set there, else https_proxy of the environment.",
+)
 @click.pass_obj
-def enroll(home: AgentHome, token: str, *, force: bool) -> None:
+def enroll(home: AgentHome, token: str, proxy: str | None, *, force: bool) -> None:
     """Turn a token from `stead token new` into this machine's identity.
 
     A token on the command line is seen by every user of the machine: prefer `-`.
@@ -73,7 +79,13 @@ def enroll(home: AgentHome, token: str, *, force: bool) -> None:
     make_private_directory(home.path)
     with locked(home.lock):
         enroll_machine(
-            text, home, version=VERSION, now=clock.now(), journal=new_journal(), force=force
+            text,
+            home,
+            version=VERSION,
+            now=clock.now(),
+            journal=new_journal(),
+            force=force,
+            proxy=proxy,
         )
     identity = load_identity(home).identity
     click.echo(f"enrolled as {identity.machine} of tenant {identity.tenant}")

@@ -14,7 +14,9 @@ from typing import Annotated
 
 import msgspec
 
+from protocol.address import split_address
 from protocol.errors import Code, InvalidError, SteadError
+from protocol.proxy import Proxy, proxy_for
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `limit_upload`: backups send no more than so many bytes a second, whoever asks for more.
     `limit_download`: restores fetch no more.
     `cpu_limit`: backups and restores use no more percent of one processor.
+    `proxy`: the HTTP proxy on the way to the controller; see `protocol.proxy.proxy_for`.
     """
 
     link_address: str
@@ -35,6 +38,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit_upload: Annotated[int, msgspec.Meta(ge=0)] = 0
     limit_download: Annotated[int, msgspec.Meta(ge=0)] = 0
     cpu_limit: Annotated[int, msgspec.Meta(ge=0)] = 0
+    proxy: str = ""
+
+    def proxy_for(self, address: str) -> Proxy | None:
+        """The proxy on the way to `host:port`, by this and by the environment. Raises INVALID."""
+        return proxy_for(split_address(address)[0], self.proxy, os.environ)
 
 
 def render_settings(settings: Settings) -> bytes:
@@ -59,6 +67,9 @@ def render_settings(settings: Settings) -> bytes:
         f"limit_download = {settings.limit_download}\n"
         "# Percent of one processor that backups and restores use at most; 0 is no limit.\n"
         f"cpu_limit = {settings.cpu_limit}\n"
+        "# The HTTP proxy on the way to the controller, http://[user:password@]host:port; empty\n"
+        '# is that of the environment (https_proxy), "none" is none.\n'
+        f"proxy = {quoted(settings.proxy)}\n"
     ).encode()
 
 

@@ -4,7 +4,6 @@ why a handshake failed, which gRPC itself reports as a bare UNAVAILABLE.
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 from collections.abc import Sequence
@@ -19,13 +18,18 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from protocol import proxy as proxies
+from protocol.address import split_address
 from protocol.errors import Code, SteadError, UnavailableError
 from protocol.identity import IdentityError, extensions_of, pin_of, read_certificate
+from protocol.proxy import Proxy
 
 MAX_MESSAGE_BYTES = 24 * 1024 * 1024
 """Above the largest stored chunk, so that a chunk always fits into a message."""
 
-CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
+Options = Sequence[tuple[str, int | str]]
+
+CHANNEL_OPTIONS: Options = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Both ends notice a half-open connection within 90 seconds.
@@ -38,6 +42,16 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.max_frame_size", 1024 * 1024),
 )
 
+
+def channel_options(proxy: Proxy | None = None) -> Options:
+    """Options of a client's channel, which goes through a proxy or, without one, directly.
+
+    gRPC's own reading of the environment is turned off: all connections go the same way.
+    """
+    way = ("grpc.enable_http_proxy", 0) if proxy is None else ("grpc.http_proxy", proxy.url)
+    return (*CHANNEL_OPTIONS, way)
+
+
 ROOT_EXTENSION = x509.ObjectIdentifier("2.25.329800735698586629295641978511506172918")
 """The extension in which the controller's own certificate carries the root (DER).
 
@@ -46,18 +60,6 @@ certificate that the controller shows, checks the hash, and only then makes a ch
 that trusts this root: gRPC has no way to look at a certificate before trusting it.
 The identifier is a UUID under the arc 2.25, which needs no registry.
 """
-
-
-_PORT = re.compile(r"[0-9]{1,5}\Z")
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Split "host:port" or "[v6]:port"; INVALID when it is neither."""
-    host, colon, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not _PORT.match(port) or not 0 < int(port) < 65536:
-        raise SteadError(f"{address[:200]!r} is not host:port", code=Code.INVALID)
-    return host, int(port)
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -84,19 +86,68 @@ def client_credentials(
     )
 
 
-def shown_certificate(address: str, *, timeout: float = 10.0) -> x509.Certificate:
+def open_connection(
+    address: str, proxy: Proxy | None = None, *, timeout: float = 10.0
+) -> socket.socket:
+    """A connection to `host:port`, through a proxy where there is one.
+
+    `UnavailableError` says who did not answer, and what to look at.
+    """
+    there = split_address(address)
+    try:
+        if proxy is None:
+            return socket.create_connection(there, timeout=timeout)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot connect to {address}: {error.strerror or error}; is the controller "
+            "running, and can this machine reach it?"
+        ) from error
+    try:
+        connection = socket.create_connection((proxy.host, proxy.port), timeout=timeout)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot connect to the proxy {proxy}: {error.strerror or error}; is it running, "
+            "and is its address right?"
+        ) from error
+    try:
+        connection.sendall(proxies.connect_request(address, proxy))
+        refused = proxies.refusal_of(_answer_of(connection), address, proxy)
+    except OSError as error:
+        connection.close()
+        raise UnavailableError(
+            f"the proxy {proxy} did not answer: {error.strerror or error}; is it one?"
+        ) from error
+    if refused is not None:
+        connection.close()
+        raise UnavailableError(refused)
+    return connection
+
+
+def _answer_of(connection: socket.socket) -> bytes:
+    """A proxy's answer up to its empty line, byte by byte: what follows belongs to TLS."""
+    answer = bytearray()
+    while not answer.endswith((b"\r\n\r\n", b"\n\n")) and len(answer) < proxies.MAX_ANSWER_BYTES:
+        if not (byte := connection.recv(1)):
+            break
+        answer += byte
+    return bytes(answer)
+
+
+def shown_certificate(
+    address: str, *, proxy: Proxy | None = None, timeout: float = 10.0
+) -> x509.Certificate:
     """The certificate that a server shows, believed by nobody yet.
 
     `UnavailableError` when there is no connection or no TLS at the other end.
     """
-    host, port = split_address(address)
+    host, _port = split_address(address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
     try:
         with (
-            socket.create_connection((host, port), timeout=timeout) as plain,
+            open_connection(address, proxy, timeout=timeout) as plain,
             context.wrap_socket(plain, server_hostname=host) as secured,
         ):
             der = secured.getpeercert(binary_form=True)
@@ -104,21 +155,22 @@ def shown_certificate(address: str, *, timeout: float = 10.0) -> x509.Certificat
         raise UnavailableError(f"{address} does not speak TLS: {error.reason}") from error
     except OSError as error:
         raise UnavailableError(
-            f"cannot connect to {address}: {error.strerror or error}; is the controller "
-            "running, and can this machine reach it?"
+            f"the connection to {address} broke off: {error.strerror or error}"
         ) from error
     if der is None:
         raise UnavailableError(f"{address} shows no certificate")
     return read_certificate(der)
 
 
-def find_root(address: str, pin: bytes, *, timeout: float = 10.0) -> x509.Certificate:
+def find_root(
+    address: str, pin: bytes, *, proxy: Proxy | None = None, timeout: float = 10.0
+) -> x509.Certificate:
     """Fetch the root whose hash is `pin` from a controller.
 
     Raises `UnavailableError` when it cannot be reached and WRONG_PIN when the
     controller there belongs to another root.
     """
-    leaf = shown_certificate(address, timeout=timeout)
+    leaf = shown_certificate(address, proxy=proxy, timeout=timeout)
     try:
         carried = extensions_of(leaf).get_extension_for_oid(ROOT_EXTENSION).value
     except (x509.ExtensionNotFound, IdentityError):
@@ -142,11 +194,16 @@ def find_root(address: str, pin: bytes, *, timeout: float = 10.0) -> x509.Certif
 
 
 def explain_failure(
-    address: str, root: x509.Certificate, *, now: datetime, timeout: float = 10.0
+    address: str,
+    root: x509.Certificate,
+    *,
+    now: datetime,
+    proxy: Proxy | None = None,
+    timeout: float = 10.0,
 ) -> SteadError:
     """Find out why a channel that trusts `root` came to nothing, and say it."""
     try:
-        leaf = shown_certificate(address, timeout=timeout)
+        leaf = shown_certificate(address, proxy=proxy, timeout=timeout)
     except SteadError as error:
         return error
     if now >= leaf.not_valid_after_utc or now < leaf.not_valid_before_utc:

@@ -19,9 +19,10 @@ from agent.link.stay import LinkState
 from agent.presence import is_stale, load_status
 from agent.tasks.journal import find_damage
 from agent.tasks.verify import Believed, check_deny_list
+from protocol.address import split_address
 from protocol.errors import Code, SteadError
 from protocol.identity import pin_of
-from protocol.tls import find_root, split_address
+from protocol.tls import find_root, open_connection
 
 NEXT_STEPS: Mapping[str, str] = {
     Code.CLOCK_SKEW: "set the clock, and let it be kept by NTP",
@@ -158,7 +159,13 @@ def _space(home: AgentHome) -> Finding:
 
 
 def _network(name: str, address: str, known: Credentials) -> Iterator[Finding]:
-    host, port = split_address(address)
+    try:
+        proxy = known.settings.proxy_for(address)
+    except SteadError as error:
+        step = "correct `proxy` in agent.toml, or https_proxy of the environment"
+        yield Finding(f"{name} proxy", good=False, said=str(error), next_step=step)
+        return
+    host, port = (proxy.host, proxy.port) if proxy else split_address(address)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -166,19 +173,17 @@ def _network(name: str, address: str, known: Credentials) -> Iterator[Finding]:
         yield Finding(f"{name} DNS", good=False, said=said, next_step="look at the resolver")
         return
     yield Finding(f"{name} DNS", good=True, said=f"{host} is {found[0][4][0]}")
+    check = f"{name} proxy" if proxy else f"{name} TCP"
     try:
-        socket.create_connection((host, port), timeout=CONNECT_S).close()
-    except OSError as error:
-        yield Finding(
-            f"{name} TCP",
-            good=False,
-            said=f"cannot connect to {address}: {error.strerror or error}",
-            next_step="is the controller running, and is no firewall in between?",
-        )
+        open_connection(address, proxy, timeout=CONNECT_S).close()
+    except SteadError as error:
+        said, _, step = str(error).partition("; ")
+        yield Finding(check, good=False, said=said, next_step=step)
         return
-    yield Finding(f"{name} TCP", good=True, said=f"connected to {address}")
+    through = f" through {proxy}" if proxy else ""
+    yield Finding(check, good=True, said=f"connected to {address}{through}")
     try:
-        find_root(address, pin_of(known.root), timeout=CONNECT_S)
+        find_root(address, pin_of(known.root), proxy=proxy, timeout=CONNECT_S)
     except SteadError as error:
         step = "is something in between that opens TLS?" if error.code is Code.WRONG_PIN else ""
         yield Finding(f"{name} TLS", good=False, said=str(error), next_step=step)

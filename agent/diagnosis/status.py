@@ -14,7 +14,7 @@ from agent.config import AgentHome
 from agent.diagnosis.own_orders import standing_orders
 from agent.host import clock
 from agent.host.lock import holder_of
-from agent.link.identity import load_identity
+from agent.link.identity import Credentials, load_identity
 from agent.link.stay import LinkState
 from agent.presence import Status, is_stale, load_status
 from agent.tasks.journal import find_damage
@@ -44,6 +44,7 @@ def describe(home: AgentHome) -> Told:
         "machine": known.identity.machine,
         "tenant": known.identity.tenant,
         "controller": known.settings.link_address,
+        "proxy": _proxy(known),
         "certificate_until": known.leaf.not_valid_after_utc,
         "agent_process": process,
         "link": link,
@@ -68,6 +69,14 @@ def describe(home: AgentHome) -> Told:
     if last is None:
         return Told(fields, 1)
     return Told(fields, 0 if link == LinkState.CONNECTED else 6)
+
+
+def _proxy(known: Credentials) -> str:
+    """The proxy on the way to the controller, without its password; empty for none."""
+    try:
+        return str(known.settings.proxy_for(known.settings.link_address) or "")
+    except SteadError as error:
+        return str(error)
 
 
 def _revocations(home: AgentHome, root: x509.Certificate, last: Status | None) -> dict[str, Any]:

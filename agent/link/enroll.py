@@ -27,9 +27,10 @@ from agent.host.hostname import hostname
 from agent.link.refusal import error_of_call
 from protocol.errors import Code, SteadError
 from protocol.identity import IdentityError, MachineIdentity, believe
+from protocol.proxy import Proxy
 from protocol.tls import (
-    CHANNEL_OPTIONS,
     chain_pem,
+    channel_options,
     client_credentials,
     explain_failure,
     find_root,
@@ -53,8 +54,11 @@ def enroll(
     now: datetime,
     journal: bytes,
     force: bool = False,
+    proxy: str | None = None,
 ) -> None:
     """Enroll this machine with a token; `journal` is the content of an empty one.
+
+    `proxy` takes the place of the setting; None leaves that as it is.
 
     Raises TOKEN_INVALID, TOKEN_USED, TOKEN_EXPIRED, WRONG_PIN, CLOCK_SKEW, UNAVAILABLE, and
     ALREADY_EXISTS for a machine that is enrolled when `force` does not make it a new one.
@@ -67,13 +71,18 @@ def enroll(
             code=Code.ALREADY_EXISTS,
         )
     token = decode_token(text)
+    # What the machine's administrator has set stays, whoever it is enrolled with.
+    before = home.load_settings() if home.settings.exists() else Settings("", "")
+    if proxy is not None:
+        before = msgspec.structs.replace(before, proxy=proxy)
+    way = before.proxy_for(token.address)
     make_private_directory(home.path)
     make_private_directory(home.enrolling)
     sync_directory(home.path)
     new = AgentHome(home.enrolling)
     key = _key(new)
-    root = find_root(token.address, token.pin)
-    answer = _ask(token, key, root, version, now)
+    root = find_root(token.address, token.pin, proxy=way)
+    answer = _ask(token, key, root, version, now, way)
     chain = _believed(answer, key, root, now)
     secret = open_bundle(token.opening, token.id, answer.sealed_bundle)
     decode_vault_secret(secret)
@@ -82,8 +91,6 @@ def enroll(
     write_atomically(new.sealing_key, X25519PrivateKey.generate().private_bytes_raw())
     write_atomically(new.vault_secret, secret)
     write_atomically(new.journal, journal)
-    # What the machine's administrator has set stays, whoever it is enrolled with.
-    before = home.load_settings() if home.settings.exists() else Settings("", "")
     settings = msgspec.structs.replace(
         before, link_address=answer.link_address, enrollment_address=token.address
     )
@@ -133,6 +140,7 @@ def _ask(
     root: x509.Certificate,
     version: str,
     now: datetime,
+    way: Proxy | None,
 ) -> enrollment_pb2.EnrollResponse:
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     message = enrollment_pb2.EnrollRequest(
@@ -143,14 +151,14 @@ def _ask(
         agent_version=version,
     )
     with grpc.secure_channel(
-        token.address, client_credentials(root), options=CHANNEL_OPTIONS
+        token.address, client_credentials(root), options=channel_options(way)
     ) as channel:
         try:
             return EnrollmentServiceStub(channel).Enroll(message, timeout=ANSWER_S)
         except grpc.RpcError as error:
             failure = error_of_call(error)
     if failure.code is Code.UNAVAILABLE:
-        failure = explain_failure(token.address, root, now=now)
+        failure = explain_failure(token.address, root, now=now, proxy=way)
     raise failure
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from agent.config import AgentHome, Settings
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity, identity_of
-from protocol.tls import CHANNEL_OPTIONS, client_credentials
+from protocol.tls import channel_options, client_credentials
 from protocol.vault.keys import VaultSecret, decode_vault_secret
 
 
@@ -81,6 +81,6 @@ def _broken(home: AgentHome, why: str) -> SteadError:
 
 def open_channel(credentials: Credentials) -> grpc.Channel:
     """A channel to the controller as this machine, for calls that block."""
-    return grpc.secure_channel(
-        credentials.settings.link_address, credentials.for_channel(), options=CHANNEL_OPTIONS
-    )
+    address = credentials.settings.link_address
+    options = channel_options(credentials.settings.proxy_for(address))
+    return grpc.secure_channel(address, credentials.for_channel(), options=options)

@@ -23,7 +23,7 @@ from agent.link.refusal import error_of_call
 from protocol.codec import to_ms
 from protocol.errors import Code, SteadError
 from protocol.identity import renewal_bytes
-from protocol.tls import CHANNEL_OPTIONS, chain_pem, client_credentials, explain_failure
+from protocol.tls import chain_pem, channel_options, client_credentials, explain_failure
 from protocol.v1 import enrollment_pb2
 from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 
@@ -66,8 +66,9 @@ def renew(credentials: Credentials, home: AgentHome, *, now: datetime) -> None:
         signature=credentials.key.sign(renewal_bytes(certificate, at), ec.ECDSA(SHA256())),
     )
     address = credentials.settings.enrollment_address
+    proxy = credentials.settings.proxy_for(address)
     with grpc.secure_channel(
-        address, client_credentials(credentials.root), options=CHANNEL_OPTIONS
+        address, client_credentials(credentials.root), options=channel_options(proxy)
     ) as channel:
         try:
             answer = EnrollmentServiceStub(channel).Renew(message, timeout=ANSWER_S)
@@ -81,5 +82,5 @@ def renew(credentials: Credentials, home: AgentHome, *, now: datetime) -> None:
             write_atomically(home.chain, chain_pem(chain))
             return
     if failure.code is Code.UNAVAILABLE:
-        failure = explain_failure(address, credentials.root, now=now)
+        failure = explain_failure(address, credentials.root, now=now, proxy=proxy)
     raise failure

@@ -25,7 +25,7 @@ from agent.link.outbox import Outbox
 from agent.link.renew import check_clock, is_expired, renew, renewal_time
 from agent.link.stream import Drained, Listener, Stream
 from protocol.errors import Code, SteadError
-from protocol.tls import CHANNEL_OPTIONS, explain_failure
+from protocol.tls import channel_options, explain_failure
 from protocol.v1 import link_pb2
 
 PARKING = frozenset(
@@ -138,7 +138,8 @@ class Link:
             credentials = load_identity(self._home)
         address = credentials.settings.link_address
         # Not from gRPC's pool of connections: that one would go on with the old certificate.
-        options = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+        proxy = credentials.settings.proxy_for(address)
+        options = [*channel_options(proxy), ("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.secure_channel(
             address, credentials.for_channel(), options=options
         ) as channel:
@@ -213,8 +214,13 @@ def _explained(error: SteadError, credentials: Credentials) -> SteadError:
     now = clock.now()
     if is_expired(credentials.leaf, now):
         return SteadError("this machine's certificate has just ended", code=Code.UNAVAILABLE)
+    address = credentials.settings.link_address
     found = explain_failure(
-        credentials.settings.link_address, credentials.root, now=now, timeout=EXPLAINED_WITHIN_S
+        address,
+        credentials.root,
+        now=now,
+        proxy=credentials.settings.proxy_for(address),
+        timeout=EXPLAINED_WITHIN_S,
     )
     # When all is well by now, the first word was the better one.
     return error if found.code is Code.UNAVAILABLE and "but the connection" in str(found) else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,10 +18,12 @@ from controller.cli.passphrase import Whose, load_own_key
 from controller.cli.renewal import ended_error
 from controller.config import OperatorHome
 from controller.rpc.refusals import METADATA_KEY
+from protocol.address import split_address
 from protocol.codec import refusal_from_pb
 from protocol.errors import Code, InvalidError, SteadError, UnavailableError
 from protocol.identity import OperatorIdentity, identity_of
-from protocol.tls import CHANNEL_OPTIONS, client_credentials, explain_failure
+from protocol.proxy import Proxy, proxy_for
+from protocol.tls import channel_options, client_credentials, explain_failure
 from protocol.v1.job_pb2_grpc import JobServiceStub
 from protocol.v1.operator_pb2_grpc import (
     AuditServiceStub,
@@ -102,12 +105,18 @@ class Connection:
         if self.home.held_by_agent:
             leaf = load_certificate(self.home.connect_certificate)
         credentials = client_credentials(self.root, chain=[leaf], key=self.key_here)
-        channel = grpc.secure_channel(self.address, credentials, options=list(CHANNEL_OPTIONS))
+        options = channel_options(self.proxy)
+        channel = grpc.secure_channel(self.address, credentials, options=options)
         if self.home.held_by_agent:
             from controller.cli.unlocking import Unlocking
 
             return grpc.intercept_channel(channel, Unlocking(self))
         return channel
+
+    @cached_property
+    def proxy(self) -> Proxy | None:
+        """The HTTP proxy on the way, by `https_proxy` and `no_proxy` of the environment."""
+        return proxy_for(split_address(self.address)[0], "", os.environ)
 
     @cached_property
     def controllers(self) -> ControllerServiceStub:
@@ -171,7 +180,7 @@ class Connection:
             # While something was watched: no handshake succeeds with it any more.
             if (ended := ended_error(self.certificate, clock.now())) is not None:
                 return ended
-            return explain_failure(self.address, self.root, now=clock.now())
+            return explain_failure(self.address, self.root, now=clock.now(), proxy=self.proxy)
         if call.code() is grpc.StatusCode.UNIMPLEMENTED:
             return SteadError(
                 "this controller does not know the call; is it an older release?",

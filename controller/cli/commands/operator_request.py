@@ -38,10 +38,11 @@ from controller.cli.making import (
 from controller.cli.options import yes_option
 from controller.cli.passphrase import Whose, kept_as
 from controller.config import OperatorHome, OperatorSettings, render_settings
+from protocol.address import split_address
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import IdentityError, OperatorIdentity, Role, believe, pin_of
 from protocol.ids import check_name
-from protocol.tls import chain_pem, split_address
+from protocol.tls import chain_pem
 from protocol.v1.operator_pb2 import AddOperatorRequest
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.rpc.server import check_listen
+from protocol.address import split_address
 from protocol.errors import Code, SteadError
-from protocol.tls import split_address
 
 
 def test_an_address_is_a_host_and_a_port() -> None:
