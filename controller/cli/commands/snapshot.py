@@ -98,7 +98,12 @@ def look(connection: Connection, machine: Machine) -> Picture:
         collected_at, bodies = read_inventory(connection, machine)
     except NotFoundError:
         collected_at, bodies = None, {}
-    request = ListJobsRequest(tenant_id=machine.tenant_id, limit=SEARCHED_JOBS)
+    request = ListJobsRequest(
+        tenant_id=machine.tenant_id,
+        machine_id=machine.machine_id,
+        with_runs=True,
+        limit=SEARCHED_JOBS,
+    )
     jobs = connection.jobs.ListJobs(request).jobs
     newest = newest_snapshot(connection, jobs, machine.machine_id)
     history = connection.machines.ListInventories(
@@ -117,7 +122,7 @@ def look(connection: Connection, machine: Machine) -> Picture:
         ],
         jobs=[
             Happening(row["submitted_at"], row["summary"], task.state)
-            for job, task in _tasks_of(jobs, machine.machine_id)[:SHOWN]
+            for job, task in _tasks_of(newest_runs(jobs), machine.machine_id)[:SHOWN]
             for row in [job_row(job)]
         ],
     )
@@ -167,6 +172,20 @@ def _taken(result: dict[str, Any]) -> dict[str, Any]:
         "unavailable": inventory.get("unavailable") or {},
         "live": result.get("live"),
     }
+
+
+def newest_runs(jobs: Sequence[Job]) -> list[Job]:
+    """Jobs, newest first, without the runs of a standing order but for its newest.
+
+    What runs every hour would leave no room for anything else.
+    """
+    found, seen = [], set()
+    for job in jobs:
+        if job.standing_order_id not in seen:
+            found.append(job)
+        if job.standing_order_id:
+            seen.add(job.standing_order_id)
+    return found
 
 
 def _tasks_of(jobs: Sequence[Job], machine: str) -> list[tuple[Job, Task]]:
