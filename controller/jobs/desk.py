@@ -17,7 +17,15 @@ from sqlalchemy import Connection, Row
 
 from controller import clock
 from controller.db.database import Database
-from controller.jobs import advance, progress, reading, standing, standing_views, submission
+from controller.jobs import (
+    advance,
+    progress,
+    reading,
+    standing,
+    standing_forget,
+    standing_views,
+    submission,
+)
 from controller.jobs.feed import Feed, set_or_timeout
 from controller.jobs.rolling import ROLLOUTS
 from controller.jobs.rollout import Course, Phase
@@ -39,6 +47,7 @@ PAGE = 64
 """Pieces of output that are read at a time."""
 
 SWEEP_EVERY = timedelta(seconds=15)
+FORGET_EVERY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,13 +278,23 @@ class JobDesk:
 
     async def sweep_forever(self) -> None:
         """End what nobody else will end, again and again."""
+        forgotten_at = None
         while True:
             try:
                 for job in await self.db.write(lambda c: progress.sweep(c, clock.now())):
                     self._wake(job)
+                now = clock.now()
+                if forgotten_at is None or abs(now - forgotten_at) > FORGET_EVERY:
+                    await self._forget_runs(now)
+                    forgotten_at = now
             except SteadError as error:
                 log.warning("sweep_failed", reason=str(error))
             await asyncio.sleep(SWEEP_EVERY.total_seconds())
+
+    async def _forget_runs(self, now: datetime) -> None:
+        """Forget old runs of standing orders, a few at a time so that others can write too."""
+        while await self.db.write(lambda c: standing_forget.forget(c, now)):
+            continue
 
     async def _result(self, task: str) -> bytes:
         return await self.db.read(lambda c: reading.result_of(c, task))

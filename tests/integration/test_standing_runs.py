@@ -173,3 +173,38 @@ async def test_bounds_that_machines_would_refuse_are_refused_here(
     jobs = JobServiceStub(installation.admin())
     call = jobs.SubmitOrder(job_pb2.SubmitOrderRequest(envelope=enveloped(installation, gone)))
     assert (await refused(call)).code == "not_found"
+
+
+async def test_old_runs_are_forgotten_but_for_each_machine_s_last(
+    installation: Installation, machines: tuple[Enrolled, Enrolled]
+) -> None:
+    made = await order(installation, *machines)
+    now = clock.now().replace(minute=0, second=0, microsecond=0)
+    slots = [now - timedelta(days=days) for days in (200, 100, 50, 20, 1)]
+    for machine, told in zip(machines, (slots, slots[:2]), strict=True):
+        async with linked(installation, machine, revision=3) as agent:
+            for number, slot in enumerate(told, 1):
+                task = await tell(agent, made, slot, number=number)
+                piece = link_pb2.TaskOutput(
+                    task_id=task, stream=link_pb2.OUTPUT_STREAM_STDOUT, data=b"x"
+                )
+                await agent.say(task_output=piece)
+                await agent.finish(task)
+    async with linked(installation, machines[0], revision=3) as agent:
+        # One that is not over, and not the last either.
+        await tell(agent, made, now - timedelta(days=40))
+        await agent.say(heartbeat=link_pb2.Heartbeat())
+        await agent.hear("heartbeat_acknowledged")
+
+    async def runs() -> set[str]:
+        request = job_pb2.ListJobsRequest(standing_order_id=made)
+        listed = await JobServiceStub(installation.admin()).ListJobs(request)
+        return {job.job_id for job in listed.jobs}
+
+    before = await runs()
+    await installation.controller.parts.jobs._forget_runs(now)
+    assert len(before) == 6
+    assert before - await runs() == {job_of_run(made, slots[0]), job_of_run(made, slots[2])}
+    [whole] = await standing(installation, order_id=made)
+    assert [one.runs for one in whole.machines] == [5, 2]
+    await installation.audit(machines[0].tenant)
