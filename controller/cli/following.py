@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
@@ -29,16 +29,23 @@ REFRESHES_PER_S = 4
 
 
 def follow(
-    connection: Connection, job: Job, *, live: bool, lines: bool = False, goes_on: bool = True
+    connection: Connection,
+    job: Job,
+    *,
+    live: bool,
+    lines: bool = False,
+    goes_on: bool = True,
+    only: Collection[str] | None = None,
 ) -> Job:
     """Watch a job until every task is over, or its rollout is halted; the job as it then is.
 
     `live` prints what the tasks print. Where standard error is no terminal, `lines` says
     what becomes of each machine. Outlives a controller that restarts. Ctrl-C ends the
-    watching and nothing else, and says so where the job `goes_on` then.
+    watching and nothing else, and says so where the job `goes_on` then. `only` are the ids
+    of the machines that are waited for; None is all.
     """
     try:
-        followed = _watch(connection, job, live=live, lines=lines)
+        followed = _watch(connection, job, only, live=live, lines=lines)
     except KeyboardInterrupt:
         if goes_on:
             note(
@@ -61,15 +68,19 @@ def say_halted(job: Job) -> None:
     )
 
 
-def _watch(connection: Connection, job: Job, *, live: bool, lines: bool) -> Job:
+def _watch(
+    connection: Connection, job: Job, only: Collection[str] | None, *, live: bool, lines: bool
+) -> Job:
     board = Board.of(job)
     names = {task.task_id: task.machine_name for task in job.tasks}
     tasks = {task.task_id: task for task in job.tasks}
     printer = Printer(names)
-    say_unlinked(connection, job)
+    if only is None:
+        say_unlinked(connection, job)
+    awaited = {task.task_id for task in job.tasks if only is None or task.machine_id in only}
     on_terminal = sys.stderr.isatty()
     with closing(printer), _shown(board, enabled=on_terminal and not live):
-        for event in _events(connection, job.job_id):
+        for event in _events(connection, job.job_id) if awaited else ():
             before = tasks.get(event.task_id) if isinstance(event, Task) else None
             board.saw(event)
             if isinstance(event, TaskOutput):
@@ -80,7 +91,8 @@ def _watch(connection: Connection, job: Job, *, live: bool, lines: bool) -> Job:
                 tasks[event.task_id] = event
             if live or (lines and not on_terminal):
                 _say(event, before, lines=lines and not live)
-            if board.is_over:
+            heard = only is not None and all(tasks[one].state in OVER for one in awaited)
+            if board.is_over or heard:
                 break
     followed = Job()
     followed.CopyFrom(job)

@@ -21,6 +21,7 @@ from controller.cli.repeating import render_standing, standing_of
 from controller.cli.revoking import newest_list, read_of
 from controller.cli.spans import Span
 from controller.cli.spreading import ROLLOUT_OPTIONS, WINDOW_OPTIONS, batches_of, rollout_of
+from controller.cli.waiting import SHOWN
 from protocol.action import Action, summary_of
 from protocol.codec import encode_envelope, encode_order
 from protocol.errors import InvalidError
@@ -140,12 +141,14 @@ def order_and_follow(
     live: bool = False,
     repeatable: bool = False,
     retry_of: OrderId | None = None,
+    only_linked: bool = False,
 ) -> Job | None:
     """Order `action` and, unless told not to, follow it to its end.
 
-    `live` prints what the tasks print, as it comes. None when nothing was ordered, or
-    when nobody waits; exits 2 when the person says no. Raises DENIED, also for a dry run,
-    when machines would not obey this operator.
+    `live` prints what the tasks print, as it comes. `only_linked` waits for no machine that
+    is away, and says which are. None when nothing was ordered, or when nobody waits; exits 2
+    when the person says no. Raises DENIED, also for a dry run, when machines would not obey
+    this operator.
     """
     check_role(action, connection.operator)
     if terms.dry_run:
@@ -162,7 +165,18 @@ def order_and_follow(
     if not terms.wait:
         emit([{"job": job.job_id, "machines": len(job.tasks)}], output, columns=("job", "machines"))
         return None
-    return follow(connection, job, live=live)
+    if not only_linked:
+        return follow(connection, job, live=live)
+    if away := [machine.name for machine in machines if not machine.linked]:
+        more = f" and {len(away) - SHOWN} more" if len(away) > SHOWN else ""
+        note(f"not linked, and get it when they are back: {', '.join(away[:SHOWN])}{more}")
+    return follow(connection, job, live=live, only={m.machine_id for m in machines if m.linked})
+
+
+def heard(job: Job) -> int:
+    """The exit code by those tasks alone that are over; 0 when none is."""
+    over = Job(action=job.action, tasks=[task for task in job.tasks if task.state in OVER])
+    return exit_code(over) if over.tasks else DONE
 
 
 def submit(

@@ -11,7 +11,7 @@ from controller.cli.emit import emit, from_wire_ms, note
 from controller.cli.exits import DONE
 from controller.cli.ordering import (
     Terms,
-    exit_code,
+    heard,
     order_and_follow,
     result_of,
     say_failures,
@@ -33,7 +33,13 @@ def order_standing(
 ) -> int:
     """Order what machines are to do again and again, and say who has taken it in."""
     job = order_and_follow(
-        connection, machines, action, terms, output=output, repeatable=repeatable
+        connection,
+        machines,
+        action,
+        terms,
+        output=output,
+        repeatable=repeatable,
+        only_linked=True,
     )
     if job is None:
         return DONE
@@ -49,7 +55,7 @@ def order_standing(
     )
     say_failures(job)
     note(f"`stead order show {job.job_id}` shows how it goes on; `stead order revoke` ends it.")
-    return exit_code(job)
+    return heard(job)
 
 
 def order_row(order: StandingOrder) -> dict[str, Any]:

@@ -98,6 +98,13 @@ async def test_a_standing_order_is_made_runs_by_itself_and_is_revoked(
     assert marker.read_text() == "x\n"
     assert (await standing(installation, order)).runs == 1
     await agent.stop()
+    # Nobody waits for a machine that is away, for as long as the order stands.
+    away = ("run", "all", "--every", "daily", "--until", "90d", "-o", "json", "--", "true")
+    [queued] = json.loads(await stead(installation, *away))
+    assert queued["state"] == "queued"
+    assert (await standing(installation, queued["job"])).state == "sent"
+    await stead(installation, "order", "revoke", "tidy", "--yes")
+    assert (await standing(installation, order)).state == "revoking"
 
 
 async def test_a_run_that_was_made_while_nobody_listened_is_told_later(

@@ -18,7 +18,7 @@ from controller.cli.options import tenant_option
 from controller.cli.ordering import (
     acting,
     confirm,
-    exit_code,
+    heard,
     order_and_follow,
     say_failures,
     terms_of,
@@ -141,14 +141,16 @@ def revoke(app: App, /, order: str, output: str, **options: Any) -> int:
         terms = replace(terms, yes=True)
         # What has not reached its machine need not; those machines are told all the same.
         connection.jobs.CancelJob(CancelJobRequest(job_id=found.order_id))
-    job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
+    job = order_and_follow(
+        connection, machines, action, terms, output=output, repeatable=True, only_linked=True
+    )
     if job is None:
         return DONE
     after = _meant(connection, found.order_id, "")
     rows = [machine_row(after, one) for one in after.machines if one.machine_id in left]
     emit(rows, output, columns=("machine", "state", "runs", "last_run_at"))
     say_failures(job)
-    return exit_code(job)
+    return heard(job)
 
 
 def _signed(connection: Connection, found: StandingOrder, named: str) -> Order:
