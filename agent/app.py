@@ -43,16 +43,19 @@ def run_agent(home: AgentHome, pace: Pace | None = None) -> None:
         from agent.link.enroll import finish
 
         finish(home)
-        asyncio.run(_main(home, pace or Pace()))
+        while asyncio.run(_main(home, pace or Pace())):
+            log.info("agent_begins_anew", reason="this machine has a new identity")
 
 
-async def _main(home: AgentHome, pace: Pace) -> None:
+async def _main(home: AgentHome, pace: Pace) -> bool:
+    """Be the agent of one identity; true when it has another one by now."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     agent = Agent(home, pace)
     await agent.run(stop)
+    return not stop.is_set()
 
 
 class Agent:
@@ -67,7 +70,7 @@ class Agent:
         from agent.tasks.believe import load_believed
         from agent.tasks.execute import Executor, Turns
         from agent.tasks.intake import Intake
-        from agent.tasks.journal import Journal, JournalError
+        from agent.tasks.journal import Journal, JournalError, new_journal
         from agent.tasks.verify import Believed
         from agent.tasks.watching import Watching
 
@@ -83,13 +86,14 @@ class Agent:
         def believed() -> Believed:
             return load_believed(home, credentials)
 
+        self._journal = journal
         outbox, turns = Outbox(), Turns()
         self._watching = Watching(home)
         self._intake = Intake(
             home, believed, journal, outbox, turns, self._watching, self._greet_again
         )
         self._presence = Presence(home, self._intake, credentials.identity)
-        self._link = Link(home, outbox, self._presence, hello=_hello(home))
+        self._link = Link(home, outbox, self._presence, hello=_hello(home), journal=new_journal())
         self._routine = Routine(
             home,
             believed,
@@ -104,7 +108,9 @@ class Agent:
         self._link.greet_again()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set."""
+        """Run until `stop` is set, or until this machine has another identity."""
+        from agent.tasks.journal import Journal
+
         log.info("agent_started", version=VERSION, process=os.getpid())
         below = group.base()
         controllers = () if below is None else group.settle_in(below)
@@ -134,6 +140,8 @@ class Agent:
                 task.cancel()
             await asyncio.gather(stopped, *work, return_exceptions=True)
             self._presence.gone()
+            if isinstance(self._journal, Journal):
+                self._journal.close()
             log.info("agent_stopped")
 
 

@@ -129,6 +129,11 @@ class AgentHome:
         return self.path / "journal.db"
 
     @property
+    def ratchet(self) -> Path:
+        """The token that the agent shows at its next Hello; see `agent.link.ratchet`."""
+        return self.path / "ratchet"
+
+    @property
     def revocations(self) -> Path:
         """The newest list of revoked operators, as the root signed it."""
         return self.path / "revocations"

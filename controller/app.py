@@ -49,7 +49,7 @@ from controller.rpc.vault import VaultServicer
 from controller.store.local import LocalStore
 from controller.store.store import ObjectStore
 from controller.vault.vault import Vault
-from protocol.errors import InvalidError
+from protocol.errors import Code, InvalidError
 from protocol.v1.enrollment_pb2_grpc import add_EnrollmentServiceServicer_to_server
 from protocol.v1.inventory_pb2_grpc import add_InventoryServiceServicer_to_server
 from protocol.v1.job_pb2_grpc import add_JobServiceServicer_to_server
@@ -104,7 +104,9 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
     """Every service of the link port."""
     db = parts.db
     return (
-        partial(add_LinkServiceServicer_to_server, Link(parts.jobs, parts.presence, parts.trust)),
+        partial(
+            add_LinkServiceServicer_to_server, Link(db, parts.jobs, parts.presence, parts.trust)
+        ),
         partial(add_JobServiceServicer_to_server, Jobs(parts.jobs)),
         partial(add_VaultServiceServicer_to_server, VaultServicer(parts.vault)),
         partial(add_ProofServiceServicer_to_server, Proof(db, parts.vault.scrub)),
@@ -194,16 +196,19 @@ class Controller:
 async def _assemble(
     home: ControllerHome, settings: Settings, authority: Authority, db: Database, store: ObjectStore
 ) -> Parts:
-    def revoked(connection: Connection) -> tuple[list[str], list[str], bytes]:
+    def shut_out(
+        connection: Connection,
+    ) -> tuple[dict[str, Code], list[str], bytes, list[str]]:
         listed = revocations.names_in(revocations.in_force(connection, authority.root))
         return (
-            machines.revoked_ids(connection),
+            machines.barred(connection),
             [*operators.revoked_names(connection), *listed],
             revocations.kept(connection),
+            machines.waiting(connection),
         )
 
-    trust = Trust(root=authority.root, issuing=(authority.issuing.certificate,))
-    trust.load(*await db.read(revoked))
+    trust = Trust(root=authority.root, issuing=authority.believed)
+    trust.load(*await db.read(shut_out))
     calls = LiveCalls()
     trust.on_revoked(calls.cut)
     presence, desk = Presence(db), JobDesk(db, authority.root)
@@ -216,7 +221,7 @@ async def _assemble(
         trust=trust,
         calls=calls,
         presence=presence,
-        enrollments=Desk(db, authority),
+        enrollments=Desk(db, authority, trust.wait),
         jobs=desk,
         rolling=Rolling(db, desk.feed, presence.linked),
         vault=Vault(store, db, trust),

@@ -18,6 +18,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from protocol.action import ACTIONS, Action, RestorePart, name_of
 from protocol.errors import Code, InvalidError, SteadError
+from protocol.holder import Holder
 from protocol.ids import MachineId, OrderId, TaskId, TenantId, check_id, check_name
 from protocol.limits import Limits
 from protocol.order import Envelope, Order, Signature
@@ -37,10 +38,10 @@ from protocol.v1 import link_pb2, order_pb2, refusal_pb2, revocation_pb2, unlock
 
 M = TypeVar("M", bound=Message)
 
-REVISION = 3
+REVISION = 4
 """The newest revision of the protocol that this release speaks.
 
-2 knows `RevocationsChanged`, 3 runs of standing orders.
+2 knows `RevocationsChanged`, 3 runs of standing orders, 4 the ratchet.
 """
 
 MAX_ORDER_BYTES = 1024 * 1024
@@ -333,6 +334,18 @@ def outcome_from_pb(message: link_pb2.TaskOutcome) -> Outcome:
         ended_at=from_ms(message.ended_at_ms) if message.ended_at_ms else None,
         output_truncated=message.output_truncated,
     )
+
+
+def encode_holder(holder: Holder) -> bytes:
+    """A holder as it travels beside Hello."""
+    message = link_pb2.Holder(token=holder.token, hardware=holder.hardware)
+    return message.SerializeToString(deterministic=True)
+
+
+def decode_holder(data: bytes) -> Holder:
+    """Read what `encode_holder` made; INVALID for bytes that cannot be read."""
+    message = read_message(link_pb2.Holder, data)
+    return Holder(message.token, message.hardware)
 
 
 def refusal_to_pb(error: SteadError) -> refusal_pb2.Refusal:

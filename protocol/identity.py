@@ -265,3 +265,9 @@ def renewal_bytes(certificate: bytes, requested_at_ms: int) -> bytes:
     """What a machine signs to renew: a fixed word, the certificate's hash, the time."""
     digest = hashlib.sha256(certificate).digest()
     return b"stead renewal v1\0" + digest + requested_at_ms.to_bytes(8, "big", signed=True)
+
+
+def rekey_bytes(certificate: bytes, signing_request: bytes, requested_at_ms: int) -> bytes:
+    """What a clone signs to become a machine of its own, by the key that it shares."""
+    digest = hashlib.sha256(certificate).digest() + hashlib.sha256(signing_request).digest()
+    return b"stead rekey v1\0" + digest + requested_at_ms.to_bytes(8, "big", signed=True)

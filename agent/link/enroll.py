@@ -80,7 +80,7 @@ def enroll(
     make_private_directory(home.enrolling)
     sync_directory(home.path)
     new = AgentHome(home.enrolling)
-    key = _key(new)
+    key = new_key(new)
     root = find_root(token.address, token.pin, proxy=way)
     answer = _ask(token, key, root, version, now, way)
     chain = _believed(answer, key, root, now)
@@ -111,6 +111,7 @@ def finish(home: AgentHome) -> None:
             home.drill_runs,
             home.vault_order,
             home.status,
+            home.ratchet,
         ):
             path.unlink(missing_ok=True)
         for directory in (home.cache, home.output, home.standing):
@@ -123,7 +124,7 @@ def finish(home: AgentHome) -> None:
     shutil.rmtree(home.enrolling, ignore_errors=True)
 
 
-def _key(new: AgentHome) -> ec.EllipticCurvePrivateKey:
+def new_key(new: AgentHome) -> ec.EllipticCurvePrivateKey:
     """The key of an attempt before this one, or a new one."""
     if new.key.exists():
         kept = load_pem_private_key(new.key.read_bytes(), password=None)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 import grpc
@@ -22,6 +23,8 @@ from agent.host import clock, log
 from agent.link import backoff
 from agent.link.identity import Credentials, load_identity
 from agent.link.outbox import Outbox
+from agent.link.ratchet import keep_token, load_holder
+from agent.link.rekey import rekey
 from agent.link.renew import check_clock, is_expired, renew, renewal_time
 from agent.link.stream import Drained, Listener, Stream
 from protocol.errors import Code, SteadError
@@ -31,6 +34,8 @@ from protocol.v1 import link_pb2
 PARKING = frozenset(
     {
         Code.REVOKED,
+        Code.RETIRED,
+        Code.PARKED,
         Code.UNKNOWN_MACHINE,
         Code.UPGRADE_REQUIRED,
         Code.UNAUTHENTICATED,
@@ -80,7 +85,11 @@ class Told(Listener, Protocol):
 
 
 class Link:
-    """Keeps one connection as long as it runs. `hello` makes the first message."""
+    """Keeps one connection as long as it runs.
+
+    `hello` makes the first message; `journal` is the content of an empty one, for a clone
+    that becomes a machine of its own.
+    """
 
     def __init__(
         self,
@@ -89,12 +98,14 @@ class Link:
         told: Told,
         *,
         hello: Callable[[Credentials], link_pb2.Hello],
+        journal: bytes,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._home = home
         self._outbox = outbox
         self._told = told
         self._hello = hello
+        self._blank = journal
         self._chance = chance
         self._failures = 0
         self._welcomed: float | None = None
@@ -105,7 +116,7 @@ class Link:
         self._stale.set()
 
     async def run(self) -> None:
-        """Stay connected until cancelled."""
+        """Stay connected until cancelled, or until this machine is another one."""
         while True:
             self._tell(LinkState.CONNECTING)
             self._welcomed = None
@@ -114,6 +125,10 @@ class Link:
             # holds that in a circle: an idle agent would keep the connection for hours.
             gc.collect()
             if isinstance(ended, Failure):
+                if ended.code is Code.CLONE:
+                    ended = await self._rekeyed()
+                    if ended is None:
+                        return
                 await self._after(ended)
             elif ended is not None:
                 self._failures = 0
@@ -127,6 +142,19 @@ class Link:
         except SteadError as error:
             return Failure(error.code, str(error), self._lasted())
 
+    async def _rekeyed(self) -> Failure | None:
+        """Make this clone a machine of its own; why that failed, or None when it is one."""
+        log.warning("refused_as_clone")
+        try:
+            credentials = load_identity(self._home)
+            machine = await asyncio.to_thread(
+                rekey, credentials, self._home, now=clock.now(), journal=self._blank
+            )
+        except SteadError as error:
+            return Failure(error.code, f"a clone, and not yet a new machine: {error}", timedelta())
+        log.warning("became_another_machine", before=credentials.identity.machine, now=machine)
+        return None
+
     async def _once(self) -> Drained | None:
         """One connection; None when it was ended for a new certificate's or greeting's sake."""
         self._stale.clear()
@@ -136,6 +164,7 @@ class Link:
             await asyncio.to_thread(renew, credentials, self._home, now=clock.now())
             log.info("certificate_renewed", after="it had expired")
             credentials = load_identity(self._home)
+        holder = await asyncio.to_thread(load_holder, self._home)
         address = credentials.settings.link_address
         # Not from gRPC's pool of connections: that one would go on with the old certificate.
         proxy = credentials.settings.proxy_for(address)
@@ -146,9 +175,13 @@ class Link:
             renewing = asyncio.create_task(self._renewed(credentials))
             stale = asyncio.create_task(self._stale.wait())
             talking = asyncio.create_task(
-                Stream(channel, self._outbox, self._told).converse(
-                    self._hello(credentials), welcomed=self._was_welcomed
-                )
+                Stream(
+                    channel,
+                    self._outbox,
+                    self._told,
+                    holder=holder,
+                    keep=partial(keep_token, self._home),
+                ).converse(self._hello(credentials), welcomed=self._was_welcomed)
             )
             try:
                 await asyncio.wait({renewing, stale, talking}, return_when=asyncio.FIRST_COMPLETED)

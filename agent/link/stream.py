@@ -13,8 +13,9 @@ import grpc
 from agent.host import clock, log
 from agent.link.outbox import Outbox
 from agent.link.refusal import error_of_call, refusal_of
-from protocol.codec import from_ms, refusal_from_pb, refuse_unknown, to_ms
+from protocol.codec import encode_holder, from_ms, refusal_from_pb, refuse_unknown, to_ms
 from protocol.errors import Code, SteadError, UnavailableError
+from protocol.holder import METADATA_KEY, Holder
 from protocol.ids import TaskId
 from protocol.v1 import link_pb2
 from protocol.v1.link_pb2_grpc import LinkServiceStub
@@ -22,6 +23,8 @@ from protocol.v1.link_pb2_grpc import LinkServiceStub
 WELCOME_S = 30.0
 SILENCE = 2.5
 """After so many intervals without an answer, looked at once in each, the connection is lost."""
+
+NOBODY = Holder()
 
 TELLS_RUNS = 3
 """The revision of the protocol that knows runs of standing orders."""
@@ -65,8 +68,20 @@ class Drained:
 class Stream:
     """One connection on a channel."""
 
-    def __init__(self, channel: grpc.aio.Channel, outbox: Outbox, listener: Listener) -> None:
-        self._call: Any = LinkServiceStub(channel).Connect()
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        outbox: Outbox,
+        listener: Listener,
+        *,
+        holder: Holder = NOBODY,
+        keep: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
+        """`holder` is shown beside Hello; `keep` makes the token of Welcome durable."""
+        self._keep = keep
+        self._call: Any = LinkServiceStub(channel).Connect(
+            metadata=((METADATA_KEY, encode_holder(holder)),)
+        )
         self._outbox = outbox
         self._listener = listener
         self._heard_at = clock.monotonic()
@@ -124,9 +139,21 @@ class Stream:
             min(max(welcome.heartbeat_interval_s, SHORTEST_HEARTBEAT_S), LONGEST_HEARTBEAT_S)
         )
         self._heard_at = clock.monotonic()
+        if welcome.ratchet:
+            await self._keep_ratchet(welcome.ratchet)
         self._listener.connected(
             from_ms(welcome.controller_time_ms), timedelta(seconds=self._interval_s)
         )
+
+    async def _keep_ratchet(self, token: bytes) -> None:
+        """Make a token durable, then say so; on a full disk the one before goes on counting."""
+        try:
+            await asyncio.to_thread(self._keep, token)
+        except SteadError as error:
+            log.warning("ratchet_not_kept", code=error.code, reason=str(error))
+            return
+        kept = link_pb2.RatchetKept(token=token)
+        await self._call.write(link_pb2.ConnectRequest(ratchet_kept=kept))
 
     async def _read(self) -> link_pb2.ConnectResponse:
         answer = await self._call.read()

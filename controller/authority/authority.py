@@ -28,6 +28,13 @@ class Authority:
 
     root: x509.Certificate
     issuing: Issuer
+    former: tuple[x509.Certificate, ...] = ()
+    """Authorities before this one, whose certificates are still believed until they end."""
+
+    @property
+    def believed(self) -> tuple[x509.Certificate, ...]:
+        """All that may have certified a machine, the present one first."""
+        return (self.issuing.certificate, *self.former)
 
     def certify(
         self, public_key: ec.EllipticCurvePublicKey, identity: MachineIdentity, now: datetime

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import Connection, select
 
 from controller import clock
@@ -13,12 +15,17 @@ from controller.authority.failures import Failures, Refusals
 from controller.db.database import Database
 from controller.db.schema import tenants
 from protocol.errors import SteadError
+from protocol.identity import MachineIdentity
 
 
 class Desk:
     """See the module."""
 
-    def __init__(self, db: Database, authority: Authority) -> None:
+    def __init__(
+        self, db: Database, authority: Authority, rekeyed: Callable[[MachineIdentity], None]
+    ) -> None:
+        """`rekeyed` is told of every clone that became a machine of its own, and waits."""
+        self._rekeyed = rekeyed
         self._db = db
         self._authority = authority
         self._failures = Failures()
@@ -55,6 +62,42 @@ class Desk:
         except SteadError as error:
             await self._note(error)
             raise
+
+    async def rekey(
+        self,
+        *,
+        certificate: bytes,
+        requested_at_ms: int,
+        signature: bytes,
+        signing_request: bytes,
+        holder: bytes,
+        hostname: str,
+        agent_version: str,
+    ) -> Enrolled:
+        """See `enrollment.rekey`."""
+
+        def act(connection: Connection) -> Enrolled:
+            return enrollment.rekey(
+                connection,
+                self._authority,
+                certificate=certificate,
+                requested_at_ms=requested_at_ms,
+                signature=signature,
+                signing_request=signing_request,
+                holder=holder,
+                hostname=hostname,
+                agent_version=agent_version,
+                now=clock.now(),
+            )
+
+        try:
+            made = await self._db.write(act)
+        except SteadError as error:
+            await self._note(error)
+            raise
+        if made.waiting:
+            self._rekeyed(made.identity)
+        return made
 
     async def close(self) -> None:
         """Write down what was counted and not written yet."""

@@ -14,23 +14,37 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 
 from controller import clock
 from controller.audit.log import append
-from controller.authority import tokens
+from controller.authority import holders, tokens
 from controller.authority.authority import Authority
 from controller.authority.failures import EnrollmentRefusedError
+from controller.authority.holders import ACTIVE, PARKED, WAITING
+from controller.authority.trust import TOLD
 from controller.db.schema import certificates, enrollments, machine_tags, machines
+from controller.fleet.machines import BARRED
 from controller.fleet.names import free_name, name_from
 from controller.fleet.scope import machine_row
+from protocol.codec import decode_holder
 from protocol.errors import Code, InvalidError, SteadError
-from protocol.identity import MachineIdentity, believe, key_hash, read_certificate, renewal_bytes
+from protocol.identity import (
+    MachineIdentity,
+    believe,
+    key_hash,
+    read_certificate,
+    rekey_bytes,
+    renewal_bytes,
+)
 from protocol.ids import MachineId, TenantId
 
 RENEWABLE = timedelta(days=400)
 CLOCK_TOLERANCE = timedelta(minutes=10)
-ACTIVE = "active"
+MOST_WAITING = 8
+"""Clones of one machine that may wait for approval at a time."""
+
+CLONEABLE = frozenset({ACTIVE, PARKED})
 _EPOCH_LIMIT_MS = 1 << 48
 _LONGEST_TEXT = 253
 
@@ -54,6 +68,8 @@ class Enrolled:
     name: str
     chain: tuple[bytes, ...]
     sealed_bundle: bytes
+    waiting: bool = False
+    """It is a clone that nobody approved yet."""
 
 
 def read_signing_request(der: bytes) -> ec.EllipticCurvePublicKey:
@@ -120,31 +136,9 @@ def renew(
     BAD_SIGNATURE, UNAUTHENTICATED.
     """
     _check_clock(requested_at_ms, now)
-    leaf = read_certificate(certificate)
-    over_since = now - leaf.not_valid_after_utc
-    # Whether the authority vouched for it is asked for its last moment when that is past.
-    then = now if over_since < timedelta() else leaf.not_valid_after_utc - timedelta(seconds=1)
-    identity = believe(
-        leaf, root=authority.root, issuing=(authority.issuing.certificate,), now=then
-    )
-    key = leaf.public_key()
-    if not isinstance(identity, MachineIdentity) or not isinstance(key, ec.EllipticCurvePublicKey):
-        raise SteadError("only machines renew their certificates here", code=Code.UNAUTHENTICATED)
-    try:
-        key.verify(signature, renewal_bytes(certificate, requested_at_ms), ec.ECDSA(SHA256()))
-    except InvalidSignature:
-        raise EnrollmentRefusedError(
-            "the renewal is not signed by the certificate's key",
-            code=Code.BAD_SIGNATURE,
-            tenant=identity.tenant,
-        ) from None
-    if over_since > RENEWABLE:
-        raise EnrollmentRefusedError(
-            f"the certificate ended {over_since.days} days ago, more than {RENEWABLE.days}; "
-            "enroll this machine again with a new token",
-            code=Code.EXPIRED,
-            tenant=identity.tenant,
-        )
+    identity, key, over_since = _told(authority, certificate, now)
+    _check_signed(key, signature, renewal_bytes(certificate, requested_at_ms), identity.tenant)
+    _check_age(over_since, identity.tenant)
     machine = _active(connection, identity.machine)
     if machine.tenant_id != identity.tenant or machine.public_key_hash != key_hash(key):
         raise EnrollmentRefusedError(
@@ -157,6 +151,127 @@ def renew(
     body = {"machine": machine.id, "expired_for_s": max(0, int(over_since.total_seconds()))}
     append(connection, identity.tenant, f"machine/{machine.id}", "certificate_renewed", body, now)
     return chain
+
+
+def _told(
+    authority: Authority,
+    certificate: bytes,
+    now: datetime,
+) -> tuple[MachineIdentity, ec.EllipticCurvePublicKey, timedelta]:
+    """The machine that a certificate was made for, its key, and since when it is over."""
+    leaf = read_certificate(certificate)
+    over_since = now - leaf.not_valid_after_utc
+    # Whether the authority vouched for it is asked for its last moment when that is past.
+    then = now if over_since < timedelta() else leaf.not_valid_after_utc - timedelta(seconds=1)
+    identity = believe(leaf, root=authority.root, issuing=authority.believed, now=then)
+    key = leaf.public_key()
+    if not isinstance(identity, MachineIdentity) or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise SteadError("only machines renew their certificates here", code=Code.UNAUTHENTICATED)
+    return identity, key, over_since
+
+
+def _check_signed(
+    key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes, tenant: TenantId
+) -> None:
+    try:
+        key.verify(signature, signed, ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        raise EnrollmentRefusedError(
+            "the request is not signed by the certificate's key",
+            code=Code.BAD_SIGNATURE,
+            tenant=tenant,
+        ) from None
+
+
+def _check_age(over_since: timedelta, tenant: TenantId) -> None:
+    if over_since > RENEWABLE:
+        raise EnrollmentRefusedError(
+            f"the certificate ended {over_since.days} days ago, more than {RENEWABLE.days}; "
+            "enroll this machine again with a new token",
+            code=Code.EXPIRED,
+            tenant=tenant,
+        )
+
+
+def rekey(
+    connection: Connection,
+    authority: Authority,
+    *,
+    certificate: bytes,
+    requested_at_ms: int,
+    signature: bytes,
+    signing_request: bytes,
+    holder: bytes,
+    hostname: str,
+    agent_version: str,
+    now: datetime,
+) -> Enrolled:
+    """Make a machine of its own of a clone; it gets no tags, no backups, and waits.
+
+    Raises what `renew` raises; PRECONDITION for a holder that is no clone; LIMIT when too
+    many clones of one machine wait already.
+    """
+    _check_clock(requested_at_ms, now)
+    identity, key, over_since = _told(authority, certificate, now)
+    signed = rekey_bytes(certificate, signing_request, requested_at_ms)
+    _check_signed(key, signature, signed, identity.tenant)
+    _check_age(over_since, identity.tenant)
+    machine = machine_row(connection, identity.machine)
+    if machine is None or machine.state not in CLONEABLE:
+        machine = _active(connection, identity.machine)
+    public_key = read_signing_request(signing_request)
+    digest = key_hash(public_key)
+    made = connection.execute(
+        select(machines).where(
+            machines.c.clone_of == machine.id, machines.c.public_key_hash == digest
+        )
+    ).one_or_none()
+    if made is None:
+        if not holders.is_clone(connection, identity.machine, decode_holder(holder), now):
+            raise EnrollmentRefusedError(
+                "this machine is not known to be a clone; only a clone becomes a new machine",
+                code=Code.PRECONDITION,
+                tenant=identity.tenant,
+            )
+        made = _make_clone(connection, machine, digest, hostname, agent_version, now)
+    new = MachineIdentity(identity.tenant, MachineId(made.id))
+    chain = _certify(connection, authority, public_key, new, now)
+    return Enrolled(new, made.name, chain, b"", waiting=made.state == WAITING)
+
+
+def _make_clone(
+    connection: Connection,
+    machine: Row[Any],
+    digest: bytes,
+    hostname: str,
+    agent_version: str,
+    now: datetime,
+) -> Row[Any]:
+    waiting = connection.scalar(
+        select(func.count())
+        .select_from(machines)
+        .where(machines.c.clone_of == machine.id, machines.c.state == WAITING)
+    )
+    if (waiting or 0) >= MOST_WAITING:
+        raise EnrollmentRefusedError(
+            f"{waiting} clones of {machine.name} wait already; approve or retire them first: "
+            "see `stead machine ls`",
+            code=Code.LIMIT,
+            tenant=machine.tenant_id,
+        )
+    made = _new_row(
+        connection,
+        TenantId(machine.tenant_id),
+        digest,
+        hostname,
+        agent_version,
+        now,
+        state=WAITING,
+        clone_of=machine.id,
+    )
+    body = {"machine": made.id, "name": made.name, "clone_of": machine.id}
+    append(connection, machine.tenant_id, f"machine/{made.id}", "clone_rekeyed", body, now)
+    return made
 
 
 def _check_clock(requested_at_ms: int, now: datetime) -> None:
@@ -181,12 +296,9 @@ def _active(connection: Connection, machine: MachineId) -> Row[Any]:
             "the controller does not know this machine; enroll it again with a new token",
             code=Code.UNKNOWN_MACHINE,
         )
-    if row.state != ACTIVE:
-        raise EnrollmentRefusedError(
-            f"this machine was {row.state}; enroll it again with a new token",
-            code=Code.REVOKED,
-            tenant=row.tenant_id,
-        )
+    if row.state in BARRED:
+        code = BARRED[row.state]
+        raise EnrollmentRefusedError(TOLD[code], code=code, tenant=row.tenant_id)
     return row
 
 
@@ -197,36 +309,10 @@ def _make_machine(
     digest: bytes,
     now: datetime,
 ) -> Row[Any]:
-    if connection.scalar(select(machines.c.id).where(machines.c.public_key_hash == digest)):
-        raise EnrollmentRefusedError(
-            "a machine has this key already; enroll with a new key",
-            code=Code.ALREADY_EXISTS,
-            tenant=token.tenant,
-        )
-
-    def taken(name: str) -> bool:
-        return bool(
-            connection.scalar(
-                select(machines.c.id).where(
-                    machines.c.tenant_id == token.tenant, machines.c.name == name
-                )
-            )
-        )
-
-    machine_id = MachineId(clock.new_id("mc"))
-    connection.execute(
-        insert(machines),
-        {
-            "id": machine_id,
-            "tenant_id": token.tenant,
-            "name": free_name(name_from(application.hostname), taken),
-            "state": ACTIVE,
-            "public_key_hash": digest,
-            "hostname": application.hostname[:_LONGEST_TEXT],
-            "agent_version": application.agent_version[:_LONGEST_TEXT],
-            "enrolled_at": now,
-        },
+    made = _new_row(
+        connection, token.tenant, digest, application.hostname, application.agent_version, now
     )
+    machine_id = MachineId(made.id)
     connection.execute(
         insert(enrollments),
         {
@@ -242,6 +328,49 @@ def _make_machine(
             insert(machine_tags),
             {"machine_id": machine_id, "tag": tag, "tenant_id": token.tenant},
         )
+    return made
+
+
+def _new_row(
+    connection: Connection,
+    tenant: TenantId,
+    digest: bytes,
+    hostname: str,
+    agent_version: str,
+    now: datetime,
+    *,
+    state: str = ACTIVE,
+    clone_of: str | None = None,
+) -> Row[Any]:
+    if connection.scalar(select(machines.c.id).where(machines.c.public_key_hash == digest)):
+        raise EnrollmentRefusedError(
+            "a machine has this key already; enroll with a new key",
+            code=Code.ALREADY_EXISTS,
+            tenant=tenant,
+        )
+
+    def taken(name: str) -> bool:
+        return bool(
+            connection.scalar(
+                select(machines.c.id).where(machines.c.tenant_id == tenant, machines.c.name == name)
+            )
+        )
+
+    machine_id = MachineId(clock.new_id("mc"))
+    connection.execute(
+        insert(machines),
+        {
+            "id": machine_id,
+            "tenant_id": tenant,
+            "name": free_name(name_from(hostname), taken),
+            "state": state,
+            "public_key_hash": digest,
+            "hostname": hostname[:_LONGEST_TEXT],
+            "agent_version": agent_version[:_LONGEST_TEXT],
+            "enrolled_at": now,
+            "clone_of": clone_of,
+        },
+    )
     return _active(connection, machine_id)
 
 

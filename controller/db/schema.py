@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from controller.db.columns import Moment
 
-SCHEMA_VERSION = "0008"
+SCHEMA_VERSION = "0009"
 """The newest migration that this code knows; versions are four digits and only grow."""
 
 metadata = MetaData(
@@ -139,7 +139,28 @@ machines = Table(
     Column("enrolled_at", Moment, nullable=False),
     Column("last_seen_at", Moment),
     Column("inventory_root", LargeBinary),
+    # The machine whose identity this one shared before it got its own.
+    Column("clone_of", Text),
     UniqueConstraint("tenant_id", "name"),
+    Index(None, "clone_of"),
+)
+
+# Fields as in `controller.authority.ratchet.Kept`.
+ratchets = Table(
+    "ratchets",
+    metadata,
+    _machine(primary_key=True),
+    _tenant(),
+    Column("generation", BigInteger, nullable=False),
+    Column("hardware", LargeBinary, nullable=False),
+    Column("former", LargeBinary, nullable=False),
+    Column("awaited", BigInteger, nullable=False),
+    Column("settled", BigInteger, nullable=False),
+    Column("fork_from", BigInteger, nullable=False),
+    Column("fork_to", BigInteger, nullable=False),
+    Column("doubted_at", Moment),
+    Column("contested", BigInteger, nullable=False),
+    Index(None, "tenant_id"),
 )
 
 enrollments = Table(

@@ -1,4 +1,7 @@
-"""Machines as operators see them: listed, renamed, tagged, revoked, in the caller's transaction."""
+"""Machines as operators see them: listed, renamed, tagged, shut out.
+
+All of it happens in the caller's transaction.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,10 @@ from protocol.identity import MachineIdentity, OperatorIdentity
 from protocol.ids import MachineId, TenantId
 
 REVOKED = "revoked"
+RETIRED = "retired"
+WAITING = "waiting"
+BARRED = {REVOKED: Code.REVOKED, RETIRED: Code.RETIRED, "parked": Code.PARKED}
+"""States of a machine that is not let in, and what it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,8 @@ class Machine:
     frozen: tuple[str, ...] = ()
     frozen_at: datetime | None = None
     """Why nothing of it is forgotten, and since when."""
+    clone_of: str = ""
+    """The machine whose identity it shared; empty for most."""
 
 
 def listed(
@@ -205,20 +214,54 @@ def revoke(
     """
     row = require_machine(connection, operator, machine_id)
     if row.state != REVOKED:
-        connection.execute(update(machines).where(machines.c.id == row.id).values(state=REVOKED))
-        connection.execute(
-            update(certificates)
-            .where(certificates.c.machine_id == row.id, certificates.c.revoked_at.is_(None))
-            .values(revoked_at=now)
-        )
-        body = {"machine": row.id, "name": row.name}
-        append(connection, row.tenant_id, _actor(operator), "machine_revoked", body, now)
+        _shut_out(connection, operator, row, REVOKED, now)
     return MachineIdentity(TenantId(row.tenant_id), MachineId(row.id))
 
 
-def revoked_ids(connection: Connection) -> list[str]:
-    """Machines that are not believed, whatever certificate they show."""
-    return list(connection.scalars(select(machines.c.id).where(machines.c.state == REVOKED)))
+def retire(
+    connection: Connection, operator: OperatorIdentity, machine_id: str, *, now: datetime
+) -> MachineIdentity:
+    """Take a machine out of use for good, and return who it is; again changes nothing.
+
+    Its row stays, so that its id and its key are never given to another, and its history
+    with it. A revoked machine stays one: REVOKED says more than RETIRED. The caller tells
+    `Trust` once this is durable.
+    """
+    row = require_machine(connection, operator, machine_id)
+    if row.state == REVOKED:
+        raise SteadError(
+            f"{row.name} is revoked, which is as much out of use as can be",
+            code=Code.PRECONDITION,
+        )
+    if row.state != RETIRED:
+        _shut_out(connection, operator, row, RETIRED, now)
+    return MachineIdentity(TenantId(row.tenant_id), MachineId(row.id))
+
+
+def _shut_out(
+    connection: Connection, operator: OperatorIdentity, row: Row[Any], state: str, now: datetime
+) -> None:
+    connection.execute(update(machines).where(machines.c.id == row.id).values(state=state))
+    connection.execute(
+        update(certificates)
+        .where(certificates.c.machine_id == row.id, certificates.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+    body = {"machine": row.id, "name": row.name}
+    append(connection, row.tenant_id, _actor(operator), f"machine_{state}", body, now)
+
+
+def barred(connection: Connection) -> dict[str, Code]:
+    """Machines that are not let in, whatever certificate they show, and what they are told."""
+    rows = connection.execute(
+        select(machines.c.id, machines.c.state).where(machines.c.state.in_(sorted(BARRED)))
+    )
+    return {row.id: BARRED[row.state] for row in rows}
+
+
+def waiting(connection: Connection) -> list[str]:
+    """Clones that nobody approved yet."""
+    return list(connection.scalars(select(machines.c.id).where(machines.c.state == WAITING)))
 
 
 def _machine(
@@ -238,6 +281,7 @@ def _machine(
         sealing_proof=row.sealing_proof or b"",
         summary=summary,
         last_point_at=last_point_at,
+        clone_of=row.clone_of or "",
     )
 
 

@@ -35,6 +35,7 @@ READING = ORDERING | {Who.AUDITOR}
 TABLE: Mapping[str, frozenset[Who]] = {
     "/protocol.v1.EnrollmentService/Enroll": UNKNOWN,
     "/protocol.v1.EnrollmentService/Renew": UNKNOWN,
+    "/protocol.v1.EnrollmentService/Rekey": UNKNOWN,
     "/protocol.v1.LinkService/Connect": MACHINES,
     "/protocol.v1.InventoryService/Report": MACHINES,
     "/protocol.v1.VaultService/Begin": MACHINES,
@@ -77,6 +78,8 @@ TABLE: Mapping[str, frozenset[Who]] = {
     "/protocol.v1.MachineService/RenameMachine": ACTING,
     "/protocol.v1.MachineService/TagMachine": ACTING,
     "/protocol.v1.MachineService/RevokeMachine": ACTING,
+    "/protocol.v1.MachineService/RetireMachine": ACTING,
+    "/protocol.v1.MachineService/ApproveMachine": ACTING,
     "/protocol.v1.MachineService/GetInventory": READING,
     "/protocol.v1.MachineService/ListInventories": READING,
     "/protocol.v1.JobService/SubmitOrder": ORDERING,
@@ -93,6 +96,18 @@ TABLE: Mapping[str, frozenset[Who]] = {
 
 SIGNED = frozenset({"/protocol.v1.JobService/SubmitOrder"})
 """Methods whose request is signed by the operator's own key, and checked."""
+
+
+WAITING_MAY = frozenset(
+    {"/protocol.v1.LinkService/Connect", "/protocol.v1.InventoryService/Report"}
+)
+"""What a clone may call that nobody approved yet: it is seen, and reads nothing."""
+
+
+def check_waiting(method: str) -> None:
+    """Raise `DeniedError` unless a machine that waits for approval may call this method."""
+    if method not in WAITING_MAY:
+        raise DeniedError("this machine waits for an operator's `stead machine approve`")
 
 
 def kind_of(caller: Identity | None) -> Who | None:

@@ -44,3 +44,18 @@ class Enrollment(EnrollmentServiceServicer):
             signature=request.signature,
         )
         return pb.RenewResponse(certificate_chain=chain)
+
+    async def Rekey(self, request: pb.RekeyRequest, context: Context) -> pb.RekeyResponse:
+        """See `protocol/v1/enrollment.proto`."""
+        made = await self._desk.rekey(
+            certificate=request.certificate,
+            requested_at_ms=request.requested_at_ms,
+            signature=request.signature,
+            signing_request=request.signing_request,
+            holder=request.holder,
+            hostname=request.hostname,
+            agent_version=request.agent_version,
+        )
+        return pb.RekeyResponse(
+            machine_id=made.identity.machine, name=made.name, certificate_chain=made.chain
+        )

@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError
 
 from controller import clock
 from controller.authority.trust import Peer, Trust
-from controller.rpc.authorisation import check_allowed
+from controller.rpc.authorisation import check_allowed, check_waiting
 from controller.rpc.refusals import refuse
 from protocol.codec import decode_unlock, refuse_unknown
 from protocol.errors import Code, InvalidError, SteadError, UnavailableError
@@ -119,9 +119,9 @@ class LiveCalls:
                 if handle is not None:
                     handle.cancel()
 
-    def cut(self, identity: Identity) -> None:
-        """End every call of this identity as revoked."""
-        error = IdentityError("revoked", code=Code.REVOKED)
+    def cut(self, identity: Identity, code: Code = Code.REVOKED) -> None:
+        """End every call of this identity, and say why."""
+        error = IdentityError(code.value, code=code)
         for future, peer in list(self._calls.items()):
             if _same(peer.identity, identity):
                 _settle(future, error)
@@ -224,6 +224,8 @@ class Gate(grpc.aio.ServerInterceptor):
             if isinstance(peer.identity, OperatorIdentity) and peer.identity.connects_only:
                 return self._admit_connecting(method, context, peer, peer.identity)
         check_allowed(method, peer.identity if peer is not None else None)
+        if peer is not None and self._trust is not None and self._trust.is_waiting(peer.identity):
+            check_waiting(method)
         return peer
 
     def _admit_connecting(

@@ -9,14 +9,16 @@ from datetime import timedelta
 import structlog
 
 from controller import clock
-from controller.authority import revocations
+from controller.authority import holders, revocations
 from controller.authority.trust import Trust
+from controller.db.database import Database
 from controller.fleet.presence import Greeting, Parting, Presence
 from controller.jobs.desk import JobDesk
 from controller.rpc.interceptor import Context, machine_calling
 from controller.version import VERSION
-from protocol.codec import REVISION, from_ms, outcome_from_pb, refusal_to_pb, to_ms
+from protocol.codec import REVISION, decode_holder, from_ms, outcome_from_pb, refusal_to_pb, to_ms
 from protocol.errors import Code, InvalidError, SteadError
+from protocol.holder import METADATA_KEY, Holder
 from protocol.identity import MachineIdentity
 from protocol.ids import OrderId
 from protocol.standing import Run
@@ -31,6 +33,7 @@ LOOK_EVERY = timedelta(seconds=20)
 WAITING = 256
 OLDEST_REVISION = 1
 TELLS_REVOCATIONS = 2
+KNOWS_RATCHET = 4
 DRAIN_S = 2
 RECONNECTS_PER_S = 100
 CLOCK_LIMIT = timedelta(hours=12)
@@ -44,8 +47,15 @@ class Link(LinkServiceServicer):
     """See `protocol/v1/link.proto`."""
 
     def __init__(
-        self, desk: JobDesk, presence: Presence, trust: Trust, *, heartbeat_s: int = HEARTBEAT_S
+        self,
+        db: Database,
+        desk: JobDesk,
+        presence: Presence,
+        trust: Trust,
+        *,
+        heartbeat_s: int = HEARTBEAT_S,
     ) -> None:
+        self._db = db
         self._desk = desk
         self._presence = presence
         self._trust = trust
@@ -58,12 +68,14 @@ class Link(LinkServiceServicer):
         machine = machine_calling()
         hello = await _first(request_iterator)
         welcome = self._welcome(hello)
+        holder = _holder(context)
+        welcome.ratchet = await self._judge(machine, holder, welcome.revision)
         outgoing: Outgoing = asyncio.Queue(WAITING)
         async with self._presence.linked_as(machine, _greeting(hello)) as parting:
             # Who is welcomed counts as linked already.
             yield pb.ConnectResponse(welcome=welcome)
             workers = [
-                asyncio.create_task(self._listen(machine, request_iterator, outgoing)),
+                asyncio.create_task(self._listen(machine, holder, request_iterator, outgoing)),
                 asyncio.create_task(self._offer(machine, outgoing)),
                 asyncio.create_task(self._part(parting, outgoing)),
             ]
@@ -104,6 +116,24 @@ class Link(LinkServiceServicer):
             controller_version=VERSION,
         )
 
+    async def _judge(self, machine: MachineIdentity, holder: Holder, revision: int) -> bytes:
+        """The token to hand out; a refusal for who is not the machine, or may not be."""
+        greeted = await self._db.write(
+            lambda c: holders.greet(
+                c,
+                machine,
+                holder,
+                linked=self._presence.linked(machine.machine),
+                ratchets_on=revision >= KNOWS_RATCHET,
+                now=clock.now(),
+            )
+        )
+        if greeted.parked:
+            self._trust.revoke(machine, Code.PARKED)
+        if greeted.refusal is not None:
+            raise greeted.refusal
+        return greeted.token
+
     async def _tell_revoked(self, outgoing: Outgoing) -> None:
         """Say who is revoked, now and whenever that changes."""
         with self._desk.feed.listening(revocations.TOPIC) as event:
@@ -131,6 +161,7 @@ class Link(LinkServiceServicer):
     async def _listen(
         self,
         machine: MachineIdentity,
+        holder: Holder,
         requests: AsyncIterator[pb.ConnectRequest],
         outgoing: Outgoing,
     ) -> None:
@@ -140,7 +171,7 @@ class Link(LinkServiceServicer):
                 async with asyncio.timeout(SILENCE_S):
                     request = await anext(requests)
                 try:
-                    answer = await self._take(machine, request)
+                    answer = await self._take(machine, holder, request)
                 except InvalidError as error:
                     answer = pb.ConnectResponse(refusal=refusal_to_pb(error))
                 if answer is not None:
@@ -157,7 +188,7 @@ class Link(LinkServiceServicer):
             await outgoing.put(SteadError("something went wrong inside the controller"))
 
     async def _take(
-        self, machine: MachineIdentity, request: pb.ConnectRequest
+        self, machine: MachineIdentity, holder: Holder, request: pb.ConnectRequest
     ) -> pb.ConnectResponse | None:
         match request.WhichOneof("message"):
             case "heartbeat":
@@ -167,6 +198,12 @@ class Link(LinkServiceServicer):
                         controller_time_ms=to_ms(clock.now())
                     )
                 )
+            case "ratchet_kept":
+                token = request.ratchet_kept.token
+                await self._db.write(
+                    lambda c: holders.keep(c, machine, token, holder.hardware, clock.now())
+                )
+                return None
             case "task_started":
                 started = request.task_started
                 at = from_ms(started.started_at_ms)
@@ -237,6 +274,14 @@ async def _first(requests: AsyncIterator[pb.ConnectRequest]) -> pb.Hello:
     if request.WhichOneof("message") != "hello":
         raise InvalidError("a link begins with Hello")
     return request.hello
+
+
+def _holder(context: Context) -> Holder:
+    """What the caller shows beside Hello; nothing for an agent that does not know of it."""
+    for key, value in context.invocation_metadata() or ():
+        if key == METADATA_KEY and isinstance(value, bytes):
+            return decode_holder(value)
+    return Holder()
 
 
 def _greeting(hello: pb.Hello) -> Greeting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controller import clock
+from controller.authority import holders
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.fleet import history, machines
@@ -11,6 +12,7 @@ from controller.fleet.fitting import Verdicts, fitting
 from controller.fleet.presence import Presence
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import from_ms, to_ms
+from protocol.errors import Code
 from protocol.v1 import operator_pb2 as pb
 from protocol.v1.operator_pb2_grpc import MachineServiceServicer
 
@@ -93,6 +95,30 @@ class Machines(MachineServiceServicer):
         self._trust.revoke(revoked)
         return pb.RevokeMachineResponse()
 
+    async def RetireMachine(
+        self, request: pb.RetireMachineRequest, context: Context
+    ) -> pb.RetireMachineResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = operator_calling()
+        retired = await self._db.write(
+            lambda c: machines.retire(c, operator, request.machine_id, now=clock.now())
+        )
+        self._trust.revoke(retired, Code.RETIRED)
+        return pb.RetireMachineResponse()
+
+    async def ApproveMachine(
+        self, request: pb.ApproveMachineRequest, context: Context
+    ) -> pb.ApproveMachineResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = operator_calling()
+        approved = await self._db.write(
+            lambda c: holders.approve(
+                c, operator, request.machine_id, older=request.older, now=clock.now()
+            )
+        )
+        self._trust.approve(approved)
+        return pb.ApproveMachineResponse()
+
     async def GetInventory(
         self, request: pb.GetInventoryRequest, context: Context
     ) -> pb.GetInventoryResponse:
@@ -151,5 +177,6 @@ def _to_pb(machine: machines.Machine, linked: bool) -> pb.Machine:
         drill_state=machine.drill_state,
         frozen=machine.frozen,
         frozen_at_ms=to_ms(machine.frozen_at),
+        clone_of=machine.clone_of,
         security_updates=-1 if summary.security_updates is None else summary.security_updates,
     )

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotocol/v1/enrollment.proto\x12\x0bprotocol.v1\"y\n\rEnrollRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x14\n\x0ctoken_secret\x18\x02 \x01(\x0c\x12\x17\n\x0fsigning_request\x18\x03 \x01(\x0c\x12\x10\n\x08hostname\x18\x04 \x01(\t\x12\x15\n\ragent_version\x18\x05 \x01(\t\"\x8d\x01\n\x0e\x45nrollResponse\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x19\n\x11\x63\x65rtificate_chain\x18\x04 \x03(\x0c\x12\x15\n\rsealed_bundle\x18\x05 \x01(\x0c\x12\x14\n\x0clink_address\x18\x06 \x01(\t\"O\n\x0cRenewRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x17\n\x0frequested_at_ms\x18\x02 \x01(\x03\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"*\n\rRenewResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\x0c\x32\x96\x01\n\x11\x45nrollmentService\x12\x41\n\x06\x45nroll\x12\x1a.protocol.v1.EnrollRequest\x1a\x1b.protocol.v1.EnrollResponse\x12>\n\x05Renew\x12\x19.protocol.v1.RenewRequest\x1a\x1a.protocol.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotocol/v1/enrollment.proto\x12\x0bprotocol.v1\"y\n\rEnrollRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x14\n\x0ctoken_secret\x18\x02 \x01(\x0c\x12\x17\n\x0fsigning_request\x18\x03 \x01(\x0c\x12\x10\n\x08hostname\x18\x04 \x01(\t\x12\x15\n\ragent_version\x18\x05 \x01(\t\"\x8d\x01\n\x0e\x45nrollResponse\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x19\n\x11\x63\x65rtificate_chain\x18\x04 \x03(\x0c\x12\x15\n\rsealed_bundle\x18\x05 \x01(\x0c\x12\x14\n\x0clink_address\x18\x06 \x01(\t\"O\n\x0cRenewRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x17\n\x0frequested_at_ms\x18\x02 \x01(\x03\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"*\n\rRenewResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\x0c\"\xa1\x01\n\x0cRekeyRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x17\n\x0frequested_at_ms\x18\x02 \x01(\x03\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x17\n\x0fsigning_request\x18\x04 \x01(\x0c\x12\x0e\n\x06holder\x18\x05 \x01(\x0c\x12\x10\n\x08hostname\x18\x06 \x01(\t\x12\x15\n\ragent_version\x18\x07 \x01(\t\"L\n\rRekeyResponse\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x19\n\x11\x63\x65rtificate_chain\x18\x03 \x03(\x0c\x32\xd6\x01\n\x11\x45nrollmentService\x12\x41\n\x06\x45nroll\x12\x1a.protocol.v1.EnrollRequest\x1a\x1b.protocol.v1.EnrollResponse\x12>\n\x05Renew\x12\x19.protocol.v1.RenewRequest\x1a\x1a.protocol.v1.RenewResponse\x12>\n\x05Rekey\x12\x19.protocol.v1.RekeyRequest\x1a\x1a.protocol.v1.RekeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWREQUEST']._serialized_end=391
   _globals['_RENEWRESPONSE']._serialized_start=393
   _globals['_RENEWRESPONSE']._serialized_end=435
-  _globals['_ENROLLMENTSERVICE']._serialized_start=438
-  _globals['_ENROLLMENTSERVICE']._serialized_end=588
+  _globals['_REKEYREQUEST']._serialized_start=438
+  _globals['_REKEYREQUEST']._serialized_end=599
+  _globals['_REKEYRESPONSE']._serialized_start=601
+  _globals['_REKEYRESPONSE']._serialized_end=677
+  _globals['_ENROLLMENTSERVICE']._serialized_start=680
+  _globals['_ENROLLMENTSERVICE']._serialized_end=894
 # @@protoc_insertion_point(module_scope)

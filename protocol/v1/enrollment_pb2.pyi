@@ -159,3 +159,81 @@ class RenewResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenewResponse: _TypeAlias = RenewResponse  # noqa: Y015
+
+@_typing.final
+class RekeyRequest(_message.Message):
+    """A clone's wish to be a machine of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    REQUESTED_AT_MS_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SIGNING_REQUEST_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.bytes
+    """The certificate in DER that the clone shares with another computer."""
+    requested_at_ms: _builtins.int
+    """The clone's clock, in milliseconds since 1970; see `RenewRequest`."""
+    signature: _builtins.bytes
+    """ECDSA with SHA-256 by the certificate's key over `protocol.identity.rekey_bytes`."""
+    signing_request: _builtins.bytes
+    """PKCS#10 request in DER, signed by the new P-256 key; see `EnrollRequest`."""
+    holder: _builtins.bytes
+    """A serialized `Holder`: what the clone showed when it was refused."""
+    hostname: _builtins.str
+    """The machine's host name."""
+    agent_version: _builtins.str
+    """The agent's version."""
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.bytes = ...,
+        requested_at_ms: _builtins.int = ...,
+        signature: _builtins.bytes = ...,
+        signing_request: _builtins.bytes = ...,
+        holder: _builtins.bytes = ...,
+        hostname: _builtins.str = ...,
+        agent_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "certificate", b"certificate", "holder", b"holder", "hostname", b"hostname", "requested_at_ms", b"requested_at_ms", "signature", b"signature", "signing_request", b"signing_request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RekeyRequest: _TypeAlias = RekeyRequest  # noqa: Y015
+
+@_typing.final
+class RekeyResponse(_message.Message):
+    """Who the clone is from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_CHAIN_FIELD_NUMBER: _builtins.int
+    machine_id: _builtins.str
+    """Its id, also in its certificate."""
+    name: _builtins.str
+    """Its name among its tenant's."""
+    @_builtins.property
+    def certificate_chain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """DER certificates: the machine's, then the issuing authority's."""
+
+    def __init__(
+        self,
+        *,
+        machine_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        certificate_chain: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_chain", b"certificate_chain", "machine_id", b"machine_id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RekeyResponse: _TypeAlias = RekeyResponse  # noqa: Y015

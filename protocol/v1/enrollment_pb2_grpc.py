@@ -47,6 +47,11 @@ class EnrollmentServiceStub:
                 request_serializer=protocol_dot_v1_dot_enrollment__pb2.RenewRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_enrollment__pb2.RenewResponse.FromString,
                 _registered_method=True)
+        self.Rekey = channel.unary_unary(
+                '/protocol.v1.EnrollmentService/Rekey',
+                request_serializer=protocol_dot_v1_dot_enrollment__pb2.RekeyRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_enrollment__pb2.RekeyResponse.FromString,
+                _registered_method=True)
 
 
 class EnrollmentServiceServicer:
@@ -70,6 +75,14 @@ class EnrollmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Rekey(self, request, context):
+        """Makes a machine of its own of a holder that was refused as a clone. Idempotent on
+        (certificate's machine, new public key).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrollmentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -82,6 +95,11 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
                     servicer.Renew,
                     request_deserializer=protocol_dot_v1_dot_enrollment__pb2.RenewRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_enrollment__pb2.RenewResponse.SerializeToString,
+            ),
+            'Rekey': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rekey,
+                    request_deserializer=protocol_dot_v1_dot_enrollment__pb2.RekeyRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_enrollment__pb2.RekeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -141,6 +159,33 @@ class EnrollmentService:
             '/protocol.v1.EnrollmentService/Renew',
             protocol_dot_v1_dot_enrollment__pb2.RenewRequest.SerializeToString,
             protocol_dot_v1_dot_enrollment__pb2.RenewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rekey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.EnrollmentService/Rekey',
+            protocol_dot_v1_dot_enrollment__pb2.RekeyRequest.SerializeToString,
+            protocol_dot_v1_dot_enrollment__pb2.RekeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,10 @@ class EnrollmentServiceStub:
     """
     Renew: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.RenewRequest, _enrollment_pb2.RenewResponse]
     """Answers a machine's certificate, expired or not, with a new one for the same key."""
+    Rekey: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.RekeyRequest, _enrollment_pb2.RekeyResponse]
+    """Makes a machine of its own of a holder that was refused as a clone. Idempotent on
+    (certificate's machine, new public key).
+    """
 
 @_typing.type_check_only
 class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
@@ -57,6 +61,10 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     """
     Renew: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.RenewRequest, _enrollment_pb2.RenewResponse]  # type: ignore[assignment]
     """Answers a machine's certificate, expired or not, with a new one for the same key."""
+    Rekey: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.RekeyRequest, _enrollment_pb2.RekeyResponse]  # type: ignore[assignment]
+    """Makes a machine of its own of a holder that was refused as a clone. Idempotent on
+    (certificate's machine, new public key).
+    """
 
 class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
     """How a machine gets its certificate, and a newer one. The only service that is
@@ -81,5 +89,15 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_pb2.RenewResponse, _abc.Awaitable[_enrollment_pb2.RenewResponse]]:
         """Answers a machine's certificate, expired or not, with a new one for the same key."""
+
+    @_abc_1.abstractmethod
+    def Rekey(
+        self,
+        request: _enrollment_pb2.RekeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.RekeyResponse, _abc.Awaitable[_enrollment_pb2.RekeyResponse]]:
+        """Makes a machine of its own of a holder that was refused as a clone. Idempotent on
+        (certificate's machine, new public key).
+        """
 
 def add_EnrollmentServiceServicer_to_server(servicer: EnrollmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -107,6 +107,7 @@ class ConnectRequest(_message.Message):
     TASK_STARTED_FIELD_NUMBER: _builtins.int
     TASK_OUTPUT_FIELD_NUMBER: _builtins.int
     TASK_OUTCOME_FIELD_NUMBER: _builtins.int
+    RATCHET_KEPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First, once."""
@@ -127,6 +128,10 @@ class ConnectRequest(_message.Message):
     def task_outcome(self) -> Global___TaskOutcome:
         """How a task ended. Repeated until it is acknowledged."""
 
+    @_builtins.property
+    def ratchet_kept(self) -> Global___RatchetKept:
+        """The next token of the ratchet is durable here. From revision 4 on."""
+
     def __init__(
         self,
         *,
@@ -135,12 +140,13 @@ class ConnectRequest(_message.Message):
         task_started: Global___TaskStarted | None = ...,
         task_output: Global___TaskOutput | None = ...,
         task_outcome: Global___TaskOutcome | None = ...,
+        ratchet_kept: Global___RatchetKept | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "task_outcome", b"task_outcome", "task_output", b"task_output", "task_started", b"task_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "ratchet_kept", b"ratchet_kept", "task_outcome", b"task_outcome", "task_output", b"task_output", "task_started", b"task_started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "task_outcome", b"task_outcome", "task_output", b"task_output", "task_started", b"task_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "ratchet_kept", b"ratchet_kept", "task_outcome", b"task_outcome", "task_output", b"task_output", "task_started", b"task_started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "task_started", "task_output", "task_outcome"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "task_started", "task_output", "task_outcome", "ratchet_kept"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -266,6 +272,7 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_S_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CONTROLLER_VERSION_FIELD_NUMBER: _builtins.int
+    RATCHET_FIELD_NUMBER: _builtins.int
     controller_time_ms: _builtins.int
     """The controller's clock, in milliseconds since 1970."""
     heartbeat_interval_s: _builtins.int
@@ -274,6 +281,10 @@ class Welcome(_message.Message):
     """The revision of this protocol that both speak."""
     controller_version: _builtins.str
     """The controller's version."""
+    ratchet: _builtins.bytes
+    """What the agent shows at its next Hello: a token that the ratchet moves on with, so that
+    a copy of this machine is found out. From revision 4 on; 24 bytes.
+    """
     def __init__(
         self,
         *,
@@ -281,14 +292,67 @@ class Welcome(_message.Message):
         heartbeat_interval_s: _builtins.int = ...,
         revision: _builtins.int = ...,
         controller_version: _builtins.str = ...,
+        ratchet: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller_time_ms", b"controller_time_ms", "controller_version", b"controller_version", "heartbeat_interval_s", b"heartbeat_interval_s", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller_time_ms", b"controller_time_ms", "controller_version", b"controller_version", "heartbeat_interval_s", b"heartbeat_interval_s", "ratchet", b"ratchet", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class Holder(_message.Message):
+    """Who holds the machine's identity. It travels beside Hello, in the metadata
+    `stead-holder-bin` of the call, which controllers that do not know it pass over.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    HARDWARE_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    """The newest token that this holder made durable; empty when it was given none."""
+    hardware: _builtins.bytes
+    """A hash of what tells this computer from others of its kind, 32 bytes; empty when it
+    cannot tell. See `agent.host.hardware`.
+    """
+    def __init__(
+        self,
+        *,
+        token: _builtins.bytes = ...,
+        hardware: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Holder: _TypeAlias = Holder  # noqa: Y015
+
+@_typing.final
+class RatchetKept(_message.Message):
+    """A token of the ratchet is durable at the agent; the one before counts as old from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    """The token that Welcome brought."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RatchetKept: _TypeAlias = RatchetKept  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):

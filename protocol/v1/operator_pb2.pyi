@@ -48,6 +48,7 @@ class StatusResponse(_message.Message):
     MACHINES_FIELD_NUMBER: _builtins.int
     OPEN_JOBS_FIELD_NUMBER: _builtins.int
     FREE_BYTES_FIELD_NUMBER: _builtins.int
+    AUTHORITY_ENDS_AT_MS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Its version."""
     controller_time_ms: _builtins.int
@@ -62,6 +63,8 @@ class StatusResponse(_message.Message):
     """Jobs that are not over, of the tenants that the caller may see."""
     free_bytes: _builtins.int
     """Bytes free where objects are kept."""
+    authority_ends_at_ms: _builtins.int
+    """When the authority ends that certifies machines, in milliseconds since 1970."""
     def __init__(
         self,
         *,
@@ -72,10 +75,11 @@ class StatusResponse(_message.Message):
         machines: _builtins.int = ...,
         open_jobs: _builtins.int = ...,
         free_bytes: _builtins.int = ...,
+        authority_ends_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller_time_ms", b"controller_time_ms", "free_bytes", b"free_bytes", "linked_machines", b"linked_machines", "machines", b"machines", "open_jobs", b"open_jobs", "started_at_ms", b"started_at_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority_ends_at_ms", b"authority_ends_at_ms", "controller_time_ms", b"controller_time_ms", "free_bytes", b"free_bytes", "linked_machines", b"linked_machines", "machines", b"machines", "open_jobs", b"open_jobs", "started_at_ms", b"started_at_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -937,6 +941,7 @@ class Machine(_message.Message):
     DRILL_STATE_FIELD_NUMBER: _builtins.int
     FROZEN_FIELD_NUMBER: _builtins.int
     FROZEN_AT_MS_FIELD_NUMBER: _builtins.int
+    CLONE_OF_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
     """Its id."""
     tenant_id: _builtins.str
@@ -946,7 +951,9 @@ class Machine(_message.Message):
     hostname: _builtins.str
     """What it calls itself."""
     state: _builtins.str
-    """active, retired or revoked."""
+    """active, retired, revoked, parked (two computers hold its identity) or waiting (a clone
+    that nobody approved yet).
+    """
     linked: _builtins.bool
     """It holds a link now."""
     last_seen_at_ms: _builtins.int
@@ -973,6 +980,8 @@ class Machine(_message.Message):
     """How its newest drill ended: "good", "wrong" or "failed"; empty when it made none."""
     frozen_at_ms: _builtins.int
     """Since when, in milliseconds since 1970; 0 when it is not frozen."""
+    clone_of: _builtins.str
+    """The machine that this one is a clone of; empty for most."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its tags."""
@@ -1004,10 +1013,11 @@ class Machine(_message.Message):
         drill_state: _builtins.str = ...,
         frozen: _abc.Iterable[_builtins.str] | None = ...,
         frozen_at_ms: _builtins.int = ...,
+        clone_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "drill_state", b"drill_state", "enrolled_at_ms", b"enrolled_at_ms", "frozen", b"frozen", "frozen_at_ms", b"frozen_at_ms", "hostname", b"hostname", "last_drill_at_ms", b"last_drill_at_ms", "last_point_at_ms", b"last_point_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "linked", b"linked", "machine_id", b"machine_id", "name", b"name", "sealing_key", b"sealing_key", "sealing_proof", b"sealing_proof", "security_updates", b"security_updates", "state", b"state", "system", b"system", "tags", b"tags", "tenant_id", b"tenant_id", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "clone_of", b"clone_of", "drill_state", b"drill_state", "enrolled_at_ms", b"enrolled_at_ms", "frozen", b"frozen", "frozen_at_ms", b"frozen_at_ms", "hostname", b"hostname", "last_drill_at_ms", b"last_drill_at_ms", "last_point_at_ms", b"last_point_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "linked", b"linked", "machine_id", b"machine_id", "name", b"name", "sealing_key", b"sealing_key", "sealing_proof", b"sealing_proof", "security_updates", b"security_updates", "state", b"state", "system", b"system", "tags", b"tags", "tenant_id", b"tenant_id", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1280,6 +1290,90 @@ class RevokeMachineResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeMachineResponse: _TypeAlias = RevokeMachineResponse  # noqa: Y015
+
+@_typing.final
+class RetireMachineRequest(_message.Message):
+    """Takes a machine out of use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
+    machine_id: _builtins.str
+    """The machine."""
+    def __init__(
+        self,
+        *,
+        machine_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine_id", b"machine_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetireMachineRequest: _TypeAlias = RetireMachineRequest  # noqa: Y015
+
+@_typing.final
+class RetireMachineResponse(_message.Message):
+    """The machine is retired."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetireMachineResponse: _TypeAlias = RetireMachineResponse  # noqa: Y015
+
+@_typing.final
+class ApproveMachineRequest(_message.Message):
+    """Lets a machine go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
+    OLDER_FIELD_NUMBER: _builtins.int
+    machine_id: _builtins.str
+    """A machine that is parked or that waits."""
+    older: _builtins.bool
+    """For a parked one: it is the computer that showed the older token, not the one that
+    showed the newest.
+    """
+    def __init__(
+        self,
+        *,
+        machine_id: _builtins.str = ...,
+        older: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine_id", b"machine_id", "older", b"older"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveMachineRequest: _TypeAlias = ApproveMachineRequest  # noqa: Y015
+
+@_typing.final
+class ApproveMachineResponse(_message.Message):
+    """The machine may go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveMachineResponse: _TypeAlias = ApproveMachineResponse  # noqa: Y015
 
 @_typing.final
 class GetInventoryRequest(_message.Message):

@@ -805,6 +805,16 @@ class MachineServiceStub:
                 request_serializer=protocol_dot_v1_dot_operator__pb2.RevokeMachineRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_operator__pb2.RevokeMachineResponse.FromString,
                 _registered_method=True)
+        self.RetireMachine = channel.unary_unary(
+                '/protocol.v1.MachineService/RetireMachine',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.RetireMachineRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.RetireMachineResponse.FromString,
+                _registered_method=True)
+        self.ApproveMachine = channel.unary_unary(
+                '/protocol.v1.MachineService/ApproveMachine',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.ApproveMachineRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.ApproveMachineResponse.FromString,
+                _registered_method=True)
         self.GetInventory = channel.unary_unary(
                 '/protocol.v1.MachineService/GetInventory',
                 request_serializer=protocol_dot_v1_dot_operator__pb2.GetInventoryRequest.SerializeToString,
@@ -856,6 +866,20 @@ class MachineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetireMachine(self, request, context):
+        """Takes a machine out of use for good: its id is never used again, its history stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveMachine(self, request, context):
+        """Lets a machine go on that was parked, or a clone that waits, and says with whom.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetInventory(self, request, context):
         """Reads a machine's inventory, now or as it was.
         """
@@ -897,6 +921,16 @@ def add_MachineServiceServicer_to_server(servicer, server):
                     servicer.RevokeMachine,
                     request_deserializer=protocol_dot_v1_dot_operator__pb2.RevokeMachineRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_operator__pb2.RevokeMachineResponse.SerializeToString,
+            ),
+            'RetireMachine': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireMachine,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.RetireMachineRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.RetireMachineResponse.SerializeToString,
+            ),
+            'ApproveMachine': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveMachine,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.ApproveMachineRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.ApproveMachineResponse.SerializeToString,
             ),
             'GetInventory': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInventory,
@@ -1045,6 +1079,60 @@ class MachineService:
             '/protocol.v1.MachineService/RevokeMachine',
             protocol_dot_v1_dot_operator__pb2.RevokeMachineRequest.SerializeToString,
             protocol_dot_v1_dot_operator__pb2.RevokeMachineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireMachine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.MachineService/RetireMachine',
+            protocol_dot_v1_dot_operator__pb2.RetireMachineRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.RetireMachineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveMachine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.MachineService/ApproveMachine',
+            protocol_dot_v1_dot_operator__pb2.ApproveMachineRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.ApproveMachineResponse.FromString,
             options,
             channel_credentials,
             insecure,

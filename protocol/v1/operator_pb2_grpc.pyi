@@ -293,6 +293,10 @@ class MachineServiceStub:
     """Adds tags to a machine, and takes tags away."""
     RevokeMachine: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RevokeMachineRequest, _operator_pb2.RevokeMachineResponse]
     """Ends a machine's access, live streams included."""
+    RetireMachine: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RetireMachineRequest, _operator_pb2.RetireMachineResponse]
+    """Takes a machine out of use for good: its id is never used again, its history stays."""
+    ApproveMachine: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ApproveMachineRequest, _operator_pb2.ApproveMachineResponse]
+    """Lets a machine go on that was parked, or a clone that waits, and says with whom."""
     GetInventory: _grpc.UnaryUnaryMultiCallable[_operator_pb2.GetInventoryRequest, _operator_pb2.GetInventoryResponse]
     """Reads a machine's inventory, now or as it was."""
     ListInventories: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListInventoriesRequest, _operator_pb2.ListInventoriesResponse]
@@ -313,6 +317,10 @@ class MachineServiceAsyncStub(MachineServiceStub):
     """Adds tags to a machine, and takes tags away."""
     RevokeMachine: _aio.UnaryUnaryMultiCallable[_operator_pb2.RevokeMachineRequest, _operator_pb2.RevokeMachineResponse]  # type: ignore[assignment]
     """Ends a machine's access, live streams included."""
+    RetireMachine: _aio.UnaryUnaryMultiCallable[_operator_pb2.RetireMachineRequest, _operator_pb2.RetireMachineResponse]  # type: ignore[assignment]
+    """Takes a machine out of use for good: its id is never used again, its history stays."""
+    ApproveMachine: _aio.UnaryUnaryMultiCallable[_operator_pb2.ApproveMachineRequest, _operator_pb2.ApproveMachineResponse]  # type: ignore[assignment]
+    """Lets a machine go on that was parked, or a clone that waits, and says with whom."""
     GetInventory: _aio.UnaryUnaryMultiCallable[_operator_pb2.GetInventoryRequest, _operator_pb2.GetInventoryResponse]  # type: ignore[assignment]
     """Reads a machine's inventory, now or as it was."""
     ListInventories: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListInventoriesRequest, _operator_pb2.ListInventoriesResponse]  # type: ignore[assignment]
@@ -360,6 +368,22 @@ class MachineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.RevokeMachineResponse, _abc.Awaitable[_operator_pb2.RevokeMachineResponse]]:
         """Ends a machine's access, live streams included."""
+
+    @_abc_1.abstractmethod
+    def RetireMachine(
+        self,
+        request: _operator_pb2.RetireMachineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.RetireMachineResponse, _abc.Awaitable[_operator_pb2.RetireMachineResponse]]:
+        """Takes a machine out of use for good: its id is never used again, its history stays."""
+
+    @_abc_1.abstractmethod
+    def ApproveMachine(
+        self,
+        request: _operator_pb2.ApproveMachineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ApproveMachineResponse, _abc.Awaitable[_operator_pb2.ApproveMachineResponse]]:
+        """Lets a machine go on that was parked, or a clone that waits, and says with whom."""
 
     @_abc_1.abstractmethod
     def GetInventory(

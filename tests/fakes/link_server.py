@@ -182,6 +182,7 @@ class LinkServer(LinkServiceServicer, InventoryServiceServicer, EnrollmentServic
         self.heartbeats: list[link_pb2.Heartbeat] = []
         self.refuse: SteadError | None = None
         self.enroll: Callable[[enrollment_pb2.EnrollRequest], enrollment_pb2.EnrollResponse]
+        self.rekey: Callable[[enrollment_pb2.RekeyRequest], enrollment_pb2.RekeyResponse]
         self.may_renew = asyncio.Event()
         """Renewals wait for this; set unless a test clears it."""
         self.may_renew.set()
@@ -269,6 +270,9 @@ class LinkServer(LinkServiceServicer, InventoryServiceServicer, EnrollmentServic
 
     async def Enroll(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await _answered(self.enroll, request, context)
+
+    async def Rekey(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await _answered(self.rekey, request, context)
 
     async def Renew(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self.may_renew.wait()

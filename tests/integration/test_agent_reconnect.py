@@ -66,7 +66,7 @@ def hello(_: Credentials) -> link_pb2.Hello:
 def linked(home: AgentHome, heard: Heard, *chances: float) -> Iterator[None]:
     """A link in this event loop."""
     chance = cycle(chances)
-    link = Link(home, Outbox(), heard, hello=hello, chance=lambda: next(chance))
+    link = Link(home, Outbox(), heard, hello=hello, journal=b"", chance=lambda: next(chance))
     running = asyncio.create_task(link.run())
     try:
         yield

@@ -29,10 +29,12 @@ from controller.cli.emit import (
 from controller.cli.options import tenant_option, yes_option
 from controller.cli.proved import drill_state
 from controller.fleet.selector import Candidate, select_machines
-from protocol.errors import InvalidError
+from protocol.errors import Code, InvalidError, SteadError
 from protocol.v1.operator_pb2 import (
+    ApproveMachineRequest,
     Machine,
     RenameMachineRequest,
+    RetireMachineRequest,
     RevokeMachineRequest,
     TagMachineRequest,
 )
@@ -52,7 +54,7 @@ COLUMNS = (
 
 @click.group(epilog="Example: stead machine ls")
 def command() -> None:
-    """Machines: list, name, tag, revoke."""
+    """Machines: list, name, tag, approve, retire, revoke."""
 
 
 @command.command(epilog="Example: stead machine ls 'tag:web and not linked'")
@@ -154,6 +156,63 @@ def revoke(app: App, machine: str, tenant: str, yes: bool) -> None:
     note(f"{found.name} is revoked. To let it in again, enroll it with a new token.")
 
 
+@command.command(epilog="Example: stead machine retire old-laptop")
+@click.argument("machine")
+@tenant_option
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Say what would happen and change nothing.")
+@click.pass_obj
+def retire(app: App, machine: str, tenant: str, yes: bool, dry_run: bool) -> None:
+    """Take a machine out of use for good. Its id is never used again.
+
+    Its access ends at once; its backups, its inventories and its jobs stay. A computer that
+    shall be used again is enrolled with a new token and is a new machine.
+    """
+    found = machine_meant(app.connection, machine, tenant)
+    if dry_run:
+        note(f"{found.name} ({found.machine_id}), {found.state}, would be retired.")
+        return
+    if not yes:
+        click.confirm(f"Retire {found.name} ({found.machine_id})?", abort=True, err=True)
+    app.connection.machines.RetireMachine(RetireMachineRequest(machine_id=found.machine_id))
+    note(f"{found.name} is retired.")
+
+
+@command.command(epilog="Example: stead machine approve web-01")
+@click.argument("machine")
+@tenant_option
+@click.option(
+    "--older",
+    is_flag=True,
+    help="The machine is the computer that showed the older state. Default: the one that "
+    "was seen last before the conflict.",
+)
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Say what would happen and change nothing.")
+@click.pass_obj
+def approve(app: App, machine: str, tenant: str, older: bool, yes: bool, dry_run: bool) -> None:
+    """Let a machine go on that is parked, or a clone that waits.
+
+    A machine is parked when two computers say that they are it and nobody can tell which it
+    is. Approved, it goes on with one of them; the other becomes a machine of its own, without
+    tags and backups, and waits for approval.
+    """
+    found = machine_meant(app.connection, machine, tenant)
+    what = f"{found.name} ({found.machine_id}), {found.state}"
+    if found.clone_of:
+        what += f", a clone of {found.clone_of}"
+    if found.state not in {"parked", "waiting"}:
+        raise SteadError(f"{what}: there is nothing to approve", code=Code.PRECONDITION)
+    if dry_run:
+        note(f"{what}, would be approved.")
+        return
+    if not yes:
+        click.confirm(f"Approve {what}?", abort=True, err=True)
+    request = ApproveMachineRequest(machine_id=found.machine_id, older=older)
+    app.connection.machines.ApproveMachine(request)
+    note(f"{found.name} is approved.")
+
+
 def parse_tags(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """What to add and what to take away.
 
@@ -187,6 +246,7 @@ def machine_row(machine: Machine, names: dict[str, str]) -> dict[str, Any]:
         "last_point_at": from_wire_ms(machine.last_point_at_ms),
         "last_drill_at": from_wire_ms(machine.last_drill_at_ms),
         "drill_state": machine.drill_state,
+        "clone_of": machine.clone_of,
         "frozen": list(machine.frozen),
         "frozen_at": from_wire_ms(machine.frozen_at_ms),
         "tags": list(machine.tags),
@@ -228,7 +288,7 @@ def _known(count: int) -> int | None:
 
 def _candidate(row: Row) -> Candidate:
     seen: datetime | None = row["last_seen_at"]
-    # A listing shows revoked machines as well; only orders are for active ones.
+    # A listing shows machines that are out as well; only orders are for active ones.
     return Candidate(
         id=row["id"],
         tenant=row["tenant"],
