@@ -64,7 +64,7 @@ def order_row(order: StandingOrder) -> dict[str, Any]:
         "order": order.order_id,
         "name": order.name,
         "action": order.action,
-        "summary": order.summary,
+        "summary": order.summary.removeprefix(f"{order.schedule}: "),
         "schedule": order.schedule,
         "ends_at": from_wire_ms(order.ends_at_ms),
         "max_runs": order.max_runs or None,

@@ -105,7 +105,7 @@ def record(
             deliver_by=order.deliver_by,
             timeout_s=int(order.timeout.total_seconds()),
             reason=order.reason,
-            summary=summary_of(order.action),
+            summary=_summary_of(order),
             standing_id=standing_named(connection, order),
         )
     )
@@ -138,7 +138,7 @@ def record(
         body={
             "order": order.id,
             "action": name_of(order.action),
-            "summary": summary_of(order.action),
+            "summary": _summary_of(order),
             "machines": list(order.machines),
             "reason": order.reason,
             **_terms_of(order),
@@ -157,6 +157,12 @@ def course_values(course: Course) -> dict[str, Any]:
         "forgiven": course.forgiven,
         "reason": course.reason,
     }
+
+
+def _summary_of(order: Order) -> str:
+    """What an order does in a few words; one that stands says how often, and so do its runs."""
+    summary = summary_of(order.action)
+    return summary if order.standing is None else f"{order.standing.schedule}: {summary}"
 
 
 def _terms_of(order: Order) -> dict[str, Any]:

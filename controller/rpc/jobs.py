@@ -123,6 +123,7 @@ def job_to_pb(view: JobView) -> pb.Job:
         catch_up=view.order.catch_up if view.order else False,
         retry_of=(view.order.retry_of or "") if view.order else "",
         standing_order_id=view.job.standing_id or "" if view.job.slot is not None else "",
+        standing=bool(view.order and view.order.standing and view.job.slot is None),
     )
 
 

@@ -39,6 +39,7 @@ class Job(_message.Message):
     CATCH_UP_FIELD_NUMBER: _builtins.int
     RETRY_OF_FIELD_NUMBER: _builtins.int
     STANDING_ORDER_ID_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The order's id."""
     tenant_id: _builtins.str
@@ -61,6 +62,8 @@ class Job(_message.Message):
     """The job that this one repeats for machines that failed; left out of listings."""
     standing_order_id: _builtins.str
     """The standing order of which this is a run; empty for none."""
+    standing: _builtins.bool
+    """Its order stands: what machines did is to take it in. Left out of listings."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
         """Its tasks."""
@@ -90,10 +93,11 @@ class Job(_message.Message):
         catch_up: _builtins.bool = ...,
         retry_of: _builtins.str = ...,
         standing_order_id: _builtins.str = ...,
+        standing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "catch_up", b"catch_up", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "retry_of", b"retry_of", "rollout", b"rollout", "standing_order_id", b"standing_order_id", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "catch_up", b"catch_up", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "retry_of", b"retry_of", "rollout", b"rollout", "standing", b"standing", "standing_order_id", b"standing_order_id", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

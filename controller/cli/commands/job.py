@@ -298,6 +298,11 @@ def cancel(app: App, /, job: str, output: str, *, queued_only: bool, **options: 
         say_failures(ending)
         code = exit_code(ending)
         done = connection.jobs.GetJob(GetJobRequest(job_id=order)).job
+    if done.standing:
+        note(
+            "Machines that have taken this standing order in go on with it: `stead order revoke "
+            f"{done.job_id}` ends that."
+        )
     emit(task_rows(done), output, columns=("machine", "state", "message"))
     return code
 

@@ -70,7 +70,7 @@ def ls(app: App, selector: str, tenant: str, output: str, *, with_ended: bool) -
     meant = [machine.machine_id for machine in machines_meant(connection, selector, tenant)]
     request.machine_ids.extend(meant)
     rows = [
-        {**machine_row(order, machine), "summary": order.summary, "schedule": order.schedule}
+        {**machine_row(order, machine), **_what(order)}
         for order in connection.jobs.ListStanding(request).orders
         for machine in order.machines
         if with_ended or machine.state not in GONE
@@ -151,6 +151,11 @@ def revoke(app: App, /, order: str, output: str, **options: Any) -> int:
     emit(rows, output, columns=("machine", "state", "runs", "last_run_at"))
     say_failures(job)
     return heard(job)
+
+
+def _what(order: StandingOrder) -> dict[str, Any]:
+    row = order_row(order)
+    return {name: row[name] for name in ("summary", "schedule", "name")}
 
 
 def _signed(connection: Connection, found: StandingOrder, named: str) -> Order:
