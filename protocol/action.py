@@ -134,6 +134,7 @@ class RestoreFiles:
     rules: bytes = b""
     skipped: tuple[bytes, ...] = ()
     limit_download: int = 0
+    looked_at_ms: int = 0
 
     @property
     def all_parts(self) -> tuple[RestorePart, ...]:

@@ -39,6 +39,8 @@ from protocol.vault.keys import VaultSecret
 _SHOWN = 200
 _ABSENT = "is not there yet: all of it would be created"
 _PATIENCE_S = 600.0
+_COARSE_MS = 20
+"""A file system's clock is so far behind: it ticks with the kernel's, at most every 10 ms."""
 
 
 def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
@@ -52,7 +54,8 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     save_time_and_memory()
     began = clock.monotonic()
     is_plan = isinstance(action, PlanRestore)
-    told = _Told(is_plan=is_plan, has_parts=bool(action.parts))
+    looked_at_ms = clock.wall_ns() // 1_000_000 - _COARSE_MS
+    told = _Told(is_plan=is_plan, has_parts=bool(action.parts), looked_at_ms=looked_at_ms)
     settings = place.home.load_settings()
     place.control.share(settings.cpu_limit)
     flow = Flow(place.control, _limit(action.limit_download, settings.limit_download))
@@ -177,7 +180,7 @@ def _bounds(action: RestoreFiles, place: Workplace, secret: VaultSecret) -> Boun
             "made by, so nobody can tell what they left out from what is new; order that set "
             "again with `stead backup set`, or restore without --delete-extra"
         )
-    return Bounds(known.paths, known.rules, action.skipped)
+    return Bounds(known.paths, known.rules, action.skipped, action.looked_at_ms)
 
 
 def _backup_of_set(place: Workplace) -> RunBackup | None:
@@ -258,10 +261,14 @@ def grants_of(
 
 
 class _Told:
-    """What is to be told of all parts. `before` is what the paths of the next begin with."""
+    """What is to be told of all parts. `before` is what the paths of the next begin with.
 
-    def __init__(self, *, is_plan: bool, has_parts: bool) -> None:
+    `looked_at_ms`, since 1970, is before anything was looked at.
+    """
+
+    def __init__(self, *, is_plan: bool, has_parts: bool, looked_at_ms: int) -> None:
         self.is_plan = is_plan
+        self.looked_at_ms = looked_at_ms
         self.has_parts = has_parts
         self.before = b""
         self.preview = Preview()
@@ -330,6 +337,7 @@ class _Told:
             {
                 **self.preview.as_json(),
                 **self.removals.as_json("remove"),
+                "looked_at_ms": self.looked_at_ms,
                 "left": failed.count,
                 "failed": failed.as_json()[:_SHOWN],
             }

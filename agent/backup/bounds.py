@@ -28,10 +28,18 @@ class CannotTellError(SteadError):
 class Bounds:
     """Where removing ends. `skipped` are paths of the tree that the backup could not read.
 
+    `looked_at_ms`, in ms since 1970, is when somebody was shown what is there; 0 for nobody.
+
     Raises `CannotTellError` for rules that ask more than names.
     """
 
-    def __init__(self, paths: Iterable[bytes], rules: Rules, skipped: Iterable[bytes]) -> None:
+    def __init__(
+        self,
+        paths: Iterable[bytes],
+        rules: Rules,
+        skipped: Iterable[bytes],
+        looked_at_ms: int = 0,
+    ) -> None:
         if rules.ask_more_than_names or rules.larger_than or rules.smaller_than:
             raise CannotTellError(
                 "the rules of this backup leave out by size, age, file system or CACHEDIR.TAG, so "
@@ -41,10 +49,16 @@ class Bounds:
         self._selection = select(normalise(paths))
         self._top = Exclusion(read_rules(lines_of(rules))).top
         self._skipped = frozenset(path.strip(b"/") for path in skipped)
+        self._looked_at_ns = looked_at_ms * 1_000_000
         self._place: tuple[bytes, Place] = (b"", self._top)
 
-    def reason(self, parent: bytes, name: bytes, *, is_directory: bool) -> str | None:
-        """Why this child of a directory stays; None when it may be removed."""
+    def reason(
+        self, parent: bytes, name: bytes, *, is_directory: bool, changed_at_ns: int = 0
+    ) -> str | None:
+        """Why this child of a directory stays; None when it may be removed.
+
+        `changed_at_ns`, since 1970, is when it came there, or it or its attributes changed.
+        """
         path = join(parent, name)
         if not self._is_chosen(parent):
             return "not among the paths of the backup set"
@@ -53,6 +67,8 @@ class Bounds:
         rule = self._place_of(parent).rule_of(path, is_directory=is_directory)
         if rule is not None:
             return f"left out by the rule {rule.text.decode(errors='backslashreplace')}"
+        if 0 < self._looked_at_ns <= changed_at_ns:
+            return "came or changed since somebody looked; look, and restore again"
         return None
 
     def _is_chosen(self, directory: bytes) -> bool:

@@ -205,7 +205,9 @@ class Extras:
         try:
             seen = os.stat(name, dir_fd=fd, follow_symlinks=False)
             is_directory = stat.S_ISDIR(seen.st_mode)
-            why = self._bounds.reason(directory, name, is_directory=is_directory)
+            why = self._bounds.reason(
+                directory, name, is_directory=is_directory, changed_at_ns=seen.st_ctime_ns
+            )
             if name.startswith(PREFIX):
                 why = "being written by a restore"
             if why is not None:

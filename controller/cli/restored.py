@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from controller.cli.connection import Connection
@@ -38,13 +39,21 @@ def result_rows(job: Job) -> list[dict[str, Any]]:
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The exit code, and when the machine looked, in ms since 1970; 0 where it did not say."""
+
+    code: int
+    looked_at_ms: int = 0
+
+
 def preview(
     connection: Connection, machine: Machine, action: PlanRestore, terms: Terms, output: str
-) -> int:
+) -> Preview:
     """Have the machine look what a restore would do, and show it."""
     job = order_and_follow(connection, [machine], action, terms, output=output)
     if job is None:
-        return DONE
+        return Preview(DONE)
     say_failures(job)
     rows = result_rows(job)
     removed = ("remove",) if action.delete_extra else ()
@@ -61,7 +70,8 @@ def preview(
             note(f"{row['machine']}: and {more} more; --output json names up to 200")
         _say_removals(row, below)
         say_left_out(row, below=below)
-    return exit_code(job)
+    looked_at = rows[0].get("looked_at_ms") if rows else None
+    return Preview(exit_code(job), looked_at if isinstance(looked_at, int) else 0)
 
 
 def _say_removals(row: Mapping[str, Any], below: str) -> None:

@@ -1041,6 +1041,7 @@ class RestoreFiles(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     LIMIT_DOWNLOAD_FIELD_NUMBER: _builtins.int
+    LOOKED_AT_MS_FIELD_NUMBER: _builtins.int
     point_id: _builtins.str
     """The restore point, for the record."""
     path: _builtins.bytes
@@ -1065,6 +1066,10 @@ class RestoreFiles(_message.Message):
     """With `delete_extra`: the hash of those rules, from the restore point's record."""
     limit_download: _builtins.int
     """At most so many bytes a second are fetched; 0 is no limit."""
+    looked_at_ms: _builtins.int
+    """With `delete_extra`: when somebody looked at what is there, in ms since 1970 by the
+    machine's clock. What came or changed at that time or later is left. 0 is no such time.
+    """
     @_builtins.property
     def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Grants (docs/vault-format.md) that together name the subtree, sealed to the sealing
@@ -1095,10 +1100,11 @@ class RestoreFiles(_message.Message):
         rules: _builtins.bytes = ...,
         skipped: _abc.Iterable[_builtins.bytes] | None = ...,
         limit_download: _builtins.int = ...,
+        looked_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_extra", b"delete_extra", "flags", b"flags", "limit_download", b"limit_download", "overwrite", b"overwrite", "owners", b"owners", "parts", b"parts", "path", b"path", "point_id", b"point_id", "rules", b"rules", "sealed_references", b"sealed_references", "skipped", b"skipped", "target", b"target", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_extra", b"delete_extra", "flags", b"flags", "limit_download", b"limit_download", "looked_at_ms", b"looked_at_ms", "overwrite", b"overwrite", "owners", b"owners", "parts", b"parts", "path", b"path", "point_id", b"point_id", "rules", b"rules", "sealed_references", b"sealed_references", "skipped", b"skipped", "target", b"target", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1239,6 +1245,7 @@ class PlanRestore(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     LIMIT_DOWNLOAD_FIELD_NUMBER: _builtins.int
+    LOOKED_AT_MS_FIELD_NUMBER: _builtins.int
     point_id: _builtins.str
     """See `RestoreFiles`."""
     path: _builtins.bytes
@@ -1258,6 +1265,8 @@ class PlanRestore(_message.Message):
     rules: _builtins.bytes
     """See `RestoreFiles`."""
     limit_download: _builtins.int
+    """See `RestoreFiles`."""
+    looked_at_ms: _builtins.int
     """See `RestoreFiles`."""
     @_builtins.property
     def sealed_references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
@@ -1287,10 +1296,11 @@ class PlanRestore(_message.Message):
         rules: _builtins.bytes = ...,
         skipped: _abc.Iterable[_builtins.bytes] | None = ...,
         limit_download: _builtins.int = ...,
+        looked_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_extra", b"delete_extra", "flags", b"flags", "limit_download", b"limit_download", "overwrite", b"overwrite", "owners", b"owners", "parts", b"parts", "path", b"path", "point_id", b"point_id", "rules", b"rules", "sealed_references", b"sealed_references", "skipped", b"skipped", "target", b"target", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_extra", b"delete_extra", "flags", b"flags", "limit_download", b"limit_download", "looked_at_ms", b"looked_at_ms", "overwrite", b"overwrite", "owners", b"owners", "parts", b"parts", "path", b"path", "point_id", b"point_id", "rules", b"rules", "sealed_references", b"sealed_references", "skipped", b"skipped", "target", b"target", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

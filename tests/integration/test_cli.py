@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -445,6 +446,7 @@ def test_what_is_extra_is_removed_when_the_rules_are_known(place: Place, machine
     assert "nobody is there to ask" in place.bad(*words, code=2)
     (seen,) = place.rows(*words, "--dry-run")
     assert seen["remove"] == 3
+    assert 0 < seen["looked_at_ms"] <= time.time_ns() // 1_000_000
     listed = place.good(*words, "--dry-run")
     assert (source / "new/deep/file").exists()
     named = ("new/deep/file", "new/deep", "new")

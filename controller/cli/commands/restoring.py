@@ -9,6 +9,7 @@ from typing import Any
 
 import rich_click as click
 
+from controller import clock
 from controller.cli.app import App
 from controller.cli.choice import machine_meant
 from controller.cli.choosing import Size
@@ -22,6 +23,7 @@ from controller.cli.ordering import exit_code as exit_code_of
 from controller.cli.points import Opened, entry_at, open_point, point_meant, tree_path
 from controller.cli.restored import SIZES, preview, result_rows, say_left_out
 from protocol.action import PlanRestore, RestoreFiles, RestorePart
+from protocol.codec import to_ms
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.v1.operator_pb2 import Machine
 
@@ -81,7 +83,8 @@ def restore(
     would change: `stead backup restore web-01 latest /etc --in-place --dry-run`.
 
     With --delete-extra, what is below a PATH and not in the restore point is removed, but for
-    what the backup's rules leave out.
+    what the backup's rules leave out and what came or changed after you were shown it; with
+    --yes, after the order was signed.
 
     The order carries the right to read these paths and nothing else, sealed to the machine
     that restores.
@@ -113,11 +116,11 @@ def restore(
         skipped = skipped_below(opened, [part.path for part in parts])
         action = replace(action, delete_extra=True, rules=opened.point.rules, skipped=skipped)
     if terms.dry_run:
-        return preview(
-            connection, target_machine, plan_of(action), replace(terms, dry_run=False), output
-        )
-    if delete_extra and not terms.yes:
-        _ask(connection, target_machine, action, terms)
+        looked = replace(terms, dry_run=False)
+        return preview(connection, target_machine, plan_of(action), looked, output).code
+    if delete_extra:
+        shown = 0 if terms.yes else _ask(connection, target_machine, action, terms)
+        action = replace(action, looked_at_ms=earlier(shown, to_ms(clock.now())))
     job = order_and_follow(connection, [target_machine], action, terms, output=output)
     if job is None:
         return DONE
@@ -134,18 +137,31 @@ def restore(
     return exit_code_of(job)
 
 
-def _ask(connection: Connection, machine: Machine, action: RestoreFiles, terms: Terms) -> None:
-    """Show what would change and have the person agree; INVALID when there is nobody to ask."""
+def _ask(connection: Connection, machine: Machine, action: RestoreFiles, terms: Terms) -> int:
+    """Show what would change and have the person agree; when the machine looked, in ms.
+
+    INVALID when there is nobody to ask.
+    """
     if not sys.stdin.isatty():
         raise InvalidError(
             "--delete-extra removes files, and nobody is there to ask: look with --dry-run, then "
             "add --yes"
         )
     shown = preview(connection, machine, plan_of(action), replace(terms, wait=True), "table")
-    if shown != DONE:
+    if shown.code != DONE:
         note("The restore was not ordered.")
         raise SystemExit(FAILED)
     click.confirm("Do this?", abort=True, err=True)
+    return shown.looked_at_ms
+
+
+def earlier(shown_ms: int, now_ms: int) -> int:
+    """When somebody knew what is there, in ms: what a machine says, and at most now.
+
+    >>> earlier(5, 9), earlier(12, 9), earlier(0, 9)
+    (5, 9, 9)
+    """
+    return min(shown_ms or now_ms, now_ms)
 
 
 def plan_of(action: RestoreFiles) -> PlanRestore:

@@ -40,8 +40,24 @@ def machine(tmp_path: Path) -> Machine:
     return made
 
 
-def bounds_of(machine: Machine, rules: Rules = RULES, skipped: tuple[bytes, ...] = ()) -> Bounds:
-    return Bounds((bytes(machine.files),), rules, skipped)
+def bounds_of(
+    machine: Machine,
+    rules: Rules = RULES,
+    skipped: tuple[bytes, ...] = (),
+    looked_at_ms: int = 0,
+) -> Bounds:
+    return Bounds((bytes(machine.files),), rules, skipped, looked_at_ms)
+
+
+def look(probe: Path, last: Path) -> int:
+    """A time of looking, in ms: after `last` was made, and not after what is made from now on."""
+    made_at = last.stat().st_ctime_ns // 1_000_000
+    while True:
+        probe.write_bytes(b"")
+        now = probe.stat().st_ctime_ns // 1_000_000
+        if now > made_at:
+            probe.unlink()
+            return now
 
 
 def names_below(path: Path) -> set[str]:
@@ -95,6 +111,39 @@ def test_nothing_goes_when_nothing_is_to_be_removed(machine: Machine) -> None:
     here = names_below(machine.files)
     machine.restore(report.root, target=machine.home, overwrite=True)
     assert names_below(machine.files) == here
+
+
+def test_what_came_or_changed_since_somebody_looked_stays(machine: Machine, tmp_path: Path) -> None:
+    report = machine.back_up(rules=EVERYTHING)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "old").write_bytes(b"")
+    (machine.files / "full/new/deep").mkdir(parents=True)
+    for name in ("full/extra", "full/new/deep/extra", "full/written", "full/owned"):
+        (machine.files / name).write_bytes(b"shown")
+    at = look(tmp_path / "probe", machine.files / "full/owned")
+    (machine.files / "full/later").write_bytes(b"")
+    (machine.files / "full/written").write_bytes(b"new")
+    # Its own time can be set, that of its attributes cannot.
+    os.utime(machine.files / "full/written", (1, 1))
+    (machine.files / "full/owned").chmod(0o600)
+    moved.rename(machine.files / "full/moved")
+    (machine.files / "sub/folder/below").mkdir(parents=True)
+    bounds = bounds_of(machine, EVERYTHING, looked_at_ms=at)
+    machine.restore(report.root, target=machine.home, overwrite=True, bounds=bounds)
+    gone = [os.fsdecode(path) for path in machine.removals.paths]
+    assert gone == [f"files/full/{one}" for one in ("extra", "new/deep/extra", "new/deep", "new")]
+    kept = {os.fsdecode(one.path): one.reason for one in machine.removals.kept.kept}
+    stayed = ("full/later", "full/moved", "full/owned", "full/written", "sub/folder")
+    assert set(kept) == {f"files/{one}" for one in stayed}
+    assert all("look, and restore again" in reason for reason in kept.values())
+    assert (machine.files / "full/moved/old").exists()
+    # Whoever looks again sees them, and then they go.
+    at = look(tmp_path / "probe", machine.files / "sub/folder")
+    again = bounds_of(machine, EVERYTHING, looked_at_ms=at)
+    machine.restore(report.root, target=machine.home, overwrite=True, bounds=again)
+    assert machine.removals.count == 7
+    assert not machine.removals.kept.count
 
 
 def test_what_the_backup_could_not_read_stays_with_all_that_leads_to_it(machine: Machine) -> None:
