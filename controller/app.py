@@ -23,6 +23,7 @@ from controller.authority.authority import (
     ServingCertificate,
     load_authority,
 )
+from controller.authority.change import AuthorityChange
 from controller.authority.desk import Desk
 from controller.authority.trust import Trust
 from controller.config import ControllerHome, Settings
@@ -114,7 +115,13 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
         partial(add_InventoryServiceServicer_to_server, Inventories(db)),
         partial(
             add_ControllerServiceServicer_to_server,
-            Status(db, parts.store, parts.presence, parts.started_at),
+            Status(
+                db,
+                parts.store,
+                parts.presence,
+                parts.started_at,
+                AuthorityChange(parts.home, db, parts.authority, parts.trust),
+            ),
         ),
         partial(add_TenantServiceServicer_to_server, Tenants(db, parts.store)),
         partial(add_OperatorServiceServicer_to_server, Operators(db, parts.trust, parts.jobs.feed)),

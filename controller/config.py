@@ -106,6 +106,21 @@ class ControllerHome:
         return self.path / "issuing.key"
 
     @property
+    def former_issuing(self) -> Path:
+        """Certificates of the authorities before the present one, PEM; missing before any."""
+        return self.path / "issuing.former.pem"
+
+    @property
+    def next_issuing_key(self) -> Path:
+        """The key of the authority to come; see `controller.authority.rotation`."""
+        return self.path / "issuing.next.key"
+
+    @property
+    def next_issuing(self) -> Path:
+        """The certificate of the authority to come, for a moment."""
+        return self.path / "issuing.next.pem"
+
+    @property
     def database(self) -> Path:
         """The database, unless the settings name another."""
         return self.path / "stead.db"

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from controller.authority.certificates import Issuer, certify_machine, certify_server
 from controller.authority.keys import new_key, new_serial
+from controller.authority.rotation import finish
 from controller.config import ControllerHome
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity
@@ -22,9 +23,12 @@ from protocol.identity import MachineIdentity
 ENDS_SOON = timedelta(days=60)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Authority:
-    """Who may be let in, and by whom. The root's key is not here: the operator keeps it."""
+    """Who may be let in, and by whom. The root's key is not here: the operator keeps it.
+
+    `issuing` changes when the authority is rotated; read it each time.
+    """
 
     root: x509.Certificate
     issuing: Issuer
@@ -36,16 +40,36 @@ class Authority:
         """All that may have certified a machine, the present one first."""
         return (self.issuing.certificate, *self.former)
 
+    def rotate(self, issuing: Issuer) -> None:
+        """Certify with another authority from now on."""
+        self.former = self.believed
+        self.issuing = issuing
+
     def certify(
         self, public_key: ec.EllipticCurvePublicKey, identity: MachineIdentity, now: datetime
     ) -> tuple[x509.Certificate, x509.Certificate]:
         """A machine's certificate, then the issuing authority's."""
-        leaf = certify_machine(self.issuing, public_key, identity, serial=new_serial(), now=now)
-        return leaf, self.issuing.certificate
+        issuing = self.issuing
+        leaf = certify_machine(issuing, public_key, identity, serial=new_serial(), now=now)
+        return leaf, issuing.certificate
 
 
 def load_authority(home: ControllerHome, now: datetime) -> Authority:
     """Read the authority's files and check that they belong together and are in their time."""
+    authority = read_authority(home)
+    end = authority.issuing.certificate.not_valid_after_utc
+    if now >= end:
+        raise SteadError(
+            f"{home.issuing} ended at {end:%Y-%m-%d}; check this machine's clock, then run "
+            "`stead controller rotate-authority --here` with the root's key",
+            code=Code.EXPIRED,
+        )
+    return authority
+
+
+def read_authority(home: ControllerHome) -> Authority:
+    """Read the authority's files, in their time or not, and check that they belong together."""
+    finish(home)
     root = load_certificate(home.root)
     certificate = load_certificate(home.issuing)
     key = load_key(home.issuing_key)
@@ -59,13 +83,17 @@ def load_authority(home: ControllerHome, now: datetime) -> Authority:
         raise InvalidError(
             f"{home.issuing} was not signed by {home.root}; restore both from one backup"
         ) from error
-    if now >= certificate.not_valid_after_utc:
-        raise SteadError(
-            f"{home.issuing} ended at {certificate.not_valid_after_utc:%Y-%m-%d}; have the root "
-            "sign a new one, and check this machine's clock",
-            code=Code.EXPIRED,
-        )
-    return Authority(root, Issuer(certificate, key))
+    former: tuple[x509.Certificate, ...] = ()
+    if home.former_issuing.exists():
+        former = tuple(one for one in _load_all(home.former_issuing) if one != certificate)
+    return Authority(root, Issuer(certificate, key), former)
+
+
+def _load_all(path: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidError(f"{path} cannot be read as certificates: {error}") from error
 
 
 def load_certificate(path: Path) -> x509.Certificate:
@@ -103,26 +131,27 @@ class ServingCertificate:
         self._authority = authority
         self._names = tuple(names)
         self._door = threading.Lock()
-        self._made: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
+        self._made: tuple[ec.EllipticCurvePrivateKey, x509.Certificate, Issuer] | None = None
 
     def current(
         self, now: datetime
     ) -> tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, x509.Certificate]]:
         """The key and the chain to show, made anew when two thirds of its time are over."""
         with self._door:
-            if self._made is None or _is_old(self._made[1], now):
+            issuing = self._authority.issuing
+            if self._made is None or self._made[2] is not issuing or _is_old(self._made[1], now):
                 key = new_key()
                 leaf = certify_server(
-                    self._authority.issuing,
+                    issuing,
                     key.public_key(),
                     self._names,
                     root=self._authority.root,
                     serial=new_serial(),
                     now=now,
                 )
-                self._made = key, leaf
-            key, leaf = self._made
-            return key, (leaf, self._authority.issuing.certificate)
+                self._made = key, leaf, issuing
+            key, leaf, issuing = self._made
+            return key, (leaf, issuing.certificate)
 
 
 def _is_old(leaf: x509.Certificate, now: datetime) -> bool:

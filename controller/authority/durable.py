@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -11,7 +12,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 
     Raises `FileExistsError` rather than replace what is there: keys cannot be made again.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _aside(path)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -25,9 +26,14 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
+def _aside(path: Path) -> Path:
+    """A name that nothing has: in containers a killed process's number comes again."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+
+
 def replace_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Put other content into a file: after a cut at any moment it is the old or the new."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = _aside(path)
     write_durably(aside, data, mode=mode)
     aside.replace(path)
     sync_directory(path.parent)

@@ -60,6 +60,8 @@ TABLE: Mapping[str, frozenset[Who]] = {
     "/protocol.v1.RetentionService/Unfreeze": ADMINS,
     "/protocol.v1.RetentionService/Collect": ADMINS,
     "/protocol.v1.ControllerService/Status": READING,
+    "/protocol.v1.ControllerService/PrepareAuthority": ADMINS,
+    "/protocol.v1.ControllerService/InstallAuthority": ADMINS,
     "/protocol.v1.TenantService/AddTenant": ADMINS,
     "/protocol.v1.TenantService/ListTenants": READING,
     "/protocol.v1.TenantService/RotateTenantKey": ADMINS,

@@ -6,9 +6,11 @@ import asyncio
 from datetime import datetime
 
 from controller import clock
+from controller.authority.change import AuthorityChange
 from controller.db.database import Database
 from controller.fleet.census import take_census
 from controller.fleet.presence import Presence
+from controller.fleet.scope import require_whole
 from controller.rpc.interceptor import Context, operator_calling
 from controller.store.store import ObjectStore
 from controller.version import VERSION
@@ -21,8 +23,14 @@ class Status(ControllerServiceServicer):
     """See `protocol/v1/operator.proto`."""
 
     def __init__(
-        self, db: Database, store: ObjectStore, presence: Presence, started_at: datetime
+        self,
+        db: Database,
+        store: ObjectStore,
+        presence: Presence,
+        started_at: datetime,
+        changing: AuthorityChange,
     ) -> None:
+        self._changing = changing
         self._db = db
         self._store = store
         self._presence = presence
@@ -41,4 +49,20 @@ class Status(ControllerServiceServicer):
             machines=len(census.machines),
             open_jobs=census.open_jobs,
             free_bytes=free or 0,
+            authority_ends_at_ms=to_ms(self._changing.ends_at),
         )
+
+    async def PrepareAuthority(
+        self, request: pb.PrepareAuthorityRequest, context: Context
+    ) -> pb.PrepareAuthorityResponse:
+        """See `protocol/v1/operator.proto`."""
+        require_whole(operator_calling())
+        return pb.PrepareAuthorityResponse(public_key=await self._changing.prepare())
+
+    async def InstallAuthority(
+        self, request: pb.InstallAuthorityRequest, context: Context
+    ) -> pb.InstallAuthorityResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = require_whole(operator_calling())
+        await self._changing.install(request.certificate, f"operator/{operator.name}")
+        return pb.InstallAuthorityResponse()

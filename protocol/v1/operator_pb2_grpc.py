@@ -40,6 +40,16 @@ class ControllerServiceStub:
                 request_serializer=protocol_dot_v1_dot_operator__pb2.StatusRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_operator__pb2.StatusResponse.FromString,
                 _registered_method=True)
+        self.PrepareAuthority = channel.unary_unary(
+                '/protocol.v1.ControllerService/PrepareAuthority',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.PrepareAuthorityRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.PrepareAuthorityResponse.FromString,
+                _registered_method=True)
+        self.InstallAuthority = channel.unary_unary(
+                '/protocol.v1.ControllerService/InstallAuthority',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.InstallAuthorityRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.InstallAuthorityResponse.FromString,
+                _registered_method=True)
 
 
 class ControllerServiceServicer:
@@ -53,6 +63,20 @@ class ControllerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PrepareAuthority(self, request, context):
+        """Makes the key of a new issuing authority, for the root to sign; idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InstallAuthority(self, request, context):
+        """Puts the new issuing authority in the place of the present one, which stays believed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControllerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +84,16 @@ def add_ControllerServiceServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=protocol_dot_v1_dot_operator__pb2.StatusRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_operator__pb2.StatusResponse.SerializeToString,
+            ),
+            'PrepareAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrepareAuthority,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.PrepareAuthorityRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.PrepareAuthorityResponse.SerializeToString,
+            ),
+            'InstallAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.InstallAuthority,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.InstallAuthorityRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.InstallAuthorityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +124,60 @@ class ControllerService:
             '/protocol.v1.ControllerService/Status',
             protocol_dot_v1_dot_operator__pb2.StatusRequest.SerializeToString,
             protocol_dot_v1_dot_operator__pb2.StatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.ControllerService/PrepareAuthority',
+            protocol_dot_v1_dot_operator__pb2.PrepareAuthorityRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.PrepareAuthorityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InstallAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.ControllerService/InstallAuthority',
+            protocol_dot_v1_dot_operator__pb2.InstallAuthorityRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.InstallAuthorityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class ControllerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ControllerServiceAsyncStub: ...
     Status: _grpc.UnaryUnaryMultiCallable[_operator_pb2.StatusRequest, _operator_pb2.StatusResponse]
     """How the controller is."""
+    PrepareAuthority: _grpc.UnaryUnaryMultiCallable[_operator_pb2.PrepareAuthorityRequest, _operator_pb2.PrepareAuthorityResponse]
+    """Makes the key of a new issuing authority, for the root to sign; idempotent."""
+    InstallAuthority: _grpc.UnaryUnaryMultiCallable[_operator_pb2.InstallAuthorityRequest, _operator_pb2.InstallAuthorityResponse]
+    """Puts the new issuing authority in the place of the present one, which stays believed."""
 
 @_typing.type_check_only
 class ControllerServiceAsyncStub(ControllerServiceStub):
@@ -43,6 +47,10 @@ class ControllerServiceAsyncStub(ControllerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Status: _aio.UnaryUnaryMultiCallable[_operator_pb2.StatusRequest, _operator_pb2.StatusResponse]  # type: ignore[assignment]
     """How the controller is."""
+    PrepareAuthority: _aio.UnaryUnaryMultiCallable[_operator_pb2.PrepareAuthorityRequest, _operator_pb2.PrepareAuthorityResponse]  # type: ignore[assignment]
+    """Makes the key of a new issuing authority, for the root to sign; idempotent."""
+    InstallAuthority: _aio.UnaryUnaryMultiCallable[_operator_pb2.InstallAuthorityRequest, _operator_pb2.InstallAuthorityResponse]  # type: ignore[assignment]
+    """Puts the new issuing authority in the place of the present one, which stays believed."""
 
 class ControllerServiceServicer(metaclass=_abc_1.ABCMeta):
     """The installation itself."""
@@ -54,6 +62,22 @@ class ControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.StatusResponse, _abc.Awaitable[_operator_pb2.StatusResponse]]:
         """How the controller is."""
+
+    @_abc_1.abstractmethod
+    def PrepareAuthority(
+        self,
+        request: _operator_pb2.PrepareAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.PrepareAuthorityResponse, _abc.Awaitable[_operator_pb2.PrepareAuthorityResponse]]:
+        """Makes the key of a new issuing authority, for the root to sign; idempotent."""
+
+    @_abc_1.abstractmethod
+    def InstallAuthority(
+        self,
+        request: _operator_pb2.InstallAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.InstallAuthorityResponse, _abc.Awaitable[_operator_pb2.InstallAuthorityResponse]]:
+        """Puts the new issuing authority in the place of the present one, which stays believed."""
 
 def add_ControllerServiceServicer_to_server(servicer: ControllerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

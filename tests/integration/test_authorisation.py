@@ -282,7 +282,7 @@ async def test_another_tenants_operator_learns_and_changes_nothing(
                 for secret in (theirs, machine.id, token.id, "secret-name"):
                     assert secret.encode() not in said, method.path
     assert await installation.audit(theirs) == before
-    whole = {"AddTenant", "AddOperator", "RevokeOperator"}
+    whole = {"AddTenant", "AddOperator", "RevokeOperator", "PrepareAuthority", "InstallAuthority"}
     assert {name for name, codes in met.items() if codes - {Code.NOT_FOUND, Code.INVALID}} <= whole
     assert {name for name, codes in met.items() if codes - {Code.NOT_FOUND}} <= whole | {
         "GetJob",

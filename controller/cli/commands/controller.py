@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import rich_click as click
 
 from controller import clock
+from controller.authority.authority import ENDS_SOON
 from controller.cli.app import App
+from controller.cli.commands.operator_key import root_option
 from controller.cli.emit import emit_one, from_wire_ms, note, output_option
+from controller.cli.options import yes_option
 from controller.config import ENROLLMENT_PORT, LINK_PORT
 
 
@@ -80,8 +85,9 @@ def init(
         "table",
     )
     note(
-        f"\nThe root key makes operators and is needed for nothing else. Move {made.root.path} "
-        "to a safe place, off this machine: whoever has it can order anything.\n\n"
+        "\nThe root key makes operators and, every two years, an issuing authority; it is needed "
+        f"for nothing else. Move {made.root.path} to a safe place, off this machine: whoever has "
+        "it can order anything.\n\n"
         "Next:\n"
         "  stead controller serve\n"
         "  stead tenant add NAME\n"
@@ -129,6 +135,7 @@ def status(app: App, output: str) -> None:
     connection = app.connection
     found = connection.controllers.Status(StatusRequest())
     theirs = from_wire_ms(found.controller_time_ms)
+    ends_at = from_wire_ms(found.authority_ends_at_ms)
     emit_one(
         {
             "address": connection.address,
@@ -142,11 +149,56 @@ def status(app: App, output: str) -> None:
             "linked_machines": found.linked_machines,
             "open_jobs": found.open_jobs,
             "free_bytes": found.free_bytes,
+            "authority_until": ends_at,
             "operator": connection.operator.name,
             "role": connection.operator.role.value,
         },
         output,
     )
+    if ends_at is not None and clock.now() >= ends_at - ENDS_SOON:
+        note(
+            f"The issuing authority ends on {ends_at:%Y-%m-%d}; then no machine connects any "
+            "more. Run `stead controller rotate-authority`."
+        )
+
+
+@command.command(
+    "rotate-authority", epilog="Example: stead controller rotate-authority --root /media/safe/root"
+)
+@root_option
+@click.option(
+    "--here",
+    is_flag=True,
+    help="Change the files of the controller in this home, which must not run. For one whose "
+    "authority has ended.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would happen and change nothing.")
+@yes_option
+@click.pass_obj
+def rotate_authority(app: App, root: Path | None, *, here: bool, dry_run: bool, yes: bool) -> None:
+    """Have the root sign a new issuing authority, good for two years.
+
+    The controller makes the key and goes on running; the root's key stays where this command
+    runs. Machines that the former authority certified are believed as before, also those that
+    are away for long, and get certificates of the new one as they renew.
+    """
+    from controller.cli.making import issuer_of, root_of
+    from controller.cli.renewal import load_root
+    from controller.cli.rotating import rotate_here, rotate_running
+
+    now = clock.now()
+    where = str(app.controller.path) if here else app.connection.address
+    issuer = load_root(root_of(app, root), now) if here else issuer_of(app, root)
+    if dry_run:
+        note(f"The controller at {where} would get a new issuing authority.")
+        return
+    if not yes:
+        click.confirm(f"Give the controller at {where} a new authority?", abort=True, err=True)
+    if here:
+        made = rotate_here(app.controller, issuer, now)
+    else:
+        made = rotate_running(app.connection, issuer, now)
+    note(f"The new authority is good until {made.not_valid_after_utc:%Y-%m-%d}.")
 
 
 @command.command("upgrade-db", epilog="Example: stead controller upgrade-db")
