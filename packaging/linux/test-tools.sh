@@ -15,6 +15,8 @@ faketime
 fuse3:fusermount3
 gnupg:gpg
 ntfs-3g:mkntfs
+openssh-client:ssh-agent
+openssl
 patchelf
 rsync
 strace

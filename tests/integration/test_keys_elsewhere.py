@@ -28,7 +28,7 @@ from protocol.v1.refusal_pb2 import Refusal
 from tests.integration.agent_process import AgentProcess, token_text
 from tests.integration.commands import stead
 from tests.integration.conftest import Installation
-from tests.unit.cli.test_ssh_agent import P256, SshAgent, start_agent
+from tests.unit.cli.test_ssh_agent import NEEDS_SSH_AGENT, P256, SshAgent, start_agent
 
 
 @pytest.fixture
@@ -55,6 +55,7 @@ async def refusal(call: Any) -> Code:
     raise AssertionError(caught.value)
 
 
+@NEEDS_SSH_AGENT
 async def test_a_key_in_an_ssh_agent_orders_and_what_lies_in_files_only_looks(
     installation: Installation, tmp_path: Path, ssh: SshAgent
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def test_a_short_passphrase_is_none() -> None:
         protected(b"1234567")
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="not run: openssl is not installed")
 def test_openssl_reads_a_protected_key(tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(protected())
     (tmp_path / "word").write_bytes(PASSPHRASE + b"\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from controller.cli.ssh_agent import choose_key, held_keys, sign_by_agent
 from protocol.errors import Code, InvalidError, SteadError
+
+NEEDS_SSH_AGENT = pytest.mark.skipif(
+    shutil.which("ssh-agent") is None, reason="not run: ssh-agent is not installed"
+)
 
 
 @dataclass
@@ -63,6 +68,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshAgent]
 P256 = ("-t", "ecdsa", "-b", "256")
 
 
+@NEEDS_SSH_AGENT
 def test_what_the_agent_signs_is_the_key_s_signature(agent: SshAgent) -> None:
     agent.add(*P256)
     key = choose_key("").public_key()
@@ -70,6 +76,7 @@ def test_what_the_agent_signs_is_the_key_s_signature(agent: SshAgent) -> None:
         key.verify(sign_by_agent(key, data), data, ec.ECDSA(SHA256()))
 
 
+@NEEDS_SSH_AGENT
 def test_the_key_is_chosen_by_comment_or_fingerprint_among_those_that_will_do(
     agent: SshAgent,
 ) -> None:
@@ -90,6 +97,7 @@ def test_the_key_is_chosen_by_comment_or_fingerprint_among_those_that_will_do(
         choose_key("third")
 
 
+@NEEDS_SSH_AGENT
 def test_a_key_that_the_agent_has_not_got_signs_nothing(agent: SshAgent) -> None:
     agent.add(*P256)
     key = choose_key("").public_key()
@@ -99,6 +107,7 @@ def test_a_key_that_the_agent_has_not_got_signs_nothing(agent: SshAgent) -> None
     assert caught.value.code is Code.PRECONDITION
 
 
+@NEEDS_SSH_AGENT
 def test_an_agent_that_will_not_sign_is_said_to(agent: SshAgent) -> None:
     agent.add(*P256)
     key = choose_key("").public_key()
