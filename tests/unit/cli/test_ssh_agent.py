@@ -49,7 +49,11 @@ class SshAgent:
 
 def start_agent(directory: Path) -> SshAgent:
     # Its socket's path must be short, which a test's directory may not be.
-    said = subprocess.run(["ssh-agent", "-s"], check=True, capture_output=True).stdout.decode()
+    # And it must not ask whoever sits before a screen.
+    asking = {"DISPLAY", "WAYLAND_DISPLAY", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE"}
+    env = {name: value for name, value in os.environ.items() if name not in asking}
+    done = subprocess.run(["ssh-agent", "-s"], check=True, capture_output=True, env=env)
+    said = done.stdout.decode()
     values = dict(part.split("=", 1) for part in said.split(";") if "=" in part)
     values = {name.strip(): value for name, value in values.items()}
     return SshAgent(directory, values["SSH_AUTH_SOCK"], int(values["SSH_AGENT_PID"]))
