@@ -74,11 +74,17 @@ class Retention(RetentionServiceServicer):
     async def Forget(self, request: pb.ForgetRequest, context: Context) -> pb.ForgetResponse:
         """See `protocol/v1/retention.proto`."""
         named = list(request.point_ids)
+        if not named:
+            operator = operator_calling()
+            machine = await self._db.read(lambda c: _machine(c, operator, request.machine_id))
+            if request.dry_run:
+                made = await self._db.read(lambda c: keeping.plan(c, machine, clock.now()))
+                return pb.ForgetResponse(point_ids=[one.point for one in made.doomed])
+            gone = await self._keeper.forget_by_rules(machine, actor=_actor(operator))
+            return pb.ForgetResponse(point_ids=gone)
 
         def act(connection: Connection, machine: keeping.Machine, actor: str) -> list[str]:
             at = clock.now()
-            if not named:
-                return keeping.forget_by_rules(connection, machine, actor=actor, at=at)
             if request.dry_run:
                 return keeping.check_forgetting(connection, machine, named, at)
             return keeping.forget_named(

@@ -76,17 +76,15 @@ class Keeper:
             except SteadError as error:
                 log.warning("collection_put_off", tenant=tenant, reason=str(error))
 
+    async def forget_by_rules(self, machine: keeping.Machine, *, actor: str) -> list[str]:
+        """See `keeping.forget_by_rules`; `ClockLeaptError` by a clock that was set ahead."""
+        at = self._collector.steady.now()
+        act = partial(keeping.forget_by_rules, machine=machine, actor=actor, at=at)
+        return await self._db.write(act)
+
     async def _keep(self, tenant: str) -> None:
-        self._collector.steady.now()
         for machine in await self._db.read(partial(keeping.machines_with_points, tenant=tenant)):
-            gone = await self._db.write(
-                partial(
-                    keeping.forget_by_rules,
-                    machine=machine,
-                    actor=keeping.CONTROLLER,
-                    at=self._now(),
-                )
-            )
+            gone = await self.forget_by_rules(machine, actor=keeping.CONTROLLER)
             if gone:
                 log.info("points_forgotten", machine=machine.id, count=len(gone))
         async for progress in self.collect(tenant, bytes_per_s=STEADY_BYTES_S):

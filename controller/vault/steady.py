@@ -8,6 +8,7 @@ controller that is started with a wrong clock knows nothing of it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -34,9 +35,17 @@ class Steady:
         self._tick = ticks()
         self._leap = timedelta()
         self._leapt_at = 0.0
+        self._lock = threading.Lock()
 
     def now(self) -> datetime:
-        """The time, by which something may be deleted; `ClockLeaptError` after a leap."""
+        """The time, by which something may be deleted; `ClockLeaptError` after a leap.
+
+        Any thread may ask.
+        """
+        with self._lock:
+            return self._judged()
+
+    def _judged(self) -> datetime:
         at, tick = self._now(), self._ticks()
         gained = at - self._at - timedelta(seconds=tick - self._tick)
         self._at, self._tick = at, tick

@@ -196,7 +196,7 @@ class ForgetRequest(_message.Message):
     reason: _builtins.str
     """Why, for points that are named."""
     dry_run: _builtins.bool
-    """Of points that are named: say whether they may be forgotten, and forget none."""
+    """Say what would be forgotten, and forget none; of points that are named, whether they may be."""
     @_builtins.property
     def point_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These restore points; none means those that no rule keeps."""

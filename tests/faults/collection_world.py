@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -49,6 +49,8 @@ NOTHING = timedelta()
 TERMS = Terms(undo=NOTHING, grace=NOTHING, young=NOTHING, patience=NOTHING, worth=0.9)
 REFUSED = 3
 """How the process ends after an error that somebody planned for."""
+DIED = frozenset({-9, 137})
+"""How it ends when it is killed."""
 
 
 @dataclass(frozen=True)
@@ -152,36 +154,42 @@ class Fault:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a process that collects ended, and the calls of its busiest thread by kind."""
+    """How a process that collects ended, and what strace saw of it.
+
+    `calls` are those of its busiest thread by kind; `is_struck`, whether the fault came to pass.
+    """
 
     code: int
     calls: dict[str, int]
+    is_struck: bool
 
     @property
     def was_killed(self) -> bool:
         """Whether it died of the fault."""
-        return self.code in {-9, 137}
+        return self.code in DIED
 
 
 def run(home: Path, fault: Fault | None) -> Ran:
     """Collect in a process of its own under strace. It ends well, refuses, or is killed."""
-    trace = home / "trace"
-    calls = KILLED_AT if fault is None else (fault.call,)
+    calls = (*KILLED_AT, "pread64") if fault is None else (fault.call,)
     inject = [] if fault is None else ["-e", f"inject={fault.inject}"]
-    done = subprocess.run(
-        [
-            "strace", "-f", "-qq", "-o", str(trace) if fault is None else os.devnull,
-            "-e", f"trace={','.join(calls)}", *inject,
-            sys.executable, "-B", "-m", "tests.faults.collection_world", str(home),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )  # fmt: skip
-    wanted = {0} if fault is None else {0, REFUSED, -9, 137}
+    # Not beside the vault: its disk may fail, too.
+    with tempfile.TemporaryDirectory() as place:
+        trace = Path(place) / "trace"
+        done = subprocess.run(
+            [
+                "strace", "-f", "-qq", "-o", str(trace), "-e", f"trace={','.join(calls)}", *inject,
+                sys.executable, "-B", "-m", "tests.faults.collection_world", str(home),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )  # fmt: skip
+        seen = trace.read_text(errors="replace")
+    wanted = {0} if fault is None else {0, REFUSED, *DIED}
     assert done.returncode in wanted, (fault, done.returncode, done.stderr)
-    return Ran(done.returncode, _calls(trace.read_text()) if fault is None else {})
+    return Ran(done.returncode, _calls(seen), "(INJECTED)" in seen or done.returncode in DIED)
 
 
 def _calls(trace: str) -> dict[str, int]:

@@ -98,6 +98,30 @@ async def test_a_clock_that_is_set_ahead_makes_nothing_due(
     assert listed(world) == set(made)
 
 
+async def test_by_a_clock_that_leapt_a_year_and_came_back_no_rule_forgets(
+    world: World, clocks: Clocks, who: Member
+) -> None:
+    """Neither the keeper's own forgetting nor an operator's `forget --by-rule`."""
+    made = [(await back_up(world, who))[0] for _ in range(3)]
+    clocks.ticks += timedelta(hours=3).total_seconds()
+    act(world, keeping.set_rules, who.identity.tenant, "", RULES)
+    keeper = world.vault.keeper
+    assert await keeper.forget_by_rules(machine_of(who), actor="operator/ada") == []
+    clocks.set(days=365)
+    for _ in range(2):
+        with pytest.raises(ClockLeaptError, match="set ahead by 365 days"):
+            await keeper.forget_by_rules(machine_of(who), actor="operator/ada")
+        await keeper.keep_all()
+        assert listed(world) == set(made)
+        clocks.pass_by(hours=2)
+    clocks.set(days=-365)
+    assert await keeper.forget_by_rules(machine_of(who), actor="operator/ada") == []
+    collect(world, who)
+    assert listed(world) == set(made)
+    clocks.pass_by(days=4)
+    assert await keeper.forget_by_rules(machine_of(who), actor="operator/ada") == made[1::-1]
+
+
 async def test_a_clock_that_stays_ahead_is_believed_after_a_day(
     world: World, clocks: Clocks, who: Member
 ) -> None:

@@ -40,8 +40,9 @@ async def test_points_are_planned_forgotten_collected_and_had_back(
     plan = await retention.PlanForgetting(pb.PlanForgettingRequest(machine_id=machine.id))
     assert [one.point_id for one in plan.points if not one.kept] == [points[1]]
     assert all(one.reasons for one in plan.points)
-    gone = await retention.Forget(pb.ForgetRequest(machine_id=machine.id))
-    assert list(gone.point_ids) == [points[1]]
+    for dry_run in (True, True, False):
+        gone = await retention.Forget(pb.ForgetRequest(machine_id=machine.id, dry_run=dry_run))
+        assert list(gone.point_ids) == [points[1]]
     collecting = retention.Collect(pb.CollectRequest(tenant_id=tenant))
     said = [answer async for answer in collecting]
     assert said[-1].finished
