@@ -8,6 +8,7 @@ nearly always enough; passes are made until one finds nothing new.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from threading import Event
 
 from sqlalchemy import Connection, select
 
@@ -20,14 +21,23 @@ from protocol.vault.chunk import ChunkDamagedError, ChunkId, Kind, inspect
 from protocol.vault.pack import read_index
 
 
+class StoppedError(Exception):
+    """The controller is stopping; the next one to start does this again."""
+
+
 def hit_points(
-    store: ObjectStore, db: Database, tenant: str, lost: Iterable[ChunkId]
+    store: ObjectStore,
+    db: Database,
+    tenant: str,
+    lost: Iterable[ChunkId],
+    stopping: Event | None = None,
 ) -> Mapping[str, list[str]]:
     """The restore points whose trees name one of the chunks, by machine. Blocks.
 
-    A tree that cannot be read is left out: its pack gets a scrub of its own.
+    A tree that cannot be read is left out: its pack gets a scrub of its own. Raises
+    `StoppedError` once `stopping` is set: of a large vault this reads for minutes.
     """
-    hit = _above(store, db, tenant, set(lost))
+    hit = _above(store, db, tenant, set(lost), stopping or Event())
 
     def live(connection: Connection) -> list[tuple[str, str, bytes]]:
         rows = connection.execute(
@@ -44,7 +54,9 @@ def hit_points(
     return found
 
 
-def _above(store: ObjectStore, db: Database, tenant: str, lost: set[ChunkId]) -> set[ChunkId]:
+def _above(
+    store: ObjectStore, db: Database, tenant: str, lost: set[ChunkId], stopping: Event
+) -> set[ChunkId]:
     """The chunks and every tree chunk above them, up to the roots."""
     hit = set(lost)
     names = db.read_now(
@@ -58,6 +70,8 @@ def _above(store: ObjectStore, db: Database, tenant: str, lost: set[ChunkId]) ->
     while len(hit) > before:
         before = len(hit)
         for name in names:
+            if stopping.is_set():
+                raise StoppedError
             _add_parents(store, pack_key(tenant, name), hit)
     return hit
 

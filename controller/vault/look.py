@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from threading import Event
 
 import structlog
 from sqlalchemy import Connection
@@ -55,11 +56,21 @@ class Seen:
 
 
 class Look:
-    """Looks at things for whoever decides which; one thread at a time, and it blocks."""
+    """Looks at things for whoever decides which; one thread at a time, and it blocks.
+
+    Once `stopping` is set, what would take long raises `StoppedError`.
+    """
 
     def __init__(
-        self, store: ObjectStore, db: Database, claims: Claims, *, now: Callable[[], datetime]
+        self,
+        store: ObjectStore,
+        db: Database,
+        claims: Claims,
+        *,
+        now: Callable[[], datetime],
+        stopping: Event,
     ) -> None:
+        self._stopping = stopping
         self._store = store
         self._db = db
         self._claims = claims
@@ -108,7 +119,7 @@ class Look:
         seen.damages.append(done.damage)
         if done.lost:
             # The pack's name is free again: this reads all trees and takes a while.
-            name_hits(self._store, self._db, named.tenant, done.damage, self._now())
+            name_hits(self._store, self._db, named.tenant, done.damage, self._now(), self._stopping)
         return seen
 
     def _sound(self, known: NextPack, found: Examined) -> list[Fault]:
@@ -208,5 +219,5 @@ class Look:
             )
             damage = self._db.write_now(act)
             if damage is not None:
-                name_hits(self._store, self._db, named.tenant, damage, now)
+                name_hits(self._store, self._db, named.tenant, damage, now, self._stopping)
         return seen

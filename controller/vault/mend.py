@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from threading import Event
 
 import msgspec
 import structlog
@@ -102,9 +103,17 @@ def mend(
 
 
 def name_hits(
-    store: ObjectStore, db: Database, tenant: str, damage: int, now: datetime
+    store: ObjectStore,
+    db: Database,
+    tenant: str,
+    damage: int,
+    now: datetime,
+    stopping: Event | None = None,
 ) -> Mapping[str, list[str]]:
-    """Find the restore points that a damage hit, and note them. Blocks while it reads trees."""
+    """Find the restore points that a damage hit, and note them. Blocks while it reads trees.
+
+    `StoppedError` once `stopping` is set; then `finish` does it.
+    """
     lost = db.read_now(
         lambda c: c.scalars(
             select(lost_chunks.c.id).where(
@@ -112,7 +121,7 @@ def name_hits(
             )
         ).all()
     )
-    hit = hit_points(store, db, tenant, map(ChunkId, lost)) if lost else {}
+    hit = hit_points(store, db, tenant, map(ChunkId, lost), stopping) if lost else {}
     db.write_now(partial(_note_hits, tenant=tenant, damage=damage, hit=hit, now=now))
     return hit
 
@@ -154,8 +163,14 @@ def note_incomplete(
     return damage
 
 
-def finish(store: ObjectStore, db: Database, claims: Claims, now: datetime) -> None:
-    """Do what a controller that died left undone of its mending."""
+def finish(
+    store: ObjectStore,
+    db: Database,
+    claims: Claims,
+    now: datetime,
+    stopping: Event | None = None,
+) -> None:
+    """Do what a controller that died or was stopped left undone of its mending."""
     for row in db.read_now(_unfinished):
         named = parse_key(row.object_key)
         if not row.is_aside and isinstance(named, PackKey):
@@ -163,7 +178,7 @@ def finish(store: ObjectStore, db: Database, claims: Claims, now: datetime) -> N
                 if not db.read_now(partial(is_entered, named=named)):
                     _put_aside(store, db, row.object_key, row.number, row.reason)
         if row.hit is None:
-            name_hits(store, db, row.tenant_id, row.number, now)
+            name_hits(store, db, row.tenant_id, row.number, now, stopping)
 
 
 def settle_losses(connection: Connection, tenant: str, now: datetime) -> int:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -82,7 +84,8 @@ class Scrub:
         self._db = db
         self._claims = claims
         self._now = now
-        self._look = Look(store, db, claims, now=now)
+        self._stopping = threading.Event()
+        self._look = Look(store, db, claims, now=now, stopping=self._stopping)
         self._span = span
         self._sleep = sleep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault-scrub")
@@ -103,7 +106,14 @@ class Scrub:
         while True:
             try:
                 await self._in_thread(
-                    partial(finish, self._store, self._db, self._claims, self._now())
+                    partial(
+                        finish,
+                        self._store,
+                        self._db,
+                        self._claims,
+                        self._now(),
+                        stopping=self._stopping,
+                    )
                 )
                 while True:
                     await self._rest(await self._in_thread(self._step))
@@ -118,10 +128,10 @@ class Scrub:
         self._wake.clear()
         if (self._suspects or self._samples) and seconds < _TROUBLE_S:
             return
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            return
+        # Not `wait_for`: it forgets a cancellation that comes together with the event.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     def suspect(self, tenant: str, pack: str) -> None:
         """Look at this pack next: somebody was given wrong bytes of it."""
@@ -171,7 +181,8 @@ class Scrub:
         yield work.progress(total, is_done=True)
 
     def close(self) -> None:
-        """End the thread, once what it looks at is looked at."""
+        """End the thread, once the pack that it looks at is looked at."""
+        self._stopping.set()
         self._thread.shutdown(cancel_futures=True)
 
     async def _in_thread(self, act: Callable[[], T]) -> T:
@@ -231,7 +242,7 @@ class Scrub:
             damage = self._db.write_now(act)
             if damage is not None:
                 log.error("restore_point_incomplete", tenant=tenant, point=name)
-                name_hits(self._store, self._db, tenant, damage, now)
+                name_hits(self._store, self._db, tenant, damage, now, self._stopping)
 
     def _take_up_unread(self, now: datetime) -> None:
         for key in self._db.read_now(partial(rounds.to_try_again, before=now - RETRY)):

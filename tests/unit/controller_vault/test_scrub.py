@@ -15,7 +15,9 @@ from controller.audit.log import entries
 from controller.db.schema import damages, packs, points, scrubs
 from controller.store.store import ObjectStore, StoreFailedError
 from controller.vault.check import check
+from controller.vault.hits import StoppedError
 from controller.vault.keys import pack_key
+from controller.vault.mend import finish
 from controller.vault.pace import SPAN
 from controller.vault.scrub import BREAKER, Progress
 from protocol.vault.chunk import ChunkDamagedError
@@ -253,8 +255,6 @@ async def test_what_somebody_was_given_wrong_is_looked_at_next(
 async def test_a_controller_that_died_while_it_mended_finishes_it(
     world: World, kept: Kept, tmp_path: Path
 ) -> None:
-    from controller.vault.mend import finish
-
     pack = data_pack(tmp_path)
     flip(pack, 30_000)
     broken = pack.read_bytes()
@@ -313,6 +313,37 @@ async def test_losses_that_no_restore_point_needs_are_forgotten_in_time(
     world.clock.advance(days=3)
     (status,) = await world.vault.scrub.status([tenant])
     assert status.damages[0].missing == 0
+
+
+async def test_who_stops_the_controller_does_not_wait_for_all_trees_to_be_read(
+    world: World, kept: Kept, tmp_path: Path
+) -> None:
+    flip(data_pack(tmp_path), 30_000)
+    scrub = world.vault.scrub
+    scrub._stopping.set()
+    with pytest.raises(StoppedError):
+        _ = [one async for one in scrub.ordered([kept.machine.identity.tenant], mend_all=True)]
+    assert (await scrub.status([kept.machine.identity.tenant]))[0].damages[0].hit is None
+    # The next controller does it.
+    await world.restart()
+    scrub = world.vault.scrub
+    await asyncio.to_thread(finish, world.store, world.db, scrub._claims, world.clock.now())
+    (status,) = await scrub.status([kept.machine.identity.tenant])
+    assert status.damages[0].hit
+
+
+async def test_a_scrub_that_is_nudged_while_it_is_stopped_stops(world: World, kept: Kept) -> None:
+    scrub = world.vault.scrub
+    for turns in range(8):
+        resting = asyncio.create_task(scrub._rest(600.0))
+        await asyncio.sleep(0)
+        scrub._wake.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not resting.done():
+            resting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await resting
 
 
 async def test_a_restore_point_is_sampled_after_its_commit(world: World, kept: Kept) -> None:
