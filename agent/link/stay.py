@@ -47,6 +47,12 @@ PARKING = frozenset(
 RENEWAL_RETRY_S = 600.0
 EXPLAINED_WITHIN_S = 5.0
 
+LOOK_AT_CLOCK_S = 2.0
+"""While a machine waits after a failure, its clock is looked at so often."""
+
+STEPPED_S = 30.0
+"""A wall clock that leaves the monotonic one by more than this was set, or the machine slept."""
+
 
 class LinkState(StrEnum):
     """How the link is."""
@@ -234,12 +240,26 @@ class Link:
 
     async def _pause(self, state: LinkState, wait: timedelta, reason: str, code: str) -> None:
         self._tell(state, reason, code, clock.now() + wait)
-        await asyncio.sleep(wait.total_seconds())
+        until, step = clock.monotonic() + wait.total_seconds(), _step()
+        while (left := until - clock.monotonic()) > 0:
+            if state is not LinkState.WAITING or not code:
+                await asyncio.sleep(left)
+                continue
+            await asyncio.sleep(min(left, LOOK_AT_CLOCK_S))
+            if abs(_step() - step) > STEPPED_S:
+                # It was set right, perhaps, or the machine slept and is somewhere else.
+                log.info("clock_stepped", seconds=round(_step() - step))
+                return
 
     def _tell(
         self, state: LinkState, reason: str = "", code: str = "", again_at: datetime | None = None
     ) -> None:
         self._told.link_changed(LinkReport(state, clock.now(), reason, code, again_at))
+
+
+def _step() -> float:
+    """How far the wall clock is ahead of the one that never steps, in seconds."""
+    return clock.now().timestamp() - clock.monotonic()
 
 
 def _explained(error: SteadError, credentials: Credentials) -> SteadError:
