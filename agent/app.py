@@ -41,8 +41,11 @@ def run_agent(home: AgentHome, pace: Pace | None = None) -> None:
     home.load_settings()
     with locked(home.lock):
         from agent.link.enroll import finish
+        from agent.link.first import enroll_first
+        from agent.tasks.journal import new_journal
 
         finish(home)
+        enroll_first(home, new_journal())
         while asyncio.run(_main(home, pace or Pace())):
             log.info("agent_begins_anew", reason="this machine has a new identity")
 

@@ -100,6 +100,39 @@ def run(home: AgentHome) -> None:
     run_agent(home)
 
 
+@cli.command(epilog="Example: stead-agent generalize --token - < token")
+@click.option(
+    "--token", default="", help="With it each copy enrolls itself; - reads it from standard input."
+)
+@click.option("--dry-run", is_flag=True, help="List what would go and change nothing.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def generalize(home: AgentHome, token: str, *, dry_run: bool, yes: bool) -> None:
+    """Make this machine's disk fit to be copied: its identity and its state go.
+
+    Key, certificates, secrets, journal, backup set and caches are removed; what is set in
+    agent.toml stays. The agent must be stopped. A copy is enrolled like any new machine, or
+    enrolls itself with a token that is good for as many uses as there will be copies.
+    """
+    from agent.host.lock import locked
+    from agent.link.generalize import apply_generalizing, plan_generalizing
+
+    plan = plan_generalizing(home)
+    if dry_run:
+        for path in plan.goes:
+            click.echo(f"goes   {path}")
+        for path in plan.stays:
+            click.echo(f"stays  {path}")
+        return
+    piped = token == "-"  # noqa: S105
+    text = _first_line().strip() if piped else token
+    if not yes and not piped:
+        click.confirm(f"Make {home.path} no machine any more?", abort=True, err=True)
+    with locked(home.lock):
+        apply_generalizing(home, plan_generalizing(home), text)
+    click.echo(f"{home.path} is nobody's now; stop here and copy the disk")
+
+
 @cli.command(epilog="Example: stead-agent status --output json")
 @output_option
 @click.pass_obj

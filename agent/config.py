@@ -129,6 +129,11 @@ class AgentHome:
         return self.path / "journal.db"
 
     @property
+    def first_token(self) -> Path:
+        """The token with which a copied image enrolls itself, mode 0600; see `agent.link.first`."""
+        return self.path / "first.token"
+
+    @property
     def ratchet(self) -> Path:
         """The token that the agent shows at its next Hello; see `agent.link.ratchet`."""
         return self.path / "ratchet"

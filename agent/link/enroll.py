@@ -64,7 +64,7 @@ def enroll(
     ALREADY_EXISTS for a machine that is enrolled when `force` does not make it a new one.
     """
     finish(home)
-    if home.settings.exists() and not force:
+    if is_enrolled(home) and not force:
         raise SteadError(
             f"this machine is enrolled already, in {home.path}; use --force to make it a new "
             "machine with a new key",
@@ -219,4 +219,6 @@ def _nonsense(what: str) -> SteadError:
 
 def is_enrolled(home: AgentHome) -> bool:
     """True when there is an identity, be it one that only has to be moved into place."""
-    return home.settings.exists() or AgentHome(home.enrolling).settings.exists()
+    return (home.key.exists() and home.settings.exists()) or AgentHome(
+        home.enrolling
+    ).settings.exists()

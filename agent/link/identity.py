@@ -42,6 +42,13 @@ def load_identity(home: AgentHome) -> Credentials:
     Raises PRECONDITION when it is not enrolled or its files are not whole.
     """
     settings = home.load_settings()
+    if not home.key.exists():
+        token = home.first_token.exists()
+        raise SteadError(
+            f"this machine is not enrolled: {home.key} is not there; "
+            + ("its agent enrolls it when it runs" if token else "run `stead-agent enroll`"),
+            code=Code.PRECONDITION,
+        )
     try:
         root = x509.load_pem_x509_certificate(home.root.read_bytes())
         chain = tuple(x509.load_pem_x509_certificates(home.chain.read_bytes()))
