@@ -153,6 +153,9 @@ class Recurring:
             except SteadError as error:
                 self._say(order, error)
                 continue
+            except Exception as error:  # noqa: BLE001 - one order must not end the agent for all
+                self._say(order, SteadError(repr(error)))
+                continue
             if one is not None:
                 found.append(one)
         return found

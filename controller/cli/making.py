@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from controller import clock
 from controller.authority.certificates import Issuer
 from controller.cli.app import App
@@ -14,8 +16,8 @@ from controller.cli.connection import Connection
 from controller.cli.emit import from_wire_ms
 from controller.cli.renewal import load_root
 from controller.config import RootHome
-from protocol.errors import Code, SteadError
-from protocol.identity import OperatorIdentity, Role
+from protocol.errors import Code, NotFoundError, SteadError
+from protocol.identity import OperatorIdentity, Role, believe, read_certificate
 from protocol.ids import TenantId
 from protocol.v1.operator_pb2 import ListOperatorsRequest, ListTenantsRequest, Operator
 
@@ -28,6 +30,32 @@ def refuse_taken(connection: Connection, name: str) -> None:
             f"there is an operator {name} already; see `stead operator ls`",
             code=Code.ALREADY_EXISTS,
         )
+
+
+def known_operator(
+    connection: Connection, name: str, key: ec.EllipticCurvePublicKey
+) -> OperatorIdentity:
+    """Who an operator is, by the certificate that the root signed for this very key.
+
+    Raises NOT_FOUND for nobody, REVOKED, and BAD_SIGNATURE for another key: a name goes to no
+    key that did not have it.
+    """
+    known = connection.operators.ListOperators(ListOperatorsRequest()).operators
+    found = next((operator for operator in known if operator.name == name), None)
+    if found is None:
+        raise NotFoundError(f"there is no operator {name[:80]!r}; leave --renew out")
+    if found.revoked_at_ms:
+        raise SteadError(f"{name} was revoked; give another name", code=Code.REVOKED)
+    leaf = read_certificate(found.certificate)
+    begun = leaf.not_valid_before_utc
+    identity = believe(leaf, root=connection.root, issuing=(), now=begun)
+    if leaf.public_key() != key or not isinstance(identity, OperatorIdentity):
+        raise SteadError(
+            f"the request is for another key than {name}'s; who lost a key is revoked, and added "
+            "under another name",
+            code=Code.BAD_SIGNATURE,
+        )
+    return identity
 
 
 def root_of(app: App, named: Path | None) -> RootHome:

@@ -19,6 +19,7 @@ from controller.config import OperatorHome
 from controller.rpc.refusals import METADATA_KEY
 from protocol.codec import encode_unlock, refusal_from_pb, to_ms
 from protocol.errors import Code
+from protocol.identity import identity_of
 from protocol.unlock import METADATA_KEY as UNLOCK
 from protocol.unlock import Unlock
 from protocol.v1 import job_pb2, operator_pb2
@@ -166,3 +167,25 @@ async def test_a_key_made_in_a_file_stays_there_and_an_exchanged_request_is_seen
     await stead(installation, "machine", "ls", home=home, env=own)
     await stead(installation, "tenant", "add", "other", home=home, env=own, code=4)
     await stead(installation, "operator", "accept", str(granted), home=home, env=own, code=1)
+
+    # A year later: the same files, for the same key and for no other.
+    before = load_certificate(OperatorHome(home / "operator").certificate)
+    again, answer = str(tmp_path / "again.request"), str(tmp_path / "again.granted")
+    renew = ("operator", "request", "--renew", "--to", again)
+    await stead(installation, *renew, home=home, env=own)
+    once_more = ("operator", "certify", again, "--yes", "--to", answer)
+    await stead(installation, *once_more, "--role", "admin", "--renew", code=2)
+    assert "already" in await stead(installation, *once_more, "--role", "admin", code=1, error=True)
+    await stead(installation, *once_more, "--renew")
+    await stead(installation, "operator", "accept", answer, home=home, env=own)
+    after = load_certificate(OperatorHome(home / "operator").certificate)
+    assert after.public_key() == before.public_key()
+    assert identity_of(after) == identity_of(before)
+    assert after.serial_number != before.serial_number
+    await stead(installation, "machine", "ls", home=home, env=own)
+    stolen = str(tmp_path / "stolen.request")
+    other = tmp_path / "other"
+    await stead(installation, "operator", "request", "bob", "--to", stolen, home=other)
+    theft = ("operator", "certify", stolen, "--renew", "--yes", "--to", str(tmp_path / "y"))
+    said = await stead(installation, *theft, code=4, error=True)
+    assert "another key than bob's" in said

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller import clock
+from controller.authority.authority import load_certificate
 from controller.authority.certificates import OPERATOR_LIFETIME, Issuer, certify_operator
-from controller.authority.durable import make_directory, write_durably
+from controller.authority.durable import make_directory, replace_durably, write_durably
 from controller.authority.keys import new_key, new_serial
 from controller.authority.requests import (
     MAX_BYTES,
@@ -27,10 +28,12 @@ from controller.authority.requests import (
 )
 from controller.cli.app import App
 from controller.cli.commands.operator_key import root_option
+from controller.cli.connection import Connection
 from controller.cli.emit import emit_one, note, output_option
 from controller.cli.making import (
     identity_for,
     issuer_of,
+    known_operator,
     operator_row,
     refuse_taken,
     tenant_names,
@@ -47,7 +50,12 @@ from protocol.v1.operator_pb2 import AddOperatorRequest
 
 
 @click.command(epilog="Example: stead operator request eve --passphrase --to eve.request")
-@click.argument("name")
+@click.argument("name", default="")
+@click.option(
+    "--renew",
+    is_flag=True,
+    help="Ask for a new certificate for the keys of this profile, when the present one ends.",
+)
 @click.option(
     "--ssh-agent",
     "by_agent",
@@ -75,7 +83,14 @@ from protocol.v1.operator_pb2 import AddOperatorRequest
 )
 @click.pass_obj
 def request(
-    app: App, name: str, named: str, target: Path | None, *, by_agent: bool, protected: bool
+    app: App,
+    name: str,
+    named: str,
+    target: Path | None,
+    *,
+    renew: bool,
+    by_agent: bool,
+    protected: bool,
 ) -> None:
     """Make a key here, or take one from your ssh-agent, and ask for its certificate.
 
@@ -84,6 +99,11 @@ def request(
     """
     if named and not by_agent:
         raise InvalidError("--key chooses a key of the ssh-agent: add --ssh-agent")
+    if renew:
+        if by_agent or protected:
+            raise InvalidError("--renew asks for the keys that are here: add nothing to it")
+        _request_again(app, name, target)
+        return
     check_name(name, what="operator's name")
     home, file = app.operator, target or Path(f"{name}.request")
     if home.path.exists():
@@ -106,6 +126,29 @@ def request(
     write_durably(home.connect_key if by_agent else home.key, kept)
     write_durably(home.request, data)
     write_durably(file, data, mode=0o644)
+    _say_next(file, public)
+
+
+def _request_again(app: App, name: str, target: Path | None) -> None:
+    """Ask for a new certificate for the keys of a profile; also of one that has ended."""
+    home = app.operator
+    home.load_settings()
+    # Not by `app.connection`, which refuses a certificate that has ended.
+    connection = Connection(home, app.address_now)
+    own = connection.operator.name
+    if name not in {"", own}:
+        raise InvalidError(f"the profile in {home.path} is {own}'s; leave the name out")
+    public = connection.certificate.public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    connect = connection.key_here if home.held_by_agent else None
+    data = make_request(own, public, connect, connection.sign)
+    file = target or Path(f"{own}.request")
+    write_durably(file, data, mode=0o644)
+    replace_durably(home.request, data)
+    _say_next(file, public)
+
+
+def _say_next(file: Path, public: ec.EllipticCurvePublicKey) -> None:
     note(
         f"Send {file} to whoever has the root's key, and tell them this hash by another way:\n"
         f"  {short_hash(public)}\n"
@@ -118,11 +161,15 @@ def request(
 @click.option(
     "--role",
     type=click.Choice([r.value for r in Role]),
-    required=True,
     help="What they may do; see docs/guide/operating.md.",
 )
 @click.option(
     "--tenant", "tenants", multiple=True, help="Only this tenant; may be repeated. Default: all."
+)
+@click.option(
+    "--renew",
+    is_flag=True,
+    help="Of an operator whom there is, for the same key: role and tenants stay.",
 )
 @root_option
 @click.option(
@@ -144,13 +191,14 @@ def request(
 def certify(
     app: App,
     file: Any,
-    role: str,
+    role: str | None,
     tenants: tuple[str, ...],
     root: Path | None,
     days: int,
     target: Path | None,
     output: str,
     *,
+    renew: bool,
     yes: bool,
 ) -> None:
     """Make an operator of a request, signed by the root's key. FILE may be -.
@@ -160,15 +208,23 @@ def certify(
     """
     asked, key, connect = read_request(file.read(MAX_BYTES + 1))
     connection = app.connection
-    refuse_taken(connection, asked.name)
-    identity = identity_for(connection, asked.name, role, tenants)
+    if renew:
+        if role or tenants:
+            raise InvalidError("--renew leaves role and tenants as they are")
+        identity = known_operator(connection, asked.name, key)
+    else:
+        if role is None:
+            raise InvalidError("say what they may do with --role")
+        refuse_taken(connection, asked.name)
+        identity = identity_for(connection, asked.name, role, tenants)
     answer = target or Path(f"{asked.name}.granted")
     if answer.exists():
         raise SteadError(
             f"{answer} is there already; name another with --to", code=Code.ALREADY_EXISTS
         )
     held = "in an ssh-agent" if connect is not None else "in a file of theirs"
-    note(f"{asked.name} asks for {role}, with a key {held}:\n  {short_hash(key)}")
+    what = "again" if renew else f"for {role}"
+    note(f"{asked.name} asks {what}, with a key {held}:\n  {short_hash(key)}")
     if not yes:
         click.confirm("Is this what they told you by another way?", abort=True, err=True)
     issuer = issuer_of(app, root)
@@ -206,10 +262,14 @@ def accept(app: App, file: Any, output: str) -> None:
         raise InvalidError(f"this answers a request of {granted.name[:80]!r}, not {asked.name}'s")
     split_address(granted.address)
     root = _certificate(granted.root)
+    if home.root.exists() and load_certificate(home.root) != root:
+        raise SteadError(
+            "this answers for another installation than the profile's", code=Code.WRONG_PIN
+        )
     leaf = _checked(granted.certificate, root, asked.name, key, connecting=False)
     if connect is not None:
         only = _checked(granted.connect, root, asked.name, connect, connecting=True)
-        write_durably(home.connect_certificate, chain_pem([only]))
+        replace_durably(home.connect_certificate, chain_pem([only]))
     _write(home, granted, root, leaf)
     emit_one(
         {
@@ -227,10 +287,12 @@ def accept(app: App, file: Any, output: str) -> None:
 def _write(
     home: OperatorHome, granted: Granted, root: x509.Certificate, leaf: x509.Certificate
 ) -> None:
-    write_durably(home.certificate, chain_pem([leaf]))
-    write_durably(home.root, chain_pem([root]))
-    settings = OperatorSettings(address=granted.address)
-    write_durably(home.settings, render_settings(settings).encode())
+    replace_durably(home.certificate, chain_pem([leaf]))
+    if not home.root.exists():
+        write_durably(home.root, chain_pem([root]))
+    if not home.settings.exists():
+        settings = OperatorSettings(address=granted.address)
+        write_durably(home.settings, render_settings(settings).encode())
     home.request.unlink()
 
 
