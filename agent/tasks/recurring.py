@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 from agent.config import AgentHome
 from agent.host import clock, log
@@ -79,6 +79,24 @@ class Head:
         return start is not None and start <= now
 
 
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """The slot of which an order needs nothing more; to find a slot takes a while.
+
+    `shift` is the zone's from UTC: a machine that is carried elsewhere has other slots.
+    """
+
+    changed_at: tuple[int, int, int]
+    shift: timedelta | None
+    begin: datetime
+    until: datetime
+
+    def holds(self, head: Head, shift: timedelta | None, now: datetime) -> bool:
+        """Whether that is the present slot still."""
+        same = (self.changed_at, self.shift) == (head.changed_at, shift)
+        return same and self.begin <= now < self.until
+
+
 def due_run(
     order: OrderId,
     head: Head,
@@ -141,15 +159,21 @@ class Recurring:
         self._journal = journal
         self._said: set[tuple[OrderId, str]] = set()
         self._heads: dict[OrderId, Head] = {}
+        self._quiet: dict[OrderId, Quiet] = {}
 
     def due(self) -> list[Due]:
         """The runs that are to be made now, each order's at most one."""
         found = []
         names = list(orders_in_force(self._home))
-        self._heads = {name: head for name, head in self._heads.items() if name in names}
+        for known in set(self._heads).difference(names):
+            del self._heads[known]
+            self._quiet.pop(known, None)
+        if not names:
+            return []
+        believed, zone = self._believed(), local_zone()
         for order in names:
             try:
-                one = self._due(order)
+                one = self._due(order, believed, zone)
             except SteadError as error:
                 self._say(order, error)
                 continue
@@ -167,23 +191,19 @@ class Recurring:
         order = verified_order(run.order, kept, believed).order
         return self._made(order, kept, run, believed)
 
-    def _due(self, name: OrderId) -> Due | None:
+    def _due(self, name: OrderId, believed: Believed, zone: tzinfo) -> Due | None:
         head = self._head(name)
         last = self._journal.last_run(name)
         if last is not None and last.state in (State.ACCEPTED, State.STARTED):
             return None  # what takes longer than a slot is not begun a second time meanwhile
         number = last.run.number if last is not None and last.run is not None else 0
-        believed = self._believed()
-        machine = believed.identity.machine
+        times, now = timetable(head.standing, believed.identity.machine, zone), clock.now()
+        if self._is_quiet(name, head, times, now):
+            return None
         run = due_run(
-            name,
-            head,
-            timetable(head.standing, machine, local_zone()),
-            last=number,
-            now=clock.now(),
-            latest_seen=self._journal.latest_seen,
+            name, head, times, last=number, now=now, latest_seen=self._journal.latest_seen
         )
-        if run is None or self._journal.of_order(job_of_run(name, run.slot)) is not None:
+        if run is None:
             return None
         kept = load_order(self._home, name)
         try:
@@ -196,6 +216,18 @@ class Recurring:
             order = decode_order(decode_envelope(kept.envelope).order)
             return dataclasses.replace(self._made(order, kept, run, believed), refused=error)
         return self._made(order, kept, run, believed)
+
+    def _is_quiet(self, name: OrderId, head: Head, times: Timetable, now: datetime) -> bool:
+        """True when the run of the present slot was made, or the order came in it."""
+        shift = now.astimezone(times.zone).utcoffset()
+        known = self._quiet.get(name)
+        if known is None or not known.holds(head, shift, now):
+            slot = times.begin(now)
+            made = self._journal.of_order(job_of_run(name, slot)) is not None
+            if not made and slot != times.begin(head.taken_in_at):
+                return False
+            self._quiet[name] = Quiet(head.changed_at, shift, slot, times.next(now))
+        return True
 
     def _head(self, name: OrderId) -> Head:
         """When an order is due; its file, which may hold a long script, is read once."""
