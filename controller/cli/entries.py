@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from controller.cli.emit import render_bytes
 from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.entry import Entry, Kind, as_file
 from protocol.vault.path import join
@@ -36,14 +37,14 @@ def entry_row(parent: bytes, entry: Entry) -> dict[str, Any]:
 
 def render_name(row: Any, *, whole: bool) -> str:
     """A name as a listing shows it: with what a link points to, a slash for a folder, and the
-    first named streams in brackets.
+    first named streams with their sizes in brackets.
     """
     name = str(row["path"] if whole else row["name"])
     if row["target"]:
         return f"{name} -> {row['target']}"
     if row["kind"] == "directory" and not name.endswith("/"):
         name += "/"
-    streams = [str(stream["name"]) for stream in row["streams"]]
+    streams = [f"{one['name']} {render_bytes(one['size_bytes'])}" for one in row["streams"]]
     more = f", {len(streams) - _SHOWN_STREAMS} more" if len(streams) > _SHOWN_STREAMS else ""
     return f"{name} [{', '.join(streams[:_SHOWN_STREAMS])}{more}]" if streams else name
 

@@ -34,6 +34,8 @@ SAMPLED = [
     Fault("fsync", 7, "EIO"),
     Fault("pread64", 120, "EIO"),
     Fault("pwrite64", 60, "ENOSPC"),
+    # While what is kept of a pack is written anew.
+    Fault("linkat", 1, "ENOSPC"),
 ]
 STRIDE = {"pwrite64": 3, "pread64": 20}
 """The database writes its pages one by one: every third is enough; and so on."""

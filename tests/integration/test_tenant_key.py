@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -79,6 +80,25 @@ def test_old_points_stay_readable_and_new_ones_are_under_the_new_key(
     for point, name in ((old, "one"), (new, "two")):
         words = ("backup", "cat", machine, point["point"], f"{files}/{name}")
         assert place.good(*words, home="eve-home").encode() == (files / name).read_bytes()
+    # So does who has the objects and no controller.
+    on_paper = place.directory / "paper.txt"
+    on_paper.write_text(paper)
+    recover = ("vault", "recover", "--objects", str(place.directory / "home/controller/objects"))
+    with_paper = (*recover, "--key", str(on_paper))
+    listed = json.loads(place.good(*with_paper, "-o", "json", home="nothing"))
+    assert {row["point"] for row in listed} >= {old["point"], new["point"]}
+    for point, names in ((old, ["one"]), (new, ["one", "two"])):
+        to = place.directory / f"recovered-{len(names)}"
+        place.good(*with_paper, "--to", str(to), point["point"], str(files), home="nothing")
+        found = {path.name: path.read_bytes() for path in (to / "files").iterdir()}
+        assert found == {name: (files / name).read_bytes() for name in names}
+    # The key of before opens what was before and nothing else.
+    old_key = place.directory / "old.key"
+    old_key.write_bytes(before_rotation)
+    by_old = place.stead(*recover, "--key", str(old_key), "-o", "json", home="nothing")
+    listed = json.loads(by_old.stdout)
+    assert {row["point"] for row in listed} >= {old["point"]}
+    assert new["point"] not in {row["point"] for row in listed}
     assert "tenant_key_rotated" in events(place)
 
 

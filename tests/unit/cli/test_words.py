@@ -93,14 +93,14 @@ def test_entries_read_like_a_listing_of_files() -> None:
 
 def test_named_streams_are_listed_and_found_by_name() -> None:
     names = (b"Zone.Identifier", b"a\xff", b"b", b"c", b"d")
-    streams = tuple(Stream(name, 0) for name in names)
+    streams = tuple(Stream(name, 26 << n) for n, name in enumerate(names))
     file = Entry(b"x", stat.S_IFREG | 0o644, Owner(0, 0), 0, streams=streams[:2])
     row = entry_row(b"", file)
-    assert row["streams"][0] == {"name": "Zone.Identifier", "size_bytes": 0}
-    assert render_name(row, whole=False) == "x [Zone.Identifier, a\\xff]"
+    assert row["streams"][0] == {"name": "Zone.Identifier", "size_bytes": 26}
+    assert render_name(row, whole=False) == "x [Zone.Identifier 26 B, a\\xff 52 B]"
     folder = Entry(b"y", stat.S_IFDIR | 0o755, Owner(0, 0), 0, streams=streams)
     shown = render_name(entry_row(b"", folder), whole=True)
-    assert shown == "/y/ [Zone.Identifier, a\\xff, b, 2 more]"
+    assert shown == "/y/ [Zone.Identifier 26 B, a\\xff 52 B, b 104 B, 2 more]"
     assert stream_of(file, "a\\xff") == as_file(streams[1])
     with pytest.raises(NotFoundError, match=r"it has Zone\.Identifier, a"):
         stream_of(file, "b")
