@@ -129,6 +129,11 @@ class AgentHome:
         return self.path / "journal.db"
 
     @property
+    def rehoming(self) -> Path:
+        """To which controller this machine was ordered last; see `agent.link.rehome`."""
+        return self.path / "rehoming"
+
+    @property
     def first_token(self) -> Path:
         """The token with which a copied image enrolls itself, mode 0600; see `agent.link.first`."""
         return self.path / "first.token"

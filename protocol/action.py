@@ -247,6 +247,14 @@ class ControlPower:
     delay_s: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Rehome:
+    """Connect to another controller of the same root; addresses are "host:port"."""
+
+    link_address: str
+    enrollment_address: str
+
+
 Action = (
     RunProgram
     | CollectInventory
@@ -271,6 +279,7 @@ Action = (
     | ReadLog
     | ControlPower
     | RevokeStanding
+    | Rehome
 )
 
 ACTIONS: Mapping[str, type[Action]] = {
@@ -297,6 +306,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "read_log": ReadLog,
     "control_power": ControlPower,
     "revoke_standing": RevokeStanding,
+    "rehome": Rehome,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
 
@@ -336,6 +346,7 @@ CLASSES: Mapping[str, ActionClass] = {
     "run_program": ActionClass.DANGEROUS,
     "run_script": ActionClass.DANGEROUS,
     "change_vault_secret": ActionClass.DANGEROUS,
+    "rehome": ActionClass.DANGEROUS,
 }
 """Of every action; one whose order names programs to run is dangerous besides."""
 
@@ -382,6 +393,8 @@ def summary_of(action: Action) -> str:
             return f"{verb} service {name}"[:200]
         case KillProcess(pid=pid, signal=signal):
             return f"send {signal[:20]} to process {pid}"
+        case Rehome(link_address=address):
+            return f"move to the controller at {address}"[:200]
         case CompareLive(path=path):
             shown = (b"/" + path).decode(errors="backslashreplace")
             return f"compare {shown[:200]} with a restore point"

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -18,12 +18,13 @@ from typing import Protocol
 
 import grpc
 
-from agent.config import AgentHome
+from agent.config import AgentHome, Settings
 from agent.host import clock, log
 from agent.link import backoff
 from agent.link.identity import Credentials, load_identity
 from agent.link.outbox import Outbox
 from agent.link.ratchet import keep_token, load_holder
+from agent.link.rehome import RETRY_S, arrived, where_to
 from agent.link.rekey import rekey
 from agent.link.renew import check_clock, is_expired, renew, renewal_time
 from agent.link.stream import Drained, Listener, Stream
@@ -116,6 +117,8 @@ class Link:
         self._failures = 0
         self._welcomed: float | None = None
         self._stale = asyncio.Event()
+        self._moving: Settings | None = None
+        self._try_new_at = 0.0
 
     def greet_again(self) -> None:
         """Begin the connection anew, since what `hello` says has changed."""
@@ -146,6 +149,13 @@ class Link:
         try:
             return await self._once()
         except SteadError as error:
+            if self._moving is None or self._welcomed is not None:
+                return Failure(error.code, str(error), self._lasted())
+            log.warning("new_controller_not_reached", code=error.code, reason=str(error))
+            self._try_new_at = clock.monotonic() + RETRY_S
+        try:
+            return await self._once()
+        except SteadError as error:
             return Failure(error.code, str(error), self._lasted())
 
     async def _rekeyed(self) -> Failure | None:
@@ -164,12 +174,13 @@ class Link:
     async def _once(self) -> Drained | None:
         """One connection; None when it was ended for a new certificate's or greeting's sake."""
         self._stale.clear()
-        credentials = load_identity(self._home)
+        credentials = await self._aimed(load_identity(self._home))
         check_clock(credentials.leaf, clock.now())
         if is_expired(credentials.leaf, clock.now()):
             await asyncio.to_thread(renew, credentials, self._home, now=clock.now())
             log.info("certificate_renewed", after="it had expired")
-            credentials = load_identity(self._home)
+            renewed = load_identity(self._home)
+            credentials = replace(renewed, settings=credentials.settings)
         holder = await asyncio.to_thread(load_holder, self._home)
         address = credentials.settings.link_address
         # Not from gRPC's pool of connections: that one would go on with the old certificate.
@@ -180,6 +191,7 @@ class Link:
         ) as channel:
             renewing = asyncio.create_task(self._renewed(credentials))
             stale = asyncio.create_task(self._stale.wait())
+            moving = asyncio.create_task(self._may_move(credentials))
             talking = asyncio.create_task(
                 Stream(
                     channel,
@@ -187,22 +199,50 @@ class Link:
                     self._told,
                     holder=holder,
                     keep=partial(keep_token, self._home),
-                ).converse(self._hello(credentials), welcomed=self._was_welcomed)
+                ).converse(
+                    self._hello(credentials), welcomed=partial(self._was_welcomed, credentials)
+                )
             )
             try:
-                await asyncio.wait({renewing, stale, talking}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {renewing, stale, moving, talking}, return_when=asyncio.FIRST_COMPLETED
+                )
                 return talking.result() if talking.done() else None
             except SteadError as error:
                 if error.code is Code.UNAVAILABLE:
                     raise await asyncio.to_thread(_explained, error, credentials) from error
                 raise
             finally:
-                for task in (renewing, stale, talking):
+                tasks = (renewing, stale, moving, talking)
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(renewing, stale, talking, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _was_welcomed(self) -> None:
+    async def _aimed(self, credentials: Credentials) -> Credentials:
+        """With the addresses of the controller to try now: the new one, if there is one."""
+        self._moving = None
+        if clock.monotonic() >= self._try_new_at:
+            self._moving = await asyncio.to_thread(where_to, self._home, credentials.settings)
+        return replace(credentials, settings=self._moving or credentials.settings)
+
+    async def _may_move(self, credentials: Credentials) -> None:
+        """Return when a new controller answers, while this one is the fallback."""
+        while True:
+            await asyncio.sleep(RETRY_S)
+            if await asyncio.to_thread(where_to, self._home, credentials.settings):
+                self._try_new_at = 0.0
+                return
+
+    def _was_welcomed(self, credentials: Credentials) -> None:
         self._welcomed = clock.monotonic()
+        if self._moving is not None:
+            address, self._moving = credentials.settings.link_address, None
+            try:
+                arrived(self._home, credentials)
+            except SteadError as error:
+                log.warning("move_not_kept", code=error.code, reason=str(error))
+            else:
+                log.info("moved_to_another_controller", address=address)
 
     async def _renewed(self, credentials: Credentials) -> None:
         """Return when there is a new certificate."""

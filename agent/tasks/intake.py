@@ -31,7 +31,7 @@ from agent.tasks.stored import Stored, cannot_tell
 from agent.tasks.telling import Telling
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
 from agent.tasks.watching import Watching
-from protocol.action import CancelOrder, ChangeVaultSecret, ControlPower, name_of
+from protocol.action import CancelOrder, ChangeVaultSecret, ControlPower, Rehome, name_of
 from protocol.codec import decode_envelope
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import OrderId, TaskId, check_id
@@ -65,6 +65,7 @@ class Intake:
         self._telling = telling
         self._turns = turns
         self._greet_again = greet_again
+        self._moving: set[TaskId] = set()
         self._executor = Executor(home, believed().identity, watching)
         self._running: dict[TaskId, Running] = {}
         self._stopping = False
@@ -234,6 +235,10 @@ class Intake:
                 self._journal.acknowledge(entry.order)
             except JournalError as error:
                 log.warning("journal_not_written", reason=str(error))
+        if task in self._moving:
+            # Not before its outcome is told: the new controller may not know the task.
+            self._moving.discard(task)
+            self._greet_again()
 
     @property
     def _runs(self) -> Recurring:
@@ -312,6 +317,8 @@ class Intake:
                     await self._ended(order.id, rejected(task, error, now))
                 return
             outcome = await self._executed(order, envelope, task, now)
+        if isinstance(order.action, Rehome):
+            self._moving.add(task)
         await self._ended(order.id, outcome)
         if isinstance(order.action, ChangeVaultSecret):
             self._greet_again()

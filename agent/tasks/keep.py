@@ -9,17 +9,18 @@ import msgspec
 
 from agent.config import AgentHome
 from agent.host.zone import local_zone
+from agent.link.rehome import keep_rehoming
 from agent.tasks.in_force import revoke, take_in, until_of
 from agent.tasks.recurring import next_after, timetable
 from agent.tasks.secret import change_secret
 from agent.tasks.standing import set_backup
 from agent.tasks.verify import Verified
-from protocol.action import ChangeVaultSecret, RevokeStanding, SetBackup
+from protocol.action import ChangeVaultSecret, Rehome, RevokeStanding, SetBackup
 from protocol.ids import MachineId, OrderId, TaskId
 from protocol.order import Order
 from protocol.outcome import Outcome, OutcomeState
 
-_KEPT: Final = (SetBackup, ChangeVaultSecret, RevokeStanding)
+_KEPT: Final = (SetBackup, ChangeVaultSecret, Rehome, RevokeStanding)
 
 
 def is_kept(order: Order) -> bool:
@@ -43,6 +44,9 @@ def keep(
         case RevokeStanding(order_id=gone, deliver_by_ms=until):
             was = revoke(home, OrderId(gone), verified.signer, until_of(until, now), now=now)
             return _kept(task, {"was_in_force": was})
+        case Rehome(link_address=link, enrollment_address=enrollment):
+            keep_rehoming(home, link, enrollment, order.issued_at)
+            return _kept(task, {"link_address": link, "enrollment_address": enrollment})
         case _:
             return change_secret(home, task, order, machine)
 

@@ -121,6 +121,7 @@ class Order(_message.Message):
     KILL_PROCESS_FIELD_NUMBER: _builtins.int
     READ_LOG_FIELD_NUMBER: _builtins.int
     CONTROL_POWER_FIELD_NUMBER: _builtins.int
+    REHOME_FIELD_NUMBER: _builtins.int
     REVOKE_STANDING_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Unique for ever: a machine executes it at most once."""
@@ -257,6 +258,10 @@ class Order(_message.Message):
         """Restart the machine, or switch it off."""
 
     @_builtins.property
+    def rehome(self) -> Global___Rehome:
+        """Connect to another controller of the same root."""
+
+    @_builtins.property
     def revoke_standing(self) -> Global___RevokeStanding:
         """End a standing order on this machine."""
 
@@ -300,13 +305,14 @@ class Order(_message.Message):
         kill_process: Global___KillProcess | None = ...,
         read_log: Global___ReadLog | None = ...,
         control_power: Global___ControlPower | None = ...,
+        rehome: Global___Rehome | None = ...,
         revoke_standing: Global___RevokeStanding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "restore_files", b"restore_files", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "rehome", b"rehome", "restore_files", b"restore_files", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "reason", b"reason", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "reason", b"reason", "rehome", b"rehome", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log", "control_power", "revoke_standing"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log", "control_power", "rehome", "revoke_standing"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -1531,3 +1537,31 @@ class ControlPower(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ControlPower: _TypeAlias = ControlPower  # noqa: Y015
+
+@_typing.final
+class Rehome(_message.Message):
+    """Moves machines to another controller of the same root. The old addresses are given up once
+    the new controller has welcomed the machine.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_ADDRESS_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    link_address: _builtins.str
+    """Where the link is: "host:port"."""
+    enrollment_address: _builtins.str
+    """Where certificates are renewed: "host:port"."""
+    def __init__(
+        self,
+        *,
+        link_address: _builtins.str = ...,
+        enrollment_address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrollment_address", b"enrollment_address", "link_address", b"link_address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rehome: _TypeAlias = Rehome  # noqa: Y015

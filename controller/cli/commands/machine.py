@@ -17,6 +17,7 @@ from controller.cli.choice import (
     machines_meant,
     say_unknown,
 )
+from controller.cli.commands.rehome import rehome
 from controller.cli.emit import (
     Row,
     emit,
@@ -299,3 +300,6 @@ def _candidate(row: Row) -> Candidate:
         linked=row["linked"],
         last_seen_at=seen,
     )
+
+
+command.add_command(rehome)

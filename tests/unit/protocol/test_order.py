@@ -27,6 +27,7 @@ from protocol.action import (
     ControlPower,
     ControlService,
     KillProcess,
+    Rehome,
     RestoreFiles,
     RevokeStanding,
     RunBackup,
@@ -222,6 +223,8 @@ ONE_OF_EACH: dict[str, Action] = {
         if kind is KillProcess
         else CancelOrder("or_00000000000000000000000001")
         if kind is CancelOrder
+        else Rehome("a:1", "a:2")
+        if kind is Rehome
         else RevokeStanding("or_00000000000000000000000001")
         if kind is RevokeStanding
         else kind("rp_1", b"/etc", (), b"/tmp/back")
