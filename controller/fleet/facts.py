@@ -69,6 +69,7 @@ _TABLES: Final[Mapping[str, tuple[str, str, str, str, Kind]]] = {
 }
 """By word: the section, its table, and the columns of the name and of the value."""
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9.+:~_@-]+\Z", re.ASCII)
 _FACT: Final = re.compile(r"([a-z.]+)(?::([^<>=!]+))?(?:(<=|>=|!=|<|>|=)(.+))?\Z")
 _SIZES: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE: Final = re.compile(r"([0-9]{1,15})([kmgt]?)\Z", re.ASCII)
@@ -135,6 +136,8 @@ def section_of(fact: Fact) -> str:
 
 def holds(fact: Fact, body: bytes) -> bool | None:
     """Whether it is so by a section's body; None when the body does not say."""
+    if fact.name in _TABLES and (rows := _rows_with(fact, body)) is not None:
+        return _any_fits(fact, rows, None)
     try:
         facts = msgspec.json.decode(body, type=_Body).facts
     except (msgspec.DecodeError, RecursionError):
@@ -157,11 +160,46 @@ class _Body(msgspec.Struct):
 
 
 def _in_table(fact: Fact, facts: Mapping[str, Any]) -> bool | None:
-    _, table, name, column, kind = _TABLES[fact.name]
-    rows = facts.get(table)
+    rows = facts.get(_TABLES[fact.name][1])
     if not isinstance(rows, list):
         return None
-    manager = facts.get("manager")
+    return _any_fits(fact, rows, facts.get("manager"))
+
+
+def _rows_with(fact: Fact, body: bytes) -> list[Any] | None:
+    """The rows of a table in which the name occurs, without reading all others.
+
+    Of ten thousand lists of packages each has a thousand rows, and one of them is asked for.
+    None where the text does not show for certain what reading the whole of it would.
+    """
+    key = fact.key.encode()
+    table = f'"{_TABLES[fact.name][1]}":['.encode()
+    if _PLAIN.match(fact.key) is None or body.count(table) != 1 or b"\\" in body:
+        return None
+    at = body.index(table)
+    rows = []
+    while (at := body.find(key, at)) >= 0:
+        begin, end = body.rfind(b"{", 0, at), body.find(b"}", at)
+        if body[begin - 1 : begin] not in {b"[", b","} or body[end + 1 : end + 2] not in {
+            b"]",
+            b",",
+        }:
+            return None
+        try:
+            row = msgspec.json.decode(body[begin : end + 1])
+        except msgspec.DecodeError:
+            return None
+        if not isinstance(row, dict) or any(isinstance(one, dict | list) for one in row.values()):
+            return None
+        rows.append(row)
+        at = end
+    # Versions only where each row says by which manager it is: else the table has one for all.
+    by_manager = _TABLES[fact.name][4] is Kind.VERSION
+    return rows if not by_manager or all("manager" in row for row in rows) else None
+
+
+def _any_fits(fact: Fact, rows: list[Any], manager: object) -> bool:
+    _, _, name, column, kind = _TABLES[fact.name]
     return any(
         not fact.sign
         or _fits(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import zstandard
 from sqlalchemy import Connection, func, select, true
 
 from controller.db.schema import inventories, machines, sections
@@ -102,6 +103,7 @@ def bodies_of(
     connection: Connection, wanted: Mapping[str, set[bytes]]
 ) -> Iterator[tuple[tuple[str, str], bytes]]:
     """Bodies with tenant and hash in hexadecimal, each once however many machines share it."""
+    by = zstandard.ZstdDecompressor()
     for tenant, digests in wanted.items():
         for batch in _batched(sorted(digests), _BATCH):
             for row in connection.execute(
@@ -109,7 +111,7 @@ def bodies_of(
                     sections.c.tenant_id == tenant, sections.c.hash.in_(batch)
                 )
             ):
-                yield (tenant, row.hash.hex()), unpack(row.body)
+                yield (tenant, row.hash.hex()), unpack(row.body, by)
 
 
 def _batched(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:

@@ -6,6 +6,8 @@ import subprocess
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller.fleet.facts import holds, parse_fact
 from controller.fleet.version_order import compare_versions
@@ -60,6 +62,28 @@ def test_a_fact_is_so_or_not_or_not_known(
     assert holds(fact, msgspec.json.encode({"status": "ok", "facts": facts})) is said
     for silent in (b"", b"[]", b'{"status":"unavailable","reason":"it is"}', b"[" * 10_000):
         assert holds(fact, silent) is None
+
+
+names = st.sampled_from(["openssl", "openssl-dev", "a", "b.c"]) | st.text(max_size=5)
+cells = names | st.sampled_from(["{", "}", '"', "},{", "dpkg", "3.0", ""]) | st.integers(0, 9)
+columns = st.sampled_from(["name", "version", "manager", "source"])
+table_rows = st.dictionaries(columns, cells | st.dictionaries(columns, cells, max_size=2))
+tables = st.lists(table_rows, max_size=4) | st.just("none")
+
+
+@given(
+    facts=st.fixed_dictionaries({}, optional={"packages": tables, "manager": cells}),
+    key=names.filter(lambda one: one and not set("<>=!") & set(one)),
+    compared=st.sampled_from(["", "<3", ">=3.0"]),
+)
+def test_a_table_says_the_same_whether_all_of_it_is_read_or_one_row(
+    facts: dict[str, object], key: str, compared: str
+) -> None:
+    fact = parse_fact(f"package:{key}{compared}")
+    assert fact is not None
+    body = msgspec.json.encode({"status": "ok", "facts": facts})
+    # With blanks nothing is found by its text, so all of it is read.
+    assert holds(fact, body) == holds(fact, msgspec.json.format(body, indent=1))
 
 
 @pytest.mark.parametrize(
