@@ -70,6 +70,7 @@ _TABLES: Final[Mapping[str, tuple[str, str, str, str, Kind]]] = {
 """By word: the section, its table, and the columns of the name and of the value."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9.+:~_@-]+\Z", re.ASCII)
+_BETWEEN_ROWS: Final = frozenset({b"[]", b"[,", b",]", b",,"})
 _FACT: Final = re.compile(r"([a-z.]+)(?::([^<>=!]+))?(?:(<=|>=|!=|<|>|=)(.+))?\Z")
 _SIZES: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE: Final = re.compile(r"([0-9]{1,15})([kmgt]?)\Z", re.ASCII)
@@ -179,11 +180,15 @@ def _rows_with(fact: Fact, body: bytes) -> list[Any] | None:
     at = body.index(table)
     rows = []
     while (at := body.find(key, at)) >= 0:
+        before, after = body[at - 1 : at], body[at + len(key) : at + len(key) + 9]
+        if not before.strip() or not after[:1].strip():
+            return None
+        whole = before == b'"' and after.startswith((b'"', b'.service"'))
+        if not whole and not (before == b":" and after[:1] in b",}"):
+            at += 1  # a part of another word
+            continue
         begin, end = body.rfind(b"{", 0, at), body.find(b"}", at)
-        if body[begin - 1 : begin] not in {b"[", b","} or body[end + 1 : end + 2] not in {
-            b"]",
-            b",",
-        }:
+        if body[begin - 1 : begin] + body[end + 1 : end + 2] not in _BETWEEN_ROWS:
             return None
         try:
             row = msgspec.json.decode(body[begin : end + 1])

@@ -176,12 +176,19 @@ def calls_in(trace: Path) -> list[Call]:
 
 @asynccontextmanager
 async def traced(pid: int, *words: str, into: str = "/dev/null") -> AsyncIterator[None]:
-    """Have strace look at a process's main thread for the block."""
+    """Have strace look at a process's main thread for the block.
+
+    Raises `ProcessLookupError` when it is dead already.
+    """
     tracer = await asyncio.create_subprocess_exec(
         *("strace", "-o", into, *words, "-p", str(pid)), stderr=asyncio.subprocess.PIPE
     )
     assert tracer.stderr is not None
-    assert b"attached" in await tracer.stderr.readline()
+    said = await tracer.stderr.readline()
+    if b"No such process" in said:
+        await tracer.wait()
+        raise ProcessLookupError(pid)
+    assert b"attached" in said
     try:
         yield
     finally:
@@ -200,9 +207,15 @@ async def calls_of(world: World, kind: str) -> list[Call]:
 
 async def killed_at(world: World, call: Call, kind: str) -> bool:
     """Hand over an order, kill the agent at a call, let it come back; was it killed at all?"""
-    handed = world.order(kind)
-    async with traced(world.pid, *call.kill()):
-        killed = await world.through(handed)
+    try:
+        async with traced(world.pid, *call.kill()):
+            handed = world.order(kind)
+            killed = await world.through(handed)
+    except ProcessLookupError:
+        # The kill before came when the journal had just said that all was over.
+        await world.agent.ended()
+        await world.begin()
+        return await killed_at(world, call, kind)
     if killed:
         await world.begin()
         assert not await world.through(handed)
