@@ -82,11 +82,16 @@ def _say_removals(row: Mapping[str, Any], below: str) -> None:
     more = (row.get("remove") or 0) - len(named)
     if more > 0:
         note(f"{row['machine']}: remove {more} more, which nobody has listed")
+    say_kept(row, "would stay", below=below)
+
+
+def say_kept(row: Mapping[str, Any], verb: str, *, below: str = "") -> None:
+    """Say how much is not in the restore point and is left, and why the first of it is."""
     kept = row.get("kept") or 0
     if kept:
         first = (row.get("kept_paths") or [{}])[0]
         note(
-            f"{row['machine']}: also not in the restore point, and would stay: {kept}, such as "
+            f"{row['machine']}: also not in the restore point, and {verb}: {kept}, such as "
             f"{below}{first.get('path')}: {first.get('reason')}"
         )
 

@@ -452,8 +452,10 @@ def test_what_is_extra_is_removed_when_the_rules_are_known(place: Place, machine
     named = ("new/deep/file", "new/deep", "new")
     assert seen["remove_paths"] == [f"/exact/{name}" for name in named]
     assert "remove" in listed
-    (done,) = place.rows(*words, "--yes")
+    ran = place.stead(*words, "--yes", "--output", "json")
+    (done,) = json.loads(ran.stdout)
     assert (done["removed"], done["kept"]) == (3, 2)
+    assert b"not in the restore point, and left: 2, such as " in ran.stderr
     assert sorted(path.name for path in source.rglob("*")) == [
         "kept", "kept", "left.log", "new.log", "sub"
     ]  # fmt: skip

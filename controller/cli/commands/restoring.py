@@ -21,7 +21,7 @@ from controller.cli.granting import granted
 from controller.cli.ordering import Terms, acting_within, order_and_follow, say_failures, terms_of
 from controller.cli.ordering import exit_code as exit_code_of
 from controller.cli.points import Opened, entry_at, open_point, point_meant, tree_path
-from controller.cli.restored import SIZES, preview, result_rows, say_left_out
+from controller.cli.restored import SIZES, preview, result_rows, say_kept, say_left_out
 from protocol.action import PlanRestore, RestoreFiles, RestorePart
 from protocol.codec import to_ms
 from protocol.errors import Code, InvalidError, SteadError
@@ -134,6 +134,7 @@ def restore(
     below = text_of(parts[0].target.rstrip(b"/")) if len(parts) == 1 else ""
     for row in rows:
         say_left_out(row, below=below)
+        say_kept(row, "left", below=below)
     return exit_code_of(job)
 
 
