@@ -149,6 +149,11 @@ class AgentHome:
         return self.path / "revocations"
 
     @property
+    def policy(self) -> Path:
+        """The newest policy of the machine's tenant, as the root signed it."""
+        return self.path / "policy"
+
+    @property
     def enrolling(self) -> Path:
         """What a new enrollment has so far; see `agent.link.enroll`."""
         return self.path / "enrolling"

@@ -29,7 +29,8 @@ STALE = 3.5
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The file `status.json`. `clock_ahead_s` is this clock's lead over the controller's.
 
-    `list_refused` says why the last list of revoked operators was not taken.
+    `list_refused` says why the last list of revoked operators was not taken, `policy_refused`
+    why the last policy was not.
     """
 
     version: str
@@ -47,6 +48,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     running: tuple[str, ...] = ()
     journal: str = "ok"
     list_refused: str = ""
+    policy_refused: str = ""
 
 
 def is_stale(status: Status, now: datetime) -> bool:
@@ -81,6 +83,7 @@ class Presence:
         self._heartbeat = timedelta()
         self._ahead_s: float | None = None
         self._list_refused = ""
+        self._policy_refused = ""
         self.linked = asyncio.Event()
         """Set while there is a link."""
 
@@ -122,6 +125,11 @@ class Presence:
         self._list_refused = self._intake.revoked(revocations)
         self._write()
 
+    def ruled(self, policy: bytes) -> None:
+        """This is said to be the newest policy of the machine's tenant."""
+        self._policy_refused = self._intake.ruled(policy)
+        self._write()
+
     def running(self) -> Sequence[TaskId]:
         """The tasks whose leases a heartbeat renews."""
         return self._intake.running()
@@ -152,6 +160,7 @@ class Presence:
             running=tuple(self._intake.running()),
             journal="ok" if problem is None else str(problem),
             list_refused=self._list_refused,
+            policy_refused=self._policy_refused,
         )
         # Not made durable: it is of no use after a crash.
         aside = self._home.status.with_suffix(".new")

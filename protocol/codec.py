@@ -38,10 +38,10 @@ from protocol.v1 import link_pb2, order_pb2, refusal_pb2, revocation_pb2, unlock
 
 M = TypeVar("M", bound=Message)
 
-REVISION = 4
+REVISION = 5
 """The newest revision of the protocol that this release speaks.
 
-2 knows `RevocationsChanged`, 3 runs of standing orders, 4 the ratchet.
+2 knows `RevocationsChanged`, 3 runs of standing orders, 4 the ratchet, 5 `PolicyChanged`.
 """
 
 MAX_ORDER_BYTES = 1024 * 1024
@@ -122,6 +122,7 @@ def order_to_pb(order: Order) -> order_pb2.Order:
         windows=order.windows,
         catch_up=order.catch_up,
         retry_of=order.retry_of or "",
+        policy_version=order.policy_version,
         revocations_version=order.revocations_version,
     )
     if order.rollout is not None:
@@ -190,6 +191,7 @@ def decode_order(data: bytes) -> Order:
         windows=tuple(message.windows),
         catch_up=message.catch_up,
         retry_of=OrderId(check_id("or", message.retry_of)) if message.retry_of else None,
+        policy_version=message.policy_version,
         revocations_version=message.revocations_version,
         standing=_record(Standing, message.standing) if message.HasField("standing") else None,
     )
@@ -228,6 +230,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
             for s in envelope.signatures
         ],
         revocations=envelope.revocations,
+        policy=envelope.policy,
     ).SerializeToString(deterministic=True)
 
 
@@ -238,6 +241,7 @@ def decode_envelope(data: bytes) -> Envelope:
         message.order,
         tuple(Signature(s.certificate, s.signature) for s in message.signatures),
         message.revocations,
+        message.policy,
     )
 
 

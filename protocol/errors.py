@@ -25,6 +25,8 @@ class Code(StrEnum):
     CLONE = "clone"
     PARKED = "parked"
     STALE_REVOCATIONS = "stale_revocations"
+    STALE_POLICY = "stale_policy"
+    NEEDS_APPROVAL = "needs_approval"
     EXPIRED = "expired"
     UNKNOWN_MACHINE = "unknown_machine"
     TOKEN_INVALID = "token_invalid"

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from protocol.action import Action, ActionClass, ChangeVaultSecret, class_of, name_of
+from protocol.action import Action, ActionClass
 from protocol.errors import Code, SteadError
 from protocol.identity import (
     IdentityError,
@@ -71,6 +71,8 @@ class Order:
     """When it may be started, in the machine's own zone; see `protocol.window`."""
     catch_up: bool = False
     retry_of: OrderId | None = None
+    policy_version: int = 0
+    """The newest policy of the tenant that the signer knew; 0 for none."""
     revocations_version: int = 0
     """The newest list of revoked operators that the signer knew; 0 for none."""
     standing: Standing | None = None
@@ -90,12 +92,13 @@ class Envelope:
     """An order's exact bytes with its signatures.
 
     `revocations` is an encoded `SignedRevocations`, or empty: the signer's newest list, for
-    machines that have not got it.
+    machines that have not got it. `policy` is an encoded `SignedPolicy` of the tenant, or empty.
     """
 
     order: bytes
     signatures: tuple[Signature, ...]
     revocations: bytes = b""
+    policy: bytes = b""
 
 
 def signed_bytes(order: bytes) -> bytes:
@@ -128,20 +131,37 @@ def signer_of(envelope: Envelope, *, root: x509.Certificate, now: datetime) -> O
     return signers_of(envelope, root=root, now=now)[0].identity
 
 
-def signers_of(envelope: Envelope, *, root: x509.Certificate, now: datetime) -> tuple[Signer, ...]:
+def signers_of(
+    envelope: Envelope, *, root: x509.Certificate, now: datetime, until: datetime | None = None
+) -> tuple[Signer, ...]:
     """Return the operators who signed, at least one, or raise `OrderRejectedError`.
+
+    `until` is for an order that is judged as of its signing: whoever signed it after the first
+    may have a certificate that begins later, but not later than this.
 
     Every signature must be good: an envelope with one that is not is not a weaker
     envelope but a forged one.
     """
     if not envelope.signatures:
         raise OrderRejectedError("the order is not signed", code=Code.BAD_SIGNATURE)
-    return tuple(_check(s, envelope.order, root, now) for s in envelope.signatures)
+    first, *others = envelope.signatures
+    return (
+        _check(first, envelope.order, root, now),
+        *(_check(s, envelope.order, root, now, until) for s in others),
+    )
 
 
-def _check(signature: Signature, order: bytes, root: x509.Certificate, now: datetime) -> Signer:
+def _check(
+    signature: Signature,
+    order: bytes,
+    root: x509.Certificate,
+    now: datetime,
+    until: datetime | None = None,
+) -> Signer:
     try:
         leaf = read_certificate(signature.certificate)
+        if until is not None:
+            now = max(now, min(until, leaf.not_valid_before_utc))
         identity = believe(leaf, root=root, issuing=(), now=now)
     except IdentityError as error:
         code = Code.EXPIRED if error.code is Code.EXPIRED else Code.BAD_SIGNATURE
@@ -158,19 +178,6 @@ def _check(signature: Signature, order: bytes, root: x509.Certificate, now: date
     return Signer(identity, key_hash(key))
 
 
-def check_role(action: Action, signer: OperatorIdentity) -> None:
-    """Raise `OrderRejectedError` when the signer's role does not reach to the action."""
-    if isinstance(action, ChangeVaultSecret):
-        allowed = MAY_CHANGE_KEYS
-    else:
-        allowed = MAY_ORDER[class_of(action)]
-    if signer.role not in allowed:
-        raise OrderRejectedError(
-            f"{signer.name} is {signer.role} and may not order {name_of(action)}",
-            code=Code.DENIED,
-        )
-
-
 def check_acceptable(
     order: Order,
     signer: OperatorIdentity,
@@ -184,7 +191,8 @@ def check_acceptable(
     next of its windows; `InvalidError` for what is no window.
 
     `latest_seen` is the latest time that the machine has ever believed: a clock set
-    back does not bring an expired order to life. Replays are the journal's to find.
+    back does not bring an expired order to life. Replays are the journal's to find, and who
+    may order what is judged by `protocol.approval`.
     """
     if order.tenant != tenant:
         raise OrderRejectedError("the order is for another tenant", code=Code.WRONG_TENANT)
@@ -192,7 +200,6 @@ def check_acceptable(
         raise OrderRejectedError(f"{signer.name} has no say in this tenant", code=Code.WRONG_TENANT)
     if machine not in order.machines:
         raise OrderRejectedError("the order is for other machines", code=Code.WRONG_TARGET)
-    check_role(order.action, signer)
     time = max(now, latest_seen)
     if time > order.deliver_by:
         raise OrderRejectedError(

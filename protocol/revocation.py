@@ -10,15 +10,13 @@ in is held against `revoked_at`.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 
+from protocol.document import check_document, is_newer, signature_over
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.order import CLOCK_TOLERANCE, Signer
 
@@ -64,28 +62,15 @@ class SignedRevocations:
     signature: bytes
 
 
-def signed_bytes(data: bytes) -> bytes:
-    """What the root signs: a fixed word, then SHA-256 of the list's bytes."""
-    return DOMAIN + hashlib.sha256(data).digest()
-
-
 def sign_revocations(data: bytes, key: ec.EllipticCurvePrivateKey) -> SignedRevocations:
     """Sign a list's bytes with the root's key."""
-    return SignedRevocations(data, key.sign(signed_bytes(data), ec.ECDSA(SHA256())))
+    return SignedRevocations(data, signature_over(DOMAIN, data, key))
 
 
 def check_signed(signed: SignedRevocations, root: x509.Certificate) -> None:
     """Raise BAD_SIGNATURE unless this root signed these very bytes."""
-    key = root.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise InvalidError("the root's key is none that signs lists")
-    try:
-        key.verify(signed.signature, signed_bytes(signed.list), ec.ECDSA(SHA256()))
-    except InvalidSignature:
-        raise SteadError(
-            "the list of revoked operators is not signed by this installation's root",
-            code=Code.BAD_SIGNATURE,
-        ) from None
+    what = "the list of revoked operators"
+    check_document(DOMAIN, signed.list, signed.signature, root, what=what)
 
 
 def checked(revocations: Revocations) -> Revocations:
@@ -102,15 +87,7 @@ def newer(present: Revocations, offered: Revocations) -> bool:
 
     Raises REPLAYED for a lower version, and for another list of the same version.
     """
-    if offered.version > present.version:
-        return True
-    if offered == present:
-        return False
-    raise SteadError(
-        f"a list of revoked operators of version {offered.version} came after version "
-        f"{present.version} and is not taken",
-        code=Code.REPLAYED,
-    )
+    return is_newer(present, offered, what="a list of revoked operators")
 
 
 def plan_revocation(present: Revocations, gone: RevokedOperator, *, now: datetime) -> Revocations:

@@ -18,6 +18,7 @@ from agent.link.identity import Credentials, load_identity
 from agent.link.stay import LinkState
 from agent.presence import Status, is_stale, load_status
 from agent.tasks.journal import find_damage
+from agent.tasks.policy import load_policy
 from agent.tasks.revoked import load_revocations
 from agent.tasks.standing import last_drill, load_set, next_run
 from agent.tasks.under_way import under_way
@@ -65,6 +66,7 @@ def describe(home: AgentHome) -> Told:
         "denied": list(known.settings.deny),
         "read_only": known.settings.read_only,
         **_revocations(home, known.root, last),
+        **_policy(home, known, last),
     }
     if last is None:
         return Told(fields, 1)
@@ -90,6 +92,20 @@ def _revocations(home: AgentHome, root: x509.Certificate, last: Status | None) -
         "revocations": f"version {kept.version}" if kept.version else "none was given",
         "revocations_issued_at": kept.issued_at if kept.version else None,
         "list_refused": refused,
+    }
+
+
+def _policy(home: AgentHome, known: Credentials, last: Status | None) -> dict[str, Any]:
+    """Which policy of its tenant this machine judges orders by."""
+    refused = last.policy_refused if last else ""
+    try:
+        kept = load_policy(home, known.root, known.identity.tenant)
+    except SteadError as error:
+        return {"policy": str(error), "policy_issued_at": None, "policy_refused": refused}
+    return {
+        "policy": f"version {kept.version}" if kept.version else "none was given",
+        "policy_issued_at": kept.issued_at if kept.version else None,
+        "policy_refused": refused,
     }
 
 

@@ -51,6 +51,9 @@ class Listener(Protocol):
     def revoked(self, revocations: bytes) -> None:
         """This is said to be the newest list of revoked operators."""
 
+    def ruled(self, policy: bytes) -> None:
+        """This is said to be the newest policy of the machine's tenant."""
+
     def running(self) -> Sequence[TaskId]:
         """The tasks whose leases a heartbeat renews."""
 
@@ -190,6 +193,8 @@ class Stream:
                     self._listener.alive(from_ms(at))
                 case "revocations_changed":
                     self._listener.revoked(answer.revocations_changed.revocations)
+                case "policy_changed":
+                    self._listener.ruled(answer.policy_changed.policy)
                 case "refusal":
                     refused = refusal_from_pb(answer.refusal)
                     log.warning("message_refused", code=refused.code, reason=str(refused))

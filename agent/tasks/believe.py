@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from agent.config import AgentHome
 from agent.link.identity import Credentials
+from agent.tasks.policy import load_policy
 from agent.tasks.revoked import load_revocations
 from agent.tasks.verify import Believed
 from protocol.errors import SteadError
+from protocol.policy import Policy
 from protocol.revocation import Revocations
 
 
 def load_believed(home: AgentHome, known: Credentials) -> Believed:
-    """The root and who this machine is, with its own settings and the list as they are now.
+    """The root, who this machine is, and its own settings, the list and the policy as of now.
 
     Raises INVALID or PRECONDITION when the settings cannot be read.
     """
@@ -20,5 +22,12 @@ def load_believed(home: AgentHome, known: Credentials) -> Believed:
         revocations = load_revocations(home, known.root)
     except SteadError as error:
         revocations = error
+    policy: Policy | SteadError
+    try:
+        policy = load_policy(home, known.root, known.identity.tenant)
+    except SteadError as error:
+        policy = error
     settings = home.load_settings()
-    return Believed(known.root, known.identity, settings.deny, settings.read_only, revocations)
+    return Believed(
+        known.root, known.identity, settings.deny, settings.read_only, revocations, policy
+    )

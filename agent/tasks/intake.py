@@ -19,14 +19,16 @@ from agent.host import clock, log
 from agent.host.files import make_private_directory
 from agent.host.marked import end_marked
 from agent.power.record import remove_records
+from agent.tasks.along import take_what_came_along
 from agent.tasks.cancel import Running, cancel_order
 from agent.tasks.execute import Executor, Turns
 from agent.tasks.interrupted import interrupted
 from agent.tasks.journal import Entry, Journal, JournalError, State
 from agent.tasks.keep import is_kept, keep
 from agent.tasks.opening import turn_of
+from agent.tasks.policy import policy_refused
 from agent.tasks.recurring import Due, Recurring
-from agent.tasks.revoked import take_along, take_revocations
+from agent.tasks.revoked import revocations_refused
 from agent.tasks.stored import Stored, cannot_tell
 from agent.tasks.telling import Telling
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
@@ -107,12 +109,12 @@ class Intake:
 
     def revoked(self, data: bytes) -> str:
         """Take a list of revoked operators; why not, or empty when all is well."""
-        try:
-            take_revocations(self._home, self._believed().root, data)
-        except SteadError as error:
-            log.warning("revocations_refused", code=error.code, reason=str(error))
-            return str(error)
-        return ""
+        return revocations_refused(self._home, self._believed().root, data)
+
+    def ruled(self, data: bytes) -> str:
+        """Take a policy of the tenant; why not, or empty when all is well."""
+        known = self._believed()
+        return policy_refused(self._home, known.root, known.identity.tenant, data)
 
     def settle(self) -> None:
         """Go on where an earlier agent stopped: every order that it took gets its outcome."""
@@ -194,8 +196,7 @@ class Intake:
             entry = journal.of_order(order)
             return None if entry is None else entry.task
 
-        if along := decode_envelope(envelope).revocations:
-            take_along(self._home, self._believed().root, along)
+        take_what_came_along(self._home, self._believed(), decode_envelope(envelope))
         verified = verify(
             envelope,
             self._believed(),

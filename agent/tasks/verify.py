@@ -14,18 +14,21 @@ from datetime import datetime
 from cryptography import x509
 
 from protocol.action import NAMES, ActionClass, RevokeStanding, RunScript, class_of, name_of
+from protocol.approval import check_approved
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, SteadError
-from protocol.identity import MachineIdentity, OperatorIdentity
+from protocol.identity import MachineIdentity
 from protocol.ids import OrderId, TaskId
 from protocol.order import (
     CLOCK_TOLERANCE,
     Envelope,
     Order,
     OrderRejectedError,
+    Signer,
     check_acceptable,
     signers_of,
 )
+from protocol.policy import Policy, check_policy_current, no_policy
 from protocol.revocation import (
     NO_REVOCATIONS,
     Revocations,
@@ -62,6 +65,16 @@ class Believed:
     revocations: Revocations | SteadError = NO_REVOCATIONS
     """An error, which every order is then refused with, when the list cannot be used."""
 
+    policy: Policy | SteadError | None = None
+    """The tenant's policy; None for none, an error as with the list."""
+
+    @property
+    def policy_in_force(self) -> Policy:
+        """The tenant's policy, or raise why it cannot be used."""
+        if isinstance(self.policy, SteadError):
+            raise self.policy
+        return self.policy or no_policy(self.identity.tenant)
+
     @property
     def in_force(self) -> Revocations:
         """The list of revoked operators, or raise why it cannot be used."""
@@ -86,16 +99,18 @@ def verify(
         raise InvalidError(f"an envelope has at most {MAX_ENVELOPE_BYTES} bytes")
     envelope = decode_envelope(data)
     # A clock that was set back must not bring an operator's old certificate to life either.
-    order, signer = _signed(envelope, believed, max(now, latest_seen))
+    order, signers = _signed(envelope, believed, max(now, latest_seen))
     check_current(believed.in_force, order.revocations_version)
+    check_policy_current(believed.policy_in_force, order.policy_version)
     check_acceptable(
         order,
-        signer,
+        signers[0].identity,
         tenant=believed.identity.tenant,
         machine=believed.identity.machine,
         now=now,
         latest_seen=latest_seen,
     )
+    signer = check_approved(order, signers, believed.policy_in_force).identity
     before = executed_as(order.id)
     if before is not None:
         raise OrderRejectedError(
@@ -113,32 +128,41 @@ def verify_standing(
 
     It was accepted in time, so times are not looked at again: the signer is believed
     as of when the order was signed. `taken_in_at` is for a standing order: when this machine
-    took it in; see `protocol.revocation.check_not_revoked`.
+    took it in; see `protocol.revocation.check_not_revoked`. The policy counts as it is now.
     """
     read = decode_order(envelope.order)
-    order, signer = _signed(envelope, believed, read.issued_at, taken_in_at=taken_in_at)
+    order, signers = _signed(
+        envelope, believed, read.issued_at, until=read.deliver_by, taken_in_at=taken_in_at
+    )
     began = max(order.issued_at, order.not_before)
     check_acceptable(
         order,
-        signer,
+        signers[0].identity,
         tenant=believed.identity.tenant,
         machine=believed.identity.machine,
         now=began,
         latest_seen=began,
     )
-    check_denied(order, believed, standing=taken_in_at is not None)
+    taken_in = taken_in_at is not None
+    signer = check_approved(order, signers, believed.policy_in_force, taken_in=taken_in).identity
+    check_denied(order, believed, standing=taken_in)
     return Verified(order, envelope, signer.name)
 
 
 def _signed(
-    envelope: Envelope, believed: Believed, at: datetime, *, taken_in_at: datetime | None = None
-) -> tuple[Order, OperatorIdentity]:
+    envelope: Envelope,
+    believed: Believed,
+    at: datetime,
+    *,
+    until: datetime | None = None,
+    taken_in_at: datetime | None = None,
+) -> tuple[Order, tuple[Signer, ...]]:
     if len(envelope.signatures) > MAX_SIGNATURES:
         raise InvalidError(f"an order has at most {MAX_SIGNATURES} signatures")
-    signers = signers_of(envelope, root=believed.root, now=at)
+    signers = signers_of(envelope, root=believed.root, now=at, until=until)
     for signer in signers:
         check_not_revoked(believed.in_force, signer, taken_in_at=taken_in_at)
-    return decode_order(envelope.order), signers[0].identity
+    return decode_order(envelope.order), signers
 
 
 def check_denied(order: Order, believed: Believed, *, standing: bool = False) -> None:

@@ -268,6 +268,17 @@ tasks = Table(
     Index(None, "tenant_id"),
 )
 
+policies = Table(
+    "policies",
+    metadata,
+    _tenant(primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    # As the root signed it.
+    Column("data", LargeBinary, nullable=False),
+    Column("published_at", Moment, nullable=False),
+    Column("published_by", Text, nullable=False),
+)
+
 rollouts = Table(
     "rollouts",
     metadata,

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, rollouts, tasks
+from controller.jobs.approval import course_values
 from controller.jobs.rollout import Course, Decision, Phase, Standing, decide, resumed
 from controller.jobs.state import QUEUED, WAITING
-from controller.jobs.submission import course_values
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.order import Order

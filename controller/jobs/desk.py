@@ -16,11 +16,14 @@ from cryptography import x509
 from sqlalchemy import Connection, Row
 
 from controller import clock
+from controller.authority import policies
 from controller.db.database import Database
 from controller.jobs import (
     advance,
+    approval,
     progress,
     reading,
+    signing,
     standing,
     standing_forget,
     standing_views,
@@ -30,10 +33,11 @@ from controller.jobs.feed import Feed, set_or_timeout
 from controller.jobs.rolling import ROLLOUTS
 from controller.jobs.rollout import Course, Phase
 from controller.jobs.state import QUEUED, is_over
+from protocol.approval import check_may_order
 from protocol.errors import SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity
 from protocol.ids import TaskId
-from protocol.order import Order, check_role
+from protocol.order import Order, Signature
 from protocol.outcome import Outcome
 from protocol.rollout import Rollout
 from protocol.standing import Run
@@ -62,14 +66,14 @@ class RolloutView:
 class JobView:
     """A job with its tasks, and the output of its tasks where that was asked for.
 
-    `order` is what the operator signed; None in listings.
+    `signed` is what operators signed, and who; None in listings.
     """
 
     job: Row[Any]
     tasks: Sequence[Row[Any]]
     output: Sequence[Row[Any]] = ()
     rollout: RolloutView | None = None
-    order: Order | None = None
+    signed: signing.Signed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,17 @@ class JobDesk:
     root: x509.Certificate
     feed: Feed = field(default_factory=Feed)
 
-    async def submit(self, envelope: bytes, operator: OperatorIdentity) -> JobView:
+    async def submit(
+        self, envelope: bytes, operator: OperatorIdentity, *, propose: bool = False
+    ) -> JobView:
         """Make a job of a signed order; durable when this returns."""
         now = clock.now()
-        order = submission.read_order(envelope, operator, root=self.root, now=now)
-        await self.db.write(lambda c: submission.record(c, order, envelope, operator, now))
+        order, signers = submission.read_order(envelope, operator, root=self.root, now=now)
+        await self.db.write(
+            lambda c: submission.record(
+                c, order, envelope, signers, root=self.root, propose=propose, now=now
+            )
+        )
         self._announce(order)
         return await self.view(order.id, operator)
 
@@ -107,8 +117,9 @@ class JobDesk:
             rows = reading.task_rows(connection, [job], with_results=True)[job]
             ids = [task.id for task in rows] if with_output else []
             output = [piece for task in ids for piece in reading.output_after(connection, task)]
-            order = advance.order_in(reading.envelope_of(connection, row))
-            return JobView(row, rows, output, _rollout_of(connection, row), order)
+            envelope = reading.envelope_of(connection, row)
+            signed = signing.look(connection, envelope, self.root)
+            return JobView(row, rows, output, _rollout_of(connection, row), signed)
 
         return await self.db.read(look)
 
@@ -184,12 +195,40 @@ class JobDesk:
 
         def check(connection: Connection) -> None:
             row = reading.job_row(connection, operator, job)
+            if row.operator == operator.name and approval.awaits(connection, job):
+                return  # whoever proposed something may take it back
             order = advance.order_in(reading.envelope_of(connection, row))
-            check_role(order.action, operator)
+            policy = policies.in_force(connection, order.tenant, self.root)
+            check_may_order(order.action, operator, policy)
 
         await self.db.read(check)
         now = clock.now()
         await self.db.write(lambda c: progress.cancel(c, job, operator.name, now))
+        self._wake(job)
+        return await self.view(job, operator)
+
+    async def approve(self, job: str, given: Signature, operator: OperatorIdentity) -> JobView:
+        """Add an operator's signature to an order that waits for one."""
+        now = clock.now()
+
+        def act(connection: Connection) -> Order:
+            row = reading.job_row(connection, operator, job)
+            return approval.approve(connection, row, given, operator, root=self.root, now=now)[0]
+
+        order = await self.db.write(act)
+        self._announce(order)
+        self.feed.wake(job)
+        return await self.view(job, operator)
+
+    async def reject(self, job: str, operator: OperatorIdentity, reason: str) -> JobView:
+        """End an order that waits for a signature."""
+        now = clock.now()
+
+        def act(connection: Connection) -> None:
+            row = reading.job_row(connection, operator, job)
+            approval.reject(connection, row, operator, reason, now)
+
+        await self.db.write(act)
         self._wake(job)
         return await self.view(job, operator)
 

@@ -18,6 +18,7 @@ from controller.audit.log import append
 from controller.db.schema import jobs, machines, operators, task_output, tasks
 from controller.jobs.state import (
     AT_WORK,
+    AWAITING,
     OFFERED,
     OPEN,
     PRESUMED,
@@ -250,6 +251,8 @@ def sweep(connection: Connection, now: datetime) -> set[str]:
         if row.state in UNDELIVERED:
             state, code = OutcomeState.EXPIRED, "expired"
             message = "the machine did not appear before the order's last time for delivery"
+            if row.state == AWAITING:
+                message = "nobody approved it before the order's last time for delivery"
             if row.state == WAITING:
                 message = "its batch did not begin before the order's last time for delivery"
         else:

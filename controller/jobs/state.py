@@ -1,10 +1,13 @@
 """The states of a task, and which may follow which.
 
+    awaiting ──► waiting or queued, or an outcome
+
     waiting ◄─► queued ──► offered ──► running ──► an outcome
        │           │          └────────────────────────▲
        └───────────┴── expired, cancelled ─────────────┘
 
-A task waits while its rollout has no place for it; without a rollout it begins queued.
+A task awaits while an operator has still to sign its order. It waits while its rollout has
+no place for it; without a rollout it begins queued.
 
 An outcome is the end, with one exception: when a machine was silent for too long, the
 controller itself presumes `indeterminate`, and the truth may still replace that.
@@ -17,13 +20,14 @@ from datetime import timedelta
 from protocol.errors import Code
 from protocol.outcome import OutcomeState
 
+AWAITING = "awaiting"
 WAITING = "waiting"
 QUEUED = "queued"
 OFFERED = "offered"
 RUNNING = "running"
 AT_WORK = (QUEUED, OFFERED, RUNNING)
-UNDELIVERED = (WAITING, QUEUED)
-OPEN = (WAITING, *AT_WORK)
+UNDELIVERED = (AWAITING, WAITING, QUEUED)
+OPEN = (AWAITING, WAITING, *AT_WORK)
 PRESUMED = Code.UNAVAILABLE.value
 """The code of an outcome that the controller presumed."""
 

@@ -15,17 +15,19 @@ from sqlalchemy import Connection, insert, select
 
 from controller import clock
 from controller.audit.log import append
-from controller.db.schema import jobs, machines, rollouts, tasks
-from controller.jobs.rollout import Course
+from controller.authority import policies
+from controller.db.schema import jobs, machines, tasks
+from controller.jobs.approval import let_go, state_to_begin
 from controller.jobs.signer import note_shown
-from controller.jobs.standing import note_standing, standing_named
-from controller.jobs.state import QUEUED, WAITING
+from controller.jobs.standing import standing_named
+from controller.jobs.state import AWAITING
 from protocol.action import name_of, summary_of
+from protocol.approval import Approval, check_may_order, judge
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity, read_certificate
 from protocol.ids import OrderId
-from protocol.order import CLOCK_TOLERANCE, Order, check_role, signer_of
+from protocol.order import CLOCK_TOLERANCE, Order, Signer, signers_of
 from protocol.rollout import check_rollout, render_amount, render_batches
 from protocol.standing import check_standing
 from protocol.window import parse_windows
@@ -35,10 +37,11 @@ MAX_MACHINES = 20_000
 
 def read_order(
     envelope: bytes, operator: OperatorIdentity, *, root: x509.Certificate, now: datetime
-) -> Order:
+) -> tuple[Order, tuple[Signer, ...]]:
     """Decode an envelope and check it as far as anybody but its machines can."""
     opened = decode_envelope(envelope)
-    signer = signer_of(opened, root=root, now=now)
+    signers = signers_of(opened, root=root, now=now)
+    signer = signers[0].identity
     if signer != operator:
         raise SteadError(
             f"the order was signed by {signer.name} and handed in by {operator.name}",
@@ -47,7 +50,6 @@ def read_order(
     order = decode_order(opened.order)
     if not operator.may_see(order.tenant):
         raise NotFoundError(f"there is no tenant {order.tenant}")
-    check_role(order.action, signer)
     if not 0 < len(order.machines) <= MAX_MACHINES or len(set(order.machines)) != len(
         order.machines
     ):
@@ -71,17 +73,25 @@ def read_order(
         check_standing(order.standing, order.action, order.issued_at)
     if order.timeout.total_seconds() < 1:
         raise InvalidError("an order's time-out is at least one second")
-    return order
+    return order, signers
 
 
 def record(
     connection: Connection,
     order: Order,
     envelope: bytes,
-    operator: OperatorIdentity,
+    signers: Sequence[Signer],
+    *,
+    root: x509.Certificate,
+    propose: bool,
     now: datetime,
 ) -> OrderId:
-    """Insert the job with its tasks; an order that is there already is left as it is."""
+    """Insert the job with its tasks; an order that is there already is left as it is.
+
+    One that somebody else has still to sign awaits that. Raises DENIED as
+    `protocol.approval.check_may_order` does.
+    """
+    operator = signers[0].identity
     known = connection.execute(select(jobs.c.envelope).where(jobs.c.id == order.id)).scalar()
     if known is not None:
         if decode_envelope(known).order != decode_envelope(envelope).order:
@@ -89,6 +99,7 @@ def record(
                 f"another order has the id {order.id} already", code=Code.ALREADY_EXISTS
             )
         return order.id
+    approval = _judged(connection, order, signers, root=root, propose=propose)
     _check_machines(connection, order)
     signer = read_certificate(decode_envelope(envelope).signatures[0].certificate)
     note_shown(connection, operator.name, signer)
@@ -109,7 +120,6 @@ def record(
             standing_id=standing_named(connection, order),
         )
     )
-    note_standing(connection, order)
     connection.execute(
         insert(tasks),
         [
@@ -118,18 +128,15 @@ def record(
                 "job_id": order.id,
                 "tenant_id": order.tenant,
                 "machine_id": machine,
-                "state": QUEUED if order.rollout is None else WAITING,
+                "state": state_to_begin(order) if approval.is_whole else AWAITING,
                 "output_truncated": False,
                 "output_bytes": 0,
             }
             for machine in order.machines
         ],
     )
-    if order.rollout is not None:
-        begin = course_values(Course())
-        connection.execute(
-            insert(rollouts).values(job_id=order.id, tenant_id=order.tenant, **begin)
-        )
+    if approval.is_whole:
+        let_go(connection, order)
     append(
         connection,
         order.tenant,
@@ -142,21 +149,31 @@ def record(
             "machines": list(order.machines),
             "reason": order.reason,
             **_terms_of(order),
+            **_awaited(approval),
         },
         at=now,
     )
     return order.id
 
 
-def course_values(course: Course) -> dict[str, Any]:
-    """The columns of a course."""
-    return {
-        "batch": course.batch,
-        "phase": course.phase.value,
-        "soaked_at": course.soaked_at,
-        "forgiven": course.forgiven,
-        "reason": course.reason,
-    }
+def _judged(
+    connection: Connection,
+    order: Order,
+    signers: Sequence[Signer],
+    *,
+    root: x509.Certificate,
+    propose: bool,
+) -> Approval:
+    policy = policies.in_force(connection, order.tenant, root)
+    check_may_order(order.action, signers[0].identity, policy, proposing=propose)
+    return judge(order, signers, policy)
+
+
+def _awaited(approval: Approval) -> dict[str, Any]:
+    """What an order waits for that is not whole, for the audit log."""
+    if approval.is_whole:
+        return {}
+    return {"missing": approval.missing, "proposed": not approval.counted}
 
 
 def _summary_of(order: Order) -> str:

@@ -90,13 +90,18 @@ TABLE: Mapping[str, frozenset[Who]] = {
     "/protocol.v1.JobService/WatchJob": READING,
     "/protocol.v1.JobService/CancelJob": ORDERING,
     "/protocol.v1.JobService/ResumeJob": ACTING,
+    "/protocol.v1.JobService/ApproveJob": ACTING,
+    "/protocol.v1.JobService/RejectJob": ACTING,
     "/protocol.v1.JobService/GetOrder": ACTING,
     "/protocol.v1.JobService/ListStanding": READING,
+    "/protocol.v1.PolicyService/ApplyPolicy": ADMINS,
+    "/protocol.v1.PolicyService/GetPolicy": READING,
+    "/protocol.v1.PolicyService/ListPolicies": READING,
     "/protocol.v1.AuditService/ListAudit": READING,
 }
 
 
-SIGNED = frozenset({"/protocol.v1.JobService/SubmitOrder"})
+SIGNED = frozenset({"/protocol.v1.JobService/SubmitOrder", "/protocol.v1.JobService/ApproveJob"})
 """Methods whose request is signed by the operator's own key, and checked."""
 
 

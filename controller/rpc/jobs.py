@@ -10,8 +10,10 @@ from sqlalchemy import Row
 from controller.jobs import standing_views
 from controller.jobs.desk import Changed, JobDesk, JobView, RolloutView
 from controller.jobs.reading import Wanted
+from controller.jobs.signing import Signed
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import from_ms, to_ms
+from protocol.order import Signature
 from protocol.rollout import render_amount, render_batches
 from protocol.v1 import job_pb2 as pb
 from protocol.v1 import link_pb2
@@ -31,7 +33,9 @@ class Jobs(JobServiceServicer):
         self, request: pb.SubmitOrderRequest, context: Context
     ) -> pb.SubmitOrderResponse:
         """See `protocol/v1/job.proto`."""
-        view = await self._desk.submit(request.envelope, operator_calling())
+        view = await self._desk.submit(
+            request.envelope, operator_calling(), propose=request.propose
+        )
         return pb.SubmitOrderResponse(job=job_to_pb(view))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
@@ -85,6 +89,21 @@ class Jobs(JobServiceServicer):
         view = await self._desk.resume(request.job_id, operator_calling())
         return pb.ResumeJobResponse(job=job_to_pb(view))
 
+    async def ApproveJob(
+        self, request: pb.ApproveJobRequest, context: Context
+    ) -> pb.ApproveJobResponse:
+        """See `protocol/v1/job.proto`."""
+        given = Signature(request.certificate, request.signature)
+        view = await self._desk.approve(request.job_id, given, operator_calling())
+        return pb.ApproveJobResponse(job=job_to_pb(view))
+
+    async def RejectJob(
+        self, request: pb.RejectJobRequest, context: Context
+    ) -> pb.RejectJobResponse:
+        """See `protocol/v1/job.proto`."""
+        view = await self._desk.reject(request.job_id, operator_calling(), request.reason)
+        return pb.RejectJobResponse(job=job_to_pb(view))
+
     async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.GetOrderResponse:
         """See `protocol/v1/job.proto`."""
         envelope = await self._desk.envelope(request.job_id, operator_calling())
@@ -108,6 +127,7 @@ class Jobs(JobServiceServicer):
 
 def job_to_pb(view: JobView) -> pb.Job:
     """A job with its tasks."""
+    order = view.signed.order if view.signed else None
     return pb.Job(
         job_id=view.job.id,
         tenant_id=view.job.tenant_id,
@@ -119,12 +139,22 @@ def job_to_pb(view: JobView) -> pb.Job:
         reason=view.job.reason,
         tasks=map(task_to_pb, view.tasks),
         rollout=None if view.rollout is None else rollout_to_pb(view.rollout),
-        windows=view.order.windows if view.order else (),
-        catch_up=view.order.catch_up if view.order else False,
-        retry_of=(view.order.retry_of or "") if view.order else "",
+        windows=order.windows if order else (),
+        catch_up=order.catch_up if order else False,
+        retry_of=(order.retry_of or "") if order else "",
+        signers=_signers(view.signed) if view.signed else (),
+        signatures_missing=view.signed.missing if view.signed else 0,
         standing_order_id=view.job.standing_id or "" if view.job.slot is not None else "",
-        standing=bool(view.order and view.order.standing and view.job.slot is None),
+        standing=bool(order and order.standing and view.job.slot is None),
     )
+
+
+def _signers(signed: Signed) -> list[pb.JobSigner]:
+    return [
+        pb.JobSigner(name=one.identity.name, role=one.identity.role.value, proposed=proposed)
+        for proposed, some in ((True, signed.proposed), (False, signed.counted))
+        for one in some
+    ]
 
 
 def standing_to_pb(view: standing_views.StandingView) -> pb.StandingOrder:

@@ -40,6 +40,8 @@ class Job(_message.Message):
     RETRY_OF_FIELD_NUMBER: _builtins.int
     STANDING_ORDER_ID_FIELD_NUMBER: _builtins.int
     STANDING_FIELD_NUMBER: _builtins.int
+    SIGNERS_FIELD_NUMBER: _builtins.int
+    SIGNATURES_MISSING_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The order's id."""
     tenant_id: _builtins.str
@@ -64,6 +66,8 @@ class Job(_message.Message):
     """The standing order of which this is a run; empty for none."""
     standing: _builtins.bool
     """Its order stands: what machines did is to take it in. Left out of listings."""
+    signatures_missing: _builtins.int
+    """How many operators have still to sign it; left out of listings."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
         """Its tasks."""
@@ -75,6 +79,10 @@ class Job(_message.Message):
     @_builtins.property
     def windows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its windows, as the order has them; left out of listings."""
+
+    @_builtins.property
+    def signers(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobSigner]:
+        """Who signed it; left out of listings."""
 
     def __init__(
         self,
@@ -94,14 +102,46 @@ class Job(_message.Message):
         retry_of: _builtins.str = ...,
         standing_order_id: _builtins.str = ...,
         standing: _builtins.bool = ...,
+        signers: _abc.Iterable[Global___JobSigner] | None = ...,
+        signatures_missing: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "catch_up", b"catch_up", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "retry_of", b"retry_of", "rollout", b"rollout", "standing", b"standing", "standing_order_id", b"standing_order_id", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "catch_up", b"catch_up", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "retry_of", b"retry_of", "rollout", b"rollout", "signatures_missing", b"signatures_missing", "signers", b"signers", "standing", b"standing", "standing_order_id", b"standing_order_id", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class JobSigner(_message.Message):
+    """An operator who signed an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    PROPOSED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name."""
+    role: _builtins.str
+    """The role."""
+    proposed: _builtins.bool
+    """The role does not reach to the order: it was proposed, and the signature does not count."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        proposed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "proposed", b"proposed", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobSigner: _TypeAlias = JobSigner  # noqa: Y015
 
 @_typing.final
 class RolloutStatus(_message.Message):
@@ -177,7 +217,7 @@ class Task(_message.Message):
     machine_name: _builtins.str
     """The machine's name."""
     state: _builtins.str
-    """waiting (for its batch), queued, offered, running, or an outcome: succeeded, partial, failed, timed_out,
+    """awaiting (a signature), waiting (for its batch), queued, offered, running, or an outcome: succeeded, partial, failed, timed_out,
     expired, cancelled, rejected, indeterminate.
     """
     code: _builtins.str
@@ -224,16 +264,20 @@ class SubmitOrderRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENVELOPE_FIELD_NUMBER: _builtins.int
+    PROPOSE_FIELD_NUMBER: _builtins.int
     envelope: _builtins.bytes
     """A serialized `Envelope`."""
+    propose: _builtins.bool
+    """Take it although the operator's role does not reach to it: somebody else will sign."""
     def __init__(
         self,
         *,
         envelope: _builtins.bytes = ...,
+        propose: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "propose", b"propose"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -548,6 +592,110 @@ class ResumeJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeJobResponse: _TypeAlias = ResumeJobResponse  # noqa: Y015
+
+@_typing.final
+class ApproveJobRequest(_message.Message):
+    """Approves a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job."""
+    certificate: _builtins.bytes
+    """The operator's certificate in DER."""
+    signature: _builtins.bytes
+    """The operator's signature over the order's bytes; see `Signature`."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        certificate: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "job_id", b"job_id", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveJobRequest: _TypeAlias = ApproveJobRequest  # noqa: Y015
+
+@_typing.final
+class ApproveJobResponse(_message.Message):
+    """The signature is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """The job."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveJobResponse: _TypeAlias = ApproveJobResponse  # noqa: Y015
+
+@_typing.final
+class RejectJobRequest(_message.Message):
+    """Rejects a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job."""
+    reason: _builtins.str
+    """Why; kept in the audit log."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectJobRequest: _TypeAlias = RejectJobRequest  # noqa: Y015
+
+@_typing.final
+class RejectJobResponse(_message.Message):
+    """The job is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """The job."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectJobResponse: _TypeAlias = RejectJobResponse  # noqa: Y015
 
 @_typing.final
 class GetOrderRequest(_message.Message):

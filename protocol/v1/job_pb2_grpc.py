@@ -65,6 +65,16 @@ class JobServiceStub:
                 request_serializer=protocol_dot_v1_dot_job__pb2.ResumeJobRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_job__pb2.ResumeJobResponse.FromString,
                 _registered_method=True)
+        self.ApproveJob = channel.unary_unary(
+                '/protocol.v1.JobService/ApproveJob',
+                request_serializer=protocol_dot_v1_dot_job__pb2.ApproveJobRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_job__pb2.ApproveJobResponse.FromString,
+                _registered_method=True)
+        self.RejectJob = channel.unary_unary(
+                '/protocol.v1.JobService/RejectJob',
+                request_serializer=protocol_dot_v1_dot_job__pb2.RejectJobRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_job__pb2.RejectJobResponse.FromString,
+                _registered_method=True)
         self.GetOrder = channel.unary_unary(
                 '/protocol.v1.JobService/GetOrder',
                 request_serializer=protocol_dot_v1_dot_job__pb2.GetOrderRequest.SerializeToString,
@@ -124,6 +134,21 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApproveJob(self, request, context):
+        """Adds an operator's signature to an order that waits for one; it goes on when that was the
+        last one that it takes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectJob(self, request, context):
+        """Ends an order that waits for a signature.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOrder(self, request, context):
         """Reads the signed order behind a job, arguments and all.
         """
@@ -170,6 +195,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ResumeJob,
                     request_deserializer=protocol_dot_v1_dot_job__pb2.ResumeJobRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_job__pb2.ResumeJobResponse.SerializeToString,
+            ),
+            'ApproveJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveJob,
+                    request_deserializer=protocol_dot_v1_dot_job__pb2.ApproveJobRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_job__pb2.ApproveJobResponse.SerializeToString,
+            ),
+            'RejectJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectJob,
+                    request_deserializer=protocol_dot_v1_dot_job__pb2.RejectJobRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_job__pb2.RejectJobResponse.SerializeToString,
             ),
             'GetOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOrder,
@@ -345,6 +380,60 @@ class JobService:
             '/protocol.v1.JobService/ResumeJob',
             protocol_dot_v1_dot_job__pb2.ResumeJobRequest.SerializeToString,
             protocol_dot_v1_dot_job__pb2.ResumeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.JobService/ApproveJob',
+            protocol_dot_v1_dot_job__pb2.ApproveJobRequest.SerializeToString,
+            protocol_dot_v1_dot_job__pb2.ApproveJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.JobService/RejectJob',
+            protocol_dot_v1_dot_job__pb2.RejectJobRequest.SerializeToString,
+            protocol_dot_v1_dot_job__pb2.RejectJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,12 @@ class JobServiceStub:
     """Cancels the tasks of a job that have not been delivered."""
     ResumeJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.ResumeJobRequest, _job_pb2.ResumeJobResponse]
     """Lets a rollout that was halted go on: what has failed by then is forgiven."""
+    ApproveJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.ApproveJobRequest, _job_pb2.ApproveJobResponse]
+    """Adds an operator's signature to an order that waits for one; it goes on when that was the
+    last one that it takes.
+    """
+    RejectJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.RejectJobRequest, _job_pb2.RejectJobResponse]
+    """Ends an order that waits for a signature."""
     GetOrder: _grpc.UnaryUnaryMultiCallable[_job_pb2.GetOrderRequest, _job_pb2.GetOrderResponse]
     """Reads the signed order behind a job, arguments and all."""
     ListStanding: _grpc.UnaryUnaryMultiCallable[_job_pb2.ListStandingRequest, _job_pb2.ListStandingResponse]
@@ -71,6 +77,12 @@ class JobServiceAsyncStub(JobServiceStub):
     """Cancels the tasks of a job that have not been delivered."""
     ResumeJob: _aio.UnaryUnaryMultiCallable[_job_pb2.ResumeJobRequest, _job_pb2.ResumeJobResponse]  # type: ignore[assignment]
     """Lets a rollout that was halted go on: what has failed by then is forgiven."""
+    ApproveJob: _aio.UnaryUnaryMultiCallable[_job_pb2.ApproveJobRequest, _job_pb2.ApproveJobResponse]  # type: ignore[assignment]
+    """Adds an operator's signature to an order that waits for one; it goes on when that was the
+    last one that it takes.
+    """
+    RejectJob: _aio.UnaryUnaryMultiCallable[_job_pb2.RejectJobRequest, _job_pb2.RejectJobResponse]  # type: ignore[assignment]
+    """Ends an order that waits for a signature."""
     GetOrder: _aio.UnaryUnaryMultiCallable[_job_pb2.GetOrderRequest, _job_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Reads the signed order behind a job, arguments and all."""
     ListStanding: _aio.UnaryUnaryMultiCallable[_job_pb2.ListStandingRequest, _job_pb2.ListStandingResponse]  # type: ignore[assignment]
@@ -128,6 +140,24 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ResumeJobResponse, _abc.Awaitable[_job_pb2.ResumeJobResponse]]:
         """Lets a rollout that was halted go on: what has failed by then is forgiven."""
+
+    @_abc_1.abstractmethod
+    def ApproveJob(
+        self,
+        request: _job_pb2.ApproveJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.ApproveJobResponse, _abc.Awaitable[_job_pb2.ApproveJobResponse]]:
+        """Adds an operator's signature to an order that waits for one; it goes on when that was the
+        last one that it takes.
+        """
+
+    @_abc_1.abstractmethod
+    def RejectJob(
+        self,
+        request: _job_pb2.RejectJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.RejectJobResponse, _abc.Awaitable[_job_pb2.RejectJobResponse]]:
+        """Ends an order that waits for a signature."""
 
     @_abc_1.abstractmethod
     def GetOrder(

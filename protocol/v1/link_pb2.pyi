@@ -165,6 +165,7 @@ class ConnectResponse(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     HEARTBEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     REVOCATIONS_CHANGED_FIELD_NUMBER: _builtins.int
+    POLICY_CHANGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """First, once."""
@@ -193,6 +194,10 @@ class ConnectResponse(_message.Message):
     def revocations_changed(self) -> Global___RevocationsChanged:
         """Who is revoked. From revision 2 on: after Welcome, and when it changes."""
 
+    @_builtins.property
+    def policy_changed(self) -> Global___PolicyChanged:
+        """The policy of the machine's tenant. From revision 5 on: after Welcome, and when it changes."""
+
     def __init__(
         self,
         *,
@@ -203,12 +208,13 @@ class ConnectResponse(_message.Message):
         refusal: _refusal_pb2.Refusal | None = ...,
         heartbeat_acknowledged: Global___HeartbeatAcknowledged | None = ...,
         revocations_changed: Global___RevocationsChanged | None = ...,
+        policy_changed: Global___PolicyChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "refusal", b"refusal", "revocations_changed", b"revocations_changed", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "policy_changed", b"policy_changed", "refusal", b"refusal", "revocations_changed", b"revocations_changed", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "refusal", b"refusal", "revocations_changed", b"revocations_changed", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "policy_changed", b"policy_changed", "refusal", b"refusal", "revocations_changed", b"revocations_changed", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "task_offer", "outcome_acknowledged", "drain", "refusal", "heartbeat_acknowledged", "revocations_changed"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "task_offer", "outcome_acknowledged", "drain", "refusal", "heartbeat_acknowledged", "revocations_changed", "policy_changed"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -429,6 +435,28 @@ class RevocationsChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevocationsChanged: _TypeAlias = RevocationsChanged  # noqa: Y015
+
+@_typing.final
+class PolicyChanged(_message.Message):
+    """The newest policy of the machine's tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    policy: _builtins.bytes
+    """A serialized `SignedPolicy`."""
+    def __init__(
+        self,
+        *,
+        policy: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyChanged: _TypeAlias = PolicyChanged  # noqa: Y015
 
 @_typing.final
 class TaskOffer(_message.Message):

@@ -27,12 +27,15 @@ class Envelope(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     SIGNATURES_FIELD_NUMBER: _builtins.int
     REVOCATIONS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     order: _builtins.bytes
     """A serialized `Order`. Never serialized again on the way: signatures are over
     these very bytes.
     """
     revocations: _builtins.bytes
     """A serialized `SignedRevocations`; may be empty. Not under the signatures: it has its own."""
+    policy: _builtins.bytes
+    """A serialized `SignedPolicy` of the tenant; may be empty. It has its own signature, too."""
     @_builtins.property
     def signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Signature]:
         """One per operator who signed."""
@@ -43,10 +46,11 @@ class Envelope(_message.Message):
         order: _builtins.bytes = ...,
         signatures: _abc.Iterable[Global___Signature] | None = ...,
         revocations: _builtins.bytes = ...,
+        policy: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "revocations", b"revocations", "signatures", b"signatures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "policy", b"policy", "revocations", b"revocations", "signatures", b"signatures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -97,6 +101,7 @@ class Order(_message.Message):
     WINDOWS_FIELD_NUMBER: _builtins.int
     CATCH_UP_FIELD_NUMBER: _builtins.int
     RETRY_OF_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
     REVOCATIONS_VERSION_FIELD_NUMBER: _builtins.int
     STANDING_FIELD_NUMBER: _builtins.int
     RUN_PROGRAM_FIELD_NUMBER: _builtins.int
@@ -145,6 +150,10 @@ class Order(_message.Message):
     """Where no window opens any more before the last time for a start: start it at once."""
     retry_of: _builtins.str
     """The order that this one repeats for machines that failed; empty for none."""
+    policy_version: _builtins.int
+    """The newest policy of the tenant that the signer knew; 0 for none. A machine that has not
+    got that policy, or a later one, refuses the order.
+    """
     revocations_version: _builtins.int
     """The newest list of revoked operators that the signer knew; 0 for none. A machine that
     has not got that list, or a later one, refuses the order.
@@ -281,6 +290,7 @@ class Order(_message.Message):
         windows: _abc.Iterable[_builtins.str] | None = ...,
         catch_up: _builtins.bool = ...,
         retry_of: _builtins.str = ...,
+        policy_version: _builtins.int = ...,
         revocations_version: _builtins.int = ...,
         standing: Global___Standing | None = ...,
         run_program: Global___RunProgram | None = ...,
@@ -310,7 +320,7 @@ class Order(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "rehome", b"rehome", "restore_files", b"restore_files", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "reason", b"reason", "rehome", b"rehome", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "policy_version", b"policy_version", "read_log", b"read_log", "reason", b"reason", "rehome", b"rehome", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log", "control_power", "rehome", "revoke_standing"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015

@@ -30,7 +30,7 @@ class SignedRevocations(_message.Message):
     """A serialized `Revocations`."""
     signature: _builtins.bytes
     """ECDSA P-256 with SHA-256, in DER, by the root's key over
-    `protocol.revocation.signed_bytes`.
+    `protocol.document.document_bytes`.
     """
     def __init__(
         self,

@@ -42,6 +42,8 @@ class Heard:
 
     def revoked(self, revocations: bytes) -> None: ...
 
+    def ruled(self, policy: bytes) -> None: ...
+
     def running(self) -> Sequence[TaskId]:
         return ()
 

@@ -76,6 +76,7 @@ def orders(action: st.SearchStrategy[Action] | None = None) -> st.SearchStrategy
         windows=st.lists(TEXT, max_size=3).map(tuple),
         catch_up=st.booleans(),
         retry_of=st.none() | ids("or").map(OrderId),
+        policy_version=st.integers(0, 2**64 - 1),
         revocations_version=st.integers(0, 2**64 - 1),
         standing=st.none() | record_of(Standing),
     )

@@ -16,10 +16,12 @@ from controller.authority.certificates import (
 )
 from controller.authority.keys import new_key, new_serial
 from protocol.action import CollectInventory
+from protocol.approval import check_approved
 from protocol.codec import decode_envelope, decode_order, encode_envelope, encode_order
 from protocol.identity import MachineIdentity, OperatorIdentity, Role
 from protocol.ids import MachineId, OrderId, TenantId
-from protocol.order import Envelope, Order, check_acceptable, sign, signer_of
+from protocol.order import Envelope, Order, check_acceptable, sign, signers_of
+from protocol.policy import no_policy
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TENANT = TenantId("tn_" + "0" * 26)
@@ -86,9 +88,11 @@ def accept(
     """What a machine does with an envelope, up to looking it up in its journal."""
     travelled = envelope if isinstance(envelope, bytes) else encode_envelope(envelope)
     opened = decode_envelope(travelled)
-    signer = signer_of(opened, root=root, now=now)
+    signers = signers_of(opened, root=root, now=now)
+    signer = signers[0].identity
     order = decode_order(opened.order)
     check_acceptable(
         order, signer, tenant=tenant, machine=machine, now=now, latest_seen=latest_seen
     )
+    check_approved(order, signers, no_policy(tenant))
     return order, signer
