@@ -41,6 +41,7 @@ from controller.rpc.jobs import Jobs
 from controller.rpc.link import Link
 from controller.rpc.machines import Machines
 from controller.rpc.operators import Operators
+from controller.rpc.policies import Policies
 from controller.rpc.proof import Proof
 from controller.rpc.retention import Retention
 from controller.rpc.server import Add, Server
@@ -63,6 +64,7 @@ from protocol.v1.operator_pb2_grpc import (
     add_TenantServiceServicer_to_server,
     add_TokenServiceServicer_to_server,
 )
+from protocol.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
 from protocol.v1.proof_pb2_grpc import add_ProofServiceServicer_to_server
 from protocol.v1.retention_pb2_grpc import add_RetentionServiceServicer_to_server
 from protocol.v1.vault_pb2_grpc import add_VaultServiceServicer_to_server
@@ -124,6 +126,7 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
             ),
         ),
         partial(add_TenantServiceServicer_to_server, Tenants(db, parts.store)),
+        partial(add_PolicyServiceServicer_to_server, Policies(db, parts.trust, parts.jobs.feed)),
         partial(add_OperatorServiceServicer_to_server, Operators(db, parts.trust, parts.jobs.feed)),
         partial(add_TokenServiceServicer_to_server, Tokens(db, addresses.enrollment)),
         partial(add_MachineServiceServicer_to_server, Machines(db, parts.trust, parts.presence)),

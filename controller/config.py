@@ -78,6 +78,11 @@ class RootHome:
         """The newest list of revoked operators that this key signed."""
         return self.path / "revocations"
 
+    @property
+    def policies(self) -> Path:
+        """The newest policies that this key signed, a file `TENANT` each."""
+        return self.path / "policies"
+
 
 @dataclass(frozen=True, slots=True)
 class ControllerHome:
@@ -198,6 +203,11 @@ class OperatorHome:
     def revocations(self) -> Path:
         """The newest list of revoked operators that was seen with this profile."""
         return self.path / "revocations"
+
+    @property
+    def policies(self) -> Path:
+        """The newest policies that were seen with this profile, a file `TENANT` each."""
+        return self.path / "policies"
 
     @property
     def tenants(self) -> Path:

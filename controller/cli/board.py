@@ -40,7 +40,7 @@ _PLACES = {
             ("offered",),
             ("partial", "expired", "cancelled"),
             ("queued",),
-            ("waiting",),
+            ("waiting", "awaiting"),
             ("succeeded",),
         )
     )

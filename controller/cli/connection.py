@@ -33,6 +33,7 @@ from protocol.v1.operator_pb2_grpc import (
     TenantServiceStub,
     TokenServiceStub,
 )
+from protocol.v1.policy_pb2_grpc import PolicyServiceStub
 from protocol.v1.proof_pb2_grpc import ProofServiceStub
 from protocol.v1.refusal_pb2 import Refusal
 from protocol.v1.retention_pb2_grpc import RetentionServiceStub
@@ -152,6 +153,11 @@ class Connection:
     def jobs(self) -> JobServiceStub:
         """`JobService`."""
         return JobServiceStub(self.channel)
+
+    @cached_property
+    def policies(self) -> PolicyServiceStub:
+        """`PolicyService`."""
+        return PolicyServiceStub(self.channel)
 
     @cached_property
     def vault(self) -> VaultServiceStub:

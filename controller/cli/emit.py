@@ -32,6 +32,7 @@ GOOD = frozenset({"succeeded", "active", "ok", "linked", "running", "good", "up"
 WARN = frozenset(
     {
         "partial",
+        "awaiting",
         "waiting",
         "queued",
         "offered",

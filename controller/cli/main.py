@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "logs": "A machine's logs, as they are and as they grow.",
     "job": "Orders on their way.",
     "order": "Standing orders: what machines do again and again.",
+    "policy": "Who may order what in a tenant, and when it takes two.",
     "patch": "Updates: scan, plan, apply.",
     "backup": "Backups: make, browse, restore.",
     "vault": "Check, scrub and rebuild the vault; how much is in it.",

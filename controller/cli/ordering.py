@@ -19,6 +19,7 @@ from controller.cli.exits import DONE, FAILED, IN_PART, NOT_IN_TIME, OVER, REFUS
 from controller.cli.following import follow
 from controller.cli.repeating import render_standing, standing_of
 from controller.cli.revoking import newest_list, read_of
+from controller.cli.ruling import awaiting_error, check_ordering, is_awaiting, say_approval
 from controller.cli.spans import Span
 from controller.cli.spreading import ROLLOUT_OPTIONS, WINDOW_OPTIONS, batches_of, rollout_of
 from controller.cli.waiting import SHOWN
@@ -26,7 +27,7 @@ from protocol.action import Action, summary_of
 from protocol.codec import encode_envelope, encode_order
 from protocol.errors import InvalidError
 from protocol.ids import OrderId
-from protocol.order import Order, check_role, enveloped, signed_bytes
+from protocol.order import Order, enveloped, signed_bytes
 from protocol.rollout import Rollout, render_batches
 from protocol.standing import Standing
 from protocol.v1.job_pb2 import (
@@ -67,13 +68,19 @@ class Terms:
     windows: tuple[str, ...] = ()
     catch_up: bool = False
     standing: Standing | None = None
+    propose: bool = False
+    wait_for_approval: bool = False
 
 
 def acting_within(timeout: str) -> Callable[[F], F]:
     """Add the options that every command that acts on machines takes; see `acting`."""
     options = [
         click.option("--tenant", metavar="NAME", default="", help="Only machines of this tenant."),
-        click.option("--wait/--no-wait", default=True, help="Wait for the end (default)."),
+        click.option(
+            "--wait/--no-wait",
+            default=None,
+            help="Wait for the end (default); --wait waits for another operator's approval, too.",
+        ),
         click.option(
             "--deliver-by",
             type=Span(),
@@ -91,6 +98,11 @@ def acting_within(timeout: str) -> Callable[[F], F]:
         click.option("--reason", default="", help="Why; kept in the audit log."),
         click.option(
             "--yes", "-y", is_flag=True, help="Do not ask before acting on several machines."
+        ),
+        click.option(
+            "--propose",
+            is_flag=True,
+            help="Hand in what your role may not order, for somebody else to approve.",
         ),
         click.option("--dry-run", is_flag=True, help="Show what would be ordered; order nothing."),
     ]
@@ -110,7 +122,7 @@ def acting(command: F) -> F:
 
 def terms_of(options: Mapping[str, Any]) -> Terms:
     """The terms among a command's options."""
-    plain = {name: options[name] for name in ("wait", "timeout", "reason", "yes", "dry_run")}
+    plain = {name: options[name] for name in ("timeout", "reason", "yes", "dry_run", "propose")}
     windows = tuple(map(render_window, options["windows"]))
     if options["catch_up"] and not windows:
         raise InvalidError("--catch-up is for windows that were missed: add --window")
@@ -122,6 +134,8 @@ def terms_of(options: Mapping[str, Any]) -> Terms:
         within = standing.ends_at - now
     return Terms(
         **plain,
+        wait=options["wait"] is not False,
+        wait_for_approval=options["wait"] is True,
         tenant=options["tenant"],
         standing=standing,
         deliver_by=options["deliver_by"] or within,
@@ -147,11 +161,11 @@ def order_and_follow(
 
     `live` prints what the tasks print, as it comes. `only_linked` waits for no machine that
     is away, and says which are. None when nothing was ordered, or when nobody waits; exits 2
-    when the person says no. Raises DENIED, also for a dry run, when machines would not obey
-    this operator.
+    when the person says no. Raises as `submit` does, DENIED also for a dry run.
     """
-    check_role(action, connection.operator)
+    ruled = check_ordering(connection, ids_of(machines)[0], action, propose=terms.propose)
     if terms.dry_run:
+        say_approval(ruled, action, len(machines), connection)
         note(f"would order: {summary_of(action)}{render_terms(terms)}")
         rows = [{"machine": m.name, "id": m.machine_id, "linked": m.linked} for m in machines]
         if terms.rollout is not None:
@@ -190,11 +204,12 @@ def submit(
 ) -> Job:
     """Sign an order and hand it in; it is durable when this returns.
 
-    Raises DENIED for what machines would not obey this operator in.
+    Raises DENIED for what machines would not obey this operator in, NEEDS_APPROVAL when
+    another one has to sign it first and nobody waits for that.
     """
-    check_role(action, connection.operator)
     now = clock.now()
     tenant, ids = ids_of(machines)
+    ruled = check_ordering(connection, tenant, action, propose=terms.propose)
     revoked = newest_list(connection)
     order = Order(
         id=OrderId(clock.new_id("or")),
@@ -211,15 +226,21 @@ def submit(
         windows=terms.windows,
         catch_up=terms.catch_up,
         retry_of=retry_of,
+        policy_version=ruled.policy.version,
         revocations_version=read_of(revoked, connection.root).version,
         standing=terms.standing,
     )
     data = encode_order(order)
     signature = connection.sign(signed_bytes(data))
     signed = enveloped(data, signature, connection.certificate)
-    envelope = replace(signed, revocations=revoked)
-    request = SubmitOrderRequest(envelope=encode_envelope(envelope))
-    return connection.jobs.SubmitOrder(request).job
+    envelope = replace(signed, revocations=revoked, policy=ruled.data)
+    request = SubmitOrderRequest(envelope=encode_envelope(envelope), propose=terms.propose)
+    job = connection.jobs.SubmitOrder(request).job
+    if is_awaiting(job):
+        if not (terms.wait and terms.wait_for_approval):
+            raise awaiting_error(job)
+        note(f"{awaiting_error(job)}. Waiting for it.")
+    return job
 
 
 def task_of(connection: Connection, job: str, task: str) -> Task | None:

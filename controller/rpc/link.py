@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from controller import clock
-from controller.authority import holders, revocations
+from controller.authority import holders, policies, revocations
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.fleet.presence import Greeting, Parting, Presence
@@ -33,6 +33,7 @@ LOOK_EVERY = timedelta(seconds=20)
 WAITING = 256
 OLDEST_REVISION = 1
 TELLS_REVOCATIONS = 2
+TELLS_POLICY = 5
 KNOWS_RATCHET = 4
 DRAIN_S = 2
 RECONNECTS_PER_S = 100
@@ -81,6 +82,8 @@ class Link(LinkServiceServicer):
             ]
             if welcome.revision >= TELLS_REVOCATIONS:
                 workers.append(asyncio.create_task(self._tell_revoked(outgoing)))
+            if welcome.revision >= TELLS_POLICY:
+                workers.append(asyncio.create_task(self._tell_policy(machine, outgoing)))
             try:
                 while True:
                     message = await outgoing.get()
@@ -145,6 +148,23 @@ class Link(LinkServiceServicer):
                     told = newest
                     changed = pb.RevocationsChanged(revocations=newest)
                     await outgoing.put(pb.ConnectResponse(revocations_changed=changed))
+                await event.wait()
+
+    async def _tell_policy(self, machine: MachineIdentity, outgoing: Outgoing) -> None:
+        """Say what the root ruled for the machine's tenant, now and whenever that changes."""
+        with self._desk.feed.listening(policies.topic(machine.tenant)) as event:
+            told = b""
+            while True:
+                event.clear()
+                try:
+                    newest = await self._db.read(lambda c: policies.kept(c, machine.tenant))
+                except SteadError as error:
+                    log.warning("policy_not_told", machine=machine.machine, reason=str(error))
+                    newest = told
+                if newest != told:
+                    told = newest
+                    changed = pb.PolicyChanged(policy=newest)
+                    await outgoing.put(pb.ConnectResponse(policy_changed=changed))
                 await event.wait()
 
     async def _part(self, parting: asyncio.Future[Parting], outgoing: Outgoing) -> None:

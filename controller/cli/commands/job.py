@@ -14,6 +14,7 @@ from rich.text import Text
 
 from controller import clock
 from controller.cli.app import App
+from controller.cli.approving import approve, reject
 from controller.cli.board import render_rollout
 from controller.cli.choice import known_machines, machine_meant, tenant_named
 from controller.cli.emit import (
@@ -59,7 +60,7 @@ LATEST = "latest"
 CANCEL = NAMES[CancelOrder]
 LOOKED_AT = 100
 """How many jobs are looked at for the latest that is no cancel."""
-UNDELIVERED = frozenset({"waiting", "queued"})
+UNDELIVERED = frozenset({"awaiting", "waiting", "queued"})
 
 
 @click.group(epilog="Example: stead job ls")
@@ -307,6 +308,10 @@ def cancel(app: App, /, job: str, output: str, *, queued_only: bool, **options: 
     return code
 
 
+command.add_command(approve)
+command.add_command(reject)
+
+
 def job_row(job: Job) -> dict[str, Any]:
     """A job as a record, without its tasks."""
     return {
@@ -320,6 +325,18 @@ def job_row(job: Job) -> dict[str, Any]:
         "machines": len(job.tasks),
         "states": dict(Counter(task.state for task in job.tasks)),
         "rollout": rollout_row(job.rollout) if job.HasField("rollout") else None,
+        **_signatures(job),
+    }
+
+
+def _signatures(job: Job) -> dict[str, Any]:
+    """Who signed the order, and how many have still to; nothing in listings, which say neither."""
+    if not job.signers:
+        return {}
+    return {
+        "signed_by": [one.name for one in job.signers if not one.proposed],
+        "proposed_by": [one.name for one in job.signers if one.proposed],
+        "signatures_missing": job.signatures_missing,
     }
 
 

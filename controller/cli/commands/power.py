@@ -32,7 +32,7 @@ from protocol.v1.operator_pb2 import Machine
 
 AWAY = timedelta(minutes=30)
 """So long beyond its time an end may take before the order counts as not carried out."""
-OPEN = ("waiting", "queued", "offered", "running")
+OPEN = ("awaiting", "waiting", "queued", "offered", "running")
 DELIVER_WITHIN = timedelta(hours=1)
 """Nobody expects a restart that was ordered yesterday."""
 

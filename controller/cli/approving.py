@@ -1,0 +1,133 @@
+"""`stead job approve` and `reject`: what others ordered or proposed, signed by a second one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import rich_click as click
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from controller.cli.app import App
+from controller.cli.choice import known_machines
+from controller.cli.connection import Connection
+from controller.cli.emit import emit, emit_one, note, output_option
+from controller.cli.exits import DONE
+from controller.cli.following import follow
+from controller.cli.options import yes_option
+from controller.cli.ordering import finish, task_rows
+from controller.cli.reviewing import review_row
+from controller.cli.revoking import newest_list, read_of
+from controller.cli.ruling import newest_policy
+from protocol.action import RunScript
+from protocol.approval import Approval, judge
+from protocol.codec import decode_envelope, decode_order
+from protocol.errors import Code, DeniedError, InvalidError, SteadError
+from protocol.identity import key_hash
+from protocol.order import Envelope, Order, Signer, signed_bytes, signers_of
+from protocol.revocation import check_not_revoked
+from protocol.v1.job_pb2 import ApproveJobRequest, GetOrderRequest, RejectJobRequest
+
+
+@click.command(epilog="Example: stead job approve or-01jt… --show")
+@click.argument("job")
+@click.option("--show", "whole", is_flag=True, help="Show scripts and other long values, too.")
+@click.option("--wait/--no-wait", default=False, help="Wait for the end of the job.")
+@click.option("--dry-run", is_flag=True, help="Show what you would sign; sign nothing.")
+@yes_option
+@output_option
+@click.pass_obj
+def approve(
+    app: App, job: str, output: str, *, whole: bool, wait: bool, dry_run: bool, yes: bool
+) -> int:
+    """Sign an order that takes your signature as well, after reading what it does.
+
+    Shows what is in the very bytes that you sign. For orders that take two operators, and for
+    what the help desk proposed; `stead job ls --state awaiting` lists both.
+    """
+    connection = app.connection
+    envelope, order = _fetched(connection, job)
+    approval = _as_it_stands(connection, envelope, order)
+    machines, _ = known_machines(connection, "")
+    names = {machine.machine_id: machine.name for machine in machines}
+    row = review_row(order, approval, names, whole=whole)
+    if whole and isinstance(order.action, RunScript):
+        for line in order.action.body.decode(errors="backslashreplace").splitlines():
+            note(f"  | {line}")
+    if dry_run:
+        emit_one(row, output)
+        return DONE
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidError("nobody is there to ask: read it with --dry-run, then add --yes")
+        _say(row)
+        click.confirm("Sign this order?", abort=True, err=True)
+    request = ApproveJobRequest(
+        job_id=job,
+        certificate=connection.certificate.public_bytes(Encoding.DER),
+        signature=connection.sign(signed_bytes(envelope.order)),
+    )
+    found = connection.jobs.ApproveJob(request).job
+    if found.signatures_missing:
+        note(f"{job} still awaits {found.signatures_missing} more")
+    if wait:
+        return finish(follow(connection, found, live=False, lines=True), output)
+    emit(task_rows(found), output, columns=("machine", "state", "message"))
+    return DONE
+
+
+@click.command(epilog="Example: stead job reject or-01jt… --reason 'wrong machines'")
+@click.argument("job")
+@click.option("--reason", default="", help="Why; kept in the audit log and shown.")
+@yes_option
+@output_option
+@click.pass_obj
+def reject(app: App, job: str, reason: str, output: str, *, yes: bool) -> int:
+    """End an order that awaits a signature, without any machine getting it."""
+    connection = app.connection
+    if not yes:
+        click.confirm(f"Reject {job}?", abort=True, err=True)
+    found = connection.jobs.RejectJob(RejectJobRequest(job_id=job, reason=reason)).job
+    emit(task_rows(found), output, columns=("machine", "state", "message"))
+    return DONE
+
+
+def _say(row: Mapping[str, Any]) -> None:
+    for name, value in row.items():
+        if value not in ("", None, [], 0, False):
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            note(f"{name}: {shown}")
+
+
+def _fetched(connection: Connection, job: str) -> tuple[Envelope, Order]:
+    answer = connection.jobs.GetOrder(GetOrderRequest(job_id=job))
+    envelope = decode_envelope(answer.envelope)
+    order = decode_order(envelope.order)
+    if order.id != job:
+        raise SteadError(
+            f"the controller gave the order {order.id} for {job}", code=Code.BAD_SIGNATURE
+        )
+    return envelope, order
+
+
+def _as_it_stands(connection: Connection, envelope: Envelope, order: Order) -> Approval:
+    """Who signed so far. Raises unless this operator's signature would count beside theirs."""
+    signers = signers_of(
+        envelope, root=connection.root, now=order.issued_at, until=order.deliver_by
+    )
+    revoked = read_of(newest_list(connection), connection.root)
+    for signer in signers:
+        check_not_revoked(revoked, signer)
+    policy = newest_policy(connection, order.tenant).policy
+    public = connection.certificate.public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    own = Signer(connection.operator, key_hash(public))
+    before = judge(order, signers, policy)
+    if own not in judge(order, (*signers, own), policy).counted:
+        raise DeniedError(
+            f"{own.identity.name} is {own.identity.role} and may not order this, so cannot "
+            "approve it"
+        )
+    return before

@@ -1,0 +1,82 @@
+"""What an operator is shown before signing an order that somebody else wrote.
+
+Read from the very bytes that are to be signed, never from what the controller says of them.
+Pure, but for the names of machines, which only the controller knows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from controller.cli.repeating import render_standing
+from protocol.action import Action, RunScript, name_of, summary_of
+from protocol.approval import Approval
+from protocol.order import Order
+from protocol.rollout import render_batches
+
+LONG = 200
+"""Of longer values the length alone is shown, unless all is asked for."""
+
+
+def review_row(
+    order: Order, approval: Approval, names: Mapping[str, str], *, whole: bool
+) -> dict[str, Any]:
+    """An order as a record: all that a machine will do by it, and who signed.
+
+    `names` are the machines' names by id. `whole` also shows long values, such as a script.
+    """
+    row: dict[str, Any] = {
+        "job": order.id,
+        "action": name_of(order.action),
+        "summary": summary_of(order.action),
+        **details_of(order.action, whole=whole),
+        "machines": [names.get(machine, machine) for machine in order.machines],
+        "reason": order.reason,
+        "signed_by": [f"{s.identity.name} ({s.identity.role})" for s in approval.counted],
+        "proposed_by": [f"{s.identity.name} ({s.identity.role})" for s in approval.proposed],
+        "signatures_missing": approval.missing,
+        "issued_at": order.issued_at,
+        "not_before": order.not_before,
+        "deliver_by": order.deliver_by,
+        "timeout_s": int(order.timeout.total_seconds()),
+    }
+    if order.rollout is not None:
+        row["batches"] = render_batches(order.rollout.batches)
+    if order.windows:
+        row["windows"] = list(order.windows)
+        row["catch_up"] = order.catch_up
+    if order.standing is not None:
+        row["standing"] = render_standing(order.standing).removeprefix(", ")
+    if order.retry_of is not None:
+        row["retry_of"] = order.retry_of
+    return row
+
+
+def details_of(action: Action, *, whole: bool) -> dict[str, Any]:
+    """What an action says beside its name; values that say nothing are left out."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(action):
+        value = _plain(getattr(action, field.name))
+        if not value:
+            continue
+        if isinstance(value, str) and len(value) > LONG and not whole:
+            value = f"{len(value)} characters; --show shows them"
+        found[f"{name_of(action)}.{field.name}"] = value
+    if isinstance(action, RunScript) and not whole:
+        found["run_script.body"] = f"{len(action.body)} bytes; --show shows them"
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if dataclasses.is_dataclass(value):
+        parts = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: part for name, part in parts.items() if part}
+    return value
