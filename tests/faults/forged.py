@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from protocol.action import CancelOrder, RunProgram, SetBackup
+from protocol.action import CancelOrder, ControlPower, RunProgram, RunScript, SetBackup
 from protocol.codec import (
     encode_envelope,
     encode_order,
@@ -26,12 +26,14 @@ from protocol.codec import (
 from protocol.identity import ControllerIdentity, MachineIdentity, OperatorIdentity, Role, key_hash
 from protocol.ids import MachineId, OrderId, TenantId
 from protocol.order import Envelope, Order, Signature, sign
+from protocol.policy import NEVER, Policy, Rule, sign_policy
+from protocol.policy_codec import encode_policy, encode_signed_policy
 from protocol.revocation import Revocations, RevokedOperator, sign_revocations
 from protocol.standing import Standing
 from tests.fakes.link_server import DAY, Authority, Realm, certify, fresh
 
 IN_FORCE = 5
-"""The version of the list that the machine has."""
+"""The version of the list, and of the policy, that the machine has."""
 
 
 class Forger:
@@ -47,6 +49,9 @@ class Forger:
         eves_other = realm.operator(identity=_operator("eve"))
         self.revoked = (self.eve, eves_key, eves_other)
         self.in_force = self.listed(IN_FORCE, self.eve)
+        self.bob = realm.operator(identity=_operator("bob"))
+        self.hal = realm.operator(identity=OperatorIdentity("hal", Role.HELPDESK, None))
+        self.policy = self.ruled(IN_FORCE)
         other = Realm()
         self.other_realm = other
         self.other_tenant, self.other_machine = TenantId(fresh("tn")), MachineId(fresh("mc"))
@@ -67,6 +72,10 @@ class Forger:
             "lists beside a good order": self.with_list,
             "a list that never came": self.without_list,
             "executed before": self.replayed,
+            "too few, or the wrong ones": self.approved_badly,
+            "what the policy forbids": self.forbidden,
+            "a policy beside a good order": self.with_policy,
+            "a policy that never came": self.without_policy,
         }
 
     def order(self, **changes: object) -> Order:
@@ -92,6 +101,105 @@ class Forger:
         data = encode_revocations(Revocations(version, self.now, entries))
         key: ec.EllipticCurvePrivateKey = (by or self.realm.root).key
         return encode_signed_revocations(sign_revocations(data, key))
+
+    def ruled(
+        self,
+        version: int,
+        *rules: Rule,
+        tenant: TenantId | None = None,
+        by: Authority | None = None,
+    ) -> bytes:
+        """A policy; of the kind that is in force where no rules are given."""
+        strict = rules or (Rule("run_script", second_above=0), Rule("control_power", forbid=True))
+        policy = Policy(tenant or self.machine.tenant, version, self.now, strict)
+        key: ec.EllipticCurvePrivateKey = (by or self.realm.root).key
+        return encode_signed_policy(sign_policy(encode_policy(policy), key))
+
+    def scripted(self) -> Order:
+        """What takes two operators by the policy in force."""
+        effect = str(self.effects / fresh("or"))
+        return self.order(action=RunScript("sh", b'touch "$1"', arguments=(effect,)))
+
+    def both(self, order: Order, *by: Authority) -> Envelope:
+        data = encode_order(order)
+        one, *others = (sign(data, key=a.key, certificate=a.certificate) for a in by)
+        signatures = (*one.signatures, *(s for o in others for s in o.signatures))
+        return replace(one, signatures=signatures)
+
+    def approved_badly(self) -> bytes:
+        """One where two are needed; the same one twice; one who may not; over other bytes."""
+        realm, order = self.realm, self.scripted()
+        elsewhere = OperatorIdentity("bob", Role.ADMIN, frozenset({self.other_tenant}))
+        seconds = [
+            self.ann,
+            realm.operator(identity=_operator("ann")),
+            realm.operator(identity=_operator("andy"), key=self.ann.key),
+            self.hal,
+            realm.operator(identity=OperatorIdentity("eve2", Role.AUDITOR, None)),
+            realm.operator(identity=elsewhere),
+            *self.revoked,
+            *self.strangers,
+        ]
+        many = MachineId(fresh("mc"))
+        choices: list[Callable[[], Envelope]] = [
+            lambda: self.both(order, self.ann),
+            lambda: self.both(order, self.hal),
+            lambda: self.both(order, self.ann, self.random.choice(seconds)),
+            lambda: self.both(order, self.random.choice(seconds), self.ann),
+            lambda: self.both(order, self.hal, self.ann),
+            lambda: replace(
+                self.both(order, self.ann),
+                signatures=(
+                    *self.both(order, self.ann).signatures,
+                    *self.both(self.scripted(), self.bob).signatures,
+                ),
+            ),
+            lambda: self.both(
+                self.order(machines=(self.machine.machine, *(fresh_machines(50)), many)), self.ann
+            ),
+        ]
+        along = self.random.choice((b"", self.policy, self.wrong_policy()))
+        return encode_envelope(replace(self.random.choice(choices)(), policy=along))
+
+    def forbidden(self) -> bytes:
+        order = self.order(action=ControlPower("reboot", delay_s=600))
+        signers = self.random.choice(([self.ann], [self.ann, self.bob]))
+        along = self.random.choice((b"", self.policy, self.wrong_policy()))
+        return encode_envelope(replace(self.both(order, *signers), policy=along))
+
+    def with_policy(self) -> bytes:
+        """What comes with an order is no policy of this tenant: the order is not taken either."""
+        good = self.signed(self.ann, policy_version=IN_FORCE)
+        return encode_envelope(replace(good, policy=self.forged_policy()))
+
+    def without_policy(self) -> bytes:
+        version = IN_FORCE + self.random.randrange(1, 2**32)
+        along = self.random.choice((b"", self.policy, self.wrong_policy()))
+        real = self.signed(self.ann, policy_version=version)
+        return encode_envelope(replace(real, policy=along))
+
+    def wrong_policy(self) -> bytes:
+        """A policy that must not come into force: forged, old, or another one of its version."""
+        if self.random.random() < 0.3:
+            lax = Rule("dangerous", second_above=NEVER)
+            return self.ruled(self.random.randrange(1, IN_FORCE + 1), lax)
+        return self.forged_policy()
+
+    def forged_policy(self) -> bytes:
+        version = IN_FORCE + self.random.randrange(1, 2**32)
+        lax = Rule("dangerous", second_above=NEVER)
+        choices: list[Callable[[], bytes]] = [
+            lambda: self._flip(self.ruled(version, lax)),
+            lambda: self.ruled(version, lax)[: self.random.randrange(1, 60)],
+            lambda: self.ruled(version, lax, tenant=self.other_tenant),
+            lambda: self.ruled(version, lax, by=self.realm.issuing),
+            lambda: self.ruled(version, lax, by=self.ann),
+            lambda: self.ruled(version, lax, by=self.other_realm.root),
+            lambda: self.ruled(version, Rule("cancel_order", forbid=True)),
+            # The root's word about something else.
+            lambda: self.listed(version),
+        ]
+        return self.random.choice(choices)()
 
     def flipped_order(self) -> bytes:
         real = self.signed(self.ann)
@@ -130,6 +238,7 @@ class Forger:
             {"repeatable": True},
             {"windows": ("00:00-24:00",)},
             {"revocations_version": self.random.randrange(1, IN_FORCE + 1)},
+            {"policy_version": self.random.randrange(1, IN_FORCE + 1)},
             {"standing": Standing("hourly", to_ms(self.now + DAY))},
         ]
         changed = replace(order, **self.random.choice(edits))  # type: ignore[arg-type]
@@ -306,6 +415,10 @@ class Forger:
                 for role in Role
             ),
         ]
+
+
+def fresh_machines(count: int) -> list[MachineId]:
+    return [MachineId(fresh("mc")) for _ in range(count)]
 
 
 def _operator(name: str) -> OperatorIdentity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from agent.tasks.believe import load_believed
 from agent.tasks.execute import Turns
 from agent.tasks.intake import Intake
 from agent.tasks.journal import Journal
+from agent.tasks.policy import load_policy
 from agent.tasks.revoked import load_revocations
 from protocol.codec import decode_order, encode_envelope
 from protocol.ids import TaskId
@@ -73,6 +75,7 @@ async def test_nothing_that_a_hostile_controller_makes_is_executed(
     )
     forger = Forger(realm, machine, effects, seed)
     assert intake.revoked(forger.in_force) == ""
+    assert intake.ruled(forger.policy) == ""
     _execute(journal, forger)
 
     codes: Counter[str] = Counter()
@@ -86,18 +89,28 @@ async def test_nothing_that_a_hostile_controller_makes_is_executed(
         codes[outcome.code] += 1
     refused = sum(bool(intake.revoked(forger.wrong_list())) for _ in range(lists))
     assert refused == lists
+    assert all(intake.ruled(forger.wrong_policy()) for _ in range(lists))
+    assert load_policy(home, known.root, machine.tenant).version == IN_FORCE
     assert load_revocations(home, known.root).version == IN_FORCE
     assert journal.latest_seen <= clock.now() + timedelta(seconds=1)
 
     # The same way in takes what is good: the test would else prove nothing.
     assert not list(effects.iterdir())
-    good = new_task()
-    intake.offered(good, encode_envelope(forger.signed(forger.ann, revocations_version=IN_FORCE)))
-    [work] = [running.work for running in intake._running.values()]
-    await work
-    assert heard.outcomes[good].state is OutcomeState.SUCCEEDED
-    assert len(list(effects.iterdir())) == 1
-    assert home.journal.read_bytes().count(b'"kind":"accepted"') == 2
+    helpdesk = forger.hal
+    goods = (
+        forger.signed(forger.ann, revocations_version=IN_FORCE, policy_version=IN_FORCE),
+        forger.both(forger.scripted(), forger.ann, forger.bob),
+        forger.both(forger.scripted(), helpdesk, forger.ann, forger.bob),
+        replace(forger.both(forger.order(), helpdesk, forger.ann), policy=forger.policy),
+    )
+    for envelope in goods:
+        good = new_task()
+        intake.offered(good, encode_envelope(envelope))
+        [work] = [running.work for running in intake._running.values()]
+        await work
+        assert heard.outcomes[good].state is OutcomeState.SUCCEEDED
+    assert len(list(effects.iterdir())) == len(goods)
+    assert home.journal.read_bytes().count(b'"kind":"accepted"') == 1 + len(goods)
     print(f"\n{orders} orders of {len(names)} kinds and {lists} lists, 0 taken: {dict(codes)}")
 
 

@@ -12,8 +12,9 @@ from controller import clock
 from controller.authority.durable import make_directory, replace_durably
 from controller.cli.app import App
 from controller.cli.choice import tenant_named
+from controller.cli.commands.operator_key import root_option
 from controller.cli.emit import emit, from_wire_ms, note, output_option
-from controller.cli.making import issuer_of, root_of, root_option
+from controller.cli.making import issuer_of, root_of
 from controller.cli.options import yes_option
 from controller.cli.policy_file import difference, parse_policy, policy_of, render_rule, rule_rows
 from controller.cli.ruling import keep_policy, newest_policy

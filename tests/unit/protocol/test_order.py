@@ -101,6 +101,7 @@ EDITS: list[dict[str, Any]] = [
     {"windows": ("22:00-04:00",)},
     {"catch_up": True},
     {"retry_of": OrderId("or_" + "1" * 26)},
+    {"policy_version": 1},
     {"revocations_version": 1},
     {"standing": Standing("hourly", to_ms(NOW + DAY))},
 ]
