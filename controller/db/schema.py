@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from controller.db.columns import Moment
 
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0010"
 """The newest migration that this code knows; versions are four digits and only grow."""
 
 metadata = MetaData(

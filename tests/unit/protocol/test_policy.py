@@ -68,7 +68,7 @@ def signer(name: str, role: Role = Role.TECHNICIAN, *tenants: TenantId, key: byt
 
 def for_many(count: int, action: Action = RUN, **changes: object) -> Order:
     machines = tuple(MachineId(f"mc_{number:026}") for number in range(count))
-    return replace(ORDER, action=action, machines=machines, **changes)
+    return replace(ORDER, action=action, machines=machines, **changes)  # type: ignore[arg-type]
 
 
 ANN, BOB = signer("ann"), signer("bob", Role.ADMIN)
@@ -86,7 +86,7 @@ def test_a_policy_arrives_as_it_was_signed_and_no_other_does() -> None:
     assert code_of(read_policy, travelled(), root, tenant=OTHER_TENANT) is Code.WRONG_TENANT
     assert code_of(read_policy, b"\0" * 70_000, root, tenant=TENANT) is Code.INVALID
     listed = encode_revocations(Revocations(4, NOW, ()))
-    other = encode_signed_revocations(sign_revocations(listed, ROOT.key))  # type: ignore[arg-type]
+    other = encode_signed_revocations(sign_revocations(listed, ROOT.key))
     assert code_of(read_policy, other, root, tenant=TENANT) is Code.BAD_SIGNATURE
 
 
