@@ -20,7 +20,7 @@ from controller.cli.options import yes_option
 from controller.cli.ordering import finish, task_rows
 from controller.cli.reviewing import review_row
 from controller.cli.revoking import newest_list, read_of
-from controller.cli.ruling import newest_policy
+from controller.cli.ruling import is_awaiting, newest_policy
 from protocol.action import RunScript
 from protocol.approval import Approval, judge
 from protocol.codec import decode_envelope, decode_order
@@ -28,7 +28,7 @@ from protocol.errors import Code, DeniedError, InvalidError, SteadError
 from protocol.identity import key_hash
 from protocol.order import Envelope, Order, Signer, signed_bytes, signers_of
 from protocol.revocation import check_not_revoked
-from protocol.v1.job_pb2 import ApproveJobRequest, GetOrderRequest, RejectJobRequest
+from protocol.v1.job_pb2 import ApproveJobRequest, GetJobRequest, GetOrderRequest, RejectJobRequest
 
 
 @click.command(epilog="Example: stead job approve or-01jt… --show")
@@ -48,6 +48,12 @@ def approve(
     what the help desk proposed; `stead job ls --state awaiting` lists both.
     """
     connection = app.connection
+    found = connection.jobs.GetJob(GetJobRequest(job_id=job)).job
+    if not is_awaiting(found):
+        raise SteadError(
+            f"{job} does not wait for a signature; see `stead job show {job}`",
+            code=Code.PRECONDITION,
+        )
     envelope, order = _fetched(connection, job)
     approval = _as_it_stands(connection, envelope, order)
     machines, _ = known_machines(connection, "")
@@ -124,6 +130,10 @@ def _as_it_stands(connection: Connection, envelope: Envelope, order: Order) -> A
     public = connection.certificate.public_key()
     assert isinstance(public, ec.EllipticCurvePublicKey)
     own = Signer(connection.operator, key_hash(public))
+    if any(own.identity.name == one.identity.name or own.key == one.key for one in signers):
+        raise DeniedError(
+            f"{own.identity.name} has signed {order.id} already; somebody else has to approve it"
+        )
     before = judge(order, signers, policy)
     if own not in judge(order, (*signers, own), policy).counted:
         raise DeniedError(

@@ -7,13 +7,13 @@ Pure, but for the names of machines, which only the controller knows.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controller.cli.repeating import render_standing
 from protocol.action import Action, RunScript, name_of, summary_of
 from protocol.approval import Approval
-from protocol.order import Order
+from protocol.order import Order, Signer
 from protocol.rollout import render_batches
 
 LONG = 200
@@ -34,8 +34,8 @@ def review_row(
         **details_of(order.action, whole=whole),
         "machines": [names.get(machine, machine) for machine in order.machines],
         "reason": order.reason,
-        "signed_by": [f"{s.identity.name} ({s.identity.role})" for s in approval.counted],
-        "proposed_by": [f"{s.identity.name} ({s.identity.role})" for s in approval.proposed],
+        "signed_by": _names(approval.counted),
+        "proposed_by": _names(approval.proposed),
         "signatures_missing": approval.missing,
         "issued_at": order.issued_at,
         "not_before": order.not_before,
@@ -80,3 +80,7 @@ def _plain(value: Any) -> Any:
         parts = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {name: part for name, part in parts.items() if part}
     return value
+
+
+def _names(signers: Sequence[Signer]) -> list[str] | None:
+    return [f"{one.identity.name} ({one.identity.role})" for one in signers] or None

@@ -334,8 +334,8 @@ def _signatures(job: Job) -> dict[str, Any]:
     if not job.signers:
         return {}
     return {
-        "signed_by": [one.name for one in job.signers if not one.proposed],
-        "proposed_by": [one.name for one in job.signers if one.proposed],
+        "signed_by": [one.name for one in job.signers if not one.proposed] or None,
+        "proposed_by": [one.name for one in job.signers if one.proposed] or None,
         "signatures_missing": job.signatures_missing,
     }
 

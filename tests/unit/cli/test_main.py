@@ -70,6 +70,7 @@ def test_every_code_has_an_exit_code_of_the_contract() -> None:
     assert codes[Code.INVALID] == 2
     assert {code for code, exit_code in codes.items() if exit_code == 4} == {
         Code.DENIED,
+        Code.NEEDS_APPROVAL,
         Code.REVOKED,
         Code.UNAUTHENTICATED,
         Code.BAD_SIGNATURE,
