@@ -14,8 +14,8 @@ from cryptography import x509
 from sqlalchemy import Connection, Row, insert, select, update
 
 from controller.audit.log import append
-from controller.authority import policies
 from controller.db.schema import jobs, rollouts, tasks
+from controller.jobs import policies
 from controller.jobs.rollout import Course
 from controller.jobs.signer import note_shown
 from controller.jobs.standing import note_standing

@@ -16,11 +16,11 @@ from cryptography import x509
 from sqlalchemy import Connection, Row
 
 from controller import clock
-from controller.authority import policies
 from controller.db.database import Database
 from controller.jobs import (
     advance,
     approval,
+    policies,
     progress,
     reading,
     signing,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from sqlalchemy import Connection
 
-from controller.authority import policies
+from controller.jobs import policies
 from protocol.approval import judge
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import SteadError

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, insert, select
 
 from controller import clock
 from controller.audit.log import append
-from controller.authority import policies
 from controller.db.schema import jobs, machines, tasks
+from controller.jobs import policies
 from controller.jobs.approval import let_go, state_to_begin
 from controller.jobs.signer import note_shown
 from controller.jobs.standing import standing_named

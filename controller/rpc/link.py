@@ -9,10 +9,11 @@ from datetime import timedelta
 import structlog
 
 from controller import clock
-from controller.authority import holders, policies, revocations
+from controller.authority import holders, revocations
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.fleet.presence import Greeting, Parting, Presence
+from controller.jobs import policies
 from controller.jobs.desk import JobDesk
 from controller.rpc.interceptor import Context, machine_calling
 from controller.version import VERSION

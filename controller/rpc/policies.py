@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from controller import clock
-from controller.authority import policies
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.fleet.scope import require_tenant
+from controller.jobs import policies
 from controller.jobs.feed import Feed
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import to_ms
