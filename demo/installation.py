@@ -88,6 +88,7 @@ class Installation:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                print(f"\n--- the end of {log.name}", *_tail(log), sep="\n", file=sys.stderr)
                 raise InstallationError(f"{argv[0]} did not stop in {STOP_S:.0f} s") from None
 
     def until(self, process: subprocess.Popen[bytes], *argv: str, said: str = "") -> None:

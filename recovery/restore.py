@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.backup.belonging import Owners
 from agent.backup.durable import Written
-from agent.backup.placer import Done
+from agent.backup.placed import Done
 from agent.backup.restore import Restore
 from agent.backup.vault import Answer, Batch, Session
 from protocol.errors import Code, NotFoundError, SteadError

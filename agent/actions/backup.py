@@ -10,13 +10,14 @@ import grpc
 import msgspec
 
 from agent.actions.action import ActionResult, Workplace
+from agent.backup.backed_up import BackupReport
 from agent.backup.control import controlled
 from agent.backup.drill import Proved, decode_sample
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.own_points import report
 from agent.backup.pace import checked_limit, lower
 from agent.backup.place import Memory
-from agent.backup.run import Backup, BackupReport
+from agent.backup.run import Backup
 from agent.backup.sealers import Sealers
 from agent.backup.send import GrpcVault
 from agent.backup.skipped import shown

@@ -20,11 +20,12 @@ from agent.backup.fetch import Fetcher
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.live import Found, Live, Unseen, is_at_or_below, listings_of
 from agent.backup.place import Memory
+from agent.backup.pseudo import read_pseudo_devices
 from agent.backup.run import EVERYTHING
 from agent.backup.select import normalise
 from agent.backup.send import GrpcVault
 from agent.backup.set_hash import set_hash
-from agent.backup.walk import Walk, read_pseudo_devices
+from agent.backup.walk import Walk
 from agent.host import clock
 from protocol.action import CompareLive, RunBackup
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError

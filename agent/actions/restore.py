@@ -21,7 +21,7 @@ from agent.backup.extra import Removals, nothing_removed
 from agent.backup.flow import Flow
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.pace import checked_limit, lower
-from agent.backup.placer import Done, TargetFullError
+from agent.backup.placed import Done, TargetFullError
 from agent.backup.preview import Preview
 from agent.backup.restore import Restore
 from agent.backup.select import normalise

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.backup.place import Memory
+from agent.backup.pseudo import PSEUDO
 from agent.backup.skipped import Skipped
 from agent.backup.state import Header, Previous, load_head
 from agent.backup.visit import Dirty, linked_directories
-from agent.backup.walk import PSEUDO
 from agent.host import clock
 from agent.watch.evidence import Clocks, Evidence, Handover, Now, Why, doubt
 from agent.watch.held import Held, find_held

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from agent.backup.belonging import Belonging
@@ -22,10 +21,11 @@ from agent.backup.endow import Endowing
 from agent.backup.flagging import Flagging
 from agent.backup.folders import Folders
 from agent.backup.named_write import KIND, ContentOf, NamedWriter
+from agent.backup.placed import Done, OpenFile, TargetFullError
 from agent.backup.rename import rename_to_new
-from agent.backup.skipped import FULL, SkippedList, reason_of
+from agent.backup.skipped import FULL, reason_of
 from agent.metadata.attributes import keep_only
-from protocol.errors import Code, SteadError
+from protocol.errors import SteadError
 from protocol.vault.chunk import Buffer
 from protocol.vault.entry import Entry, Kind
 from protocol.vault.path import join
@@ -33,37 +33,6 @@ from protocol.vault.path import join
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _IN_THE_WAY = "something is there already; it was left as it is"
 _MODE_LEFT = "was there already; its mode was left as it is"
-
-
-class TargetFullError(SteadError):
-    """There is no room left where files are restored to."""
-
-    code = Code.STORE_FULL
-
-
-@dataclass(slots=True)
-class Done:
-    """What was restored. `same` were there already; `warnings` are not quite as they were."""
-
-    files: int = 0
-    bytes: int = 0
-    others: int = 0
-    same: int = 0
-    failed: SkippedList = field(default_factory=SkippedList)
-    warnings: SkippedList = field(default_factory=SkippedList)
-
-
-@dataclass(slots=True)
-class OpenFile:
-    """A file that is being written. `is_set`: it was made with its owner and its mode."""
-
-    parent: bytes
-    entry: Entry
-    fd: int
-    name: bytes
-    is_set: bool = False
-    has_holes: bool = False
-    is_abandoned: bool = False
 
 
 class Placer:

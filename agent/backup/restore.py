@@ -19,7 +19,8 @@ from agent.backup.fetch import Fetcher, Plain
 from agent.backup.flow import Flow
 from agent.backup.named_content import NamedContent
 from agent.backup.own_home import LEFT, without_own
-from agent.backup.placer import Done, OpenFile, Placer
+from agent.backup.placed import Done, OpenFile
+from agent.backup.placer import Placer
 from agent.backup.present import Change, Present
 from agent.backup.preview import Preview
 from agent.backup.upload import PATIENCE_S

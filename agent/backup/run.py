@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from agent.backup.assemble import Assembly
+from agent.backup.backed_up import BackupReport
 from agent.backup.choose import Choice
 from agent.backup.commands import Streams, check_commands
 from agent.backup.control import Control
@@ -26,6 +26,7 @@ from agent.backup.owners import Owners, names_hash
 from agent.backup.place import Expected, Memory, Run
 from agent.backup.plant import Planter
 from agent.backup.probe import Probe
+from agent.backup.pseudo import read_pseudo_devices
 from agent.backup.record import signed_record
 from agent.backup.sample import Sample
 from agent.backup.scan import Counts, Scan
@@ -40,7 +41,7 @@ from agent.backup.stream import SmallStream
 from agent.backup.upload import PATIENCE_S, Upload, begin_patiently, patiently
 from agent.backup.vault import Session, Vault
 from agent.backup.visit import Visit
-from agent.backup.walk import Walk, read_pseudo_devices
+from agent.backup.walk import Walk
 from agent.backup.who import Who
 from agent.host import clock
 from agent.watch.evidence import Handover, Why
@@ -56,35 +57,6 @@ RACY_NS = 2_000_000_000
 _PROGRESS_S = 0.3
 _CERTAIN = 0.98
 """With more than so much left, how long it will take is anybody's guess."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackupReport:
-    """What became of a backup. `unsound` are files whose held content was not theirs.
-
-    `detector` is `watch`, or `walk` with the reason; `missed` are files whose change no event
-    had told.
-    """
-
-    point: str
-    received_at: datetime
-    root: Root
-    counts: Counts
-    skipped: SkippedList
-    unsound: tuple[bytes, ...]
-    new_chunks: int
-    new_bytes: int
-    reused_leaves: int
-    lost_links: int
-    detector: str
-    missed: tuple[bytes, ...] = ()
-    left_out: list[dict[str, Any]] = field(default_factory=list)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing that was asked for is missing."""
-        return not self.skipped.missing and not self.unsound
 
 
 class Backup:

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import attrgetter
-from pathlib import Path
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - an exception's name
 from typing import Final, NamedTuple
@@ -28,14 +27,6 @@ SLICE: Final = 4096
 _OPEN_LEVELS: Final = 64
 _DIRECTORY: Final = 4
 _SYMLINK: Final = 10
-
-# fmt: off
-PSEUDO: Final = frozenset({
-    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
-    "devtmpfs", "efivarfs", "fusectl", "hugetlbfs", "mqueue", "nfsd", "nsfs", "proc", "pstore",
-    "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs",
-})
-# fmt: on
 
 Row = tuple[bytes, os.stat_result, bytes]
 """Name, what `lstat` said, and its line: name, NUL, and what stays the same while a file does."""
@@ -83,26 +74,6 @@ def _mark(*fields: int) -> bytes:
 
 def _low(time_ns: int) -> int:
     return (time_ns & _LOW_63) - (1 << 62)
-
-
-def pseudo_devices(mountinfo: bytes) -> frozenset[int]:
-    """Numbers of the devices that are no storage, from the text of /proc/self/mountinfo."""
-    found = set()
-    for line in mountinfo.splitlines():
-        head, _, tail = line.partition(b" - ")
-        fields, kind = head.split(), tail.split()
-        if len(fields) > 2 and kind and kind[0].decode(errors="replace") in PSEUDO:
-            major, _, minor = fields[2].partition(b":")
-            found.add(os.makedev(int(major), int(minor)))
-    return frozenset(found)
-
-
-def read_pseudo_devices() -> frozenset[int]:
-    """The same of this system; none where there is no such list."""
-    try:
-        return pseudo_devices(Path("/proc/self/mountinfo").read_bytes())
-    except OSError:
-        return frozenset()
 
 
 class _Level:

@@ -14,7 +14,7 @@ from controller.db.database import Database
 from controller.db.schema import point_tags, tenants
 from controller.fleet.scope import require_machine, require_tenant, visible
 from controller.rpc.interceptor import Context, operator_calling
-from controller.vault import keeping
+from controller.vault import freezing, keeping
 from controller.vault.keeper import Keeper, Progress
 from protocol.codec import to_ms
 from protocol.identity import OperatorIdentity
@@ -83,7 +83,7 @@ class Retention(RetentionServiceServicer):
             gone = await self._keeper.forget_by_rules(machine, actor=_actor(operator))
             return pb.ForgetResponse(point_ids=gone)
 
-        def act(connection: Connection, machine: keeping.Machine, actor: str) -> list[str]:
+        def act(connection: Connection, machine: freezing.Machine, actor: str) -> list[str]:
             at = clock.now()
             if request.dry_run:
                 return keeping.check_forgetting(connection, machine, named, at)
@@ -141,7 +141,7 @@ class Retention(RetentionServiceServicer):
         """See `protocol/v1/retention.proto`."""
         await self._act(
             request.machine_id,
-            lambda c, m, a: keeping.unfreeze(c, m, request.reason, actor=a, at=clock.now()),
+            lambda c, m, a: freezing.unfreeze(c, m, request.reason, actor=a, at=clock.now()),
         )
         return pb.UnfreezeResponse()
 
@@ -169,7 +169,7 @@ class Retention(RetentionServiceServicer):
                     yield _progress_to_pb(progress)
 
     async def _act(
-        self, machine_id: str, act: Callable[[Connection, keeping.Machine, str], T]
+        self, machine_id: str, act: Callable[[Connection, freezing.Machine, str], T]
     ) -> T:
         operator = operator_calling()
         return await self._db.write(
@@ -179,9 +179,9 @@ class Retention(RetentionServiceServicer):
 
 def _machine(
     connection: Connection, operator: OperatorIdentity, machine_id: str
-) -> keeping.Machine:
+) -> freezing.Machine:
     row = require_machine(connection, operator, machine_id)
-    return keeping.Machine(row.id, row.tenant_id)
+    return freezing.Machine(row.id, row.tenant_id)
 
 
 def _actor(operator: OperatorIdentity) -> str:

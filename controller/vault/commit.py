@@ -22,7 +22,7 @@ from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.db.schema import points
 from controller.store.store import ObjectStore
-from controller.vault import index, keeping
+from controller.vault import freezing, index
 from controller.vault.errors import ChunkMissingError, SessionLostError
 from controller.vault.keys import point_key
 from controller.vault.points import newest
@@ -226,7 +226,7 @@ def receive(
         },
         received_at,
     )
-    keeping.note_newest(connection, keeping.Machine(session.machine, session.tenant), received_at)
+    freezing.note_newest(connection, freezing.Machine(session.machine, session.tenant), received_at)
     return Committed(PointId(point.id), received_at)
 
 

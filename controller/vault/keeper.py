@@ -20,7 +20,7 @@ from sqlalchemy import Connection, func, select
 
 from controller.db.database import Database
 from controller.db.schema import generations, tenants
-from controller.vault import keeping
+from controller.vault import freezing, keeping
 from controller.vault.collect import Collector
 from controller.vault.condemn import Collected, Step
 from protocol.errors import SteadError
@@ -76,7 +76,7 @@ class Keeper:
             except SteadError as error:
                 log.warning("collection_put_off", tenant=tenant, reason=str(error))
 
-    async def forget_by_rules(self, machine: keeping.Machine, *, actor: str) -> list[str]:
+    async def forget_by_rules(self, machine: freezing.Machine, *, actor: str) -> list[str]:
         """See `keeping.forget_by_rules`; `ClockLeaptError` by a clock that was set ahead."""
         at = self._collector.steady.now()
         act = partial(keeping.forget_by_rules, machine=machine, actor=actor, at=at)
@@ -84,7 +84,7 @@ class Keeper:
 
     async def _keep(self, tenant: str) -> None:
         for machine in await self._db.read(partial(keeping.machines_with_points, tenant=tenant)):
-            gone = await self.forget_by_rules(machine, actor=keeping.CONTROLLER)
+            gone = await self.forget_by_rules(machine, actor=freezing.CONTROLLER)
             if gone:
                 log.info("points_forgotten", machine=machine.id, count=len(gone))
         async for progress in self.collect(tenant, bytes_per_s=STEADY_BYTES_S):

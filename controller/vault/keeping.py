@@ -16,7 +16,6 @@ from controller.audit.log import append
 from controller.db.schema import (
     damages,
     forgotten_points,
-    freezes,
     lost_chunks,
     machines,
     point_holds,
@@ -27,7 +26,8 @@ from controller.db.schema import (
 from controller.db.upsert import upsert
 from controller.fleet.names import check_tags
 from controller.vault import forgotten
-from controller.vault.alarm import LOOKS_BACK, Alarm, Figures, first_alarm, newest_alarm
+from controller.vault.alarm import Alarm
+from controller.vault.freezing import Machine, alarm_of, check_reason, frozen, note_freeze
 from controller.vault.mend import decode_hit
 from controller.vault.retention import (
     Candidate,
@@ -38,18 +38,6 @@ from controller.vault.retention import (
     plan_forgetting,
 )
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
-from protocol.vault.point import decode_envelope, decode_point, verify_point
-
-MAX_REASON = 500
-CONTROLLER = "controller"
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Whose restore points are judged."""
-
-    id: str
-    tenant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +106,7 @@ def plan(
     rules, is_inherited = (instead, False) if instead else _rules_of(connection, machine)
     candidates = _candidates(connection, machine)
     verdicts = plan_forgetting(candidates, rules or Rules(), now=now)
-    return Plan(rules, is_inherited, verdicts, _alarm(connection, machine))
+    return Plan(rules, is_inherited, verdicts, alarm_of(connection, machine))
 
 
 def forget_by_rules(
@@ -127,7 +115,7 @@ def forget_by_rules(
     """Forget what no rule keeps. A freeze is noted, and then nothing is forgotten."""
     made = plan(connection, machine, at)
     if made.alarm is not None:
-        _note_freeze(connection, machine, made.alarm, at)
+        note_freeze(connection, machine, made.alarm, at)
         return []
     return _forget(
         connection, machine, [v.point for v in made.doomed], "no rule keeps it", actor, at
@@ -155,7 +143,7 @@ def check_forgetting(
     """These points, each once; refused for what is held, the newest, and below the floor."""
     made = plan(connection, machine, at)
     if made.alarm is not None:
-        raise _frozen(made.alarm)
+        raise frozen(made.alarm)
     candidates = {one.id: one for one in _candidates(connection, machine)}
     for point in named:
         if point not in candidates:
@@ -261,34 +249,10 @@ def tag(
     return after
 
 
-def unfreeze(
-    connection: Connection, machine: Machine, reason: str, *, actor: str, at: datetime
-) -> None:
-    """An operator has looked at everything that was received until now."""
-    check_reason(reason)
-    if _alarm(connection, machine) is None:
-        raise NotFoundError("nothing is frozen for this machine")
-    through = connection.scalar(
-        select(points.c.received_at)
-        .where(points.c.machine_id == machine.id)
-        .order_by(points.c.received_at.desc())
-        .limit(1)
-    )
-    values = {"released_through": through, "frozen_at": None, "point_id": None, "reasons": "[]"}
-    _write_freeze(connection, machine, values)
-    append(connection, machine.tenant, actor, "retention_unfrozen", {"reason": reason}, at)
-
-
 def machines_with_points(connection: Connection, tenant: str) -> list[Machine]:
     """The machines of a tenant."""
     found = connection.scalars(select(machines.c.id).where(machines.c.tenant_id == tenant))
     return [Machine(one, tenant) for one in found]
-
-
-def check_reason(reason: str) -> None:
-    """A reason is something that somebody can read later."""
-    if not reason.strip() or len(reason) > MAX_REASON:
-        raise InvalidError(f"say why, in at most {MAX_REASON} characters: --reason TEXT")
 
 
 def _rules_of(connection: Connection, machine: Machine) -> tuple[Rules | None, bool]:
@@ -343,69 +307,6 @@ def _damaged(connection: Connection, machine: Machine) -> set[str]:
     return {point for text in hits for point in decode_hit(text).get(machine.id, ())}
 
 
-def _alarm(connection: Connection, machine: Machine) -> Alarm | None:
-    released = connection.scalar(
-        select(freezes.c.released_through).where(freezes.c.machine_id == machine.id)
-    )
-    found = connection.execute(
-        select(points.c.id, points.c.received_at, points.c.record).where(
-            points.c.machine_id == machine.id
-        )
-    )
-    figures = [
-        Figures(row.id, row.received_at, verify_point(decode_envelope(row.record)).totals)
-        for row in found
-    ]
-    return first_alarm(figures, released_through=released)
-
-
-def note_newest(connection: Connection, machine: Machine, at: datetime) -> None:
-    """Note a freeze when the newest restore point looks wrong, unless one is noted already."""
-    noted = connection.execute(
-        select(freezes.c.frozen_at, freezes.c.released_through).where(
-            freezes.c.machine_id == machine.id
-        )
-    ).one_or_none()
-    if noted is not None and noted.frozen_at is not None:
-        return
-    mine = (
-        select(points.c.id, points.c.received_at, points.c.record)
-        .where(points.c.machine_id == machine.id)
-        .order_by(points.c.received_at.desc())
-    )
-    recent = connection.execute(mine.where(points.c.received_at >= at - LOOKS_BACK)).all()
-    found = recent if len(recent) > 1 else connection.execute(mine.limit(2)).all()
-    # They were verified when they came.
-    figures = [
-        Figures(row.id, row.received_at, decode_point(decode_envelope(row.record).body).totals)
-        for row in found
-    ]
-    released = None if noted is None else noted.released_through
-    alarm = newest_alarm(figures, released_through=released)
-    if alarm is not None:
-        _note_freeze(connection, machine, alarm, at)
-
-
-def _note_freeze(connection: Connection, machine: Machine, alarm: Alarm, at: datetime) -> None:
-    known = connection.scalar(select(freezes.c.point_id).where(freezes.c.machine_id == machine.id))
-    if known == alarm.point:
-        return
-    reasons = list(alarm.reasons)
-    text = msgspec.json.encode(reasons).decode()
-    _write_freeze(connection, machine, {"point_id": alarm.point, "frozen_at": at, "reasons": text})
-    body = {"machine": machine.id, "point": alarm.point, "reasons": reasons}
-    append(connection, machine.tenant, CONTROLLER, "retention_frozen", body, at)
-
-
-def _write_freeze(connection: Connection, machine: Machine, values: dict[str, object]) -> None:
-    connection.execute(
-        upsert(connection, freezes).on_conflict_do_update(
-            index_elements=["machine_id"], set_=values
-        ),
-        {"machine_id": machine.id, "tenant_id": machine.tenant} | values,
-    )
-
-
 def _forget(
     connection: Connection,
     machine: Machine,
@@ -426,11 +327,3 @@ def _require_point(connection: Connection, machine: Machine, point: str) -> None
     owner = connection.scalar(select(points.c.machine_id).where(points.c.id == point))
     if owner != machine.id:
         raise NotFoundError(f"the machine has no restore point {point[:80]!r}")
-
-
-def _frozen(alarm: Alarm) -> SteadError:
-    return SteadError(
-        f"nothing is forgotten: {alarm.point} looks wrong ({'; '.join(alarm.reasons)}); look at "
-        "it, then `stead backup unfreeze MACHINE --reason TEXT`",
-        code=Code.PRECONDITION,
-    )

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from agent.backup.backed_up import BackupReport
 from agent.backup.belonging import Owners
 from agent.backup.bounds import Bounds
 from agent.backup.control import Control
@@ -20,10 +21,10 @@ from agent.backup.durable import Written
 from agent.backup.extra import Removals
 from agent.backup.flow import Flow
 from agent.backup.place import Memory
-from agent.backup.placer import Done
+from agent.backup.placed import Done
 from agent.backup.preview import Preview
 from agent.backup.restore import Restore
-from agent.backup.run import EVERYTHING, Backup, BackupReport
+from agent.backup.run import EVERYTHING, Backup
 from agent.backup.sealers import Sealers
 from agent.backup.vault import Vault
 from agent.backup.who import Who

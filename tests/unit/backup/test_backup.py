@@ -14,10 +14,11 @@ from typing import cast
 import pytest
 
 from agent.backup.place import Memory
+from agent.backup.pseudo import pseudo_devices, read_pseudo_devices
 from agent.backup.select import normalise
 from agent.backup.skipped import SkippedList
 from agent.backup.vault import LinkLostError, Session
-from agent.backup.walk import Walk, pseudo_devices, read_pseudo_devices
+from agent.backup.walk import Walk
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError, UnavailableError
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.backup.backed_up import BackupReport
 from agent.backup.choose import CACHE, LARGER, NEWER, OLDER, SMALLER, Choice, hash_of
 from agent.backup.defaults import SYSTEMS, default_rules
 from agent.backup.exclude import Exclusion
 from agent.backup.rule import read_rules
-from agent.backup.run import Backup, BackupReport
+from agent.backup.run import Backup
 from agent.backup.skipped import SkippedList
 from agent.backup.walk import Walk
 from protocol.selection import Rules

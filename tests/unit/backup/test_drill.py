@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.backup import pick as picking
+from agent.backup.backed_up import BackupReport
 from agent.backup.drill import Drill, Proved, decode_sample
 from agent.backup.pick import pick, some_entries
-from agent.backup.run import BackupReport
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import Opener
 from protocol.vault.node import Root

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.backup.backed_up import BackupReport
 from agent.backup.bounds import Bounds, CannotTellError
 from agent.backup.extra import DEEPEST, directories
 from agent.backup.leftover import temporary_names
-from agent.backup.run import EVERYTHING, BackupReport
+from agent.backup.run import EVERYTHING
 from protocol.errors import InvalidError
 from protocol.selection import Rules
 from protocol.vault.chunk import Opener

@@ -18,7 +18,7 @@ from agent.backup.belonging import Owners
 from agent.backup.durable import NotDurableError, Written
 from agent.backup.fresh import UNFINISHED
 from agent.backup.leftover import temporary_names
-from agent.backup.placer import TargetFullError
+from agent.backup.placed import TargetFullError
 from agent.metadata.posix_flags import IMMUTABLE, read_flags, write_flags
 from protocol.vault.chunk import ChunkId, Opener
 from protocol.vault.reader import Inner, TreeReader

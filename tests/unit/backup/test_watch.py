@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.run import BackupReport
+from agent.backup.backed_up import BackupReport
 from agent.watch.evidence import Why
 from agent.watch.watcher import Bounds
 from tests.unit.backup.trees import picture

@@ -6,10 +6,11 @@ import copy
 import shutil
 from pathlib import Path
 
+from agent.backup.backed_up import BackupReport
 from agent.backup.place import Memory
-from agent.backup.run import EVERYTHING, Backup, BackupReport
+from agent.backup.pseudo import PSEUDO
+from agent.backup.run import EVERYTHING, Backup
 from agent.backup.select import normalise
-from agent.backup.walk import PSEUDO
 from agent.host.files import read_if_there
 from agent.watch.evidence import Handover, decode_drained
 from agent.watch.watcher import Bounds, Watcher

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from controller.db.schema import audit, points
 from controller.fleet import machines
-from controller.vault import index, keeping
+from controller.vault import freezing, index, keeping
 from controller.vault.alarm import Figures, first_alarm, judge
 from controller.vault.condemn import Collected
 from controller.vault.keeper import Progress
@@ -49,8 +49,8 @@ async def back_up(world: World, who: Member, **totals: Any) -> tuple[str, list[C
     return done.point, [identity for identity, _ in [*made, root]]
 
 
-def machine_of(who: Member) -> keeping.Machine:
-    return keeping.Machine(who.identity.machine, who.identity.tenant)
+def machine_of(who: Member) -> freezing.Machine:
+    return freezing.Machine(who.identity.machine, who.identity.tenant)
 
 
 def act(world: World, what: Any, *args: Any) -> Any:
@@ -71,7 +71,7 @@ def events(world: World, tenant: str) -> list[str]:
     )
 
 
-def machine_row(world: World, machine: keeping.Machine) -> machines.Machine:
+def machine_row(world: World, machine: freezing.Machine) -> machines.Machine:
     """The machine as `stead machine ls` has it."""
     admin = OperatorIdentity("ada", Role.ADMIN, None)
     rows = world.db.read_now(lambda c: machines.listed(c, admin))
@@ -128,7 +128,7 @@ async def test_a_dry_run_changes_nothing_and_says_what_could_go(world: World) ->
     assert events(world, who.identity.tenant) == before
 
 
-def check(world: World, machine: keeping.Machine, named: list[str]) -> list[str]:
+def check(world: World, machine: freezing.Machine, named: list[str]) -> list[str]:
     """What a dry run answers."""
     at = world.clock.now()
     return world.db.read_now(lambda c: keeping.check_forgetting(c, machine, named, at))
@@ -198,7 +198,7 @@ async def test_a_machine_that_looks_encrypted_forgets_nothing_until_somebody_loo
     assert not plan.doomed
     with pytest.raises(SteadError, match="looks wrong"):
         act(world, keeping.forget_named, machine, [next(iter(listed(world)))], "because")
-    act(world, keeping.unfreeze, machine, "the disk was encrypted on purpose")
+    act(world, freezing.unfreeze, machine, "the disk was encrypted on purpose")
     assert machine_row(world, machine).frozen == ()
     assert len(act(world, keeping.forget_by_rules, machine)) == 4
     assert listed(world) == {bad}
@@ -223,7 +223,7 @@ async def test_what_was_forgotten_before_can_be_had_back_for_as_long_as_a_machin
     assert len(await world.read(who, made[0][1])) == 4
     # Of others it goes as ever.
     assert not world.db.read_now(partial(keeping.forgotten_of, machine=machine_of(other)))
-    act(world, keeping.unfreeze, machine, "the folder was moved away")
+    act(world, freezing.unfreeze, machine, "the folder was moved away")
     await world.vault.keeper.keep_all()
     world.clock.advance(days=2)
     await world.vault.keeper.keep_all()

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.backup.belonging import Belonging, Owners
-from agent.backup.placer import Done, Placer
+from agent.backup.placed import Done
+from agent.backup.placer import Placer
 from agent.metadata.extras import Extras
 from agent.metadata.system import SYSTEM
 from agent.metadata.unsettable import LINUX, MACOS, UNKNOWN, WINDOWS, unsettable
