@@ -34,7 +34,11 @@ from protocol.action import (
     Action,
     ApplyUpdates,
     CancelOrder,
+    CollectInventory,
     ControlPower,
+    KillProcess,
+    ListProcesses,
+    ListServices,
     PlanUpdates,
     ReadLog,
     RunBackup,
@@ -42,6 +46,7 @@ from protocol.action import (
     RunProgram,
     RunScript,
     ScanUpdates,
+    TakeSnapshot,
     name_of,
 )
 from protocol.errors import Code, SteadError
@@ -62,13 +67,26 @@ EXCLUSIVE: Mapping[type[Action], str] = {
     ControlPower: "power",
 }
 """Kinds of work of which a machine does one at a time."""
+SHORT: tuple[type[Action], ...] = (
+    CollectInventory,
+    TakeSnapshot,
+    ListServices,
+    ListProcesses,
+    KillProcess,
+    ReadLog,
+)
+"""What shows and ends what hangs: it must not wait for that."""
 
 
 @dataclass(slots=True)
 class Turns:
-    """Who may work now: a few tasks at once, and one of each exclusive kind."""
+    """Who may work now: a few tasks at once, and one of each exclusive kind.
+
+    What mostly waits, and what is over soon, have places of their own.
+    """
 
     _any: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _short: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _waiting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WAITING_AT_ONCE))
     _kinds: dict[str, asyncio.Lock] = field(default_factory=dict)
 
@@ -84,8 +102,13 @@ class Turns:
             if kind is not None:
                 # First, so that a second backup in line does not take one of the few places.
                 await stack.enter_async_context(self._kinds.setdefault(kind, asyncio.Lock()))
-            await stack.enter_async_context(self._waiting if _waits(action) else self._any)
+            await stack.enter_async_context(self._places(action))
             yield
+
+    def _places(self, action: Action) -> asyncio.Semaphore:
+        if _waits(action):
+            return self._waiting
+        return self._short if isinstance(action, SHORT) else self._any
 
 
 def _waits(action: Action) -> bool:

@@ -25,7 +25,7 @@ from controller.cli.spreading import ROLLOUT_OPTIONS, WINDOW_OPTIONS, batches_of
 from controller.cli.waiting import SHOWN
 from protocol.action import Action, summary_of
 from protocol.codec import encode_envelope, encode_order
-from protocol.errors import InvalidError
+from protocol.errors import Code, InvalidError
 from protocol.ids import OrderId
 from protocol.order import Order, enveloped, signed_bytes
 from protocol.rollout import Rollout, render_batches
@@ -312,6 +312,9 @@ def say_failures(job: Job) -> None:
     for task in job.tasks:
         if task.state in OVER - {"succeeded"}:
             why = task.message or task.code or "no reason given"
+            if task.code == Code.UNKNOWN_FIELD:
+                # What it said of "this side" is said on that side.
+                why += " (its agent is older than what the order says: upgrade the agent)"
             note(f"{task.machine_name}: {task.state}: {why}")
 
 

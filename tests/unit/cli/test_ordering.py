@@ -6,7 +6,7 @@ import pytest
 from click import BadParameter
 
 from controller.cli.board import progress_text
-from controller.cli.ordering import exit_code, result_of, task_rows
+from controller.cli.ordering import exit_code, result_of, say_failures, task_rows
 from controller.cli.spans import Span
 from protocol.errors import InvalidError
 from protocol.v1.job_pb2 import Job, Task
@@ -37,6 +37,14 @@ def test_a_finished_job_comes_to_one_exit_code(states: tuple[str, ...], code: in
 def test_only_programs_have_an_exit_code() -> None:
     assert task_rows(job("failed"))[0]["exit_code"] == 1
     assert task_rows(job("failed", action="run_backup"))[0]["exit_code"] is None
+
+
+def test_who_is_refused_by_an_older_agent_learns_which_side_to_upgrade(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = Task(machine_name="m", state="rejected", code="unknown_field", message="upgrade this")
+    say_failures(Job(tasks=[old]))
+    assert "m: rejected: upgrade this (its agent is older" in capsys.readouterr().err
 
 
 def test_a_result_that_is_no_object_is_refused() -> None:
