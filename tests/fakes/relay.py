@@ -31,6 +31,8 @@ LATE_S = 0.1
 """At most so much later a message comes than those after it."""
 CUT_WITHIN_S = 0.2
 BACK_WITHIN_S = 1
+LOST_WELCOME = 2
+"""So many links are made until one ends before its Welcome arrives, and the next ones go on."""
 FATES = ("passed",) * 12 + ("lost",) * 2 + ("doubled",) * 3 + ("late",) * 3
 """Of each twenty messages, in an order of their own."""
 
@@ -46,6 +48,7 @@ class Relay(LinkServiceServicer, InventoryServiceServicer):
         self._chance = random.Random(seed)
         self._losses = losses
         self._deck: list[str] = []
+        self._welcomes = 0
         self.fates: Counter[str] = Counter()
         """What became of how many messages."""
         self.address = ""
@@ -64,15 +67,21 @@ class Relay(LinkServiceServicer, InventoryServiceServicer):
 
     async def Report(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Pass an inventory on."""
-        return await InventoryServiceStub(self._upstream).Report(request)
+        call = InventoryServiceStub(self._upstream).Report
+        return await call(request, metadata=_own(context))
 
     async def Connect(  # noqa: N802
         self, request_iterator: AsyncIterator[link_pb2.ConnectRequest], context: Any
     ) -> AsyncIterator[link_pb2.ConnectResponse]:
         """Pass on what both say, Hello and Welcome as they are."""
-        call: Any = LinkServiceStub(self._upstream).Connect()
+        call: Any = LinkServiceStub(self._upstream).Connect(metadata=_own(context))
         await call.write(await anext(request_iterator))
-        yield await call.read()
+        welcome = await call.read()
+        self._welcomes += 1
+        if self._welcomes == LOST_WELCOME:
+            call.cancel()
+            return
+        yield welcome
         down: asyncio.Queue[link_pb2.ConnectResponse | None] = asyncio.Queue()
         up: asyncio.Queue[link_pb2.ConnectRequest] = asyncio.Queue()
 
@@ -120,6 +129,11 @@ class Relay(LinkServiceServicer, InventoryServiceServicer):
         if not self._deck:
             self._deck = self._chance.sample(FATES, len(FATES))
         return self._deck.pop()
+
+
+def _own(context: Any) -> list[tuple[str, str | bytes]]:
+    """What a caller says of itself beside its messages, without what gRPC adds."""
+    return [(key, value) for key, value in context.invocation_metadata() if key.startswith("stead")]
 
 
 async def _answers(call: Any) -> AsyncIterator[link_pb2.ConnectResponse]:
