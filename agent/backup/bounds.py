@@ -68,7 +68,7 @@ class Bounds:
         if rule is not None:
             return f"left out by the rule {rule.text.decode(errors='backslashreplace')}"
         if 0 < self._looked_at_ns <= changed_at_ns:
-            return "came or changed since somebody looked; look, and restore again"
+            return "came or changed after the preview, or after the order was signed; restore again"
         return None
 
     def _is_chosen(self, directory: bytes) -> bool:
