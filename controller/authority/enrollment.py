@@ -219,6 +219,12 @@ def rekey(
     machine = machine_row(connection, identity.machine)
     if machine is None or machine.state not in CLONEABLE:
         machine = _active(connection, identity.machine)
+        raise EnrollmentRefusedError(
+            f"{machine.name} is {machine.state} itself; approve or retire it first: see "
+            "`stead machine ls`",
+            code=Code.PRECONDITION,
+            tenant=identity.tenant,
+        )
     public_key = read_signing_request(signing_request)
     digest = key_hash(public_key)
     made = connection.execute(

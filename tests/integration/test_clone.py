@@ -216,15 +216,35 @@ async def test_two_holders_that_nobody_can_tell_apart_are_parked_until_an_operat
     assert {"machine_parked", "machine_approved"} <= set(await events(installation, machine))
 
 
+async def test_a_token_that_was_kept_and_not_acknowledged_is_as_good(
+    installation: Installation, machine: Enrolled
+) -> None:
+    token = await connect(installation, machine)
+    for _ in range(3):
+        await gone(installation, machine)
+        shown_next = await connect(installation, machine, token, keep=False)
+        await gone(installation, machine)
+        # The answer was lost: the same token once more, and the same next one.
+        assert await connect(installation, machine, token, keep=False) == shown_next
+        token = shown_next
+    quiet = {"tenant_added", "token_created", "machine_enrolled"}
+    assert set(await events(installation, machine)) == quiet
+
+
 async def test_only_a_clone_becomes_a_new_machine_and_not_many(
     installation: Installation, machine: Enrolled
 ) -> None:
     newest = await connect(installation, machine)
     refusal = await refused(rekey(installation, machine, new_key(), newest, HERE))
     assert refusal.code == Code.PRECONDITION
-    for _ in range(8):
-        await rekey(installation, machine, new_key(), b"")
+    keys = [new_key() for _ in range(8)]
+    answers = [await rekey(installation, machine, key, b"") for key in keys]
     assert (await refused(rekey(installation, machine, new_key(), b""))).code == Code.LIMIT
+    # Nor by way of its clones: those are approved first.
+    clone = as_machine(machine, answers[0], keys[0])
+    await connect(installation, clone, b"", THERE)
+    refusal = await refused(rekey(installation, clone, new_key(), b"", HERE))
+    assert refusal.code == Code.PRECONDITION
 
 
 async def test_an_agent_of_before_is_welcome_until_the_machine_has_a_token(
