@@ -32,6 +32,7 @@ from controller.fleet import machines
 from controller.fleet.presence import Presence
 from controller.jobs.desk import JobDesk
 from controller.jobs.rolling import Rolling
+from controller.parcels.parcels import Parcels
 from controller.rpc.audit import Audit
 from controller.rpc.controller import Status
 from controller.rpc.enrollment import Enrollment
@@ -41,6 +42,7 @@ from controller.rpc.jobs import Jobs
 from controller.rpc.link import Link
 from controller.rpc.machines import Machines
 from controller.rpc.operators import Operators
+from controller.rpc.parcels import ParcelDesk, sweep_forever
 from controller.rpc.policies import Policies
 from controller.rpc.proof import Proof
 from controller.rpc.retention import Retention
@@ -64,6 +66,7 @@ from protocol.v1.operator_pb2_grpc import (
     add_TenantServiceServicer_to_server,
     add_TokenServiceServicer_to_server,
 )
+from protocol.v1.parcel_pb2_grpc import add_ParcelServiceServicer_to_server
 from protocol.v1.policy_pb2_grpc import add_PolicyServiceServicer_to_server
 from protocol.v1.proof_pb2_grpc import add_ProofServiceServicer_to_server
 from protocol.v1.retention_pb2_grpc import add_RetentionServiceServicer_to_server
@@ -92,6 +95,7 @@ class Parts:
     jobs: JobDesk
     rolling: Rolling
     vault: Vault
+    parcels: Parcels
     started_at: datetime
 
 
@@ -112,6 +116,7 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
         ),
         partial(add_JobServiceServicer_to_server, Jobs(parts.jobs)),
         partial(add_VaultServiceServicer_to_server, VaultServicer(parts.vault)),
+        partial(add_ParcelServiceServicer_to_server, ParcelDesk(parts.parcels)),
         partial(add_ProofServiceServicer_to_server, Proof(db, parts.vault.scrub)),
         partial(add_RetentionServiceServicer_to_server, Retention(db, parts.vault.keeper)),
         partial(add_InventoryServiceServicer_to_server, Inventories(db)),
@@ -151,6 +156,7 @@ class Controller:
         self._scrubbing = asyncio.create_task(parts.vault.scrub.run_forever())
         self._rolling = asyncio.create_task(parts.rolling.run_forever())
         self._keeping = asyncio.create_task(parts.vault.keeper.run_forever())
+        self._parcels = asyncio.create_task(sweep_forever(parts.parcels))
 
     @classmethod
     async def serve(cls, home: Path, settings: Settings | None = None) -> Controller:
@@ -203,8 +209,14 @@ class Controller:
         self._scrubbing.cancel()
         self._rolling.cancel()
         self._keeping.cancel()
+        self._parcels.cancel()
         await asyncio.gather(
-            self._sweeping, self._rolling, self._scrubbing, self._keeping, return_exceptions=True
+            self._sweeping,
+            self._rolling,
+            self._scrubbing,
+            self._keeping,
+            self._parcels,
+            return_exceptions=True,
         )
         ended("tasks")
         await self.parts.vault.close()
@@ -246,6 +258,7 @@ async def _assemble(
         jobs=desk,
         rolling=Rolling(db, desk.feed, presence.linked),
         vault=Vault(store, db, trust),
+        parcels=Parcels(store, clock.now),
         started_at=clock.now(),
     )
 

@@ -255,6 +255,35 @@ class Rehome:
     enrollment_address: str
 
 
+@dataclass(frozen=True, slots=True)
+class GetFile:
+    """Send one regular file to the operator; for each machine, the key to seal it with, sealed."""
+
+    path: bytes = b""
+    parcel_id: str = ""
+    sealed_keys: Mapping[str, bytes] = field(default_factory=dict)
+    max_bytes: int = 0
+    limit_rate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PutFile:
+    """Write the content with this size and BLAKE3; `mode` 0 and no owner keep what there was."""
+
+    path: bytes = b""
+    parcel_id: str = ""
+    sealed_keys: Mapping[str, bytes] = field(default_factory=dict)
+    size: int = 0
+    content_hash: bytes = b""
+    mode: int = 0
+    owner: str = ""
+    group: str = ""
+    make_directories: bool = False
+    no_overwrite: bool = False
+    verify: bool = False
+    limit_rate: int = 0
+
+
 Action = (
     RunProgram
     | CollectInventory
@@ -280,6 +309,8 @@ Action = (
     | ControlPower
     | RevokeStanding
     | Rehome
+    | GetFile
+    | PutFile
 )
 
 ACTIONS: Mapping[str, type[Action]] = {
@@ -307,6 +338,8 @@ ACTIONS: Mapping[str, type[Action]] = {
     "control_power": ControlPower,
     "revoke_standing": RevokeStanding,
     "rehome": Rehome,
+    "get_file": GetFile,
+    "put_file": PutFile,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
 
@@ -347,6 +380,9 @@ CLASSES: Mapping[str, ActionClass] = {
     "run_script": ActionClass.DANGEROUS,
     "change_vault_secret": ActionClass.DANGEROUS,
     "rehome": ActionClass.DANGEROUS,
+    # What it reads may be any secret of the machine.
+    "get_file": ActionClass.DANGEROUS,
+    "put_file": ActionClass.DANGEROUS,
 }
 """Of every action; one whose order names programs to run is dangerous besides."""
 
@@ -395,6 +431,11 @@ def summary_of(action: Action) -> str:
             return f"send {signal[:20]} to process {pid}"
         case Rehome(link_address=address):
             return f"move to the controller at {address}"[:200]
+        case GetFile(path=path):
+            return f"get {path.decode(errors='backslashreplace')[:200]}"
+        case PutFile(path=path, size=size, content_hash=digest):
+            shown = path.decode(errors="backslashreplace")
+            return f"put {size} bytes, {digest.hex()[:16]}, to {shown[:200]}"
         case CompareLive(path=path):
             shown = (b"/" + path).decode(errors="backslashreplace")
             return f"compare {shown[:200]} with a restore point"

@@ -21,6 +21,7 @@ OrderId = NewType("OrderId", str)
 TaskId = NewType("TaskId", str)
 PointId = NewType("PointId", str)
 SessionId = NewType("SessionId", str)
+ParcelId = NewType("ParcelId", str)
 
 PREFIXES = {
     TenantId: "tn",
@@ -31,6 +32,7 @@ PREFIXES = {
     TaskId: "ts",
     PointId: "rp",
     SessionId: "vs",
+    ParcelId: "pc",
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -26,6 +26,8 @@ MODULES = {
     "kill_process": "agent.actions.processes",
     "read_log": "agent.actions.logs",
     "control_power": "agent.actions.power",
+    "get_file": "agent.actions.files",
+    "put_file": "agent.actions.files",
 }
 """Programs and backup sets are not here: they need no worker."""
 

@@ -13,7 +13,15 @@ from datetime import datetime
 
 from cryptography import x509
 
-from protocol.action import NAMES, ActionClass, RevokeStanding, RunScript, class_of, name_of
+from protocol.action import (
+    NAMES,
+    ActionClass,
+    PutFile,
+    RevokeStanding,
+    RunScript,
+    class_of,
+    name_of,
+)
 from protocol.approval import check_approved
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, SteadError
@@ -189,6 +197,11 @@ def check_denied(order: Order, believed: Believed, *, standing: bool = False) ->
         raise OrderRejectedError(
             "a script runs programs, and this machine's own settings do not allow run_program; "
             "its administrator can change `deny` in agent.toml"
+        )
+    if isinstance(order.action, PutFile) and "run_program" in believed.deny:
+        raise OrderRejectedError(
+            "a file can be put where it is run, and this machine's own settings do not allow "
+            "run_program; its administrator can change `deny` in agent.toml"
         )
     commands = getattr(order.action, "commands", NO_COMMANDS)
     if commands.any and "run_program" in believed.deny:

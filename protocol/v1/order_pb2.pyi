@@ -126,6 +126,8 @@ class Order(_message.Message):
     KILL_PROCESS_FIELD_NUMBER: _builtins.int
     READ_LOG_FIELD_NUMBER: _builtins.int
     CONTROL_POWER_FIELD_NUMBER: _builtins.int
+    GET_FILE_FIELD_NUMBER: _builtins.int
+    PUT_FILE_FIELD_NUMBER: _builtins.int
     REHOME_FIELD_NUMBER: _builtins.int
     REVOKE_STANDING_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
@@ -267,6 +269,14 @@ class Order(_message.Message):
         """Restart the machine, or switch it off."""
 
     @_builtins.property
+    def get_file(self) -> Global___GetFile:
+        """Send a file to the operator, sealed."""
+
+    @_builtins.property
+    def put_file(self) -> Global___PutFile:
+        """Write a file that the operator sent, sealed."""
+
+    @_builtins.property
     def rehome(self) -> Global___Rehome:
         """Connect to another controller of the same root."""
 
@@ -315,14 +325,16 @@ class Order(_message.Message):
         kill_process: Global___KillProcess | None = ...,
         read_log: Global___ReadLog | None = ...,
         control_power: Global___ControlPower | None = ...,
+        get_file: Global___GetFile | None = ...,
+        put_file: Global___PutFile | None = ...,
         rehome: Global___Rehome | None = ...,
         revoke_standing: Global___RevokeStanding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "read_log", b"read_log", "rehome", b"rehome", "restore_files", b"restore_files", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "get_file", b"get_file", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "put_file", b"put_file", "read_log", b"read_log", "rehome", b"rehome", "restore_files", b"restore_files", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "policy_version", b"policy_version", "read_log", b"read_log", "reason", b"reason", "rehome", b"rehome", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "get_file", b"get_file", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "policy_version", b"policy_version", "put_file", b"put_file", "read_log", b"read_log", "reason", b"reason", "rehome", b"rehome", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log", "control_power", "rehome", "revoke_standing"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log", "control_power", "get_file", "put_file", "rehome", "revoke_standing"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -1575,3 +1587,151 @@ class Rehome(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Rehome: _TypeAlias = Rehome  # noqa: Y015
+
+@_typing.final
+class GetFile(_message.Message):
+    """Sends one regular file, sealed, as a parcel (parcel.proto)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SealedKeysEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PATH_FIELD_NUMBER: _builtins.int
+    PARCEL_ID_FIELD_NUMBER: _builtins.int
+    SEALED_KEYS_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_RATE_FIELD_NUMBER: _builtins.int
+    path: _builtins.bytes
+    """Absolute, in the machine's own bytes."""
+    parcel_id: _builtins.str
+    """The parcel that is sent into."""
+    max_bytes: _builtins.int
+    """A file of more bytes is refused."""
+    limit_rate: _builtins.int
+    """At most so many bytes a second are sent; 0 is no limit."""
+    @_builtins.property
+    def sealed_keys(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """By machine id: the key that its file is sealed with, sealed to the machine."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.bytes = ...,
+        parcel_id: _builtins.str = ...,
+        sealed_keys: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        max_bytes: _builtins.int = ...,
+        limit_rate: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_rate", b"limit_rate", "max_bytes", b"max_bytes", "parcel_id", b"parcel_id", "path", b"path", "sealed_keys", b"sealed_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFile: _TypeAlias = GetFile  # noqa: Y015
+
+@_typing.final
+class PutFile(_message.Message):
+    """Writes one file from a parcel, whole or not at all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SealedKeysEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PATH_FIELD_NUMBER: _builtins.int
+    PARCEL_ID_FIELD_NUMBER: _builtins.int
+    SEALED_KEYS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    CONTENT_HASH_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    MAKE_DIRECTORIES_FIELD_NUMBER: _builtins.int
+    NO_OVERWRITE_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
+    LIMIT_RATE_FIELD_NUMBER: _builtins.int
+    path: _builtins.bytes
+    """Absolute, in the machine's own bytes."""
+    parcel_id: _builtins.str
+    """The parcel."""
+    size: _builtins.int
+    """How many bytes the content has."""
+    content_hash: _builtins.bytes
+    """BLAKE3 of the content, 32 bytes. Other content is refused."""
+    mode: _builtins.int
+    """Permissions; 0 is those of the file that is replaced, or 0644."""
+    owner: _builtins.str
+    """A name or a number; empty is that of the file that is replaced, or whom the agent runs as."""
+    group: _builtins.str
+    """As with `owner`."""
+    make_directories: _builtins.bool
+    """Make the directories that are missing."""
+    no_overwrite: _builtins.bool
+    """Refuse when a file with other content is there."""
+    verify: _builtins.bool
+    """Read back from the disk what was written before it takes its place."""
+    limit_rate: _builtins.int
+    """At most so many bytes a second are fetched; 0 is no limit."""
+    @_builtins.property
+    def sealed_keys(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """By machine id: the key that the content is sealed with, sealed to the machine."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.bytes = ...,
+        parcel_id: _builtins.str = ...,
+        sealed_keys: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        size: _builtins.int = ...,
+        content_hash: _builtins.bytes = ...,
+        mode: _builtins.int = ...,
+        owner: _builtins.str = ...,
+        group: _builtins.str = ...,
+        make_directories: _builtins.bool = ...,
+        no_overwrite: _builtins.bool = ...,
+        verify: _builtins.bool = ...,
+        limit_rate: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "group", b"group", "limit_rate", b"limit_rate", "make_directories", b"make_directories", "mode", b"mode", "no_overwrite", b"no_overwrite", "owner", b"owner", "parcel_id", b"parcel_id", "path", b"path", "sealed_keys", b"sealed_keys", "size", b"size", "verify", b"verify"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutFile: _TypeAlias = PutFile  # noqa: Y015

@@ -1,0 +1,257 @@
+"""Write one file from a parcel: under a temporary name, checked whole, then put in its place.
+
+The temporary name is that of the task, so a run after a crash goes on with what is there. All
+of it counts only by the hash in the signed order, read back from the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from blake3 import blake3
+
+from agent.files.parcels import Parcels
+from agent.files.way import Spot
+from protocol.action import PutFile
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.ids import ParcelId, TaskId
+from protocol.parcel import (
+    OPERATOR,
+    PIECE_BYTES,
+    ParcelDamagedError,
+    open_piece,
+    open_trailer,
+    pieces_in,
+)
+
+USUAL_MODE: Final = 0o644
+SPARE_BYTES: Final = 16 * 1024 * 1024
+"""Stay free on the file system."""
+
+_OPENED: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_LARGEST_ID: Final = 0xFFFFFFFE
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """Whom a file will belong to, and its permissions."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+def belongings(action: PutFile, old: os.stat_result | None) -> Belongings:
+    """What the order says, and for the rest what the file before it had.
+
+    Raises INVALID for an owner or group that this machine does not know.
+    """
+    uid = os.geteuid() if old is None else old.st_uid
+    gid = os.getegid() if old is None else old.st_gid
+    mode = USUAL_MODE if old is None else stat.S_IMODE(old.st_mode)
+    if action.owner:
+        uid = _number(action.owner, lambda name: pwd.getpwnam(name).pw_uid, "user")
+    if action.group:
+        gid = _number(action.group, lambda name: grp.getgrnam(name).gr_gid, "group")
+    if action.mode & ~0o7777:
+        raise InvalidError(f"{action.mode:o} is not a mode")
+    return Belongings(uid, gid, action.mode or mode)
+
+
+def there(spot: Spot) -> os.stat_result | None:
+    """What has the name now: a regular file or nothing; INVALID for anything else."""
+    try:
+        found = os.lstat(spot.name, dir_fd=spot.fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SteadError(f"{spot.shown}: {error.strerror}", code=Code.PRECONDITION) from error
+    if stat.S_ISLNK(found.st_mode):
+        raise InvalidError(f"{spot.shown} is a link; name what it leads to")
+    if stat.S_ISDIR(found.st_mode):
+        raise InvalidError(f"{spot.shown} is a directory; name a file in it")
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidError(f"{spot.shown} is no regular file; it is left as it is")
+    return found
+
+
+def same_content(spot: Spot, action: PutFile) -> bool:
+    """Whether the file has the content of the order already."""
+    fd = os.open(spot.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=spot.fd)
+    try:
+        if os.fstat(fd).st_size != action.size:
+            return False
+        return _hash_of(fd, action.size) == action.content_hash
+    finally:
+        os.close(fd)
+
+
+def write_file(
+    spot: Spot,
+    action: PutFile,
+    key: bytes,
+    parcels: Parcels,
+    task: TaskId,
+    *,
+    wait: Callable[[int], None],
+    told: Callable[[int], None],
+) -> None:
+    """Fetch the content and put it in place. `wait` is asked before so many bytes are fetched.
+
+    Raises STORE_FULL before anything is fetched, BAD_SIGNATURE for other content than the
+    order's, ALREADY_EXISTS, and what `Parcels` raises.
+    """
+    own = belongings(action, there(spot))
+    aside = b"." + spot.name[:200] + b"." + task.encode() + b".part"
+    with _failing(spot):
+        fd = os.open(aside, _OPENED, 0o600, dir_fd=spot.fd)
+    try:
+        with _failing(spot):
+            _check_own(fd, spot)
+        try:
+            with _failing(spot):
+                done = min(os.fstat(fd).st_size // PIECE_BYTES, action.size // PIECE_BYTES)
+                _check_room(fd, action.size - done * PIECE_BYTES, spot)
+                os.ftruncate(fd, done * PIECE_BYTES)
+                _fill(fd, action, key, parcels, done, wait=wait, told=told)
+                if action.verify:
+                    _check_read_back(fd, action)
+                os.fchown(fd, own.uid, own.gid)
+                # Afterwards: a change of owner takes bits away.
+                os.fchmod(fd, own.mode)
+                os.fsync(fd)
+            _put_in_place(spot, aside, action)
+        except SteadError:
+            # The task is over: no later run goes on with it.
+            with suppress(OSError):
+                os.unlink(aside, dir_fd=spot.fd)
+            raise
+    finally:
+        os.close(fd)
+
+
+def _fill(
+    fd: int,
+    action: PutFile,
+    key: bytes,
+    parcels: Parcels,
+    done: int,
+    *,
+    wait: Callable[[int], None],
+    told: Callable[[int], None],
+) -> None:
+    parcel = ParcelId(action.parcel_id)
+    whole = blake3()
+    for index in range(done):
+        whole.update(os.pread(fd, PIECE_BYTES, index * PIECE_BYTES))
+    count = pieces_in(action.size)
+    for index in range(done, count):
+        length = min(PIECE_BYTES, action.size - index * PIECE_BYTES)
+        wait(length)
+        plain = open_piece(key, parcel, OPERATOR, index, parcels.fetch(parcel, index))
+        if len(plain) != length:
+            raise ParcelDamagedError("the file is longer or shorter than the order says")
+        view = memoryview(plain)
+        at = index * PIECE_BYTES
+        while view:
+            written = os.pwrite(fd, view, at)
+            view, at = view[written:], at + written
+        whole.update(plain)
+        told(at)
+    open_trailer(key, parcel, OPERATOR, count, parcels.fetch(parcel, count))
+    if whole.digest() != action.content_hash:
+        raise ParcelDamagedError(
+            "the content is not what the operator signed; nothing was put in place. Order it again"
+        )
+
+
+def _put_in_place(spot: Spot, aside: bytes, action: PutFile) -> None:
+    with _failing(spot):
+        if action.no_overwrite:
+            try:
+                os.link(
+                    aside, spot.name, src_dir_fd=spot.fd, dst_dir_fd=spot.fd, follow_symlinks=False
+                )
+            except FileExistsError:
+                raise SteadError(
+                    f"{spot.shown} is there already, and was left; leave out --no-overwrite to "
+                    "replace it",
+                    code=Code.ALREADY_EXISTS,
+                ) from None
+            os.unlink(aside, dir_fd=spot.fd)
+        else:
+            there(spot)
+            os.rename(aside, spot.name, src_dir_fd=spot.fd, dst_dir_fd=spot.fd)
+        os.fsync(spot.fd)
+
+
+def _check_own(fd: int, spot: Spot) -> None:
+    """Somebody else's file under the temporary name is no beginning of ours."""
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+        raise SteadError(
+            f"{spot.shown}: somebody else has a file under the temporary name beside it; look "
+            "at who may write there",
+            code=Code.DENIED,
+        )
+    os.fchmod(fd, 0o600)
+
+
+def _check_room(fd: int, needed: int, spot: Spot) -> None:
+    found = os.fstatvfs(fd)
+    free = found.f_bavail * found.f_frsize
+    if free < needed + SPARE_BYTES:
+        raise SteadError(
+            f"{spot.shown}: {needed} bytes are to be written and {free} are free; make room "
+            "there, then order it again",
+            code=Code.STORE_FULL,
+        )
+
+
+def _check_read_back(fd: int, action: PutFile) -> None:
+    os.fsync(fd)
+    with suppress(OSError, AttributeError):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    if _hash_of(fd, action.size) != action.content_hash:
+        raise ParcelDamagedError("the disk gives back other content than was written; look at it")
+
+
+def _hash_of(fd: int, size: int) -> bytes:
+    whole = blake3()
+    at = 0
+    while at < size and (piece := os.pread(fd, min(PIECE_BYTES, size - at), at)):
+        whole.update(piece)
+        at += len(piece)
+    return whole.digest()
+
+
+def _number(text: str, find: Callable[[str], int], what: str) -> int:
+    if text.isascii() and text.isdigit():
+        if int(text) > _LARGEST_ID:
+            raise InvalidError(f"{text} is no number of a {what}")
+        return int(text)
+    try:
+        return find(text)
+    except (KeyError, ValueError):
+        raise InvalidError(f"this machine knows no {what} {text[:80]!r}") from None
+
+
+@contextmanager
+def _failing(spot: Spot) -> Iterator[None]:
+    """Turn what the system says into an error with the path."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise SteadError(
+            f"{spot.shown}: {error.strerror}; nothing was put in place",
+            code=Code.STORE_FULL if full else Code.PRECONDITION,
+        ) from error
