@@ -117,11 +117,7 @@ def _link_at(fd: int, name: bytes, path: bytes) -> bytes | None:
     trusted = {0, os.geteuid()}
     is_open = bool(holder.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
     is_sticky = bool(holder.st_mode & stat.S_ISVTX)
-    if (
-        found.st_uid not in trusted
-        or holder.st_uid not in trusted
-        or (is_open and not is_sticky)
-    ):
+    if found.st_uid not in trusted or holder.st_uid not in trusted or (is_open and not is_sticky):
         raise SteadError(
             f"{shown(path)}: {shown(name)} is a link that others than root can set; name what "
             "it leads to",
@@ -156,7 +152,7 @@ def _trouble(path: bytes, error: OSError) -> SteadError:
 def _is_within(fd: int, home: Path) -> bool:
     """Whether a directory is `home` or below it, however it was reached."""
     try:
-        own = os.stat(home)
+        own = home.stat()
     except OSError:
         return False
     now = os.dup(fd)

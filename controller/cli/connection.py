@@ -33,6 +33,7 @@ from protocol.v1.operator_pb2_grpc import (
     TenantServiceStub,
     TokenServiceStub,
 )
+from protocol.v1.parcel_pb2_grpc import ParcelServiceStub
 from protocol.v1.policy_pb2_grpc import PolicyServiceStub
 from protocol.v1.proof_pb2_grpc import ProofServiceStub
 from protocol.v1.refusal_pb2 import Refusal
@@ -163,6 +164,11 @@ class Connection:
     def vault(self) -> VaultServiceStub:
         """`VaultService`."""
         return VaultServiceStub(self.channel)
+
+    @cached_property
+    def parcels(self) -> ParcelServiceStub:
+        """`ParcelService`."""
+        return ParcelServiceStub(self.channel)
 
     @cached_property
     def retention(self) -> RetentionServiceStub:

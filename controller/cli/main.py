@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "snapshot": "The help desk's picture of a machine.",
     "run": "Run a program on machines.",
     "script": "Run a script of yours on machines.",
+    "file": "Files: put them on machines, get them from there.",
     "service": "Services: list, start, stop.",
     "process": "Processes: list, end.",
     "power": "Restart machines, or switch them off.",

@@ -101,7 +101,7 @@ class Parcels:
                 self._store.put(folder + _ABOUT, [msgspec.json.encode(about)])
 
     def held(self, tenant: TenantId, parcel: str, sender: str) -> list[bytes]:
-        """Hashes of the sealed pieces from the first on; see `_allowed` for who may ask."""
+        """BLAKE3 of the sealed pieces from the first on, up to the first that is missing."""
         folder = _folder(tenant, parcel)
         self._known(folder)
         by_index = {piece.index: piece for piece in self._pieces(folder, sender)}
@@ -181,7 +181,7 @@ class Parcels:
 
     def sweep(self) -> int:
         """Remove the parcels whose time is over; how many."""
-        folders = {key.rsplit("/", len(key.split("/")) - 3)[0] for key, _ in self._store.list(TOP)}
+        folders = {"/".join(key.split("/")[:3]) for key, _ in self._store.list(TOP)}
         count = 0
         for folder in sorted(folders):
             with self._door:

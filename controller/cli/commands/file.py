@@ -1,0 +1,354 @@
+"""`stead file`: put a file on machines, and get files from them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any
+
+import rich_click as click
+
+from controller import clock
+from controller.cli.app import App
+from controller.cli.choice import machines_meant
+from controller.cli.choosing import Size
+from controller.cli.emit import emit, note, output_option, render_bytes
+from controller.cli.exits import DONE, FAILED, IN_PART
+from controller.cli.meter import meter
+from controller.cli.ordering import (
+    Terms,
+    acting_within,
+    confirm,
+    exit_code,
+    finish,
+    order_and_follow,
+    result_of,
+    say_failures,
+    say_remarks,
+    task_rows,
+    terms_of,
+)
+from controller.cli.parcels import Parcel, content_of, put_in_place, sealed_to, taken
+from controller.cli.tenant_keys import all_keys
+from protocol.action import GetFile, PutFile, summary_of
+from protocol.errors import InvalidError, SteadError
+from protocol.ids import MachineId, ParcelId, TenantId, check_name
+from protocol.order import check_role
+from protocol.parcel import key_of_content, parcel_of_key
+from protocol.v1.job_pb2 import Job, Task
+from protocol.v1.operator_pb2 import Machine
+from protocol.vault.keys import KEY_BYTES
+
+LARGEST = 1024 * 1024 * 1024
+"""Of a file, unless --max-size says otherwise."""
+
+LATER = timedelta(hours=1)
+"""A parcel is kept so much longer than its order may take."""
+
+STANDARD_OUTPUT = "-"
+GOT = ("machine", "state", "bytes", "file", "message")
+
+
+@click.group(epilog="Example: stead file put tag:web nginx.conf /etc/nginx/nginx.conf")
+def command() -> None:
+    """Files: put them on machines, get them from there.
+
+    The content is sealed between you and the machine: the controller can neither read nor
+    change it. It needs the tenant's recovery key in your profile, as restores do.
+    """
+
+
+@command.command(epilog="Example: stead file put tag:web motd /etc/motd --mode 0644 --owner root")
+@click.argument("selector")
+@click.argument("local", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("remote")
+@click.option("--owner", metavar="USER", default="", help="A name or a number.")
+@click.option("--group", metavar="GROUP", default="", help="A name or a number.")
+@click.option("--mode", metavar="OCTAL", default="", help="As 0644.")
+@click.option("--make-directories", is_flag=True, help="Make the directories that are missing.")
+@click.option("--no-overwrite", is_flag=True, help="Leave a file that has other content.")
+@click.option("--verify", is_flag=True, help="Read back from the disk what was written.")
+@click.option(
+    "--limit-rate",
+    type=Size(at_least=16 * 1024),
+    metavar="SIZE",
+    help="Each machine fetches at most so much a second, as 10M.",
+)
+@click.option(
+    "--max-size", type=Size(), metavar="SIZE", help="Refuse a larger file.  [default: 1G]"
+)
+@acting_within("1h")
+@output_option
+@click.pass_obj
+def put(
+    app: App,
+    /,
+    selector: str,
+    local: Path,
+    remote: str,
+    mode: str,
+    limit_rate: int | None,
+    max_size: int | None,
+    output: str,
+    **options: Any,
+) -> int:
+    """Put the file LOCAL at the path REMOTE of machines.
+
+    A machine writes it under another name, checks it against the hash that you signed, and
+    only then puts it in place. Owner, group and mode that are not named stay those of the file
+    that is replaced; a new file has mode 0644. A run that was cut off goes on where it was.
+    """
+    terms = terms_of(options)
+    path = remote_path(remote)
+    machines = machines_meant(app.connection, selector, terms.tenant)
+    tenant = TenantId(machines[0].tenant_id)
+    keys = all_keys(app.connection, tenant)
+    with meter("read", local.stat().st_size) as told:
+        content = content_of(local, told)
+    if content.size > (most := max_size or LARGEST):
+        raise InvalidError(
+            f"{local} has {render_bytes(content.size)}, more than {render_bytes(most)}; raise "
+            "--max-size"
+        )
+    key = key_of_content(keys.newest.secret, content.size, content.hash)
+    parcel = Parcel(app.connection, tenant, parcel_of_key(key))
+    action = PutFile(
+        path=path,
+        parcel_id=parcel.id,
+        sealed_keys={
+            machine.machine_id: sealed_to(machine, keys, key, tenant=tenant, parcel=parcel.id)
+            for machine in machines
+        },
+        size=content.size,
+        content_hash=content.hash,
+        mode=parse_mode(mode),
+        owner=options["owner"],
+        group=options["group"],
+        make_directories=options["make_directories"],
+        no_overwrite=options["no_overwrite"],
+        verify=options["verify"],
+        limit_rate=limit_rate or 0,
+    )
+    check_role(action, app.connection.operator)
+    if not terms.dry_run:
+        confirm(machines, summary_of(action), terms)
+        parcel.open(
+            [machine.machine_id for machine in machines],
+            max_size=content.size,
+            keep=terms.deliver_by + terms.timeout + LATER,
+            from_machines=False,
+        )
+        with local.open("rb") as file, meter("send", content.size) as told:
+            parcel.send(file, content, key, told)
+    job = order_and_follow(
+        app.connection, machines, action, replace(terms, yes=True), output=output, repeatable=True
+    )
+    return finish(job, output)
+
+
+@command.command(epilog="Example: stead file get tag:web /var/log/nginx/error.log logs/")
+@click.argument("selector")
+@click.argument("remote")
+@click.argument("local", required=False, default="")
+@click.option(
+    "--max-size", type=Size(), metavar="SIZE", help="Refuse a larger file.  [default: 1G]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace a local file.")
+@click.option(
+    "--limit-rate",
+    type=Size(at_least=16 * 1024),
+    metavar="SIZE",
+    help="Each machine sends at most so much a second, as 10M.",
+)
+@acting_within("1h")
+@output_option
+@click.pass_obj
+def get(
+    app: App,
+    /,
+    selector: str,
+    remote: str,
+    local: str,
+    max_size: int | None,
+    overwrite: bool,
+    limit_rate: int | None,
+    output: str,
+    **options: Any,
+) -> int:
+    """Get the file at the path REMOTE of machines.
+
+    Of one machine it is written to LOCAL, or to a file of its own name; - is standard output.
+    Of several it is written below the directory LOCAL, as MACHINE/NAME. Nobody but you can
+    read what was written: mode 0600.
+    """
+    terms = terms_of(options)
+    if not terms.wait:
+        raise InvalidError(
+            "the machines seal the file for this very run alone; leave out --no-wait, and say "
+            "with --deliver-by how long to wait for them"
+        )
+    path = remote_path(remote)
+    machines = machines_meant(app.connection, selector, terms.tenant)
+    places = local_places(machines, path, local)
+    if not overwrite:
+        for place in places.values():
+            if place is not None and place.exists():
+                raise taken(place)
+    tenant = TenantId(machines[0].tenant_id)
+    tenant_keys = all_keys(app.connection, tenant)
+    parcel = Parcel(app.connection, tenant, ParcelId(clock.new_id("pc")))
+    keys = {machine.machine_id: secrets.token_bytes(KEY_BYTES) for machine in machines}
+    action = GetFile(
+        path=path,
+        parcel_id=parcel.id,
+        sealed_keys={
+            machine.machine_id: sealed_to(
+                machine, tenant_keys, keys[machine.machine_id], tenant=tenant, parcel=parcel.id
+            )
+            for machine in machines
+        },
+        max_bytes=max_size or LARGEST,
+        limit_rate=limit_rate or 0,
+    )
+    check_role(action, app.connection.operator)
+    if not terms.dry_run:
+        confirm(machines, summary_of(action), terms)
+        parcel.open(
+            list(keys),
+            max_size=action.max_bytes,
+            keep=terms.deliver_by + terms.timeout + LATER,
+            from_machines=True,
+        )
+    job = _ordered(app, machines, action, terms, output)
+    if job is None:
+        return DONE
+    try:
+        return _fetched(job, parcel, keys, places, output, overwrite=overwrite)
+    finally:
+        parcel.drop()
+
+
+def _ordered(
+    app: App, machines: Sequence[Machine], action: GetFile, terms: Terms, output: str
+) -> Job | None:
+    return order_and_follow(
+        app.connection, machines, action, replace(terms, yes=True), output=output, repeatable=True
+    )
+
+
+def _fetched(
+    job: Job,
+    parcel: Parcel,
+    keys: dict[str, bytes],
+    places: dict[str, Path | None],
+    output: str,
+    *,
+    overwrite: bool,
+) -> int:
+    """Fetch what machines sent, and say what became of each."""
+    rows = {row["machine"]: row for row in task_rows(job)}
+    lost = 0
+    for task in job.tasks:
+        row = rows[task.machine_name]
+        row |= {"bytes": None, "file": None}
+        if task.state != "succeeded":
+            continue
+        place = places[task.machine_id]
+        try:
+            row["bytes"] = _fetch_one(task, parcel, keys, place, overwrite=overwrite)
+            row["file"] = None if place is None else str(place)
+        except (SteadError, OSError) as error:
+            lost += 1
+            row["state"], row["message"] = "failed", str(error)
+            note(f"{task.machine_name}: {error}")
+    say_failures(job)
+    if None in places.values():
+        say_remarks(job)
+    else:
+        emit(list(rows.values()), output, columns=GOT)
+    if lost:
+        return FAILED if lost == len(job.tasks) else IN_PART
+    return exit_code(job)
+
+
+def _fetch_one(
+    task: Task, parcel: Parcel, keys: dict[str, bytes], place: Path | None, *, overwrite: bool
+) -> int:
+    machine = MachineId(task.machine_id)
+    size = result_of(task).get("bytes")
+    if not isinstance(size, int) or size < 0:
+        raise InvalidError("the machine's answer cannot be read; is its agent of another release?")
+
+    def fetch(file: IO[bytes]) -> int:
+        with meter("fetch", size) as told:
+            return parcel.fetch(machine, size, keys[machine], file, told).size
+
+    if place is None:
+        found = fetch(sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return found
+    place.parent.mkdir(parents=True, exist_ok=True)
+    aside = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.part")
+    number = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(number, "wb") as file:
+            found = fetch(file)
+            file.flush()
+            os.fsync(number)
+        put_in_place(aside, place, overwrite=overwrite)
+    finally:
+        aside.unlink(missing_ok=True)
+    return found
+
+
+def remote_path(text: str) -> bytes:
+    """The path in a machine's own bytes; INVALID for one that is not absolute.
+
+    >>> remote_path("/etc/hosts")
+    b'/etc/hosts'
+    """
+    path = os.fsencode(text)
+    name = path.rpartition(b"/")[2]
+    if not path.startswith(b"/") or name in (b"", b".", b"..") or b"\0" in path:
+        raise InvalidError(f"{text[:200]!r} does not name a file by its whole path")
+    return path
+
+
+def parse_mode(text: str) -> int:
+    """Permissions from octal digits; 0 for none.
+
+    >>> parse_mode("0640") == 0o640, parse_mode("")
+    (True, 0)
+    """
+    if not text:
+        return 0
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = 0
+    if not 0 < mode <= 0o7777:
+        raise InvalidError(f"{text[:20]!r} is not a mode; write it as 0644")
+    return mode
+
+
+def local_places(machines: Sequence[Machine], path: bytes, local: str) -> dict[str, Path | None]:
+    """Where each machine's file goes, by its id; None is standard output."""
+    name = os.fsdecode(path.rpartition(b"/")[2])
+    if len(machines) == 1 and not local.endswith("/"):
+        if local == STANDARD_OUTPUT:
+            return {machines[0].machine_id: None}
+        place = Path(local or name)
+        place = place / name if place.is_dir() else place
+        return {machines[0].machine_id: place}
+    if local == STANDARD_OUTPUT:
+        raise InvalidError("standard output takes the file of one machine; name a directory")
+    if not local:
+        raise InvalidError(f"{len(machines)} machines are meant: name a directory for their files")
+    if len(machines) == 1:
+        return {machines[0].machine_id: Path(local) / name}
+    return {m.machine_id: Path(local) / check_name(m.name) / name for m in machines}

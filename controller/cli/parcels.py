@@ -1,0 +1,215 @@
+"""Send a file to machines and fetch those that they sent, through a controller that reads none."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, TypeVar
+
+import grpc
+from blake3 import blake3
+
+from controller.cli.connection import Connection
+from controller.cli.following import PATIENCE
+from controller.cli.tenant_keys import key_of_machine, unproved
+from protocol.errors import Code, InvalidError, SteadError
+from protocol.ids import MachineId, ParcelId, TenantId
+from protocol.parcel import (
+    OPERATOR,
+    PIECE_BYTES,
+    ParcelDamagedError,
+    Trailer,
+    open_piece,
+    open_trailer,
+    pieces_in,
+    seal_key,
+    seal_piece,
+    seal_trailer,
+    sealed_bytes,
+)
+from protocol.v1 import parcel_pb2 as pb
+from protocol.v1.operator_pb2 import Machine
+from protocol.vault.epochs import TenantKeys
+
+CALL_S = 300.0
+_PAUSE_S = 0.5
+_PASSING = frozenset({Code.UNAVAILABLE, Code.INTERNAL})
+
+T = TypeVar("T")
+Tell = Callable[[float], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a local file holds: its bytes and their BLAKE3."""
+
+    size: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A parcel of a tenant for its operator. A controller that goes away is waited for."""
+
+    connection: Connection
+    tenant: TenantId
+    id: ParcelId
+
+    def open(
+        self, machines: Sequence[str], *, max_size: int, keep: timedelta, from_machines: bool
+    ) -> None:
+        """Announce it, for contents of at most `max_size` bytes."""
+        request = pb.OpenParcelRequest(
+            tenant_id=self.tenant,
+            parcel_id=self.id,
+            machine_ids=machines,
+            from_machines=from_machines,
+            max_bytes=sealed_bytes(max_size),
+            keep_s=max(1, int(keep.total_seconds())),
+        )
+        self._patiently(lambda: self.connection.parcels.OpenParcel(request, timeout=CALL_S))
+
+    def send(self, file: IO[bytes], content: Content, key: bytes, tell: Tell) -> None:
+        """Send what the controller has not got of the file; INVALID when it has changed."""
+        asked = pb.ListPiecesRequest(tenant_id=self.tenant, parcel_id=self.id)
+        held = list(
+            self._patiently(
+                lambda: self.connection.parcels.ListPieces(asked, timeout=CALL_S)
+            ).hashes
+        )
+        whole = blake3()
+        done = 0
+        for index in range(pieces_in(content.size)):
+            plain = file.read(min(PIECE_BYTES, content.size - done))
+            whole.update(plain)
+            done += len(plain)
+            self._give(index, seal_piece(key, self.id, OPERATOR, index, plain), held)
+            tell(done)
+        if done != content.size or whole.digest() != content.hash:
+            raise InvalidError("the file was written to while it was sent; send it again")
+        trailer = Trailer(content.size, content.hash)
+        sealed = seal_trailer(key, self.id, OPERATOR, trailer)
+        self._give(pieces_in(content.size), sealed, held)
+
+    def fetch(
+        self, machine: MachineId, size: int, key: bytes, file: IO[bytes], tell: Tell
+    ) -> Trailer:
+        """Write the content that a machine sent; `size` is what it said of it.
+
+        `ParcelDamagedError` when it is not what the machine sealed: what was written until
+        then is of no use.
+        """
+        whole = blake3()
+        done = 0
+        for index in range(pieces_in(size)):
+            sealed = self._fetched(machine, index)
+            plain = open_piece(key, self.id, machine, index, sealed)
+            whole.update(plain)
+            file.write(plain)
+            done += len(plain)
+            tell(done)
+        count = pieces_in(size)
+        trailer = open_trailer(key, self.id, machine, count, self._fetched(machine, count))
+        if (trailer.size, trailer.content_hash) != (done, whole.digest()):
+            raise ParcelDamagedError(
+                "what came is not the file that the machine read; get it again"
+            )
+        return trailer
+
+    def drop(self) -> None:
+        """Have it removed; where that fails it ends by itself."""
+        request = pb.DropParcelRequest(tenant_id=self.tenant, parcel_id=self.id)
+        try:
+            self.connection.parcels.DropParcel(request, timeout=CALL_S)
+        except grpc.RpcError:
+            return
+
+    def _give(self, index: int, sealed: bytes, held: Sequence[bytes]) -> None:
+        if index < len(held) and held[index] == blake3(sealed).digest():
+            return
+        request = pb.SendPieceRequest(
+            tenant_id=self.tenant, parcel_id=self.id, index=index, sealed=sealed
+        )
+        self._patiently(lambda: self.connection.parcels.SendPiece(request, timeout=CALL_S))
+
+    def _fetched(self, machine: MachineId, index: int) -> bytes:
+        request = pb.FetchPieceRequest(
+            tenant_id=self.tenant, parcel_id=self.id, sender_id=machine, index=index
+        )
+        return self._patiently(
+            lambda: self.connection.parcels.FetchPiece(request, timeout=CALL_S)
+        ).sealed
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Repeat a call that is safe to repeat while the controller is away, for `PATIENCE`."""
+        give_up = time.monotonic() + PATIENCE.total_seconds()
+        while True:
+            try:
+                return ask()
+            except grpc.RpcError as error:
+                passing = self.connection.explain(error).code in _PASSING
+                if not passing or time.monotonic() >= give_up:
+                    raise
+            time.sleep(_PAUSE_S)
+
+
+def content_of(path: Path, tell: Tell) -> Content:
+    """Read a file through; INVALID when it cannot be."""
+    whole = blake3()
+    size = 0
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                whole.update(piece)
+                size += len(piece)
+                tell(size)
+    except OSError as error:
+        raise InvalidError(f"{path} cannot be read: {error.strerror}") from error
+    return Content(size, whole.digest())
+
+
+def sealed_to(
+    machine: Machine, keys: TenantKeys, key: bytes, *, tenant: TenantId, parcel: ParcelId
+) -> bytes:
+    """A parcel's key, sealed to a machine that has proved its own.
+
+    Raises PRECONDITION for a machine that never held a link, BAD_SIGNATURE for one that
+    proved nothing.
+    """
+    if not machine.sealing_key:
+        raise SteadError(
+            f"{machine.name} never held a link, so nothing can be sealed to it; start its agent",
+            code=Code.PRECONDITION,
+        )
+    if key_of_machine(keys, machine) is None:
+        raise unproved(machine)
+    return seal_key(
+        key,
+        machine.sealing_key,
+        tenant=tenant,
+        machine=MachineId(machine.machine_id),
+        parcel=parcel,
+    )
+
+
+def put_in_place(aside: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a file that is complete its name; ALREADY_EXISTS when that is taken."""
+    if overwrite:
+        aside.replace(path)
+        return
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        raise taken(path) from None
+    aside.unlink()
+
+
+def taken(path: Path) -> SteadError:
+    """Why a local file is not written."""
+    return SteadError(
+        f"{path} is there already; add --overwrite to replace it", code=Code.ALREADY_EXISTS
+    )
