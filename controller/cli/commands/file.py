@@ -34,11 +34,11 @@ from controller.cli.ordering import (
     terms_of,
 )
 from controller.cli.parcels import Parcel, content_of, put_in_place, sealed_to, taken
+from controller.cli.ruling import check_ordering
 from controller.cli.tenant_keys import all_keys
 from protocol.action import GetFile, PutFile, summary_of
 from protocol.errors import InvalidError, SteadError
 from protocol.ids import MachineId, ParcelId, TenantId, check_name
-from protocol.order import check_role
 from protocol.parcel import key_of_content, parcel_of_key
 from protocol.v1.job_pb2 import Job, Task
 from protocol.v1.operator_pb2 import Machine
@@ -134,7 +134,7 @@ def put(
         verify=options["verify"],
         limit_rate=limit_rate or 0,
     )
-    check_role(action, app.connection.operator)
+    check_ordering(app.connection, tenant, action, propose=terms.propose)
     if not terms.dry_run:
         confirm(machines, summary_of(action), terms)
         parcel.open(
@@ -215,7 +215,7 @@ def get(
         max_bytes=max_size or LARGEST,
         limit_rate=limit_rate or 0,
     )
-    check_role(action, app.connection.operator)
+    check_ordering(app.connection, tenant, action, propose=terms.propose)
     if not terms.dry_run:
         confirm(machines, summary_of(action), terms)
         parcel.open(
@@ -236,9 +236,9 @@ def get(
 def _ordered(
     app: App, machines: Sequence[Machine], action: GetFile, terms: Terms, output: str
 ) -> Job | None:
-    return order_and_follow(
-        app.connection, machines, action, replace(terms, yes=True), output=output, repeatable=True
-    )
+    # The key is known to this run alone: where another operator has to sign, wait for that.
+    terms = replace(terms, yes=True, wait_for_approval=True)
+    return order_and_follow(app.connection, machines, action, terms, output=output, repeatable=True)
 
 
 def _fetched(
