@@ -4,62 +4,77 @@ A program must be in its group before it runs its first instruction, or what it 
 once escapes. This runs in the child, as a program of its own and with the standard library
 alone, because code of ours between fork and exec would run beside the agent's own threads.
 
-Its only argument is a socket. On it comes a `Wish` as JSON up to the end; back goes a JSON
-object when something was missed or the program could not be started, and in any case the
-end, when the program has been started.
+Its only argument is a socket. On it comes a `Wish` up to the end; back goes a `Said` when
+something was missed or the program could not be started, and in any case the end, when the
+program has been started. Both are marshalled: the two ends are one release on one machine.
+
+Every order waits for this to start, so it imports as little as may be: json, contextlib and
+typing alone took as long as the interpreter.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
+import marshal
 import os
 import resource
 import signal
 import sys
-from typing import Any, NoReturn, TypedDict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn, TypedDict
+
+    class Wish(TypedDict):
+        """What is to be started. `group` is a directory, empty when there can be none."""
+
+        argv: list[str]
+        environment: dict[str, str]
+        directory: str
+        group: str
+        memory_bytes: int
+        cpu_percent: int
+        nice: int
+
+    class Said(TypedDict):
+        """Limits that could not be enforced, for people; what could not be started, and why.
+
+        `part` is "directory" or "program", empty when it was started.
+        """
+
+        missed: list[str]
+        part: str
+        reason: str
+
 
 _TRIES = 100
 _CPU_PERIOD_US = 100_000
-
-
-class Wish(TypedDict):
-    """What is to be started. `group` is a directory, empty when there can be none."""
-
-    argv: list[str]
-    environment: dict[str, str]
-    directory: str
-    group: str
-    memory_bytes: int
-    cpu_percent: int
-    nice: int
 
 
 def launch(channel: int) -> NoReturn:
     """Be the program that the socket `channel` names, or say why not and end with 127."""
     os.set_inheritable(channel, False)
     with os.fdopen(os.dup(channel), "rb") as asked:
-        wish: Wish = json.load(asked)
+        wish: Wish = marshal.loads(asked.read())  # noqa: S302 - the agent's own
     # Where the interpreter ignores a signal, the program would inherit that.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     missed = confine(wish)
-    if missed:
-        _say(channel, {"missed": missed})
     part = "directory"
     try:
         os.chdir(wish["directory"])
         part = "program"
+        if missed:
+            _say(channel, {"missed": missed, "part": "", "reason": ""})
         os.execvpe(wish["argv"][0], wish["argv"], wish["environment"])  # noqa: S606
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        _say(channel, {"part": part, "reason": reason or str(error)})
+        _say(channel, {"missed": [], "part": part, "reason": reason or str(error)})
     os._exit(127)
 
 
-def _say(channel: int, said: dict[str, Any]) -> None:
-    os.write(channel, json.dumps(said).encode() + b"\n")
+def _say(channel: int, said: Said) -> None:
+    os.write(channel, marshal.dumps(said))  # type: ignore[arg-type]
 
 
 def confine(wish: Wish) -> list[str]:
@@ -84,13 +99,13 @@ def enter(wish: Wish) -> str:
     group = wish["group"]
     for _ in range(_TRIES):
         try:
-            with contextlib.suppress(FileExistsError):
+            if not os.path.isdir(group):  # noqa: PTH112
                 os.mkdir(group)  # noqa: PTH102
             _write(group, "cgroup.procs", str(os.getpid()))
         except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ENODEV}:
+            if error.errno not in {errno.ENOENT, errno.ENODEV, errno.EEXIST}:
                 return ""
-            continue  # somebody tidied the empty group away in between
+            continue  # somebody made the group, or tidied it away empty, in between
         return group
     return ""
 

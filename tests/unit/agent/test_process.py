@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import marshal
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from agent.host.group import group_of, parse_own_group
 from agent.host.marked import end_marked
-from agent.host.process import TASK_VARIABLE, ProgramError, started
+from agent.host.process import TASK_VARIABLE, ProgramError, launcher_argv, started
 from protocol.ids import make_id
 from protocol.limits import Limits
 
@@ -230,3 +232,30 @@ def test_the_own_group_is_found_where_it_is_mounted(
 ) -> None:
     path = parse_own_group(groups, mounts)
     assert path == (None if found is None else Path(found))
+
+
+async def test_words_that_are_no_text_reach_the_program_as_they_are() -> None:
+    printed = bytearray()
+    word = b"\xff\xfe caf\xc3\xa9".decode(errors="surrogateescape")
+    argv = ("sh", "-c", 'printf "%s|%s" "$1" "$WORD"', "sh", word)
+    async with started(
+        argv, on_output=lambda _, data: printed.extend(data), env={"WORD": word}
+    ) as child:
+        assert await child.exited == 0
+        await child.drained
+    assert bytes(printed) == b"\xff\xfe caf\xc3\xa9|\xff\xfe caf\xc3\xa9"
+
+
+async def test_a_launcher_that_is_not_told_what_to_start_starts_nothing() -> None:
+    whole = marshal.dumps({"argv": ["true"], "environment": {}, "directory": "/"})
+    for cut in (0, 1, len(whole) - 1):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.sendall(whole[:cut])
+            ours.shutdown(socket.SHUT_WR)
+            process = await asyncio.create_subprocess_exec(
+                *launcher_argv(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            assert await process.wait() == 1
