@@ -120,10 +120,13 @@ def test_what_came_or_changed_since_somebody_looked_stays(machine: Machine, tmp_
     moved.mkdir()
     (moved / "old").write_bytes(b"")
     (machine.files / "full/new/deep").mkdir(parents=True)
-    for name in ("full/extra", "full/new/deep/extra", "full/written", "full/owned"):
+    (machine.files / "full/grown").mkdir()
+    names = ("full/extra", "full/new/deep/extra", "full/grown/old", "full/written", "full/owned")
+    for name in names:
         (machine.files / name).write_bytes(b"shown")
     at = look(tmp_path / "probe", machine.files / "full/owned")
     (machine.files / "full/later").write_bytes(b"")
+    (machine.files / "full/grown/new").write_bytes(b"")
     (machine.files / "full/written").write_bytes(b"new")
     # Its own time can be set, that of its attributes cannot.
     os.utime(machine.files / "full/written", (1, 1))
@@ -135,15 +138,16 @@ def test_what_came_or_changed_since_somebody_looked_stays(machine: Machine, tmp_
     gone = [os.fsdecode(path) for path in machine.removals.paths]
     assert gone == [f"files/full/{one}" for one in ("extra", "new/deep/extra", "new/deep", "new")]
     kept = {os.fsdecode(one.path): one.reason for one in machine.removals.kept.kept}
-    stayed = ("full/later", "full/moved", "full/owned", "full/written", "sub/folder")
+    stayed = ("full/grown", "full/later", "full/moved", "full/owned", "full/written", "sub/folder")
     assert set(kept) == {f"files/{one}" for one in stayed}
     assert all("restore again" in reason for reason in kept.values())
     assert (machine.files / "full/moved/old").exists()
+    assert (machine.files / "full/grown/old").exists()
     # Whoever looks again sees them, and then they go.
     at = look(tmp_path / "probe", machine.files / "sub/folder")
     again = bounds_of(machine, EVERYTHING, looked_at_ms=at)
     machine.restore(report.root, target=machine.home, overwrite=True, bounds=again)
-    assert machine.removals.count == 7
+    assert machine.removals.count == 10
     assert not machine.removals.kept.count
 
 
