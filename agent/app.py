@@ -70,7 +70,7 @@ class Agent:
         from agent.link.stay import Link
         from agent.presence import Presence
         from agent.routine import Routine
-        from agent.tasks.believe import load_believed
+        from agent.tasks.believe import ceiling_of, load_believed
         from agent.tasks.execute import Executor, Turns
         from agent.tasks.intake import Intake
         from agent.tasks.journal import Journal, JournalError, new_journal
@@ -95,7 +95,9 @@ class Agent:
         self._intake = Intake(
             home, believed, journal, outbox, turns, self._watching, self._greet_again
         )
-        self._presence = Presence(home, self._intake, credentials.identity)
+        self._presence = Presence(
+            home, self._intake, credentials.identity, lambda: ceiling_of(home, credentials)
+        )
         self._link = Link(home, outbox, self._presence, hello=_hello(home), journal=new_journal())
         self._routine = Routine(
             home,

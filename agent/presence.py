@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -18,6 +18,7 @@ from agent.link.stay import LinkReport, LinkState
 from agent.tasks.intake import Intake
 from agent.tasks.verify import believable_time
 from agent.version import VERSION
+from protocol.ceiling import Ceiling
 from protocol.errors import InvalidError
 from protocol.identity import MachineIdentity
 from protocol.ids import TaskId
@@ -74,7 +75,14 @@ def load_status(home: AgentHome) -> Status | None:
 class Presence:
     """Listens to the link; see `agent.link.stay.Told`."""
 
-    def __init__(self, home: AgentHome, intake: Intake, identity: MachineIdentity) -> None:
+    def __init__(
+        self,
+        home: AgentHome,
+        intake: Intake,
+        identity: MachineIdentity,
+        ceiling: Callable[[], Ceiling | None],
+    ) -> None:
+        self._ceiling = ceiling
         self._home = home
         self._intake = intake
         self._identity = identity
@@ -137,6 +145,10 @@ class Presence:
     def inventory_root(self) -> bytes:
         """The hash over all sections that were last reported."""
         return last_root(self._home)
+
+    def ceiling(self) -> Ceiling | None:
+        """What this machine's own administrator rules out; None when that cannot be read."""
+        return self._ceiling()
 
     def gone(self) -> None:
         """The agent ends."""

@@ -13,6 +13,7 @@ import grpc
 from agent.host import clock, log
 from agent.link.outbox import Outbox
 from agent.link.refusal import error_of_call, refusal_of
+from protocol.ceiling import Ceiling
 from protocol.codec import encode_holder, from_ms, refusal_from_pb, refuse_unknown, to_ms
 from protocol.errors import Code, SteadError, UnavailableError
 from protocol.holder import METADATA_KEY, Holder
@@ -25,6 +26,9 @@ SILENCE = 2.5
 """After so many intervals without an answer, looked at once in each, the connection is lost."""
 
 NOBODY = Holder()
+
+TELLS_CEILING = 5
+"""The revision that knows what a machine's own administrator rules out."""
 
 TELLS_RUNS = 3
 """The revision of the protocol that knows runs of standing orders."""
@@ -60,6 +64,9 @@ class Listener(Protocol):
     def inventory_root(self) -> bytes:
         """The hash over all sections that were last reported."""
 
+    def ceiling(self) -> Ceiling | None:
+        """What this machine's own administrator rules out; None when that cannot be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drained:
@@ -89,6 +96,7 @@ class Stream:
         self._listener = listener
         self._heard_at = clock.monotonic()
         self._interval_s = float(LONGEST_HEARTBEAT_S)
+        self._tells_ceiling = False
 
     async def converse(
         self, hello: link_pb2.Hello, *, welcomed: Callable[[], None] = lambda: None
@@ -137,6 +145,7 @@ class Stream:
         if answer.WhichOneof("message") != "welcome":
             raise _misunderstood("something else than Welcome came first")
         welcome = answer.welcome
+        self._tells_ceiling = welcome.revision >= TELLS_CEILING
         self._outbox.tells_runs = welcome.revision >= TELLS_RUNS
         self._interval_s = float(
             min(max(welcome.heartbeat_interval_s, SHORTEST_HEARTBEAT_S), LONGEST_HEARTBEAT_S)
@@ -207,12 +216,21 @@ class Stream:
         while True:
             await self._call.write(await self._outbox.next())
 
+    def _ceiling(self) -> link_pb2.Ceiling | None:
+        found = self._listener.ceiling() if self._tells_ceiling else None
+        if found is None:
+            return None
+        return link_pb2.Ceiling(
+            deny=found.deny, read_only=found.read_only, policy_version=found.policy_version
+        )
+
     async def _beat(self) -> None:
         while True:
             self._outbox.heartbeat(
                 link_pb2.Heartbeat(
                     agent_time_ms=to_ms(clock.now()),
                     inventory_root=self._listener.inventory_root(),
+                    ceiling=self._ceiling(),
                     running_task_ids=self._listener.running(),
                 )
             )

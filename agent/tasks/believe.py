@@ -7,6 +7,7 @@ from agent.link.identity import Credentials
 from agent.tasks.policy import load_policy
 from agent.tasks.revoked import load_revocations
 from agent.tasks.verify import Believed
+from protocol.ceiling import Ceiling
 from protocol.errors import SteadError
 from protocol.policy import Policy
 from protocol.revocation import Revocations
@@ -31,3 +32,13 @@ def load_believed(home: AgentHome, known: Credentials) -> Believed:
     return Believed(
         known.root, known.identity, settings.deny, settings.read_only, revocations, policy
     )
+
+
+def ceiling_of(home: AgentHome, known: Credentials) -> Ceiling | None:
+    """What this machine's own settings rule out; None when that cannot be read just now."""
+    try:
+        believed = load_believed(home, known)
+        version = believed.policy_in_force.version
+    except SteadError:
+        return None
+    return Ceiling(tuple(sorted(believed.deny)), believed.read_only, version)

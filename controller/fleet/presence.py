@@ -14,6 +14,7 @@ from sqlalchemy import update
 from controller import clock
 from controller.db.database import Database
 from controller.db.schema import machines
+from protocol.ceiling import Ceiling
 from protocol.identity import MachineIdentity
 
 
@@ -39,6 +40,8 @@ class Presence:
     """One link per machine: a newer one supersedes the older."""
 
     db: Database
+    ceilings: dict[str, Ceiling] = field(default_factory=dict)
+    """What machines that are linked said last of their own settings."""
     _links: dict[str, asyncio.Future[Parting]] = field(default_factory=dict)
     _draining: bool = False
     _empty: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,6 +63,7 @@ class Presence:
         finally:
             if self._links.get(machine.machine) is parting:
                 del self._links[machine.machine]
+                self.ceilings.pop(machine.machine, None)
             if not self._links:
                 self._empty.set()
 

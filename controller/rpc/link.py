@@ -17,6 +17,7 @@ from controller.jobs import policies
 from controller.jobs.desk import JobDesk
 from controller.rpc.interceptor import Context, machine_calling
 from controller.version import VERSION
+from protocol.ceiling import Ceiling, bounded
 from protocol.codec import REVISION, decode_holder, from_ms, outcome_from_pb, refusal_to_pb, to_ms
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.holder import METADATA_KEY, Holder
@@ -213,6 +214,11 @@ class Link(LinkServiceServicer):
     ) -> pb.ConnectResponse | None:
         match request.WhichOneof("message"):
             case "heartbeat":
+                if request.heartbeat.HasField("ceiling"):
+                    said = request.heartbeat.ceiling
+                    self._presence.ceilings[machine.machine] = bounded(
+                        Ceiling(tuple(said.deny), said.read_only, said.policy_version)
+                    )
                 await self._desk.alive(machine, request.heartbeat.running_task_ids)
                 return pb.ConnectResponse(
                     heartbeat_acknowledged=pb.HeartbeatAcknowledged(

@@ -11,6 +11,7 @@ from controller.fleet.facts import read_facts
 from controller.fleet.fitting import Verdicts, fitting
 from controller.fleet.presence import Presence
 from controller.rpc.interceptor import Context, operator_calling
+from protocol.ceiling import Ceiling
 from protocol.codec import from_ms, to_ms
 from protocol.errors import Code
 from protocol.v1 import operator_pb2 as pb
@@ -33,7 +34,14 @@ class Machines(MachineServiceServicer):
         operator = operator_calling()
         found = await self._db.read(lambda c: machines.listed(c, operator, request.tenant_id))
         return pb.ListMachinesResponse(
-            machines=[_to_pb(machine, self._presence.linked(machine.id)) for machine in found]
+            machines=[
+                _to_pb(
+                    machine,
+                    self._presence.linked(machine.id),
+                    self._presence.ceilings.get(machine.id),
+                )
+                for machine in found
+            ]
         )
 
     async def FindMachines(
@@ -155,7 +163,7 @@ class Machines(MachineServiceServicer):
         )
 
 
-def _to_pb(machine: machines.Machine, linked: bool) -> pb.Machine:
+def _to_pb(machine: machines.Machine, linked: bool, ceiling: Ceiling | None) -> pb.Machine:
     summary = machine.summary
     return pb.Machine(
         machine_id=machine.id,
@@ -178,5 +186,12 @@ def _to_pb(machine: machines.Machine, linked: bool) -> pb.Machine:
         frozen=machine.frozen,
         frozen_at_ms=to_ms(machine.frozen_at),
         clone_of=machine.clone_of,
+        ceiling=None
+        if ceiling is None
+        else pb.MachineCeiling(
+            deny=ceiling.deny,
+            read_only=ceiling.read_only,
+            policy_version=ceiling.policy_version,
+        ),
         security_updates=-1 if summary.security_updates is None else summary.security_updates,
     )

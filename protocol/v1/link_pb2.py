@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from protocol.v1 import refusal_pb2 as protocol_dot_v1_dot_refusal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protocol/v1/link.proto\x12\x0bprotocol.v1\x1a\x19protocol/v1/refusal.proto\"\xb3\x02\n\x0e\x43onnectRequest\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.protocol.v1.HelloH\x00\x12+\n\theartbeat\x18\x02 \x01(\x0b\x32\x16.protocol.v1.HeartbeatH\x00\x12\x30\n\x0ctask_started\x18\x03 \x01(\x0b\x32\x18.protocol.v1.TaskStartedH\x00\x12.\n\x0btask_output\x18\x04 \x01(\x0b\x32\x17.protocol.v1.TaskOutputH\x00\x12\x30\n\x0ctask_outcome\x18\x05 \x01(\x0b\x32\x18.protocol.v1.TaskOutcomeH\x00\x12\x30\n\x0cratchet_kept\x18\x07 \x01(\x0b\x32\x18.protocol.v1.RatchetKeptH\x00\x42\t\n\x07message\"\xbf\x03\n\x0f\x43onnectResponse\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.protocol.v1.WelcomeH\x00\x12,\n\ntask_offer\x18\x02 \x01(\x0b\x32\x16.protocol.v1.TaskOfferH\x00\x12@\n\x14outcome_acknowledged\x18\x03 \x01(\x0b\x32 .protocol.v1.OutcomeAcknowledgedH\x00\x12#\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x12.protocol.v1.DrainH\x00\x12\'\n\x07refusal\x18\x05 \x01(\x0b\x32\x14.protocol.v1.RefusalH\x00\x12\x44\n\x16heartbeat_acknowledged\x18\x06 \x01(\x0b\x32\".protocol.v1.HeartbeatAcknowledgedH\x00\x12>\n\x13revocations_changed\x18\x07 \x01(\x0b\x32\x1f.protocol.v1.RevocationsChangedH\x00\x12\x34\n\x0epolicy_changed\x18\x08 \x01(\x0b\x32\x1a.protocol.v1.PolicyChangedH\x00\x42\t\n\x07message\"\x9d\x01\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\r\x12\x15\n\ragent_time_ms\x18\x03 \x01(\x03\x12\x16\n\x0einventory_root\x18\x04 \x01(\x0c\x12\x13\n\x0bsealing_key\x18\x05 \x01(\x0c\x12\x15\n\rsealing_proof\x18\x06 \x01(\x0c\x12\x10\n\x08hostname\x18\x07 \x01(\t\"\x82\x01\n\x07Welcome\x12\x1a\n\x12\x63ontroller_time_ms\x18\x01 \x01(\x03\x12\x1c\n\x14heartbeat_interval_s\x18\x02 \x01(\r\x12\x10\n\x08revision\x18\x03 \x01(\r\x12\x1a\n\x12\x63ontroller_version\x18\x04 \x01(\t\x12\x0f\n\x07ratchet\x18\x05 \x01(\x0c\")\n\x06Holder\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x10\n\x08hardware\x18\x02 \x01(\x0c\"\x1c\n\x0bRatchetKept\x12\r\n\x05token\x18\x01 \x01(\x0c\"T\n\tHeartbeat\x12\x15\n\ragent_time_ms\x18\x01 \x01(\x03\x12\x16\n\x0einventory_root\x18\x02 \x01(\x0c\x12\x18\n\x10running_task_ids\x18\x03 \x03(\t\"3\n\x15HeartbeatAcknowledged\x12\x1a\n\x12\x63ontroller_time_ms\x18\x01 \x01(\x03\")\n\x12RevocationsChanged\x12\x13\n\x0brevocations\x18\x01 \x01(\x0c\"\x1f\n\rPolicyChanged\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\".\n\tTaskOffer\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"\\\n\x0bTaskStarted\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x15\n\rstarted_at_ms\x18\x02 \x01(\x03\x12%\n\x03run\x18\x03 \x01(\x0b\x32\x18.protocol.v1.StandingRun\"T\n\x0bStandingRun\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07slot_ms\x18\x02 \x01(\x03\x12\x0e\n\x06number\x18\x03 \x01(\r\x12\x12\n\nnext_at_ms\x18\x04 \x01(\x03\"h\n\nTaskOutput\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12)\n\x06stream\x18\x03 \x01(\x0e\x32\x19.protocol.v1.OutputStream\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\xd0\x01\n\x0bTaskOutcome\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.protocol.v1.OutcomeState\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x11\n\texit_code\x18\x05 \x01(\x11\x12\x0e\n\x06result\x18\x06 \x01(\x0c\x12\x15\n\rstarted_at_ms\x18\x07 \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x08 \x01(\x03\x12\x18\n\x10output_truncated\x18\t \x01(\x08\"&\n\x13OutcomeAcknowledged\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"#\n\x05\x44rain\x12\x1a\n\x12reconnect_within_s\x18\x01 \x01(\r*}\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x12\x1a\n\x16OUTPUT_STREAM_PROGRESS\x10\x03*\x91\x02\n\x0cOutcomeState\x12\x1d\n\x19OUTCOME_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OUTCOME_STATE_SUCCEEDED\x10\x01\x12\x19\n\x15OUTCOME_STATE_PARTIAL\x10\x02\x12\x18\n\x14OUTCOME_STATE_FAILED\x10\x03\x12\x1b\n\x17OUTCOME_STATE_TIMED_OUT\x10\x04\x12\x19\n\x15OUTCOME_STATE_EXPIRED\x10\x05\x12\x1b\n\x17OUTCOME_STATE_CANCELLED\x10\x06\x12\x1a\n\x16OUTCOME_STATE_REJECTED\x10\x07\x12\x1f\n\x1bOUTCOME_STATE_INDETERMINATE\x10\x08\x32W\n\x0bLinkService\x12H\n\x07\x43onnect\x12\x1b.protocol.v1.ConnectRequest\x1a\x1c.protocol.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protocol/v1/link.proto\x12\x0bprotocol.v1\x1a\x19protocol/v1/refusal.proto\"\xb3\x02\n\x0e\x43onnectRequest\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.protocol.v1.HelloH\x00\x12+\n\theartbeat\x18\x02 \x01(\x0b\x32\x16.protocol.v1.HeartbeatH\x00\x12\x30\n\x0ctask_started\x18\x03 \x01(\x0b\x32\x18.protocol.v1.TaskStartedH\x00\x12.\n\x0btask_output\x18\x04 \x01(\x0b\x32\x17.protocol.v1.TaskOutputH\x00\x12\x30\n\x0ctask_outcome\x18\x05 \x01(\x0b\x32\x18.protocol.v1.TaskOutcomeH\x00\x12\x30\n\x0cratchet_kept\x18\x07 \x01(\x0b\x32\x18.protocol.v1.RatchetKeptH\x00\x42\t\n\x07message\"\xbf\x03\n\x0f\x43onnectResponse\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.protocol.v1.WelcomeH\x00\x12,\n\ntask_offer\x18\x02 \x01(\x0b\x32\x16.protocol.v1.TaskOfferH\x00\x12@\n\x14outcome_acknowledged\x18\x03 \x01(\x0b\x32 .protocol.v1.OutcomeAcknowledgedH\x00\x12#\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x12.protocol.v1.DrainH\x00\x12\'\n\x07refusal\x18\x05 \x01(\x0b\x32\x14.protocol.v1.RefusalH\x00\x12\x44\n\x16heartbeat_acknowledged\x18\x06 \x01(\x0b\x32\".protocol.v1.HeartbeatAcknowledgedH\x00\x12>\n\x13revocations_changed\x18\x07 \x01(\x0b\x32\x1f.protocol.v1.RevocationsChangedH\x00\x12\x34\n\x0epolicy_changed\x18\x08 \x01(\x0b\x32\x1a.protocol.v1.PolicyChangedH\x00\x42\t\n\x07message\"\x9d\x01\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\r\x12\x15\n\ragent_time_ms\x18\x03 \x01(\x03\x12\x16\n\x0einventory_root\x18\x04 \x01(\x0c\x12\x13\n\x0bsealing_key\x18\x05 \x01(\x0c\x12\x15\n\rsealing_proof\x18\x06 \x01(\x0c\x12\x10\n\x08hostname\x18\x07 \x01(\t\"\x82\x01\n\x07Welcome\x12\x1a\n\x12\x63ontroller_time_ms\x18\x01 \x01(\x03\x12\x1c\n\x14heartbeat_interval_s\x18\x02 \x01(\r\x12\x10\n\x08revision\x18\x03 \x01(\r\x12\x1a\n\x12\x63ontroller_version\x18\x04 \x01(\t\x12\x0f\n\x07ratchet\x18\x05 \x01(\x0c\")\n\x06Holder\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x10\n\x08hardware\x18\x02 \x01(\x0c\"\x1c\n\x0bRatchetKept\x12\r\n\x05token\x18\x01 \x01(\x0c\"{\n\tHeartbeat\x12\x15\n\ragent_time_ms\x18\x01 \x01(\x03\x12\x16\n\x0einventory_root\x18\x02 \x01(\x0c\x12\x18\n\x10running_task_ids\x18\x03 \x03(\t\x12%\n\x07\x63\x65iling\x18\x04 \x01(\x0b\x32\x14.protocol.v1.Ceiling\"B\n\x07\x43\x65iling\x12\x0c\n\x04\x64\x65ny\x18\x01 \x03(\t\x12\x11\n\tread_only\x18\x02 \x01(\x08\x12\x16\n\x0epolicy_version\x18\x03 \x01(\x04\"3\n\x15HeartbeatAcknowledged\x12\x1a\n\x12\x63ontroller_time_ms\x18\x01 \x01(\x03\")\n\x12RevocationsChanged\x12\x13\n\x0brevocations\x18\x01 \x01(\x0c\"\x1f\n\rPolicyChanged\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\".\n\tTaskOffer\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"\\\n\x0bTaskStarted\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x15\n\rstarted_at_ms\x18\x02 \x01(\x03\x12%\n\x03run\x18\x03 \x01(\x0b\x32\x18.protocol.v1.StandingRun\"T\n\x0bStandingRun\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07slot_ms\x18\x02 \x01(\x03\x12\x0e\n\x06number\x18\x03 \x01(\r\x12\x12\n\nnext_at_ms\x18\x04 \x01(\x03\"h\n\nTaskOutput\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12)\n\x06stream\x18\x03 \x01(\x0e\x32\x19.protocol.v1.OutputStream\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\xd0\x01\n\x0bTaskOutcome\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.protocol.v1.OutcomeState\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x11\n\texit_code\x18\x05 \x01(\x11\x12\x0e\n\x06result\x18\x06 \x01(\x0c\x12\x15\n\rstarted_at_ms\x18\x07 \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x08 \x01(\x03\x12\x18\n\x10output_truncated\x18\t \x01(\x08\"&\n\x13OutcomeAcknowledged\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"#\n\x05\x44rain\x12\x1a\n\x12reconnect_within_s\x18\x01 \x01(\r*}\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x12\x1a\n\x16OUTPUT_STREAM_PROGRESS\x10\x03*\x91\x02\n\x0cOutcomeState\x12\x1d\n\x19OUTCOME_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OUTCOME_STATE_SUCCEEDED\x10\x01\x12\x19\n\x15OUTCOME_STATE_PARTIAL\x10\x02\x12\x18\n\x14OUTCOME_STATE_FAILED\x10\x03\x12\x1b\n\x17OUTCOME_STATE_TIMED_OUT\x10\x04\x12\x19\n\x15OUTCOME_STATE_EXPIRED\x10\x05\x12\x1b\n\x17OUTCOME_STATE_CANCELLED\x10\x06\x12\x1a\n\x16OUTCOME_STATE_REJECTED\x10\x07\x12\x1f\n\x1bOUTCOME_STATE_INDETERMINATE\x10\x08\x32W\n\x0bLinkService\x12H\n\x07\x43onnect\x12\x1b.protocol.v1.ConnectRequest\x1a\x1c.protocol.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protocol.v1.link_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTPUTSTREAM']._serialized_start=2029
-  _globals['_OUTPUTSTREAM']._serialized_end=2154
-  _globals['_OUTCOMESTATE']._serialized_start=2157
-  _globals['_OUTCOMESTATE']._serialized_end=2430
+  _globals['_OUTPUTSTREAM']._serialized_start=2136
+  _globals['_OUTPUTSTREAM']._serialized_end=2261
+  _globals['_OUTCOMESTATE']._serialized_start=2264
+  _globals['_OUTCOMESTATE']._serialized_end=2537
   _globals['_CONNECTREQUEST']._serialized_start=67
   _globals['_CONNECTREQUEST']._serialized_end=374
   _globals['_CONNECTRESPONSE']._serialized_start=377
@@ -49,27 +49,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RATCHETKEPT']._serialized_start=1162
   _globals['_RATCHETKEPT']._serialized_end=1190
   _globals['_HEARTBEAT']._serialized_start=1192
-  _globals['_HEARTBEAT']._serialized_end=1276
-  _globals['_HEARTBEATACKNOWLEDGED']._serialized_start=1278
-  _globals['_HEARTBEATACKNOWLEDGED']._serialized_end=1329
-  _globals['_REVOCATIONSCHANGED']._serialized_start=1331
-  _globals['_REVOCATIONSCHANGED']._serialized_end=1372
-  _globals['_POLICYCHANGED']._serialized_start=1374
-  _globals['_POLICYCHANGED']._serialized_end=1405
-  _globals['_TASKOFFER']._serialized_start=1407
-  _globals['_TASKOFFER']._serialized_end=1453
-  _globals['_TASKSTARTED']._serialized_start=1455
-  _globals['_TASKSTARTED']._serialized_end=1547
-  _globals['_STANDINGRUN']._serialized_start=1549
-  _globals['_STANDINGRUN']._serialized_end=1633
-  _globals['_TASKOUTPUT']._serialized_start=1635
-  _globals['_TASKOUTPUT']._serialized_end=1739
-  _globals['_TASKOUTCOME']._serialized_start=1742
-  _globals['_TASKOUTCOME']._serialized_end=1950
-  _globals['_OUTCOMEACKNOWLEDGED']._serialized_start=1952
-  _globals['_OUTCOMEACKNOWLEDGED']._serialized_end=1990
-  _globals['_DRAIN']._serialized_start=1992
-  _globals['_DRAIN']._serialized_end=2027
-  _globals['_LINKSERVICE']._serialized_start=2432
-  _globals['_LINKSERVICE']._serialized_end=2519
+  _globals['_HEARTBEAT']._serialized_end=1315
+  _globals['_CEILING']._serialized_start=1317
+  _globals['_CEILING']._serialized_end=1383
+  _globals['_HEARTBEATACKNOWLEDGED']._serialized_start=1385
+  _globals['_HEARTBEATACKNOWLEDGED']._serialized_end=1436
+  _globals['_REVOCATIONSCHANGED']._serialized_start=1438
+  _globals['_REVOCATIONSCHANGED']._serialized_end=1479
+  _globals['_POLICYCHANGED']._serialized_start=1481
+  _globals['_POLICYCHANGED']._serialized_end=1512
+  _globals['_TASKOFFER']._serialized_start=1514
+  _globals['_TASKOFFER']._serialized_end=1560
+  _globals['_TASKSTARTED']._serialized_start=1562
+  _globals['_TASKSTARTED']._serialized_end=1654
+  _globals['_STANDINGRUN']._serialized_start=1656
+  _globals['_STANDINGRUN']._serialized_end=1740
+  _globals['_TASKOUTPUT']._serialized_start=1742
+  _globals['_TASKOUTPUT']._serialized_end=1846
+  _globals['_TASKOUTCOME']._serialized_start=1849
+  _globals['_TASKOUTCOME']._serialized_end=2057
+  _globals['_OUTCOMEACKNOWLEDGED']._serialized_start=2059
+  _globals['_OUTCOMEACKNOWLEDGED']._serialized_end=2097
+  _globals['_DRAIN']._serialized_start=2099
+  _globals['_DRAIN']._serialized_end=2134
+  _globals['_LINKSERVICE']._serialized_start=2539
+  _globals['_LINKSERVICE']._serialized_end=2626
 # @@protoc_insertion_point(module_scope)

@@ -369,6 +369,7 @@ class Heartbeat(_message.Message):
     AGENT_TIME_MS_FIELD_NUMBER: _builtins.int
     INVENTORY_ROOT_FIELD_NUMBER: _builtins.int
     RUNNING_TASK_IDS_FIELD_NUMBER: _builtins.int
+    CEILING_FIELD_NUMBER: _builtins.int
     agent_time_ms: _builtins.int
     """The agent's clock, in milliseconds since 1970."""
     inventory_root: _builtins.bytes
@@ -377,20 +378,59 @@ class Heartbeat(_message.Message):
     def running_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that are being executed: their leases are renewed."""
 
+    @_builtins.property
+    def ceiling(self) -> Global___Ceiling:
+        """What the machine's own administrator rules out. From revision 5 on."""
+
     def __init__(
         self,
         *,
         agent_time_ms: _builtins.int = ...,
         inventory_root: _builtins.bytes = ...,
         running_task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        ceiling: Global___Ceiling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ceiling", b"ceiling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_time_ms", b"agent_time_ms", "inventory_root", b"inventory_root", "running_task_ids", b"running_task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_time_ms", b"agent_time_ms", "ceiling", b"ceiling", "inventory_root", b"inventory_root", "running_task_ids", b"running_task_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class Ceiling(_message.Message):
+    """What no order can have this machine do, and by which policy it judges the others. For
+    people to see: the machine itself refuses.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DENY_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    read_only: _builtins.bool
+    """Orders that do more than look are refused."""
+    policy_version: _builtins.int
+    """The version of its tenant's policy; 0 for none."""
+    @_builtins.property
+    def deny(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of actions that it never executes."""
+
+    def __init__(
+        self,
+        *,
+        deny: _abc.Iterable[_builtins.str] | None = ...,
+        read_only: _builtins.bool = ...,
+        policy_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deny", b"deny", "policy_version", b"policy_version", "read_only", b"read_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ceiling: _TypeAlias = Ceiling  # noqa: Y015
 
 @_typing.final
 class HeartbeatAcknowledged(_message.Message):

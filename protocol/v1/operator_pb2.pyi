@@ -1020,6 +1020,7 @@ class Machine(_message.Message):
     FROZEN_FIELD_NUMBER: _builtins.int
     FROZEN_AT_MS_FIELD_NUMBER: _builtins.int
     CLONE_OF_FIELD_NUMBER: _builtins.int
+    CEILING_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
     """Its id."""
     tenant_id: _builtins.str
@@ -1068,6 +1069,10 @@ class Machine(_message.Message):
     def frozen(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Why nothing of it is forgotten, when its restore points look wrong; see `RetentionPlan`."""
 
+    @_builtins.property
+    def ceiling(self) -> Global___MachineCeiling:
+        """What its own administrator rules out, as it said last; none while it is not linked."""
+
     def __init__(
         self,
         *,
@@ -1092,14 +1097,47 @@ class Machine(_message.Message):
         frozen: _abc.Iterable[_builtins.str] | None = ...,
         frozen_at_ms: _builtins.int = ...,
         clone_of: _builtins.str = ...,
+        ceiling: Global___MachineCeiling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ceiling", b"ceiling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "clone_of", b"clone_of", "drill_state", b"drill_state", "enrolled_at_ms", b"enrolled_at_ms", "frozen", b"frozen", "frozen_at_ms", b"frozen_at_ms", "hostname", b"hostname", "last_drill_at_ms", b"last_drill_at_ms", "last_point_at_ms", b"last_point_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "linked", b"linked", "machine_id", b"machine_id", "name", b"name", "sealing_key", b"sealing_key", "sealing_proof", b"sealing_proof", "security_updates", b"security_updates", "state", b"state", "system", b"system", "tags", b"tags", "tenant_id", b"tenant_id", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "ceiling", b"ceiling", "clone_of", b"clone_of", "drill_state", b"drill_state", "enrolled_at_ms", b"enrolled_at_ms", "frozen", b"frozen", "frozen_at_ms", b"frozen_at_ms", "hostname", b"hostname", "last_drill_at_ms", b"last_drill_at_ms", "last_point_at_ms", b"last_point_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "linked", b"linked", "machine_id", b"machine_id", "name", b"name", "sealing_key", b"sealing_key", "sealing_proof", b"sealing_proof", "security_updates", b"security_updates", "state", b"state", "system", b"system", "tags", b"tags", "tenant_id", b"tenant_id", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Machine: _TypeAlias = Machine  # noqa: Y015
+
+@_typing.final
+class MachineCeiling(_message.Message):
+    """See `protocol.v1.Ceiling`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DENY_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    read_only: _builtins.bool
+    """Orders that do more than look are refused."""
+    policy_version: _builtins.int
+    """The version of its tenant's policy by which it judges; 0 for none."""
+    @_builtins.property
+    def deny(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of actions that it never executes."""
+
+    def __init__(
+        self,
+        *,
+        deny: _abc.Iterable[_builtins.str] | None = ...,
+        read_only: _builtins.bool = ...,
+        policy_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deny", b"deny", "policy_version", b"policy_version", "read_only", b"read_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MachineCeiling: _TypeAlias = MachineCeiling  # noqa: Y015
 
 @_typing.final
 class ListMachinesRequest(_message.Message):

@@ -47,6 +47,8 @@ class Heard:
     def running(self) -> Sequence[TaskId]:
         return ()
 
+    def ceiling(self) -> None: ...
+
     def inventory_root(self) -> bytes:
         return b""
 

@@ -251,6 +251,17 @@ def machine_row(machine: Machine, names: dict[str, str]) -> dict[str, Any]:
         "frozen": list(machine.frozen),
         "frozen_at": from_wire_ms(machine.frozen_at_ms),
         "tags": list(machine.tags),
+        **_ceiling(machine),
+    }
+
+
+def _ceiling(machine: Machine) -> Row:
+    """What the machine's own administrator rules out; None where it has not said."""
+    said = machine.ceiling if machine.HasField("ceiling") else None
+    return {
+        "deny": None if said is None else list(said.deny),
+        "read_only": None if said is None else said.read_only,
+        "policy_version": None if said is None else said.policy_version,
     }
 
 
