@@ -19,7 +19,7 @@ from controller.cli.exits import DONE, FAILED, IN_PART, NOT_IN_TIME, OVER, REFUS
 from controller.cli.following import follow
 from controller.cli.repeating import render_standing, standing_of
 from controller.cli.revoking import newest_list, read_of
-from controller.cli.ruling import awaiting_error, check_ordering, is_awaiting, say_approval
+from controller.cli.ruling import check_ordering, say_approval, say_awaiting
 from controller.cli.spans import Span
 from controller.cli.spreading import ROLLOUT_OPTIONS, WINDOW_OPTIONS, batches_of, rollout_of
 from controller.cli.waiting import SHOWN
@@ -207,6 +207,37 @@ def submit(
     Raises DENIED for what machines would not obey this operator in, NEEDS_APPROVAL when
     another one has to sign it first and nobody waits for that.
     """
+    job = _handed_in(connection, machines, action, terms, repeatable, retry_of)
+    say_awaiting([job], waits=terms.wait and terms.wait_for_approval)
+    return job
+
+
+def submit_all(
+    connection: Connection,
+    parts: Sequence[tuple[Sequence[Machine], Action]],
+    terms: Terms,
+    *,
+    repeatable: bool = False,
+) -> list[Job]:
+    """Hand in several orders, all of them before it is said which await a signature.
+
+    Raises as `submit` does.
+    """
+    jobs = [
+        _handed_in(connection, machines, action, terms, repeatable) for machines, action in parts
+    ]
+    say_awaiting(jobs, waits=terms.wait and terms.wait_for_approval)
+    return jobs
+
+
+def _handed_in(
+    connection: Connection,
+    machines: Sequence[Machine],
+    action: Action,
+    terms: Terms,
+    repeatable: bool,
+    retry_of: OrderId | None = None,
+) -> Job:
     now = clock.now()
     tenant, ids = ids_of(machines)
     ruled = check_ordering(connection, tenant, action, propose=terms.propose)
@@ -235,12 +266,7 @@ def submit(
     signed = enveloped(data, signature, connection.certificate)
     envelope = replace(signed, revocations=revoked, policy=ruled.data)
     request = SubmitOrderRequest(envelope=encode_envelope(envelope), propose=terms.propose)
-    job = connection.jobs.SubmitOrder(request).job
-    if is_awaiting(job):
-        if not (terms.wait and terms.wait_for_approval):
-            raise awaiting_error(job)
-        note(f"{awaiting_error(job)}. Waiting for it.")
-    return job
+    return connection.jobs.SubmitOrder(request).job
 
 
 def task_of(connection: Connection, job: str, task: str) -> Task | None:

@@ -7,6 +7,7 @@ carries orders cannot keep it from the machines that judge them.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -77,14 +78,27 @@ def say_approval(ruled: Ruled, action: Action, machines: int, connection: Connec
         note(f"{name_of(action)} on {machines} machines takes the signature of {others}")
 
 
-def awaiting_error(job: Job) -> SteadError:
-    """What there is to do with an order that others have still to sign."""
+def say_awaiting(jobs: Sequence[Job], *, waits: bool) -> None:
+    """Say what there is to do with orders that others have still to sign.
+
+    Raises NEEDS_APPROVAL with that, unless somebody waits.
+    """
+    awaiting = [job for job in jobs if is_awaiting(job)]
+    for job in jobs:
+        if awaiting and job not in awaiting:
+            note(f"{job.job_id} goes on; watch it with `stead job watch {job.job_id}`")
+    for job in awaiting[:-1] if not waits else awaiting:
+        note(_awaits(job))
+    if awaiting and not waits:
+        raise SteadError(_awaits(awaiting[-1]), code=Code.NEEDS_APPROVAL)
+
+
+def _awaits(job: Job) -> str:
     missing = job.signatures_missing
     others = "another operator" if missing == 1 else f"{missing} other operators"
-    return SteadError(
+    return (
         f"{job.job_id} awaits the signature of {others}: `stead job approve {job.job_id}`; "
-        f"`stead job watch {job.job_id}` follows it",
-        code=Code.NEEDS_APPROVAL,
+        f"`stead job watch {job.job_id}` follows it"
     )
 
 

@@ -22,8 +22,9 @@ from protocol.order import Order, Signature, sign, signers_of
 from protocol.policy import Policy, Rule, sign_policy
 from protocol.policy_codec import encode_policy, encode_signed_policy
 from protocol.rollout import EVERYTHING, Amount, Rollout
-from protocol.v1 import job_pb2, policy_pb2
+from protocol.v1 import job_pb2, link_pb2, operator_pb2, policy_pb2
 from protocol.v1.job_pb2_grpc import JobServiceStub
+from protocol.v1.operator_pb2_grpc import MachineServiceStub
 from protocol.v1.policy_pb2_grpc import PolicyServiceStub
 from tests.integration.conftest import Enrolled, Installation
 from tests.integration.refusal import refused
@@ -228,3 +229,22 @@ async def test_versions_of_a_policy_only_grow_and_only_the_root_makes_them(
     assert events.count("policy_published") == 2
     ann = person(installation, "ann", Role.ADMIN)
     assert "forbids run_program" in str(await refused(ann.submit(order_for(machine))))
+
+
+async def test_what_a_machines_own_settings_rule_out_is_shown_while_it_is_linked(
+    installation: Installation, machine: Enrolled
+) -> None:
+    machines = MachineServiceStub(installation.admin())
+
+    async def shown() -> operator_pb2.Machine:
+        [one] = (await machines.ListMachines(operator_pb2.ListMachinesRequest())).machines
+        return one
+
+    said = link_pb2.Ceiling(deny=["run_script", "x" * 500], read_only=True, policy_version=3)
+    async with linked(installation, machine, revision=5) as agent:
+        assert not (await shown()).HasField("ceiling")
+        await agent.say(heartbeat=link_pb2.Heartbeat(ceiling=said))
+        await agent.hear("heartbeat_acknowledged")
+        ceiling = (await shown()).ceiling
+        assert list(ceiling.deny) == ["run_script", "x" * 80]
+        assert (ceiling.read_only, ceiling.policy_version) == (True, 3)

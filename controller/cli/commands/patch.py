@@ -28,6 +28,7 @@ from controller.cli.ordering import (
     result_of,
     say_failures,
     submit,
+    submit_all,
     task_rows,
     terms_of,
 )
@@ -197,10 +198,8 @@ def apply(
             "these machines have different plans, so they get different orders, and batches are "
             "of one order: name machines that have the same plan, or leave out --batch"
         )
-    jobs = [
-        submit(connection, [m for m in targets if _who(m) in group], action, terms)
-        for action, group in _orders(due)
-    ]
+    parts = [([m for m in targets if _who(m) in group], action) for action, group in _orders(due)]
+    jobs = submit_all(connection, parts, terms)
     if not terms.wait:
         rows = [{"job": job.job_id, "machines": len(job.tasks)} for job in jobs]
         emit(rows, output, columns=("job", "machines"))

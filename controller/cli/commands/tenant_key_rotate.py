@@ -16,10 +16,10 @@ from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE, IN_PART
 from controller.cli.following import follow
 from controller.cli.options import yes_option
-from controller.cli.ordering import Terms, exit_code, say_failures, submit
+from controller.cli.ordering import Terms, exit_code, say_failures, submit_all
 from controller.cli.spans import Span
 from controller.cli.tenant_keys import is_proved, key_of_machine, present_keys, unproved
-from protocol.action import ChangeVaultSecret
+from protocol.action import Action, ChangeVaultSecret
 from protocol.errors import DeniedError, InvalidError
 from protocol.identity import Role
 from protocol.ids import MachineId, TenantId
@@ -156,11 +156,12 @@ def _send(
             )
         elif machine not in able:
             note(str(unproved(machine)))
-    jobs = []
+    parts: list[tuple[Sequence[Machine], Action]] = []
     for start in range(0, len(able), MACHINES_AT_ONCE):
         some = able[start : start + MACHINES_AT_ONCE]
         action = ChangeVaultSecret({m.machine_id: _sealed(keys, m) for m in some})
-        jobs.append(submit(connection, some, action, terms, repeatable=True))
+        parts.append((some, action))
+    jobs = submit_all(connection, parts, terms, repeatable=True)
     if not terms.wait:
         rows = [{"job": job.job_id, "machines": len(job.tasks)} for job in jobs]
         emit(rows, output, columns=("job", "machines"), empty="no machine is to be told")
