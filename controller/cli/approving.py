@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import rich_click as click
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,7 +16,7 @@ from controller.cli.exits import DONE
 from controller.cli.following import follow
 from controller.cli.options import yes_option
 from controller.cli.ordering import finish, task_rows
-from controller.cli.reviewing import review_row
+from controller.cli.reviewing import for_people, lines_of, review_row
 from controller.cli.revoking import newest_list, read_of
 from controller.cli.ruling import is_awaiting, newest_policy
 from protocol.action import RunScript
@@ -63,12 +61,13 @@ def approve(
         for line in order.action.body.decode(errors="backslashreplace").splitlines():
             note(f"  | {line}")
     if dry_run:
-        emit_one(row, output)
+        emit_one(for_people(row) if output == "table" else row, output)
         return DONE
     if not yes:
         if not sys.stdin.isatty():
             raise InvalidError("nobody is there to ask: read it with --dry-run, then add --yes")
-        _say(row)
+        for said in lines_of(row):
+            note(said)
         click.confirm("Sign this order?", abort=True, err=True)
     request = ApproveJobRequest(
         job_id=job,
@@ -98,13 +97,6 @@ def reject(app: App, job: str, reason: str, output: str, *, yes: bool) -> int:
     found = connection.jobs.RejectJob(RejectJobRequest(job_id=job, reason=reason)).job
     emit(task_rows(found), output, columns=("machine", "state", "message"))
     return DONE
-
-
-def _say(row: Mapping[str, Any]) -> None:
-    for name, value in row.items():
-        if value not in ("", None, [], 0, False):
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            note(f"{name}: {shown}")
 
 
 def _fetched(connection: Connection, job: str) -> tuple[Envelope, Order]:

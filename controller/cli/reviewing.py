@@ -7,7 +7,7 @@ Pure, but for the names of machines, which only the controller knows.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from controller.cli.repeating import render_standing
@@ -52,6 +52,25 @@ def review_row(
     if order.retry_of is not None:
         row["retry_of"] = order.retry_of
     return row
+
+
+def for_people(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A record whose lists of arguments show where each one begins and ends."""
+    return {
+        name: str(value) if "." in name and isinstance(value, list) else value
+        for name, value in row.items()
+    }
+
+
+def lines_of(row: Mapping[str, Any]) -> Iterator[str]:
+    """A record for people, a line for each value that says something.
+
+    What somebody else wrote cannot make lines of its own.
+    """
+    for name, value in for_people(row).items():
+        if value not in ("", None, [], 0, False):
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield f"{name}: {shown}".replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def details_of(action: Action, *, whole: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.cli.reviewing import details_of, review_row
+from controller.cli.reviewing import details_of, lines_of, review_row
 from protocol.action import RunProgram, RunScript
 from protocol.approval import judge
 from protocol.policy import no_policy
@@ -41,3 +41,18 @@ def test_who_signed_and_who_proposed_stand_apart() -> None:
     assert row["machines"] == ["web-01"]
     assert row["signed_by"] == ["ann (technician)"]
     assert row["proposed_by"] == ["hal (helpdesk)"]
+
+
+def test_what_somebody_else_wrote_makes_no_lines_of_its_own() -> None:
+    wanted = replace(ORDER, reason="x\nsigned_by: admin (admin)\rsignatures_missing: 0")
+    row = review_row(wanted, judge(wanted, [ANN], no_policy(TENANT)), {}, whole=True)
+    said = list(lines_of(row))
+    assert [line for line in said if line.startswith("signed_by")] == [
+        "signed_by: ann (technician)"
+    ]
+    assert not any("\n" in line or "\r" in line for line in said)
+
+
+def test_where_an_argument_ends_is_seen() -> None:
+    row = details_of(RunProgram(("rm", "a, b")), whole=False)
+    assert list(lines_of(row)) == ["run_program.argv: ['rm', 'a, b']"]
