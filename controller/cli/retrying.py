@@ -11,7 +11,7 @@ from controller.cli.connection import Connection
 from controller.cli.exits import OVER
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, SteadError
-from protocol.order import Order, signer_of
+from protocol.order import Order, signers_of
 from protocol.v1.job_pb2 import GetOrderRequest, Job
 
 
@@ -20,8 +20,8 @@ def signed_order(connection: Connection, job: str) -> Order:
     answer = connection.jobs.GetOrder(GetOrderRequest(job_id=job))
     envelope = decode_envelope(answer.envelope)
     order = decode_order(envelope.order)
-    # Certificates end; what counts is that the signer was believed at that time.
-    signer_of(envelope, root=connection.root, now=order.issued_at)
+    # Certificates end; what counts is that the signers were believed at that time.
+    signers_of(envelope, root=connection.root, now=order.issued_at, until=order.deliver_by)
     if order.id != job:
         raise SteadError(
             f"the controller gave the order {order.id} for {job}", code=Code.BAD_SIGNATURE
