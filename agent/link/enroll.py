@@ -26,7 +26,8 @@ from agent.host.files import make_private_directory, sync_directory, write_atomi
 from agent.host.hostname import hostname
 from agent.link.refusal import error_of_call
 from protocol.errors import Code, SteadError
-from protocol.identity import IdentityError, MachineIdentity, believe
+from protocol.identity import IdentityError, MachineIdentity, believe, identity_of
+from protocol.ids import TenantId
 from protocol.proxy import Proxy
 from protocol.tls import (
     chain_pem,
@@ -105,6 +106,7 @@ def finish(home: AgentHome) -> None:
         return
     if new.key.exists():
         # What the machine was before ends here, with what it was told to do.
+        _forget_rulings(home, new)
         for path in (
             home.backup_set,
             home.backup_runs,
@@ -122,6 +124,28 @@ def finish(home: AgentHome) -> None:
             source.replace(target)
             sync_directory(home.path)
     shutil.rmtree(home.enrolling, ignore_errors=True)
+
+
+def _forget_rulings(home: AgentHome, new: AgentHome) -> None:
+    """Remove what another root, or the root for another tenant, has signed.
+
+    It would count as damaged, and every order be refused. What is this root's, and this
+    tenant's, stays: else a controller that has a machine take a new key (`agent.link.rekey`)
+    could bring an older policy back.
+    """
+    same_root = home.root.exists() and home.root.read_bytes() == new.root.read_bytes()
+    if not same_root:
+        home.revocations.unlink(missing_ok=True)
+    if not same_root or _tenant_of(home) != _tenant_of(new):
+        home.policy.unlink(missing_ok=True)
+
+
+def _tenant_of(home: AgentHome) -> TenantId | None:
+    try:
+        identity = identity_of(x509.load_pem_x509_certificates(home.chain.read_bytes())[0])
+    except (OSError, ValueError, SteadError):
+        return None
+    return identity.tenant if isinstance(identity, MachineIdentity) else None
 
 
 def new_key(new: AgentHome) -> ec.EllipticCurvePrivateKey:
