@@ -16,6 +16,9 @@ HEALTHY = timedelta(minutes=1)
 PARKED = timedelta(minutes=5)
 """How often a machine that is not wanted asks again."""
 
+OUT_OF_USE = timedelta(hours=1)
+"""How often a machine that was retired asks again."""
+
 _DOUBLINGS = 9
 
 
@@ -34,9 +37,13 @@ def wait_when_drained(within: timedelta, *, chance: float) -> timedelta:
     return min(max(within, FIRST), LONGEST) * chance
 
 
-def wait_when_parked(*, chance: float) -> timedelta:
-    """A moment around `PARKED`, since many machines may have been parked together."""
-    return PARKED * (0.8 + 0.4 * chance)
+def wait_when_parked(*, chance: float, usual: timedelta = PARKED) -> timedelta:
+    """A moment around `usual`, since many machines may have been parked together.
+
+    >>> wait_when_parked(chance=0.5, usual=OUT_OF_USE)
+    datetime.timedelta(seconds=3600)
+    """
+    return usual * (0.8 + 0.4 * chance)
 
 
 def failures_after(failures: int, lasted: timedelta) -> int:

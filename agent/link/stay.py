@@ -269,7 +269,8 @@ class Link:
     async def _after(self, failure: Failure) -> None:
         code, reason = failure.code, failure.reason
         if code in PARKING:
-            wait = backoff.wait_when_parked(chance=self._chance())
+            usual = backoff.OUT_OF_USE if code is Code.RETIRED else backoff.PARKED
+            wait = backoff.wait_when_parked(chance=self._chance(), usual=usual)
             log.warning("link_parked", code=code, reason=reason, wait_s=wait.seconds)
             await self._pause(LinkState.PARKED, wait, reason, code)
             return

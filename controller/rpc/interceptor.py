@@ -25,7 +25,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from controller import clock
-from controller.authority.trust import Peer, Trust
+from controller.authority.trust import TOLD, Peer, Trust
 from controller.rpc.authorisation import check_allowed, check_waiting
 from controller.rpc.refusals import refuse
 from protocol.codec import decode_unlock, refuse_unknown
@@ -121,7 +121,8 @@ class LiveCalls:
 
     def cut(self, identity: Identity, code: Code = Code.REVOKED) -> None:
         """End every call of this identity, and say why."""
-        error = IdentityError(code.value, code=code)
+        machine = isinstance(identity, MachineIdentity)
+        error = IdentityError(TOLD[code] if machine else code.value, code=code)
         for future, peer in list(self._calls.items()):
             if _same(peer.identity, identity):
                 _settle(future, error)

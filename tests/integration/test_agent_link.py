@@ -68,9 +68,18 @@ async def test_hello_proves_the_sealing_key_and_heartbeats_follow(
     await agent.until_status(link="connected", journal="ok")
 
 
-@pytest.mark.parametrize("code", [Code.REVOKED, Code.UNKNOWN_MACHINE])
+@pytest.mark.parametrize(
+    ("code", "usual"),
+    [
+        (Code.REVOKED, timedelta(minutes=5)),
+        (Code.UNKNOWN_MACHINE, timedelta(minutes=5)),
+        (Code.PARKED, timedelta(minutes=5)),
+        (Code.RETIRED, timedelta(hours=1)),
+    ],
+    ids=["revoked", "unknown", "parked", "retired"],
+)
 async def test_a_machine_that_is_not_wanted_parks_and_says_why(
-    server: LinkServer, agent: AgentProcess, code: Code
+    server: LinkServer, agent: AgentProcess, code: Code, usual: timedelta
 ) -> None:
     server.realm.furnish(agent.home, server.address)
     server.refuse = SteadError("go away", code=code)
@@ -78,7 +87,7 @@ async def test_a_machine_that_is_not_wanted_parks_and_says_why(
     said = await agent.until_status(link="parked", code=code)
     assert said["reason"] == "go away"
     wait = datetime.fromisoformat(said["again_at"]) - datetime.now(UTC)
-    assert timedelta(minutes=3) < wait < timedelta(minutes=7)
+    assert 0.6 * usual < wait < 1.4 * usual
     exit_code, out, _ = await agent.command("status", "--output", "json")
     assert exit_code == 6
     assert json.loads(out)["link"] == "parked"
