@@ -1,0 +1,189 @@
+"""An agent that is killed while a file is on its way goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from controller import clock
+from protocol.action import GetFile, PutFile
+from protocol.ids import ParcelId
+from protocol.parcel import (
+    OPERATOR,
+    PIECE_BYTES,
+    Trailer,
+    open_piece,
+    open_trailer,
+    seal_key,
+    seal_piece,
+    seal_trailer,
+    sealed_bytes,
+)
+from protocol.v1 import parcel_pb2 as pb
+from protocol.v1.parcel_pb2_grpc import ParcelServiceStub
+from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.conftest import Installation
+from tests.integration.test_link import enveloped, order_for, submit
+
+if TYPE_CHECKING:
+    from protocol.v1.parcel_pb2_grpc import ParcelServiceAsyncStub
+
+KEY = bytes(range(32))
+PIECES = 4
+RATE = 4 * PIECE_BYTES
+"""So that an agent has not sent all when it has sent the first."""
+
+
+@dataclass
+class World:
+    """An installation with one agent that runs, and a parcel that was announced."""
+
+    installation: Installation
+    agent: AgentProcess
+    parcel: ParcelId
+    stub: ParcelServiceAsyncStub
+
+    async def opened(self, *, from_machines: bool) -> None:
+        identity = self.agent.identity
+        await self.stub.OpenParcel(
+            pb.OpenParcelRequest(
+                tenant_id=identity.tenant,
+                parcel_id=self.parcel,
+                machine_ids=[identity.machine],
+                from_machines=from_machines,
+                max_bytes=sealed_bytes(PIECES * PIECE_BYTES),
+                keep_s=3600,
+            )
+        )
+
+    async def ordered(self, action: GetFile | PutFile) -> str:
+        identity = self.agent.identity
+        private = X25519PrivateKey.from_private_bytes(self.agent.home.sealing_key.read_bytes())
+        sealed = seal_key(
+            KEY,
+            private.public_key().public_bytes_raw(),
+            tenant=identity.tenant,
+            machine=identity.machine,
+            parcel=self.parcel,
+        )
+        action = replace(action, parcel_id=self.parcel, sealed_keys={identity.machine: sealed})
+        order = replace(
+            order_for(identity.tenant, action=action),
+            machines=(identity.machine,),
+            repeatable=True,
+        )
+        return (await submit(self.installation, enveloped(self.installation, order))).job_id
+
+    @property
+    def kept(self) -> Path:
+        """Where the controller keeps the parcel."""
+        tenant = self.agent.identity.tenant
+        return self.installation.home / "controller" / "objects" / "parcels" / tenant / self.parcel
+
+    async def killed_and_started(self) -> None:
+        await self.agent.stop(signal.SIGKILL)
+        await self.agent.start()
+
+
+@pytest.fixture
+async def world(installation: Installation, tmp_path: Path) -> AsyncIterator[World]:
+    agent = AgentProcess(tmp_path / "machine")
+    await agent.enroll(await token_text(installation, await installation.add_tenant()))
+    await agent.start()
+    await agent.until_status(link="connected")
+    stub = ParcelServiceStub(installation.admin())
+    yield World(installation, agent, ParcelId(clock.new_id("pc")), stub)
+    if agent.alive:
+        await agent.stop()
+
+
+async def test_a_put_goes_on_with_what_lies_beside_its_place(world: World, tmp_path: Path) -> None:
+    content = os.urandom(PIECES * PIECE_BYTES)
+    digest = blake3(content).digest()
+    await world.opened(from_machines=False)
+    pieces = [
+        seal_piece(KEY, world.parcel, OPERATOR, i, content[i * PIECE_BYTES : (i + 1) * PIECE_BYTES])
+        for i in range(PIECES)
+    ]
+    pieces.append(seal_trailer(KEY, world.parcel, OPERATOR, Trailer(len(content), digest)))
+    for index, sealed in enumerate(pieces):
+        await world.stub.SendPiece(
+            pb.SendPieceRequest(
+                tenant_id=world.agent.identity.tenant,
+                parcel_id=world.parcel,
+                index=index,
+                sealed=sealed,
+            )
+        )
+    target = tmp_path / "there" / "file"
+    job = await world.ordered(
+        PutFile(
+            path=os.fsencode(target),
+            size=len(content),
+            content_hash=digest,
+            make_directories=True,
+            limit_rate=RATE,
+        )
+    )
+
+    def begun() -> bool | None:
+        parts = list(target.parent.glob(".file.*.part"))
+        return any(part.stat().st_size >= PIECE_BYTES for part in parts) or None
+
+    await world.agent.until(begun)
+    await world.agent.stop(signal.SIGKILL)
+    assert not target.exists()
+    # Who began anew would ask for it.
+    (first,) = (world.kept / OPERATOR).glob("0000000.*")
+    first.unlink()
+    await world.agent.start()
+    (task,) = (await ended_job(world.installation, job)).job.tasks
+    assert task.state == "succeeded", task.message
+    assert target.read_bytes() == content
+    assert list(target.parent.iterdir()) == [target]
+
+
+async def test_a_get_sends_nothing_twice(world: World, tmp_path: Path) -> None:
+    content = os.urandom(PIECES * PIECE_BYTES)
+    source = tmp_path / "source"
+    source.write_bytes(content)
+    await world.opened(from_machines=True)
+    machine = world.agent.identity.machine
+    job = await world.ordered(
+        GetFile(path=os.fsencode(source), max_bytes=len(content), limit_rate=RATE)
+    )
+
+    def sent() -> Path | None:
+        return next((world.kept / machine).glob("0000000.*"), None)
+
+    first = await world.agent.until(sent)
+    inode = first.stat().st_ino
+    await world.killed_and_started()
+    (task,) = (await ended_job(world.installation, job)).job.tasks
+    assert task.state == "succeeded", task.message
+    assert first.stat().st_ino == inode
+    fetched = [
+        (
+            await world.stub.FetchPiece(
+                pb.FetchPieceRequest(
+                    tenant_id=world.agent.identity.tenant,
+                    parcel_id=world.parcel,
+                    sender_id=machine,
+                    index=index,
+                )
+            )
+        ).sealed
+        for index in range(PIECES + 1)
+    ]
+    trailer = open_trailer(KEY, world.parcel, machine, PIECES, fetched.pop())
+    assert (trailer.size, trailer.content_hash) == (len(content), blake3(content).digest())
+    plain = [open_piece(KEY, world.parcel, machine, i, one) for i, one in enumerate(fetched)]
+    assert b"".join(plain) == content
