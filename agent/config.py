@@ -154,6 +154,11 @@ class AgentHome:
         return self.path / "policy"
 
     @property
+    def witness(self) -> Path:
+        """The checkpoints of audit logs that this machine keeps; see `agent.witness.keep`."""
+        return self.path / "witness"
+
+    @property
     def enrolling(self) -> Path:
         """What a new enrollment has so far; see `agent.link.enroll`."""
         return self.path / "enrolling"

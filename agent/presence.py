@@ -13,13 +13,15 @@ from agent.config import AgentHome
 from agent.host import clock, log
 from agent.host.files import read_if_there
 from agent.host.sd_notify import notify
+from agent.link.identity import load_identity
 from agent.link.report import last_root
 from agent.link.stay import LinkReport, LinkState
 from agent.tasks.intake import Intake
 from agent.tasks.verify import believable_time
 from agent.version import VERSION
+from agent.witness.keep import Watched, load_watched, take_checkpoint
 from protocol.ceiling import Ceiling
-from protocol.errors import InvalidError
+from protocol.errors import InvalidError, SteadError
 from protocol.identity import MachineIdentity
 from protocol.ids import TaskId
 
@@ -137,6 +139,23 @@ class Presence:
         """This is said to be the newest policy of the machine's tenant."""
         self._policy_refused = self._intake.ruled(policy)
         self._write()
+
+    def watched(self) -> Watched:
+        """What this machine keeps of the audit logs; nothing when that cannot be read."""
+        try:
+            return load_watched(self._home)
+        except SteadError as error:
+            log.warning("witness_unusable", reason=str(error))
+            return Watched()
+
+    def told_checkpoint(self, signed: bytes, proof: Sequence[bytes]) -> bool:
+        """An audit log is said to be this now. True when something is wrong with that."""
+        try:
+            root, tenant = load_identity(self._home).root, self._identity.tenant
+            return not take_checkpoint(self._home, root, tenant, signed, proof, clock.now()).good
+        except SteadError as error:
+            log.warning("checkpoint_not_kept", code=error.code, reason=str(error))
+            return False
 
     def running(self) -> Sequence[TaskId]:
         """The tasks whose leases a heartbeat renews."""

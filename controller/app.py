@@ -13,9 +13,12 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection
 
 from controller import clock
+from controller.audit.checkpoints import Checkpoints, Sealer
+from controller.audit.witnesses import Witnesses
 from controller.authority import operators, revocations
 from controller.authority.authority import (
     ENDS_SOON,
@@ -94,6 +97,7 @@ class Parts:
     enrollments: Desk
     jobs: JobDesk
     rolling: Rolling
+    checkpoints: Checkpoints
     vault: Vault
     parcels: Parcels
     started_at: datetime
@@ -112,7 +116,8 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
     db = parts.db
     return (
         partial(
-            add_LinkServiceServicer_to_server, Link(db, parts.jobs, parts.presence, parts.trust)
+            add_LinkServiceServicer_to_server,
+            Link(db, parts.jobs, parts.presence, parts.trust, Witnesses(db)),
         ),
         partial(add_JobServiceServicer_to_server, Jobs(parts.jobs)),
         partial(add_VaultServiceServicer_to_server, VaultServicer(parts.vault)),
@@ -135,7 +140,7 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
         partial(add_OperatorServiceServicer_to_server, Operators(db, parts.trust, parts.jobs.feed)),
         partial(add_TokenServiceServicer_to_server, Tokens(db, addresses.enrollment)),
         partial(add_MachineServiceServicer_to_server, Machines(db, parts.trust, parts.presence)),
-        partial(add_AuditServiceServicer_to_server, Audit(db)),
+        partial(add_AuditServiceServicer_to_server, Audit(db, parts.checkpoints)),
     )
 
 
@@ -157,6 +162,7 @@ class Controller:
         self._rolling = asyncio.create_task(parts.rolling.run_forever())
         self._keeping = asyncio.create_task(parts.vault.keeper.run_forever())
         self._parcels = asyncio.create_task(sweep_forever(parts.parcels))
+        self._signing = asyncio.create_task(parts.checkpoints.run_forever())
 
     @classmethod
     async def serve(cls, home: Path, settings: Settings | None = None) -> Controller:
@@ -210,12 +216,14 @@ class Controller:
         self._rolling.cancel()
         self._keeping.cancel()
         self._parcels.cancel()
+        self._signing.cancel()
         await asyncio.gather(
             self._sweeping,
             self._rolling,
             self._scrubbing,
             self._keeping,
             self._parcels,
+            self._signing,
             return_exceptions=True,
         )
         ended("tasks")
@@ -257,6 +265,12 @@ async def _assemble(
         enrollments=Desk(db, authority, trust.wait),
         jobs=desk,
         rolling=Rolling(db, desk.feed, presence.linked),
+        checkpoints=Checkpoints(
+            db,
+            lambda: Sealer(
+                authority.issuing.key, authority.issuing.certificate.public_bytes(Encoding.DER)
+            ),
+        ),
         vault=Vault(store, db, trust),
         parcels=Parcels(store, clock.now),
         started_at=clock.now(),

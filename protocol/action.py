@@ -284,6 +284,18 @@ class PutFile:
     limit_rate: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ReadWitness:
+    """State which checkpoints of the audit logs the machine keeps; `nonce` is 16 random bytes."""
+
+    nonce: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetWitness:
+    """Forget them and begin anew: after a controller was restored from an older copy."""
+
+
 Action = (
     RunProgram
     | CollectInventory
@@ -311,6 +323,8 @@ Action = (
     | Rehome
     | GetFile
     | PutFile
+    | ReadWitness
+    | ResetWitness
 )
 
 ACTIONS: Mapping[str, type[Action]] = {
@@ -340,6 +354,8 @@ ACTIONS: Mapping[str, type[Action]] = {
     "rehome": Rehome,
     "get_file": GetFile,
     "put_file": PutFile,
+    "read_witness": ReadWitness,
+    "reset_witness": ResetWitness,
 }
 NAMES: Mapping[type[Action], str] = {kind: name for name, kind in ACTIONS.items()}
 
@@ -362,6 +378,7 @@ CLASSES: Mapping[str, ActionClass] = {
     "plan_updates": ActionClass.OBSERVE,
     "list_services": ActionClass.OBSERVE,
     "list_processes": ActionClass.OBSERVE,
+    "read_witness": ActionClass.OBSERVE,
     "read_log": ActionClass.ROUTINE,
     "apply_updates": ActionClass.ROUTINE,
     "set_backup": ActionClass.ROUTINE,
@@ -375,6 +392,7 @@ CLASSES: Mapping[str, ActionClass] = {
     "control_service": ActionClass.ROUTINE,
     "kill_process": ActionClass.ROUTINE,
     "control_power": ActionClass.DANGEROUS,
+    "reset_witness": ActionClass.DANGEROUS,
     "restore_files": ActionClass.DANGEROUS,
     "run_program": ActionClass.DANGEROUS,
     "run_script": ActionClass.DANGEROUS,
@@ -443,6 +461,10 @@ def summary_of(action: Action) -> str:
             return f"cancel order {order[:200]}"
         case RevokeStanding(order_id=order):
             return f"revoke standing order {order[:200]}"
+        case ReadWitness():
+            return "read the checkpoints of the audit logs"
+        case ResetWitness():
+            return "forget the checkpoints of the audit logs"
         case _:
             return name_of(action).replace("_", " ")
 

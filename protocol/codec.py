@@ -38,10 +38,11 @@ from protocol.v1 import link_pb2, order_pb2, refusal_pb2, revocation_pb2, unlock
 
 M = TypeVar("M", bound=Message)
 
-REVISION = 5
+REVISION = 6
 """The newest revision of the protocol that this release speaks.
 
-2 knows `RevocationsChanged`, 3 runs of standing orders, 4 the ratchet, 5 `PolicyChanged`.
+2 knows `RevocationsChanged`, 3 runs of standing orders, 4 the ratchet, 5 `PolicyChanged`,
+6 witnesses of the audit logs.
 """
 
 MAX_ORDER_BYTES = 1024 * 1024

@@ -181,12 +181,19 @@ def believe(
     issuer = _issuer(leaf)
     for authority in issuing:
         if authority.subject == issuer:
-            _check_issuer(authority, root, "the issuing authority is not this root's")
-            _check_authority(authority)
-            _check_time(authority, now, "issuing authority")
+            believe_authority(authority, root=root, now=now)
             _check_issuer(leaf, authority, "not signed by the issuing authority it names")
             return identity
     raise IdentityError("the certificate was signed by an authority that is not known here")
+
+
+def believe_authority(
+    authority: x509.Certificate, *, root: x509.Certificate, now: datetime
+) -> None:
+    """Raise `IdentityError` unless this is an issuing authority of the root, now."""
+    _check_issuer(authority, root, "the issuing authority is not this root's")
+    _check_authority(authority)
+    _check_time(authority, now, "issuing authority")
 
 
 def _issuer(leaf: x509.Certificate) -> x509.Name:

@@ -28,6 +28,8 @@ MODULES = {
     "control_power": "agent.actions.power",
     "get_file": "agent.actions.files",
     "put_file": "agent.actions.files",
+    "read_witness": "agent.actions.witness",
+    "reset_witness": "agent.actions.witness",
 }
 """Programs and backup sets are not here: they need no worker."""
 

@@ -19,6 +19,7 @@ from agent.link.stay import LinkState
 from agent.presence import is_stale, load_status
 from agent.tasks.journal import find_damage
 from agent.tasks.verify import Believed, check_deny_list
+from agent.witness.keep import load_watched, render_alarm
 from protocol.address import split_address
 from protocol.errors import Code, SteadError
 from protocol.identity import pin_of
@@ -65,6 +66,7 @@ def examine(home: AgentHome) -> list[Finding]:
         lambda: _journal(home),
         lambda: _permissions(home),
         lambda: _space(home),
+        lambda: _audit(home),
     ]
     findings += [check() for check in checks]
     findings += _network("link", known.settings.link_address, known)
@@ -132,6 +134,19 @@ def _journal(home: AgentHome) -> Finding:
         said=f"{damage}; nothing is executed, since nobody can tell what was",
         next_step="keep a copy, then `stead-agent enroll --force` with a new token",
     )
+
+
+def _audit(home: AgentHome) -> Finding:
+    """What this machine, as a witness, found wrong with the audit logs."""
+    try:
+        watched = load_watched(home)
+    except SteadError as error:
+        return Finding("audit", good=False, said=str(error), next_step="look at the file")
+    if watched.alarms:
+        said = "; ".join(render_alarm(log, alarm) for log, alarm in watched.alarms.items())
+        step = "tell whoever runs the installation, and keep the file `witness` as evidence"
+        return Finding("audit", good=False, said=said, next_step=step)
+    return Finding("audit", good=True, said=f"{len(watched.kept)} logs are watched")
 
 
 def _permissions(home: AgentHome) -> Finding:

@@ -22,6 +22,8 @@ from agent.tasks.policy import load_policy
 from agent.tasks.revoked import load_revocations
 from agent.tasks.standing import last_drill, load_set, next_run
 from agent.tasks.under_way import under_way
+from agent.witness.keep import load_watched, render_alarm
+from protocol.checkpoint import render_log
 from protocol.errors import InvalidError, SteadError
 
 
@@ -67,6 +69,7 @@ def describe(home: AgentHome) -> Told:
         "read_only": known.settings.read_only,
         **_revocations(home, known.root, last),
         **_policy(home, known, last),
+        **_witness(home),
     }
     if last is None:
         return Told(fields, 1)
@@ -106,6 +109,20 @@ def _policy(home: AgentHome, known: Credentials, last: Status | None) -> dict[st
         "policy": f"version {kept.version}" if kept.version else "none was given",
         "policy_issued_at": kept.issued_at if kept.version else None,
         "policy_refused": refused,
+    }
+
+
+def _witness(home: AgentHome) -> dict[str, Any]:
+    """Which audit logs this machine watches, and what it found wrong with them."""
+    try:
+        watched = load_watched(home)
+    except SteadError as error:
+        return {"audit_watched": [], "audit_alarms": [str(error)]}
+    return {
+        "audit_watched": [
+            f"{render_log(log)}: {size} entries" for log, size in watched.sizes().items()
+        ],
+        "audit_alarms": [render_alarm(log, alarm) for log, alarm in watched.alarms.items()],
     }
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agent.host.spool import Spool
+from agent.witness.keep import Watched
+from protocol.checkpoint import to_us
 from protocol.codec import outcome_to_pb, to_ms
 from protocol.ids import TaskId
 from protocol.outcome import Outcome
@@ -57,6 +59,20 @@ class Outbox:
     def heartbeat(self, message: link_pb2.Heartbeat) -> None:
         """A sign of life."""
         self._put(link_pb2.ConnectRequest(heartbeat=message))
+
+    def witnessed(self, watched: Watched) -> None:
+        """What this machine keeps of the audit logs, and what it found wrong with them."""
+        message = link_pb2.Witnessed(
+            logs=[
+                link_pb2.WitnessedLog(tenant_id=log, size=size)
+                for log, size in watched.sizes().items()
+            ],
+            alarms=[
+                link_pb2.WitnessAlarm(tenant_id=log, found=alarm.found, at_us=to_us(alarm.at))
+                for log, alarm in watched.alarms.items()
+            ],
+        )
+        self._put(link_pb2.ConnectRequest(witnessed=message))
 
     def rejected(self, outcome: Outcome) -> None:
         """A task that never was: told once, since the controller offers it again if need be."""

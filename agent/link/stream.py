@@ -13,6 +13,7 @@ import grpc
 from agent.host import clock, log
 from agent.link.outbox import Outbox
 from agent.link.refusal import error_of_call, refusal_of
+from agent.witness.keep import Watched
 from protocol.ceiling import Ceiling
 from protocol.codec import encode_holder, from_ms, refusal_from_pb, refuse_unknown, to_ms
 from protocol.errors import Code, SteadError, UnavailableError
@@ -26,6 +27,8 @@ SILENCE = 2.5
 """After so many intervals without an answer, looked at once in each, the connection is lost."""
 
 NOBODY = Holder()
+WATCHES_LOGS = 6
+"""The revision of the protocol that tells checkpoints of the audit logs."""
 
 TELLS_CEILING = 5
 """The revision that knows what a machine's own administrator rules out."""
@@ -57,6 +60,12 @@ class Listener(Protocol):
 
     def ruled(self, policy: bytes) -> None:
         """This is said to be the newest policy of the machine's tenant."""
+
+    def watched(self) -> Watched:
+        """What this machine keeps of the audit logs."""
+
+    def told_checkpoint(self, signed: bytes, proof: Sequence[bytes]) -> bool:
+        """An audit log is said to be this now. True when something is wrong with that."""
 
     def running(self) -> Sequence[TaskId]:
         """The tasks whose leases a heartbeat renews."""
@@ -97,6 +106,7 @@ class Stream:
         self._heard_at = clock.monotonic()
         self._interval_s = float(LONGEST_HEARTBEAT_S)
         self._tells_ceiling = False
+        self._watches = False
 
     async def converse(
         self, hello: link_pb2.Hello, *, welcomed: Callable[[], None] = lambda: None
@@ -111,6 +121,8 @@ class Stream:
             await self._greet(hello)
             welcomed()
             self._outbox.begin_anew()
+            if self._watches:
+                self._outbox.witnessed(self._listener.watched())
             receiving = asyncio.create_task(self._receive())
             work = {
                 receiving,
@@ -147,6 +159,7 @@ class Stream:
         welcome = answer.welcome
         self._tells_ceiling = welcome.revision >= TELLS_CEILING
         self._outbox.tells_runs = welcome.revision >= TELLS_RUNS
+        self._watches = welcome.revision >= WATCHES_LOGS
         self._interval_s = float(
             min(max(welcome.heartbeat_interval_s, SHORTEST_HEARTBEAT_S), LONGEST_HEARTBEAT_S)
         )
@@ -204,6 +217,10 @@ class Stream:
                     self._listener.revoked(answer.revocations_changed.revocations)
                 case "policy_changed":
                     self._listener.ruled(answer.policy_changed.policy)
+                case "checkpoint_told":
+                    told = answer.checkpoint_told
+                    if self._listener.told_checkpoint(told.checkpoint, tuple(told.proof)):
+                        self._outbox.witnessed(self._listener.watched())
                 case "refusal":
                     refused = refusal_from_pb(answer.refusal)
                     log.warning("message_refused", code=refused.code, reason=str(refused))

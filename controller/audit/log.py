@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, or_, select
 
 from controller.audit.chain import EMPTY, Entry, Head, entry_hash
+from controller.audit.wanted import Wanted
 from controller.db.micros import from_micros, to_micros
 from controller.db.schema import audit
 
@@ -73,13 +74,42 @@ def head(connection: Connection, tenant_id: str) -> Head:
 
 
 def entries(
-    connection: Connection, tenant_id: str, after: int = 0, limit: int = 1000
+    connection: Connection,
+    tenant_id: str,
+    after: int = 0,
+    limit: int = 1000,
+    *,
+    wanted: Wanted | None = None,
+    newest: bool = False,
 ) -> list[Entry]:
-    """Up to `limit` entries that follow number `after`, in order."""
-    rows = connection.execute(
-        select(audit)
-        .where(audit.c.tenant_id == tenant_id, audit.c.seq > after)
-        .order_by(audit.c.seq)
-        .limit(limit)
-    )
-    return [Entry(**row) for row in rows.mappings()]
+    """Up to `limit` entries that follow number `after` and are wanted, in order.
+
+    `newest` gives the last ones instead of the first.
+    """
+    query = select(audit).where(audit.c.tenant_id == tenant_id, audit.c.seq > after)
+    if wanted is not None:
+        query = query.where(*_conditions(wanted))
+    by_number = audit.c.seq.desc() if newest else audit.c.seq
+    rows = connection.execute(query.order_by(by_number).limit(limit))
+    found = [Entry(**row) for row in rows.mappings()]
+    return found[::-1] if newest else found
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    """The same as `Wanted.fits`, for the database."""
+    found: list[ColumnElement[bool]] = []
+    if wanted.since is not None:
+        found.append(audit.c.at >= wanted.since)
+    if wanted.until is not None:
+        found.append(audit.c.at < wanted.until)
+    if wanted.event:
+        found.append(audit.c.event == wanted.event)
+    if wanted.actor:
+        ends = audit.c.actor.endswith("/" + wanted.actor, autoescape=True)
+        found.append(or_(audit.c.actor == wanted.actor, ends))
+    if wanted.machine:
+        by_it = audit.c.actor == f"machine/{wanted.machine}"
+        # Of ids in a body, as of all in it, the quotes are part.
+        about_it = audit.c.body.contains(f'"{wanted.machine}"', autoescape=True)
+        found.append(or_(by_it, about_it))
+    return found

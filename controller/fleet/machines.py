@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
+from controller.audit.alarms import alarms_in_words
 from controller.audit.log import append
 from controller.db.schema import certificates, drills, freezes, machine_tags, machines, points
 from controller.fleet.names import check_machine_name, check_tags
@@ -54,6 +55,8 @@ class Machine:
     """Why nothing of it is forgotten, and since when."""
     clone_of: str = ""
     """The machine whose identity it shared; empty for most."""
+    audit_alarm: str = ""
+    """What it finds wrong with the audit logs, in words."""
 
 
 def listed(
@@ -82,6 +85,7 @@ def listed(
     known = summaries(connection, operator, tenant_id)
     drilled = _drilled(connection, operator)
     frozen = _frozen(connection, operator)
+    alarms = alarms_in_words(connection)
     return [
         replace(
             _machine(
@@ -91,6 +95,7 @@ def listed(
             drill_state=drilled.get(row.id, (None, ""))[1],
             frozen=frozen.get(row.id, ((), None))[0],
             frozen_at=frozen.get(row.id, ((), None))[1],
+            audit_alarm=alarms.get(row.id, ""),
         )
         for row in rows
     ]

@@ -103,6 +103,8 @@ TABLE: Mapping[str, frozenset[Who]] = {
     "/protocol.v1.PolicyService/GetPolicy": READING,
     "/protocol.v1.PolicyService/ListPolicies": READING,
     "/protocol.v1.AuditService/ListAudit": READING,
+    "/protocol.v1.AuditService/ListCheckpoints": READING,
+    "/protocol.v1.AuditService/ProveAudit": READING,
 }
 
 

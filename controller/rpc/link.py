@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 import structlog
 
 from controller import clock
+from controller.audit.log import INSTALLATION
+from controller.audit.witnesses import Witnesses
 from controller.authority import holders, revocations
 from controller.authority.trust import Trust
 from controller.db.database import Database
@@ -18,6 +21,7 @@ from controller.jobs.desk import JobDesk
 from controller.rpc.interceptor import Context, machine_calling
 from controller.version import VERSION
 from protocol.ceiling import Ceiling, bounded
+from protocol.checkpoint import Found, from_us
 from protocol.codec import REVISION, decode_holder, from_ms, outcome_from_pb, refusal_to_pb, to_ms
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.holder import METADATA_KEY, Holder
@@ -37,6 +41,11 @@ OLDEST_REVISION = 1
 TELLS_REVOCATIONS = 2
 TELLS_POLICY = 5
 KNOWS_RATCHET = 4
+TELLS_CHECKPOINTS = 6
+CHECKPOINTS_FIRST_S = 60.0
+"""A machine that has come is told the logs' checkpoints at a random moment within this."""
+CHECKPOINTS_EVERY_S = 600.0
+"""So that a day of them costs a machine less than 0.3 MB at worst; see ADR 56."""
 DRAIN_S = 2
 RECONNECTS_PER_S = 100
 CLOCK_LIMIT = timedelta(hours=12)
@@ -55,11 +64,15 @@ class Link(LinkServiceServicer):
         desk: JobDesk,
         presence: Presence,
         trust: Trust,
+        witnesses: Witnesses,
         *,
         heartbeat_s: int = HEARTBEAT_S,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._db = db
+        self._chance = chance
         self._desk = desk
+        self._witnesses = witnesses
         self._presence = presence
         self._trust = trust
         self._heartbeat_s = heartbeat_s
@@ -74,11 +87,14 @@ class Link(LinkServiceServicer):
         holder = _holder(context)
         welcome.ratchet = await self._judge(machine, holder, welcome.revision)
         outgoing: Outgoing = asyncio.Queue(WAITING)
+        watched: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
         async with self._presence.linked_as(machine, _greeting(hello)) as parting:
             # Who is welcomed counts as linked already.
             yield pb.ConnectResponse(welcome=welcome)
             workers = [
-                asyncio.create_task(self._listen(machine, holder, request_iterator, outgoing)),
+                asyncio.create_task(
+                    self._listen(machine, holder, request_iterator, outgoing, watched)
+                ),
                 asyncio.create_task(self._offer(machine, outgoing)),
                 asyncio.create_task(self._part(parting, outgoing)),
             ]
@@ -86,6 +102,8 @@ class Link(LinkServiceServicer):
                 workers.append(asyncio.create_task(self._tell_revoked(outgoing)))
             if welcome.revision >= TELLS_POLICY:
                 workers.append(asyncio.create_task(self._tell_policy(machine, outgoing)))
+            if welcome.revision >= TELLS_CHECKPOINTS:
+                workers.append(asyncio.create_task(self._tell_logs(machine, watched, outgoing)))
             try:
                 while True:
                     message = await outgoing.get()
@@ -169,6 +187,26 @@ class Link(LinkServiceServicer):
                     await outgoing.put(pb.ConnectResponse(policy_changed=changed))
                 await event.wait()
 
+    async def _tell_logs(
+        self, machine: MachineIdentity, watched: asyncio.Future[dict[str, int]], outgoing: Outgoing
+    ) -> None:
+        """Say what the audit logs are, at moments of this machine's own."""
+        sizes = dict(await watched)
+        told: dict[str, int] = {}
+        await asyncio.sleep(self._chance() * CHECKPOINTS_FIRST_S)
+        while True:
+            try:
+                for log_id, news in (await self._witnesses.news(machine, sizes)).items():
+                    # The first word of a link is said also when nothing is new: after a
+                    # controller was restored, its log may have as many entries as before.
+                    if told.get(log_id) != news.size:
+                        told[log_id] = sizes[log_id] = news.size
+                        message = pb.CheckpointTold(checkpoint=news.signed, proof=news.proof)
+                        await outgoing.put(pb.ConnectResponse(checkpoint_told=message))
+            except SteadError as error:
+                log.warning("checkpoints_not_told", machine=machine.machine, reason=str(error))
+            await asyncio.sleep(CHECKPOINTS_EVERY_S)
+
     async def _part(self, parting: asyncio.Future[Parting], outgoing: Outgoing) -> None:
         """End the link when the controller's side has a reason to."""
         if await parting is Parting.SUPERSEDED:
@@ -186,6 +224,7 @@ class Link(LinkServiceServicer):
         holder: Holder,
         requests: AsyncIterator[pb.ConnectRequest],
         outgoing: Outgoing,
+        watched: asyncio.Future[dict[str, int]],
     ) -> None:
         """Take what the agent says until it hangs up or falls silent."""
         try:
@@ -193,7 +232,7 @@ class Link(LinkServiceServicer):
                 async with asyncio.timeout(SILENCE_S):
                     request = await anext(requests)
                 try:
-                    answer = await self._take(machine, holder, request)
+                    answer = await self._take(machine, holder, request, watched)
                 except InvalidError as error:
                     answer = pb.ConnectResponse(refusal=refusal_to_pb(error))
                 if answer is not None:
@@ -210,7 +249,11 @@ class Link(LinkServiceServicer):
             await outgoing.put(SteadError("something went wrong inside the controller"))
 
     async def _take(
-        self, machine: MachineIdentity, holder: Holder, request: pb.ConnectRequest
+        self,
+        machine: MachineIdentity,
+        holder: Holder,
+        request: pb.ConnectRequest,
+        watched: asyncio.Future[dict[str, int]],
     ) -> pb.ConnectResponse | None:
         match request.WhichOneof("message"):
             case "heartbeat":
@@ -251,8 +294,26 @@ class Link(LinkServiceServicer):
             case "task_outcome":
                 task = await self._desk.ended(machine, outcome_from_pb(request.task_outcome))
                 return pb.ConnectResponse(outcome_acknowledged=pb.OutcomeAcknowledged(task_id=task))
+            case "witnessed":
+                sizes = await self._witnessed(machine, request.witnessed)
+                if not watched.done():
+                    watched.set_result(sizes)
+                return None
             case other:
                 raise InvalidError(f"a link takes no {other or 'empty message'} here")
+
+    async def _witnessed(self, machine: MachineIdentity, said: pb.Witnessed) -> dict[str, int]:
+        """Keep a machine's alarms; of which sizes it has checkpoints, by log."""
+        mine = {machine.tenant, INSTALLATION}
+        sizes = {one.tenant_id: one.size for one in said.logs}
+        alarms = {one.tenant_id: (one.found, from_us(one.at_us)) for one in said.alarms}
+        words = {found.value for found in Found}
+        if not (sizes.keys() | alarms.keys()) <= mine or any(
+            found not in words for found, _ in alarms.values()
+        ):
+            raise InvalidError("a machine watches its tenant's log and the installation's")
+        await self._witnesses.alarmed(machine, alarms)
+        return sizes
 
     async def _ran(self, machine: MachineIdentity, started: pb.TaskStarted) -> None:
         run = started.run

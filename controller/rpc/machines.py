@@ -193,5 +193,6 @@ def _to_pb(machine: machines.Machine, linked: bool, ceiling: Ceiling | None) -> 
             read_only=ceiling.read_only,
             policy_version=ceiling.policy_version,
         ),
+        audit_alarm=machine.audit_alarm,
         security_updates=-1 if summary.security_updates is None else summary.security_updates,
     )

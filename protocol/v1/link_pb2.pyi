@@ -107,6 +107,7 @@ class ConnectRequest(_message.Message):
     TASK_STARTED_FIELD_NUMBER: _builtins.int
     TASK_OUTPUT_FIELD_NUMBER: _builtins.int
     TASK_OUTCOME_FIELD_NUMBER: _builtins.int
+    WITNESSED_FIELD_NUMBER: _builtins.int
     RATCHET_KEPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
@@ -129,6 +130,12 @@ class ConnectRequest(_message.Message):
         """How a task ended. Repeated until it is acknowledged."""
 
     @_builtins.property
+    def witnessed(self) -> Global___Witnessed:
+        """Which audit logs the machine watches. From revision 6 on: after Welcome, and when it
+        found something wrong.
+        """
+
+    @_builtins.property
     def ratchet_kept(self) -> Global___RatchetKept:
         """The next token of the ratchet is durable here. From revision 4 on."""
 
@@ -140,13 +147,14 @@ class ConnectRequest(_message.Message):
         task_started: Global___TaskStarted | None = ...,
         task_output: Global___TaskOutput | None = ...,
         task_outcome: Global___TaskOutcome | None = ...,
+        witnessed: Global___Witnessed | None = ...,
         ratchet_kept: Global___RatchetKept | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "ratchet_kept", b"ratchet_kept", "task_outcome", b"task_outcome", "task_output", b"task_output", "task_started", b"task_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "ratchet_kept", b"ratchet_kept", "task_outcome", b"task_outcome", "task_output", b"task_output", "task_started", b"task_started", "witnessed", b"witnessed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "ratchet_kept", b"ratchet_kept", "task_outcome", b"task_outcome", "task_output", b"task_output", "task_started", b"task_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "ratchet_kept", b"ratchet_kept", "task_outcome", b"task_outcome", "task_output", b"task_output", "task_started", b"task_started", "witnessed", b"witnessed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "task_started", "task_output", "task_outcome", "ratchet_kept"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "task_started", "task_output", "task_outcome", "witnessed", "ratchet_kept"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -166,6 +174,7 @@ class ConnectResponse(_message.Message):
     HEARTBEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     REVOCATIONS_CHANGED_FIELD_NUMBER: _builtins.int
     POLICY_CHANGED_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_TOLD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """First, once."""
@@ -198,6 +207,10 @@ class ConnectResponse(_message.Message):
     def policy_changed(self) -> Global___PolicyChanged:
         """The policy of the machine's tenant. From revision 5 on: after Welcome, and when it changes."""
 
+    @_builtins.property
+    def checkpoint_told(self) -> Global___CheckpointTold:
+        """What an audit log is now. From revision 6 on, once `Witnessed` has come."""
+
     def __init__(
         self,
         *,
@@ -209,12 +222,13 @@ class ConnectResponse(_message.Message):
         heartbeat_acknowledged: Global___HeartbeatAcknowledged | None = ...,
         revocations_changed: Global___RevocationsChanged | None = ...,
         policy_changed: Global___PolicyChanged | None = ...,
+        checkpoint_told: Global___CheckpointTold | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "policy_changed", b"policy_changed", "refusal", b"refusal", "revocations_changed", b"revocations_changed", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_told", b"checkpoint_told", "drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "policy_changed", b"policy_changed", "refusal", b"refusal", "revocations_changed", b"revocations_changed", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "policy_changed", b"policy_changed", "refusal", b"refusal", "revocations_changed", b"revocations_changed", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_told", b"checkpoint_told", "drain", b"drain", "heartbeat_acknowledged", b"heartbeat_acknowledged", "message", b"message", "outcome_acknowledged", b"outcome_acknowledged", "policy_changed", b"policy_changed", "refusal", b"refusal", "revocations_changed", b"revocations_changed", "task_offer", b"task_offer", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "task_offer", "outcome_acknowledged", "drain", "refusal", "heartbeat_acknowledged", "revocations_changed", "policy_changed"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "task_offer", "outcome_acknowledged", "drain", "refusal", "heartbeat_acknowledged", "revocations_changed", "policy_changed", "checkpoint_told"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -723,3 +737,117 @@ class Drain(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Drain: _TypeAlias = Drain  # noqa: Y015
+
+@_typing.final
+class Witnessed(_message.Message):
+    """What a machine keeps of the audit logs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGS_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def logs(self) -> _containers.RepeatedCompositeFieldContainer[Global___WitnessedLog]:
+        """The logs of which it keeps a checkpoint."""
+
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___WitnessAlarm]:
+        """The logs that were not what they had been; all of them, each time."""
+
+    def __init__(
+        self,
+        *,
+        logs: _abc.Iterable[Global___WitnessedLog] | None = ...,
+        alarms: _abc.Iterable[Global___WitnessAlarm] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "logs", b"logs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Witnessed: _TypeAlias = Witnessed  # noqa: Y015
+
+@_typing.final
+class WitnessedLog(_message.Message):
+    """A log of which a machine keeps a checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant; empty for the installation's own log."""
+    size: _builtins.int
+    """Of how many entries."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WitnessedLog: _TypeAlias = WitnessedLog  # noqa: Y015
+
+@_typing.final
+class WitnessAlarm(_message.Message):
+    """A log that was not what it had been."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant; empty for the installation's own log."""
+    found: _builtins.str
+    """A word of `protocol.checkpoint.Found`."""
+    at_us: _builtins.int
+    """When it was first found, in microseconds since 1970."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        found: _builtins.str = ...,
+        at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "found", b"found", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WitnessAlarm: _TypeAlias = WitnessAlarm  # noqa: Y015
+
+@_typing.final
+class CheckpointTold(_message.Message):
+    """What an audit log is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.bytes
+    """A signed checkpoint; see protocol/checkpoint.py."""
+    @_builtins.property
+    def proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Shows that the log that the machine keeps was only added to; see protocol/merkle.py."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: _builtins.bytes = ...,
+        proof: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointTold: _TypeAlias = CheckpointTold  # noqa: Y015

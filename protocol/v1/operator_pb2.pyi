@@ -1020,6 +1020,7 @@ class Machine(_message.Message):
     FROZEN_FIELD_NUMBER: _builtins.int
     FROZEN_AT_MS_FIELD_NUMBER: _builtins.int
     CLONE_OF_FIELD_NUMBER: _builtins.int
+    AUDIT_ALARM_FIELD_NUMBER: _builtins.int
     CEILING_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
     """Its id."""
@@ -1061,6 +1062,8 @@ class Machine(_message.Message):
     """Since when, in milliseconds since 1970; 0 when it is not frozen."""
     clone_of: _builtins.str
     """The machine that this one is a clone of; empty for most."""
+    audit_alarm: _builtins.str
+    """What it finds wrong with the audit logs, in words; empty when nothing."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its tags."""
@@ -1097,11 +1100,12 @@ class Machine(_message.Message):
         frozen: _abc.Iterable[_builtins.str] | None = ...,
         frozen_at_ms: _builtins.int = ...,
         clone_of: _builtins.str = ...,
+        audit_alarm: _builtins.str = ...,
         ceiling: Global___MachineCeiling | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ceiling", b"ceiling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "ceiling", b"ceiling", "clone_of", b"clone_of", "drill_state", b"drill_state", "enrolled_at_ms", b"enrolled_at_ms", "frozen", b"frozen", "frozen_at_ms", b"frozen_at_ms", "hostname", b"hostname", "last_drill_at_ms", b"last_drill_at_ms", "last_point_at_ms", b"last_point_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "linked", b"linked", "machine_id", b"machine_id", "name", b"name", "sealing_key", b"sealing_key", "sealing_proof", b"sealing_proof", "security_updates", b"security_updates", "state", b"state", "system", b"system", "tags", b"tags", "tenant_id", b"tenant_id", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "audit_alarm", b"audit_alarm", "ceiling", b"ceiling", "clone_of", b"clone_of", "drill_state", b"drill_state", "enrolled_at_ms", b"enrolled_at_ms", "frozen", b"frozen", "frozen_at_ms", b"frozen_at_ms", "hostname", b"hostname", "last_drill_at_ms", b"last_drill_at_ms", "last_point_at_ms", b"last_point_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "linked", b"linked", "machine_id", b"machine_id", "name", b"name", "sealing_key", b"sealing_key", "sealing_proof", b"sealing_proof", "security_updates", b"security_updates", "state", b"state", "system", b"system", "tags", b"tags", "tenant_id", b"tenant_id", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1672,22 +1676,46 @@ class ListAuditRequest(_message.Message):
     TENANT_ID_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    SINCE_US_FIELD_NUMBER: _builtins.int
+    UNTIL_US_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
+    NEWEST_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant; empty means the installation's own log."""
     after: _builtins.int
     """Entries after this number."""
     limit: _builtins.int
     """At most so many; 0 means 1,000."""
+    since_us: _builtins.int
+    """Only entries of this time or later, in microseconds since 1970; 0 is no bound."""
+    until_us: _builtins.int
+    """Only entries before this time, in microseconds since 1970; 0 is no bound."""
+    event: _builtins.str
+    """Only entries with this event; empty for all."""
+    actor: _builtins.str
+    """Only entries by this actor, whole or what follows its "/"; empty for all."""
+    machine_id: _builtins.str
+    """Only entries by or about this machine, by its id; empty for all."""
+    newest: _builtins.bool
+    """The last `limit` that fit, instead of the first; still in order."""
     def __init__(
         self,
         *,
         tenant_id: _builtins.str = ...,
         after: _builtins.int = ...,
         limit: _builtins.int = ...,
+        since_us: _builtins.int = ...,
+        until_us: _builtins.int = ...,
+        event: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        machine_id: _builtins.str = ...,
+        newest: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "after", b"after", "event", b"event", "limit", b"limit", "machine_id", b"machine_id", "newest", b"newest", "since_us", b"since_us", "tenant_id", b"tenant_id", "until_us", b"until_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1770,3 +1798,141 @@ class ListAuditResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAuditResponse: _TypeAlias = ListAuditResponse  # noqa: Y015
+
+@_typing.final
+class ListCheckpointsRequest(_message.Message):
+    """Asks for checkpoints of a log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant; empty means the installation's own log."""
+    after: _builtins.int
+    """Of more than so many entries."""
+    limit: _builtins.int
+    """At most so many; 0 means 1,000."""
+    fresh: _builtins.bool
+    """Sign one first, if there are entries that none covers; return that one alone."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        after: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        fresh: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "fresh", b"fresh", "limit", b"limit", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCheckpointsRequest: _TypeAlias = ListCheckpointsRequest  # noqa: Y015
+
+@_typing.final
+class ListCheckpointsResponse(_message.Message):
+    """Checkpoints of a log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Signed checkpoints; see protocol/checkpoint.py."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCheckpointsResponse: _TypeAlias = ListCheckpointsResponse  # noqa: Y015
+
+@_typing.final
+class ProveAuditRequest(_message.Message):
+    """Asks for proofs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    SEQUENCES_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant; empty means the installation's own log."""
+    size: _builtins.int
+    """Of how many entries the checkpoint is."""
+    @_builtins.property
+    def sequences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The numbers of the entries; at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        size: _builtins.int = ...,
+        sequences: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequences", b"sequences", "size", b"size", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProveAuditRequest: _TypeAlias = ProveAuditRequest  # noqa: Y015
+
+@_typing.final
+class ProveAuditResponse(_message.Message):
+    """Proofs, in the order of the numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROOFS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def proofs(self) -> _containers.RepeatedCompositeFieldContainer[Global___InclusionProof]:
+        """One for each entry."""
+
+    def __init__(
+        self,
+        *,
+        proofs: _abc.Iterable[Global___InclusionProof] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proofs", b"proofs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProveAuditResponse: _TypeAlias = ProveAuditResponse  # noqa: Y015
+
+@_typing.final
+class InclusionProof(_message.Message):
+    """Shows that an entry is in a tree; see protocol/merkle.py."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HASHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The hashes beside its way to the root, from the leaf up."""
+
+    def __init__(
+        self,
+        *,
+        hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hashes", b"hashes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InclusionProof: _TypeAlias = InclusionProof  # noqa: Y015

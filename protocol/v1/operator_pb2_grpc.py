@@ -1301,6 +1301,16 @@ class AuditServiceStub:
                 request_serializer=protocol_dot_v1_dot_operator__pb2.ListAuditRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_operator__pb2.ListAuditResponse.FromString,
                 _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/protocol.v1.AuditService/ListCheckpoints',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.ProveAudit = channel.unary_unary(
+                '/protocol.v1.AuditService/ProveAudit',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.ProveAuditRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.ProveAuditResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -1314,6 +1324,20 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCheckpoints(self, request, context):
+        """Reads what was signed about a log, smallest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveAudit(self, request, context):
+        """Proves that entries are in a log of which there is a checkpoint.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -1321,6 +1345,16 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ListAudit,
                     request_deserializer=protocol_dot_v1_dot_operator__pb2.ListAuditRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_operator__pb2.ListAuditResponse.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'ProveAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveAudit,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.ProveAuditRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.ProveAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1351,6 +1385,60 @@ class AuditService:
             '/protocol.v1.AuditService/ListAudit',
             protocol_dot_v1_dot_operator__pb2.ListAuditRequest.SerializeToString,
             protocol_dot_v1_dot_operator__pb2.ListAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.AuditService/ListCheckpoints',
+            protocol_dot_v1_dot_operator__pb2.ListCheckpointsRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.AuditService/ProveAudit',
+            protocol_dot_v1_dot_operator__pb2.ProveAuditRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.ProveAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

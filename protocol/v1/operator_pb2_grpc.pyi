@@ -436,6 +436,10 @@ class AuditServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAudit: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListAuditRequest, _operator_pb2.ListAuditResponse]
     """Reads a tenant's log in order."""
+    ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListCheckpointsRequest, _operator_pb2.ListCheckpointsResponse]
+    """Reads what was signed about a log, smallest first."""
+    ProveAudit: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ProveAuditRequest, _operator_pb2.ProveAuditResponse]
+    """Proves that entries are in a log of which there is a checkpoint."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -444,6 +448,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAudit: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListAuditRequest, _operator_pb2.ListAuditResponse]  # type: ignore[assignment]
     """Reads a tenant's log in order."""
+    ListCheckpoints: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListCheckpointsRequest, _operator_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
+    """Reads what was signed about a log, smallest first."""
+    ProveAudit: _aio.UnaryUnaryMultiCallable[_operator_pb2.ProveAuditRequest, _operator_pb2.ProveAuditResponse]  # type: ignore[assignment]
+    """Proves that entries are in a log of which there is a checkpoint."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """The audit log."""
@@ -455,5 +463,21 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.ListAuditResponse, _abc.Awaitable[_operator_pb2.ListAuditResponse]]:
         """Reads a tenant's log in order."""
+
+    @_abc_1.abstractmethod
+    def ListCheckpoints(
+        self,
+        request: _operator_pb2.ListCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ListCheckpointsResponse, _abc.Awaitable[_operator_pb2.ListCheckpointsResponse]]:
+        """Reads what was signed about a log, smallest first."""
+
+    @_abc_1.abstractmethod
+    def ProveAudit(
+        self,
+        request: _operator_pb2.ProveAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ProveAuditResponse, _abc.Awaitable[_operator_pb2.ProveAuditResponse]]:
+        """Proves that entries are in a log of which there is a checkpoint."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -130,6 +130,8 @@ class Order(_message.Message):
     PUT_FILE_FIELD_NUMBER: _builtins.int
     REHOME_FIELD_NUMBER: _builtins.int
     REVOKE_STANDING_FIELD_NUMBER: _builtins.int
+    READ_WITNESS_FIELD_NUMBER: _builtins.int
+    RESET_WITNESS_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Unique for ever: a machine executes it at most once."""
     tenant_id: _builtins.str
@@ -284,6 +286,14 @@ class Order(_message.Message):
     def revoke_standing(self) -> Global___RevokeStanding:
         """End a standing order on this machine."""
 
+    @_builtins.property
+    def read_witness(self) -> Global___ReadWitness:
+        """Say which checkpoints of the audit logs the machine keeps."""
+
+    @_builtins.property
+    def reset_witness(self) -> Global___ResetWitness:
+        """Forget them, and begin anew with the next."""
+
     def __init__(
         self,
         *,
@@ -329,12 +339,14 @@ class Order(_message.Message):
         put_file: Global___PutFile | None = ...,
         rehome: Global___Rehome | None = ...,
         revoke_standing: Global___RevokeStanding | None = ...,
+        read_witness: Global___ReadWitness | None = ...,
+        reset_witness: Global___ResetWitness | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "get_file", b"get_file", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "put_file", b"put_file", "read_log", b"read_log", "rehome", b"rehome", "restore_files", b"restore_files", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "get_file", b"get_file", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "put_file", b"put_file", "read_log", b"read_log", "read_witness", b"read_witness", "rehome", b"rehome", "reset_witness", b"reset_witness", "restore_files", b"restore_files", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "get_file", b"get_file", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "policy_version", b"policy_version", "put_file", b"put_file", "read_log", b"read_log", "reason", b"reason", "rehome", b"rehome", "repeatable", b"repeatable", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "apply_updates", b"apply_updates", "cancel_order", b"cancel_order", "catch_up", b"catch_up", "change_vault_secret", b"change_vault_secret", "collect_inventory", b"collect_inventory", "compare_live", b"compare_live", "control_power", b"control_power", "control_service", b"control_service", "deliver_by_ms", b"deliver_by_ms", "get_file", b"get_file", "issued_at_ms", b"issued_at_ms", "kill_process", b"kill_process", "list_processes", b"list_processes", "list_services", b"list_services", "machine_ids", b"machine_ids", "not_before_ms", b"not_before_ms", "order_id", b"order_id", "plan_backup", b"plan_backup", "plan_restore", b"plan_restore", "plan_updates", b"plan_updates", "policy_version", b"policy_version", "put_file", b"put_file", "read_log", b"read_log", "read_witness", b"read_witness", "reason", b"reason", "rehome", b"rehome", "repeatable", b"repeatable", "reset_witness", b"reset_witness", "restore_files", b"restore_files", "retry_of", b"retry_of", "revocations_version", b"revocations_version", "revoke_standing", b"revoke_standing", "rollout", b"rollout", "run_backup", b"run_backup", "run_drill", b"run_drill", "run_program", b"run_program", "run_script", b"run_script", "scan_updates", b"scan_updates", "set_backup", b"set_backup", "standing", b"standing", "take_snapshot", b"take_snapshot", "tenant_id", b"tenant_id", "timeout_s", b"timeout_s", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log", "control_power", "get_file", "put_file", "rehome", "revoke_standing"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["run_program", "collect_inventory", "take_snapshot", "scan_updates", "plan_updates", "apply_updates", "set_backup", "run_backup", "restore_files", "plan_backup", "plan_restore", "compare_live", "run_drill", "cancel_order", "change_vault_secret", "run_script", "list_services", "control_service", "list_processes", "kill_process", "read_log", "control_power", "get_file", "put_file", "rehome", "revoke_standing", "read_witness", "reset_witness"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -1735,3 +1747,42 @@ class PutFile(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PutFile: _TypeAlias = PutFile  # noqa: Y015
+
+@_typing.final
+class ReadWitness(_message.Message):
+    """Has the machine state which checkpoints of the audit logs it keeps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.bytes
+    """Random; it stands in the statement, so that no older one can be shown. 16 bytes."""
+    def __init__(
+        self,
+        *,
+        nonce: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadWitness: _TypeAlias = ReadWitness  # noqa: Y015
+
+@_typing.final
+class ResetWitness(_message.Message):
+    """Has the machine forget the checkpoints that it keeps, and what it found wrong."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetWitness: _TypeAlias = ResetWitness  # noqa: Y015

@@ -16,6 +16,7 @@ from agent.config import AgentHome
 from agent.link.identity import Credentials
 from agent.link.outbox import Outbox
 from agent.link.stay import Link, LinkReport, LinkState
+from agent.witness.keep import Watched
 from protocol.codec import REVISION
 from protocol.errors import SteadError
 from protocol.ids import TaskId
@@ -43,6 +44,12 @@ class Heard:
     def revoked(self, revocations: bytes) -> None: ...
 
     def ruled(self, policy: bytes) -> None: ...
+
+    def watched(self) -> Watched:
+        return Watched()
+
+    def told_checkpoint(self, signed: bytes, proof: Sequence[bytes]) -> bool:
+        return False
 
     def running(self) -> Sequence[TaskId]:
         return ()

@@ -250,6 +250,7 @@ def machine_row(machine: Machine, names: dict[str, str]) -> dict[str, Any]:
         "clone_of": machine.clone_of,
         "frozen": list(machine.frozen),
         "frozen_at": from_wire_ms(machine.frozen_at_ms),
+        "audit_alarm": machine.audit_alarm,
         "tags": list(machine.tags),
         **_ceiling(machine),
     }

@@ -1,0 +1,140 @@
+"""Agents as witnesses of a real controller whose database is edited behind its back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, delete, insert, select
+
+from controller.audit.chain import EMPTY, Entry, Head, entry_hash
+from controller.audit.log import entries
+from controller.db.schema import audit, audit_checkpoints, audit_nodes
+from controller.rpc import link
+from protocol.ids import TenantId
+from protocol.v1 import operator_pb2
+from protocol.v1.operator_pb2_grpc import MachineServiceStub
+from tests.integration.agent_process import WAIT_S, AgentProcess, token_text
+from tests.integration.conftest import Installation
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tell checkpoints as soon as there are new ones."""
+    monkeypatch.setattr(link, "CHECKPOINTS_FIRST_S", 0.0)
+    monkeypatch.setattr(link, "CHECKPOINTS_EVERY_S", 0.2)
+
+
+@pytest.fixture
+async def agents(
+    installation: Installation, tmp_path: Path
+) -> AsyncIterator[tuple[AgentProcess, AgentProcess]]:
+    """Two connected machines of one tenant."""
+    tenant = await installation.add_tenant()
+    running = AgentProcess(tmp_path / "one"), AgentProcess(tmp_path / "two")
+    for agent in running:
+        await agent.enroll(await token_text(installation, tenant))
+        await agent.start()
+        await agent.until_status(link="connected")
+    yield running
+    for agent in running:
+        if agent.alive:
+            await agent.stop()
+
+
+async def kept(agent: AgentProcess, size: int) -> None:
+    """Wait until a machine keeps a checkpoint of its tenant's log of so many entries."""
+    from agent.witness.keep import load_watched
+
+    tenant = agent.identity.tenant
+    await agent.until(
+        lambda: True if load_watched(agent.home).sizes().get(tenant, 0) >= size else None
+    )
+
+
+async def signed(installation: Installation, tenant: TenantId) -> int:
+    """Sign the log as it is; how many entries it has."""
+    made = await installation.controller.parts.checkpoints.make(tenant)
+    assert made is not None
+    return made.checkpoint.size
+
+
+async def rename(installation: Installation, machine: str, name: str) -> None:
+    request = operator_pb2.RenameMachineRequest(machine_id=machine, name=name)
+    await MachineServiceStub(installation.admin()).RenameMachine(request)
+
+
+def written_anew(old: list[Entry], number: int) -> list[Entry]:
+    """The log with one entry changed, and all hashes after it made to fit."""
+    head, made = EMPTY, []
+    for entry in old:
+        body = '{"name":"nobody"}' if entry.seq == number else entry.body
+        fields = (entry.at, entry.actor, entry.event, body)
+        digest = entry_hash(head.hash, entry.tenant_id, entry.seq, *fields)
+        made.append(replace(entry, body=body, previous=head.hash, hash=digest))
+        head = Head(entry.seq, digest)
+    return made
+
+
+def rewrite(connection: Connection, tenant: str, number: int) -> None:
+    """What a hostile controller would do: change an entry, and all that shows it."""
+    anew = written_anew(entries(connection, tenant, limit=100_000), number)
+    for table in (audit, audit_checkpoints, audit_nodes):
+        connection.execute(delete(table).where(table.c.tenant_id == tenant))
+    for entry in anew:
+        row = {field: getattr(entry, field) for field in entry.__slots__}
+        connection.execute(insert(audit), row)
+
+
+async def alarm_of(installation: Installation, machine: str) -> str:
+    """Wait until the controller says what a machine found wrong."""
+    machines = MachineServiceStub(installation.admin())
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            listed = (await machines.ListMachines(operator_pb2.ListMachinesRequest())).machines
+            said = next(m.audit_alarm for m in listed if m.machine_id == machine)
+            if said:
+                return str(said)
+            await asyncio.sleep(0.05)
+
+
+async def test_a_log_written_anew_is_found_by_the_machines_and_told(
+    installation: Installation, agents: tuple[AgentProcess, AgentProcess]
+) -> None:
+    one, two = agents
+    tenant, machine = one.identity.tenant, one.identity.machine
+    size = await signed(installation, tenant)
+    for agent in agents:
+        await kept(agent, size)
+    await rename(installation, machine, "other")
+    size = await signed(installation, tenant)
+    for agent in agents:
+        await kept(agent, size)
+    db = installation.controller.parts.db
+    await two.stop()
+    await db.write(lambda c: rewrite(c, tenant, 2))
+    await signed(installation, tenant)
+    await rename(installation, machine, "another")
+    await signed(installation, tenant)
+    assert "forked" in await alarm_of(installation, machine)
+    code, out, _ = await one.command("status", "--output", "json")
+    assert code == 0
+    assert "another history" in json.loads(out)["audit_alarms"][0]
+    code, out, _ = await one.command("doctor")
+    assert code == 1
+    assert "tell whoever runs the installation" in out
+    # One that was away finds it when it comes back.
+    await two.start()
+    assert "forked" in await alarm_of(installation, two.identity.machine)
+    raised = await db.read(
+        lambda c: (
+            c.scalars(select(audit.c.actor).where(audit.c.event == "audit_alarm_raised"))
+            .unique()
+            .all()
+        )
+    )
+    assert set(raised) == {f"machine/{agent.identity.machine}" for agent in agents}

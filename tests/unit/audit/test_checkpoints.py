@@ -1,0 +1,189 @@
+"""The controller's checkpoints: of what, how often, and never of a log that was edited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import Connection, delete, func, insert, select, text
+
+from controller import clock
+from controller.audit import checkpoints
+from controller.audit.chain import Entry
+from controller.audit.checkpoints import Checkpoints, Sealer, listed, logs_that_grew, newest
+from controller.audit.log import INSTALLATION, append, entries
+from controller.audit.tree import stored_node
+from controller.audit.wanted import Wanted
+from controller.audit.witnesses import Witnesses
+from controller.db.database import Database
+from controller.db.schema import audit, audit_nodes, tenants
+from protocol.checkpoint import open_checkpoint
+from protocol.errors import SteadError
+from protocol.identity import MachineIdentity
+from protocol.ids import MachineId, TenantId
+from protocol.merkle import EMPTY_ROOT, Frontier, is_consistent, is_included, prove_inclusion
+from tests.unit.audit.signing import AT, TENANT, Signers
+
+SIGNERS = Signers.new()
+MACHINE = MachineIdentity(TenantId(TENANT), MachineId("mc_" + "0" * 26))
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = Database.open(f"sqlite:///{tmp_path}/stead.db", create=True)
+    row = {"id": TENANT, "name": "a", "dedup_scope": "tenant", "created_at": AT}
+    database.write_now(lambda c: c.execute(insert(tenants), row).rowcount)
+    yield database
+    database.close_now()
+
+
+@pytest.fixture
+def signing(db: Database) -> Checkpoints:
+    der = SIGNERS.issuing.certificate.public_bytes(Encoding.DER)
+    return Checkpoints(db, lambda: Sealer(SIGNERS.issuing.key, der))
+
+
+@pytest.fixture(autouse=True)
+def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now", lambda: AT)
+
+
+def grow(db: Database, count: int, log: str = TENANT) -> None:
+    def act(connection: Connection) -> None:
+        for number in range(count):
+            append(connection, log, "operator/ann", "seen", {"n": number}, AT)
+
+    db.write_now(act)
+
+
+def root_now(db: Database, size: int) -> bytes:
+    tree = Frontier()
+    for one in db.read_now(lambda c: entries(c, TENANT, limit=size)):
+        tree.add(one.hash)
+    return tree.root()
+
+
+async def test_a_checkpoint_is_of_all_that_is_there(db: Database, signing: Checkpoints) -> None:
+    assert await signing.make(TENANT) is None
+    for count in (1, 2, 300, 700):
+        grow(db, count)
+        made = await signing.make(TENANT)
+        assert made is not None
+        assert open_checkpoint(made.signed, SIGNERS.certificate) == made.checkpoint
+        assert made.checkpoint.root == root_now(db, made.checkpoint.size)
+        assert await signing.make(TENANT) == made
+    sizes = [one.checkpoint.size for one in db.read_now(lambda c: listed(c, TENANT))]
+    assert sizes == [1, 3, 303, 1003]
+    assert db.read_now(lambda c: newest(c, TENANT)) == made
+
+
+async def test_proofs_of_a_long_log_hold(db: Database, signing: Checkpoints) -> None:
+    kept = []
+    for count in (255, 2, 2000, 1):
+        grow(db, count)
+        one = await signing.make(TENANT)
+        assert one is not None
+        kept.append(one.checkpoint)
+    last = kept[-1]
+    for first in kept[:-1]:
+        news = await Witnesses(db).news(MACHINE, {TENANT: first.size})
+        assert news[TENANT].size == last.size
+        proof = news[TENANT].proof
+        assert is_consistent(first.size, first.root, last.size, last.root, proof)
+    assert (await Witnesses(db).news(MACHINE, {TENANT: last.size + 1}))[TENANT].proof == ()
+    for number in (1, 256, 257, 2049, last.size):
+        made = db.read_now(lambda c, n=number: entries(c, TENANT, after=n - 1, limit=1))[0]  # type: ignore[misc]
+        steps = db.read_now(
+            lambda c, n=number: prove_inclusion(n - 1, last.size, stored_node(c, TENANT))  # type: ignore[misc]
+        )
+        assert is_included(made.hash, number - 1, last.size, steps, last.root)
+
+
+async def test_a_log_that_was_there_before_is_signed_in_short_acts(
+    db: Database, signing: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "FILL_AT_ONCE", 1)
+    grow(db, 1300)
+    made = await signing.make(TENANT)
+    assert made is not None
+    assert made.checkpoint.root == root_now(db, 1300)
+    count = select(func.count()).select_from(audit_nodes)
+    assert db.read_now(lambda c: c.scalar(count)) == 5
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "UPDATE audit SET body = '{}' WHERE seq = 5",
+        "UPDATE audit SET at = at + 1 WHERE seq = 4",
+        "DELETE FROM audit WHERE seq = 5",
+        "DELETE FROM audit WHERE seq > 2",
+        "UPDATE audit SET hash = zeroblob(32) WHERE seq = 6",
+    ],
+)
+async def test_a_log_that_was_edited_is_not_signed(
+    db: Database, signing: Checkpoints, edit: str
+) -> None:
+    grow(db, 3)
+    before = await signing.make(TENANT)
+    grow(db, 3)
+    db.write_now(lambda c: c.execute(text(edit)).rowcount)
+    assert await signing.make(TENANT) == before
+    assert db.read_now(lambda c: newest(c, TENANT)) == before
+
+
+async def test_a_tree_with_a_gap_is_said_to_be_damaged(db: Database, signing: Checkpoints) -> None:
+    grow(db, 600)
+    made = await signing.make(TENANT)
+    assert made is not None
+    db.write_now(lambda c: c.execute(delete(audit_nodes)).rowcount)
+    with pytest.raises(SteadError, match="lacks entries or nodes"):
+        await Witnesses(db).news(MACHINE, {TENANT: 3})
+
+
+async def test_only_logs_that_grew_are_looked_at(db: Database, signing: Checkpoints) -> None:
+    assert db.read_now(logs_that_grew) == []
+    grow(db, 2)
+    grow(db, 1, INSTALLATION)
+    assert sorted(db.read_now(logs_that_grew)) == [(INSTALLATION, 1, 0), (TENANT, 2, 0)]
+    await signing.make(TENANT)
+    assert db.read_now(logs_that_grew) == [(INSTALLATION, 1, 0)]
+    db.write_now(lambda c: c.execute(delete(audit).where(audit.c.tenant_id == TENANT)).rowcount)
+    assert (TENANT, 0, 2) in db.read_now(logs_that_grew)
+
+
+def test_no_entries_have_the_published_root() -> None:
+    assert EMPTY_ROOT.hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Wanted(),
+        Wanted(since=AT),
+        Wanted(until=AT),
+        Wanted(event="seen"),
+        Wanted(event="lost"),
+        Wanted(actor="ann"),
+        Wanted(actor="operator/ann"),
+        Wanted(actor="an%"),
+        Wanted(machine="mc_1"),
+        Wanted(machine="mc_"),
+    ],
+    ids=lambda wanted: str(wanted.in_words()),
+)
+def test_the_database_chooses_as_the_pure_filter_does(db: Database, wanted: Wanted) -> None:
+    def act(connection: Connection) -> list[Entry]:
+        return [
+            append(connection, TENANT, "operator/ann", "seen", {"machine": "mc_1"}, AT),
+            append(connection, TENANT, "machine/mc_1", "lost", {}, AT),
+            append(connection, TENANT, "controller", "lost", {"machine": "mc_12"}, AT),
+        ]
+
+    written = db.write_now(act)
+    found = db.read_now(lambda c: entries(c, TENANT, wanted=wanted))
+    assert found == [one for one in written if wanted.fits(one)]
+    last = db.read_now(lambda c: entries(c, TENANT, limit=1, wanted=wanted, newest=True))
+    assert last == found[-1:]
