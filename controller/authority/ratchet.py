@@ -32,6 +32,10 @@ NEVER_OURS = -1
 NOBODYS = -2
 """A generation that no holder shows."""
 
+BEYOND = 2
+"""How far the ratchet moves on past a holder that is left behind: it may have the next token
+on its disk and not have acknowledged it."""
+
 PROVEN_AFTER = timedelta(minutes=3)
 """A link that is still there so long after an old token was shown has a living holder."""
 
@@ -69,10 +73,11 @@ class Kept:
     """What is kept of a machine's ratchet. `generation` is 0 until a token was acknowledged.
 
     `former`: the hardware before this one. `awaited`: the old token whose holder is the
-    machine all the same, `NOBODYS` for none. `settled`: holders of tokens up to this one are
-    known to be copies. Tokens above `fork_from` up to `fork_to` were given to a state of the
-    machine that was put back since. `doubted_at`: when an old token was shown beside a link.
-    `contested`: the old token that parked the machine, or that was last refused as a clone's.
+    machine all the same, `NOBODYS` for none. `settled`: the token, or the last of the tokens
+    after the awaited one, whose holder is known to be a copy. Tokens above `fork_from` up to
+    `fork_to` were given to a state of the machine that was put back since. `doubted_at`: when
+    an old token was shown beside a link. `contested`: the old token that parked the machine, or
+    that was last refused as a clone's.
     """
 
     generation: int = 0
@@ -113,8 +118,8 @@ def judge(kept: Kept, shown: Shown, *, linked: bool, now: datetime) -> tuple[Ver
         return Verdict.CURRENT, replace(kept, doubted_at=None) if not linked else kept
     foreign = bool(kept.hardware and shown.hardware) and kept.hardware != shown.hardware
     if shown.generation == kept.awaited and not foreign:
-        return Verdict.ROLLED_BACK, replace(kept, generation=kept.generation + 1)
-    if shown.generation <= kept.settled:
+        return Verdict.ROLLED_BACK, replace(kept, generation=kept.generation + BEYOND)
+    if _is_settled(kept, shown.generation):
         return Verdict.CLONE, kept
     if foreign and shown.hardware != kept.former:
         return Verdict.CLONE, kept
@@ -122,11 +127,11 @@ def judge(kept: Kept, shown: Shown, *, linked: bool, now: datetime) -> tuple[Ver
         # It moved to other hardware, and now the first computer comes back: so it was copied.
         return Verdict.RETURNED, replace(
             kept,
-            generation=kept.generation + 1,
+            generation=kept.generation + BEYOND,
             hardware=shown.hardware,
             former=b"",
             awaited=shown.generation,
-            settled=kept.generation,
+            settled=kept.generation + 1,
         )
     known = bool(kept.hardware) and kept.hardware == shown.hardware
     if not known or kept.fork_from < shown.generation <= kept.fork_to:
@@ -135,11 +140,22 @@ def judge(kept: Kept, shown: Shown, *, linked: bool, now: datetime) -> tuple[Ver
         return _beside_a_link(kept, shown, now)
     return Verdict.ROLLED_BACK, replace(
         kept,
-        generation=kept.generation + 1,
+        generation=kept.generation + BEYOND,
         fork_from=shown.generation,
-        fork_to=kept.generation,
+        fork_to=kept.generation + 1,
         doubted_at=None,
     )
+
+
+def _is_settled(kept: Kept, generation: int) -> bool:
+    """Whether a token is of a holder that is known to be a copy.
+
+    With an awaited token it is all that was given out after that one; without one it is the
+    very token that was contested. Older ones may be snapshots of the machine itself.
+    """
+    if kept.awaited == NOBODYS:
+        return generation == kept.settled
+    return kept.awaited < generation <= kept.settled
 
 
 def _beside_a_link(kept: Kept, shown: Shown, now: datetime) -> tuple[Verdict, Kept]:
@@ -170,11 +186,11 @@ def approved(kept: Kept, *, older: bool) -> Kept:
     The other one is told that it is a clone when it comes, and makes itself a new machine.
     """
     if not older:
-        return replace(kept, settled=kept.generation - 1, contested=NOBODYS)
+        return replace(kept, awaited=NOBODYS, settled=kept.contested, contested=NOBODYS)
     return replace(
         kept,
-        generation=kept.generation + 1,
+        generation=kept.generation + BEYOND,
         awaited=kept.contested,
-        settled=kept.generation,
+        settled=kept.generation + 1,
         contested=NOBODYS,
     )
