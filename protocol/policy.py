@@ -20,6 +20,7 @@ from protocol.action import (
     ActionClass,
     CancelOrder,
     ChangeVaultSecret,
+    PutFile,
     RevokeStanding,
     RunScript,
     class_of,
@@ -172,9 +173,9 @@ class Terms:
 def terms_for(action: Action, policy: Policy) -> Terms:
     """What holds for an action: the strictest of what is said of all that it does.
 
-    A script, and a backup that runs programs, run programs: what is ruled of `run_program`
-    holds for them as well. The help desk orders nothing dangerous, whatever a policy says,
-    and tenants' keys are changed by administrators.
+    A script, and a backup that runs programs, run programs, and a file can be put where it is
+    run: what is ruled of `run_program` holds for them as well. The help desk orders nothing
+    dangerous, whatever a policy says, and tenants' keys are changed by administrators.
     """
     kind = class_of(action)
     built_in = MAY_CHANGE_KEYS if isinstance(action, ChangeVaultSecret) else MAY_ORDER[kind]
@@ -213,5 +214,5 @@ def _said(name: str, kind: ActionClass, policy: Policy) -> Terms:
 
 def _names_of(action: Action) -> tuple[str, ...]:
     name = name_of(action)
-    runs = isinstance(action, RunScript) or getattr(action, "commands", NO_COMMANDS).any
+    runs = isinstance(action, RunScript | PutFile) or getattr(action, "commands", NO_COMMANDS).any
     return (name, PROGRAM) if runs else (name,)

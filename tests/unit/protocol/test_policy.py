@@ -16,6 +16,7 @@ from protocol.action import (
     ChangeVaultSecret,
     CollectInventory,
     ControlService,
+    PutFile,
     RunBackup,
     RunProgram,
     RunScript,
@@ -158,7 +159,7 @@ def test_what_is_ruled_of_programs_holds_for_all_that_runs_them() -> None:
     policy = replace(POLICY, rules=(Rule("run_program", forbid=True),))
     script = RunScript("sh", b"true")
     backup = RunBackup(commands=Commands(before=("true",)))
-    for action in (RUN, script, backup):
+    for action in (RUN, script, backup, PutFile(b"/etc/cron.d/x")):
         assert code_of(judge, for_many(1, action), [ANN, BOB], policy) is Code.DENIED
     assert judge(for_many(1, RunBackup()), [ANN], policy).is_whole
     # A lax rule for scripts takes nothing from a strict one for programs.
