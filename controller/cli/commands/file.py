@@ -108,6 +108,10 @@ def put(
     machines = machines_meant(app.connection, selector, terms.tenant)
     tenant = TenantId(machines[0].tenant_id)
     keys = all_keys(app.connection, tenant)
+    if not local.is_file():
+        raise InvalidError(
+            f"{local} is no regular file; it is read twice, so write it to one first"
+        )
     with meter("read", local.stat().st_size) as told:
         content = content_of(local, told)
     if content.size > (most := max_size or LARGEST):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -253,6 +255,36 @@ def test_links_that_others_can_set_are_not_followed(tmp_path: Path) -> None:
             got(folder / "file", MemoryParcels())
         assert error.value.code is Code.DENIED
         assert (inside / "a").read_bytes() == b"old"
+
+
+def test_a_directory_that_becomes_a_link_leads_nobody_elsewhere(tmp_path: Path) -> None:
+    outside, open_to_all = tmp_path / "outside", tmp_path / "open"
+    outside.mkdir()
+    (open_to_all / "way").mkdir(parents=True)
+    open_to_all.chmod(0o777)
+    (open_to_all / "link").symlink_to(outside)
+    stop = threading.Event()
+
+    def swap() -> None:
+        way, aside, link = (open_to_all / name for name in ("way", "aside", "link"))
+        while not stop.is_set():
+            way.rename(aside)
+            link.rename(way)
+            way.rename(link)
+            aside.rename(way)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for _ in range(300):
+            with suppress(SteadError):
+                put(order_of(open_to_all / "way" / "a", b"abc"), parcels_of(b"abc"))
+            assert names(outside) == []
+    finally:
+        stop.set()
+        swapping.join()
+    put(order_of(open_to_all / "way" / "a", b"abc"), parcels_of(b"abc"))
+    assert names(open_to_all / "way") == ["a"]
 
 
 def test_links_in_a_ring_come_to_an_end(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from agent.tasks.standing import (
     verified_set,
 )
 from agent.tasks.verify import Believed, check_denied
-from protocol.action import RunBackup, RunDrill, SetBackup, summary_of
+from protocol.action import GetFile, PutFile, RunBackup, RunDrill, SetBackup, summary_of
 from protocol.codec import decode_order, encode_envelope, encode_order
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity
@@ -193,3 +193,12 @@ def test_a_set_ordered_while_the_clock_was_ahead_is_run_once_and_not_at_every_lo
     assert due_backup(desk.home, desk.believed, now=soon) is None
     later = before + timedelta(days=1)
     assert due_backup(desk.home, desk.believed, now=later) == RunBackup((b"/etc",))
+
+
+def test_who_denies_programs_is_not_got_round_by_a_file_that_is_run(desk: Desk) -> None:
+    denying = Believed(desk.believed.root, desk.believed.identity, ("run_program",))
+    order = decode_order(desk.envelope(PutFile(path=b"/etc/cron.d/x")).order)
+    with pytest.raises(OrderRejectedError):
+        check_denied(order, denying)
+    check_denied(order, desk.believed)
+    check_denied(decode_order(desk.envelope(GetFile(path=b"/etc/hosts")).order), denying)
