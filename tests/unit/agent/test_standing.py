@@ -19,7 +19,15 @@ from agent.tasks.standing import (
     verified_set,
 )
 from agent.tasks.verify import Believed, check_denied
-from protocol.action import GetFile, PutFile, RunBackup, RunDrill, SetBackup, summary_of
+from protocol.action import (
+    Action,
+    GetFile,
+    PutFile,
+    RunBackup,
+    RunDrill,
+    SetBackup,
+    summary_of,
+)
 from protocol.codec import decode_order, encode_envelope, encode_order
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity
@@ -38,9 +46,7 @@ class Desk:
         machine = MachineIdentity(self.realm.tenant, MachineId(fresh("mc")))
         self.believed = Believed(self.realm.root.certificate, machine)
 
-    def envelope(
-        self, action: SetBackup, by: Authority | None = None, at: datetime = NOW
-    ) -> Envelope:
+    def envelope(self, action: Action, by: Authority | None = None, at: datetime = NOW) -> Envelope:
         by = by or self.realm.operator(life=DAY)
         order = Order(
             id=OrderId(fresh("or")),
