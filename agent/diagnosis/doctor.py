@@ -144,7 +144,10 @@ def _audit(home: AgentHome) -> Finding:
         return Finding("audit", good=False, said=str(error), next_step="look at the file")
     if watched.alarms:
         said = "; ".join(render_alarm(log, alarm) for log, alarm in watched.alarms.items())
-        step = "tell whoever runs the installation, and keep the file `witness` as evidence"
+        step = (
+            "tell whoever runs the installation, and keep the file `witness` as evidence; "
+            "`stead audit witness` shows more"
+        )
         return Finding("audit", good=False, said=said, next_step=step)
     return Finding("audit", good=True, said=f"{len(watched.kept)} logs are watched")
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from controller.audit.chain import EMPTY, Entry, Head, entry_hash
 from controller.audit.log import entries
+from controller.cli.main import run
 from controller.db.schema import audit, audit_checkpoints, audit_nodes
 from controller.rpc import link
 from protocol.ids import TenantId
@@ -138,3 +139,58 @@ async def test_a_log_written_anew_is_found_by_the_machines_and_told(
         )
     )
     assert set(raised) == {f"machine/{agent.identity.machine}" for agent in agents}
+
+
+async def typed(
+    installation: Installation, capsys: pytest.CaptureFixture[str], *words: str
+) -> tuple[int, str, str]:
+    """Run a `stead audit` command as the first administrator."""
+    start = ["--home", str(installation.home), "--controller", installation.link_address, "audit"]
+    code = await asyncio.to_thread(run, [*start, *words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+async def test_operators_export_verify_and_ask_the_witnesses(
+    installation: Installation,
+    agents: tuple[AgentProcess, AgentProcess],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, _ = agents
+    tenant, machine = one.identity.tenant, one.identity.machine
+    await rename(installation, machine, "other")
+    size = await signed(installation, tenant)
+    for agent in agents:
+        await kept(agent, size)
+    whole, part = tmp_path / "acme.audit", tmp_path / "part.audit"
+    export = ("export", "--tenant", "acme", "--output-file")
+    assert (await typed(installation, capsys, *export, str(whole)))[0] == 0
+    assert (await typed(installation, capsys, *export, str(whole)))[0] == 1
+    choice = ("--event", "machine_enrolled")
+    assert (await typed(installation, capsys, *export, str(part), *choice))[0] == 0
+    code, out, _ = await typed(
+        installation, capsys, "ls", "--tenant", "acme", *choice, "-o", "json"
+    )
+    assert (code, len(json.loads(out))) == (0, 2)
+    for file in (whole, part):
+        code, out, said = await typed(installation, capsys, "verify", "--from", str(file))
+        assert code == 0, (out, said)
+    table = tmp_path / "acme.csv"
+    assert (await typed(installation, capsys, *export, str(table), "--format", "csv"))[0] == 0
+    assert table.read_text().startswith("sequence,at,actor,event,body,hash")
+    asked = ("witness", "all", "--tenant", "acme", "--yes", "--output", "json")
+    code, out, said = await typed(installation, capsys, *asked)
+    assert code == 0, (out, said)
+    assert {row["log"]: row["witnesses"] for row in json.loads(out)}["acme"] == 2
+    # A profile that has seen nothing finds by the witnesses what it could not find alone.
+    await installation.controller.parts.db.write(lambda c: rewrite(c, tenant, 2))
+    for head in (installation.home / "operator" / "audit").iterdir():
+        head.unlink()
+    assert (await typed(installation, capsys, "verify", "--tenant", "acme"))[0] == 0
+    code, out, said = await typed(installation, capsys, *asked)
+    assert code == 1, (out, said)
+    row = next(row for row in json.loads(out) if row["log"] == "acme")
+    assert "keeps" in row["reason"]
+    assert (await typed(installation, capsys, "reset", "all", "--tenant", "acme", "--yes"))[0] == 0
+    assert (await typed(installation, capsys, "verify", "--from", str(whole)))[0] in {0, 3}

@@ -1,0 +1,123 @@
+"""The file of an audit export: lines of JSON, written and read one at a time.
+
+docs/audit-format.md says what stands in them. What is not signed is there for people: a
+file is believed only as far as its checkpoints bear it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from controller.audit.chain import Entry
+from protocol.checkpoint import from_us, to_us
+from protocol.errors import InvalidError, SteadError
+
+VERSION = 1
+LONGEST_LINE = 32 * 1024 * 1024
+
+
+class Header(msgspec.Struct, frozen=True, tag="export", omit_defaults=True):
+    """The first line. `filter` is what was asked for; None for a whole log."""
+
+    version: int
+    log: str
+    name: str
+    exported_at: datetime
+    checkpoint: str
+    filter: dict[str, str] | None = None
+
+
+class EntryLine(msgspec.Struct, frozen=True, tag="entry", omit_defaults=True):
+    """An entry; hashes are in hex, `proof` only in a filtered file."""
+
+    sequence: int
+    at_us: int
+    actor: str
+    event: str
+    body: str
+    previous: str
+    hash: str
+    proof: list[str] | None = None
+
+    def entry(self, log: str) -> Entry:
+        """The entry as the chain takes it."""
+        return Entry(
+            tenant_id=log,
+            seq=self.sequence,
+            at=from_us(self.at_us),
+            actor=self.actor,
+            event=self.event,
+            body=self.body,
+            previous=_bytes(self.previous),
+            hash=_bytes(self.hash),
+        )
+
+    def steps(self) -> list[bytes]:
+        """The inclusion proof."""
+        return [_bytes(step) for step in self.proof or ()]
+
+
+class CheckpointLine(msgspec.Struct, frozen=True, tag="checkpoint"):
+    """A signed checkpoint, in hex."""
+
+    signed: str
+
+    def data(self) -> bytes:
+        """Its bytes."""
+        return _bytes(self.signed)
+
+
+class End(msgspec.Struct, frozen=True, tag="end"):
+    """The last line: how many entries stand before it."""
+
+    entries: int
+
+
+Line = Header | EntryLine | CheckpointLine | End
+
+
+def line_of(entry: Entry, proof: list[bytes] | None = None) -> EntryLine:
+    """An entry as a line."""
+    return EntryLine(
+        sequence=entry.seq,
+        at_us=to_us(entry.at),
+        actor=entry.actor,
+        event=entry.event,
+        body=entry.body,
+        previous=entry.previous.hex(),
+        hash=entry.hash.hex(),
+        proof=None if proof is None else [step.hex() for step in proof],
+    )
+
+
+def write_line(file: IO[bytes], line: Line) -> None:
+    """Write one line."""
+    file.write(msgspec.json.encode(line) + b"\n")
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The lines of a file; INVALID, with the line's number, for one that cannot be read."""
+    decoder = msgspec.json.Decoder(Line)
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while raw := file.readline(LONGEST_LINE):
+                number += 1
+                try:
+                    yield decoder.decode(raw)
+                except (msgspec.DecodeError, RecursionError) as error:
+                    raise InvalidError(f"{path}, line {number}: {error}") from error
+    except OSError as error:
+        raise SteadError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise InvalidError(f"{text[:40]!r} is not hex") from None

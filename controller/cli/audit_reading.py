@@ -1,0 +1,133 @@
+"""Read an audit log and what was signed about it from the controller, a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from controller.audit.chain import Entry
+from controller.audit.log import INSTALLATION
+from controller.audit.trail import Mark
+from controller.audit.wanted import Wanted
+from controller.cli.choice import tenant_named
+from controller.cli.connection import Connection
+from controller.cli.emit import note
+from protocol.checkpoint import Checkpoint, from_us, open_checkpoint, to_us
+from protocol.errors import SteadError
+from protocol.v1.operator_pb2 import (
+    AuditEntry,
+    ListAuditRequest,
+    ListCheckpointsRequest,
+    ListTenantsRequest,
+)
+
+PAGE = 1000
+INSTALLATION_NAME = "installation"
+
+
+def log_named(connection: Connection, name: str) -> tuple[str, str]:
+    """A log's id and name, by a tenant's name or `installation`."""
+    if name == INSTALLATION_NAME:
+        return INSTALLATION, INSTALLATION_NAME
+    tenant = tenant_named(connection, name)
+    return tenant.tenant_id, tenant.name
+
+
+def all_logs(connection: Connection) -> Sequence[tuple[str, str]]:
+    """The ids and names of all logs that the operator may see."""
+    tenants = connection.tenants.ListTenants(ListTenantsRequest()).tenants
+    logs = [(tenant.tenant_id, tenant.name) for tenant in tenants]
+    if connection.operator.tenants is None:
+        return [(INSTALLATION, INSTALLATION_NAME), *logs]
+    note("the installation's own log is for operators of all tenants, and was left out")
+    return logs
+
+
+def request_for(log: str, wanted: Wanted) -> ListAuditRequest:
+    """A request for what is wanted of a log."""
+    return ListAuditRequest(
+        tenant_id=log,
+        since_us=0 if wanted.since is None else to_us(wanted.since),
+        until_us=0 if wanted.until is None else to_us(wanted.until),
+        event=wanted.event,
+        actor=wanted.actor,
+        machine_id=wanted.machine,
+    )
+
+
+def read_entries(
+    connection: Connection, log: str, *, until: int | None = None, wanted: Wanted | None = None
+) -> Iterator[Entry]:
+    """The entries that are wanted, in order, up to number `until`."""
+    request = request_for(log, wanted or Wanted())
+    request.limit = PAGE
+    while True:
+        page = connection.audit.ListAudit(request).entries
+        for entry in page:
+            if until is not None and entry.sequence > until:
+                return
+            yield entry_of(entry, log)
+        if not page or page[-1].sequence <= request.after:
+            return
+        request.after = page[-1].sequence
+
+
+def fresh_checkpoint(connection: Connection, log: str) -> tuple[bytes, Checkpoint] | None:
+    """The checkpoint of the log as it is now; None for a log without any."""
+    request = ListCheckpointsRequest(tenant_id=log, fresh=True)
+    for signed in connection.audit.ListCheckpoints(request).checkpoints:
+        return signed, open_checkpoint(signed, connection.root)
+    return None
+
+
+def read_checkpoints(
+    connection: Connection, log: str, *, until: int
+) -> Iterator[tuple[bytes, Checkpoint]]:
+    """The signed checkpoints of at most `until` entries, smallest first."""
+    request = ListCheckpointsRequest(tenant_id=log, limit=PAGE)
+    while True:
+        page = connection.audit.ListCheckpoints(request).checkpoints
+        for signed in page:
+            opened = open_checkpoint(signed, connection.root)
+            if opened.size <= request.after:
+                raise SteadError("the controller lists checkpoints out of order")
+            if opened.size > until:
+                return
+            yield signed, opened
+            request.after = opened.size
+        if not page:
+            return
+
+
+def steps_of(
+    entries: Iterator[Entry], checkpoints: Iterator[tuple[bytes, Checkpoint]]
+) -> Iterator[Entry | tuple[bytes, Checkpoint]]:
+    """Entries, and each checkpoint right after the last entry that it covers."""
+    following = next(checkpoints, None)
+    for entry in entries:
+        yield entry
+        while following is not None and following[1].size <= entry.seq:
+            yield following
+            following = next(checkpoints, None)
+    while following is not None:
+        yield following
+        following = next(checkpoints, None)
+
+
+def as_marks(steps: Iterator[Entry | tuple[bytes, Checkpoint]]) -> Iterator[Entry | Mark]:
+    """The same, as `walk` takes it."""
+    for step in steps:
+        yield step if isinstance(step, Entry) else Mark(step[1], "a checkpoint")
+
+
+def entry_of(entry: AuditEntry, tenant: str) -> Entry:
+    """An entry as the chain takes it; `tenant` is whose log was asked for."""
+    return Entry(
+        tenant_id=tenant,
+        seq=entry.sequence,
+        at=from_us(entry.at_us),
+        actor=entry.actor,
+        event=entry.event,
+        body=entry.body,
+        previous=entry.previous,
+        hash=entry.hash,
+    )
