@@ -33,12 +33,12 @@ class Witnessed:
 
 
 def ask_witnesses(
-    connection: Connection, machines: Sequence[Machine], terms: Terms
+    connection: Connection, machines: Sequence[Machine], terms: Terms, output: str
 ) -> Witnessed | None:
     """Order machines to state what they keep, and wait; None when nothing was ordered."""
     nonce = os.urandom(NONCE_BYTES)
     action = ReadWitness(nonce)
-    job = order_and_follow(connection, machines, action, terms, output="table", repeatable=True)
+    job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
     if job is None:
         return None
     found, names = Witnessed(), {machine.name: machine for machine in machines}

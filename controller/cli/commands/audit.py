@@ -139,7 +139,7 @@ def witness(app: App, /, selector: str, output: str, **options: Any) -> int:
     """
     terms, connection = terms_of(options), app.connection
     machines = machines_meant(connection, selector, terms.tenant)
-    found = ask_witnesses(connection, machines, terms)
+    found = ask_witnesses(connection, machines, terms, output)
     if found is None:
         return DONE
     for line in found.alarms:
@@ -237,7 +237,7 @@ def _offline(app: App, file: Path, head: str, output: str) -> int:
 
     judged = verify_file(file, load_certificate(app.operator.root), parse_head(head))
     row = {"log": judged.header.name, "entries": judged.entries, **_said(judged.result)}
-    row["signed_at"] = judged.newest.at
+    row["checkpoint_at"] = judged.newest.at
     before = SeenHeads(app.operator.path / "audit").load(judged.newest.log)
     if before is not None and before.seq > judged.newest.size and row["state"] == "ok":
         row["state"] = "stale"
@@ -245,7 +245,7 @@ def _offline(app: App, file: Path, head: str, output: str) -> int:
     if judged.filtered:
         note("the export is filtered: that entries were left out cannot be noticed")
         row["head"] = ""
-    emit([row], output, columns=(*COLUMNS, "signed_at"))
+    emit([row], output, columns=(*COLUMNS, "checkpoint_at"))
     return {"ok": DONE, "stale": IN_PART}.get(row["state"], FAILED)
 
 
