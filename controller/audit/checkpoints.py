@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -108,12 +108,15 @@ class Checkpoints:
     after: timedelta = AFTER
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _broken: dict[str, str] = field(default_factory=dict)
+    _tried_at: dict[str, datetime] = field(default_factory=dict)
 
     async def run_forever(self) -> None:
         """Sign every log that grew, again and again."""
         while True:
             try:
                 for log_id, size, covered in await self.db.read(logs_that_grew):
+                    if self.rests(log_id):
+                        continue
                     if size - covered >= AFTER_ENTRIES or await self._is_due(log_id):
                         await self.make(log_id)
             except SteadError as error:
@@ -142,6 +145,13 @@ class Checkpoints:
         signed = sign_checkpoint(made, sealer.key, sealer.certificate)
         await self.db.write(lambda c: _add(c, made, signed))
         return Kept(made, encode_signed(signed))
+
+    def rests(self, log_id: str) -> bool:
+        """A log that could not be signed is not read again every two seconds."""
+        tried_at = self._tried_at.get(log_id)
+        if not self._broken.get(log_id) or tried_at is None:
+            return False
+        return abs(clock.now() - tried_at) < self.after
 
     async def _is_due(self, log_id: str) -> bool:
         last = await self.db.read(lambda c: newest(c, log_id))
@@ -173,6 +183,7 @@ class Checkpoints:
         if reason and self._broken.get(log_id) != reason:
             log.error("audit_log_not_signed", log=log_id or "installation", reason=reason)
         self._broken[log_id] = reason
+        self._tried_at[log_id] = clock.now()
         return bool(reason)
 
 

@@ -130,8 +130,10 @@ async def test_a_log_that_was_edited_is_not_signed(
     before = await signing.make(TENANT)
     grow(db, 3)
     db.write_now(lambda c: c.execute(text(edit)).rowcount)
+    assert not signing.rests(TENANT)
     assert await signing.make(TENANT) == before
     assert db.read_now(lambda c: newest(c, TENANT)) == before
+    assert signing.rests(TENANT)
 
 
 async def test_a_tree_with_a_gap_is_said_to_be_damaged(db: Database, signing: Checkpoints) -> None:
