@@ -138,11 +138,19 @@ def parse_identity(uri: str) -> Identity:
 
 
 def read_certificate(der: bytes) -> x509.Certificate:
-    """Read a certificate that anybody may have sent; `IdentityError` when it is none."""
+    """Read a certificate that anybody may have sent; `IdentityError` when it is none.
+
+    Its bytes are taken in one form alone: the reader of certificates lets a signature pass
+    that says of its last bits that they are none, where these are zero.
+    """
     try:
-        return x509.load_der_x509_certificate(der)
+        found = x509.load_der_x509_certificate(der)
+        unused_bits = der[-len(found.signature) - 1]
     except _UNREADABLE as error:
         raise IdentityError("the certificate cannot be read") from error
+    if unused_bits:
+        raise IdentityError("the certificate's signature is no whole number of bytes")
+    return found
 
 
 def identity_of(leaf: x509.Certificate) -> Identity:
