@@ -13,6 +13,7 @@ import pytest
 from controller import clock
 from controller.jobs.advance import advance, terms_of
 from controller.jobs.rolling import ROLLOUTS
+from protocol.action import ControlService
 from protocol.errors import Code
 from protocol.identity import Role
 from protocol.outcome import OutcomeState
@@ -100,7 +101,9 @@ def states(job: job_pb2.Job) -> dict[str, str]:
 async def ordered(
     installation: Installation, fleet: Sequence[Enrolled], rollout: Rollout
 ) -> job_pb2.Job:
-    order = replace(order_for(fleet[0].tenant, *fleet), rollout=rollout)
+    # One that no second operator has to sign, however many machines there are.
+    action = ControlService("nginx", "restart")
+    order = replace(order_for(fleet[0].tenant, *fleet, action=action), rollout=rollout)
     return await submit(installation, enveloped(installation, order))
 
 
