@@ -142,7 +142,7 @@ def test_an_operator_sees_reads_compares_and_recovers_them(world: World, tmp_pat
     must, name = world.installation.must, machine_of(world)
     listed = must("stead", "backup", "browse", name, "latest", str(world.files))
     assert "report.txt [Zone.Identifier 26 B, empty 0 B, huge 1.9 MiB]" in listed
-    assert "folder/ [note]" in listed
+    assert "folder/ [note 11 B]" in listed
     path = str(world.files / "report.txt")
     read = must("stead", "backup", "cat", name, "latest", path, "--stream", "Zone.Identifier")
     assert read == ZONE.decode()
