@@ -37,6 +37,9 @@ _TICK_S = 0.3
 _LINGER_S = 0.3
 """How long chunks wait for others to be asked for with them."""
 
+_LOOK_S = 0.2
+"""How often whoever waits for a turn looks whether the backup is paused."""
+
 _FRUITLESS = 8
 
 
@@ -272,15 +275,20 @@ class Upload:
                     chunks, size = [], 0
 
     def _wait_for_turn(self, number: int, size: int) -> None:
-        """Wait until a message may leave, or nobody takes it any more."""
+        """Wait until a message may leave, or nobody takes it any more. A pause pays for nothing."""
         with self._lock:
             now = clock.monotonic()
             turn = now + (self._bucket.take(size, now) if self._bucket else 0.0)
-            while number == self._stream_number and not self._cut_off:
+        while True:
+            with self._lock:
                 left = turn - clock.monotonic()
-                if left <= 0:
+                if left <= 0 or number != self._stream_number or self._cut_off:
                     break
-                self._lock.wait(left)
+                self._lock.wait(min(left, _LOOK_S))
+            if self._control.is_paused:
+                began = clock.monotonic()
+                self._hold(number)
+                turn += clock.monotonic() - began
         self._hold(number)
 
     def _hold(self, number: int) -> None:
