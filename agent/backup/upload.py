@@ -347,9 +347,14 @@ class Upload:
         return Batch(chunks, flush)
 
     def _take(self, number: int, *, wait: bool) -> list[_Item]:
-        """The next chunks to ask for; with `wait` an empty answer means the end."""
+        """The next chunks to ask for; with `wait` an empty answer means the end.
+
+        Without, there is other work meanwhile, and few chunks go on waiting for others.
+        """
         items: list[_Item] = []
         size = 0
+        if not wait and not self._closing and not self._is_many():
+            return items
         while wait and not self._closing and number == self._stream_number and not self._is_many():
             if not self._lock.wait(_LINGER_S if self._queue else None):
                 break

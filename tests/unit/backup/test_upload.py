@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -25,9 +25,13 @@ class Listening(MemoryVault):
         super().__init__()
         self.questions: list[int] = []
         self.was_asked = threading.Event()
+        self.meanwhile: Callable[[], None] | None = None
 
     def has(self, session: str, ids: Sequence[ChunkId]) -> Answered:
         self.questions.append(len(ids))
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
         self.was_asked.set()
         return super().has(session, ids)
 
@@ -53,6 +57,22 @@ def test_chunks_are_asked_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(vault.questions) == count == len(vault.chunks)
     assert max(vault.questions) * PLAIN_BYTES >= ASK_BYTES * 0.9
     assert len(vault.questions) <= 3
+
+
+def test_few_chunks_are_not_asked_for_beside_a_question_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upload, "_LINGER_S", 600.0)
+    vault = Listening()
+    full = ASK_BYTES // PLAIN_BYTES
+    with uploading(vault) as sending:
+        vault.meanwhile = lambda: give_noise(sending, 5)
+        give_noise(sending, full)
+        assert vault.was_asked.wait(30)
+        give_noise(sending, full - 5)
+        sending.finish()
+    assert sum(vault.questions) == len(vault.chunks)
+    assert 5 not in vault.questions
 
 
 def test_a_chunk_that_no_other_follows_is_asked_for_all_the_same() -> None:
