@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from protocol.action import Action, ActionClass
+from protocol.action import Action
+from protocol.action_class import ActionClass
 from protocol.errors import Code, SteadError
 from protocol.identity import (
     IdentityError,

@@ -17,15 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from protocol.action import (
     ACTIONS,
     Action,
-    ActionClass,
     CancelOrder,
     ChangeVaultSecret,
     PutFile,
     RevokeStanding,
     RunScript,
-    class_of,
     name_of,
 )
+from protocol.action_class import ActionClass, class_of
 from protocol.document import check_document, is_newer, signature_over
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import Role

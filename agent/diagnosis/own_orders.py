@@ -11,9 +11,9 @@ from agent.link.identity import Credentials
 from agent.tasks.believe import load_believed
 from agent.tasks.in_force import load_order, orders_in_force, standing_of, verified_order
 from agent.tasks.recurring import next_after, timetable
-from protocol.action import summary_of
 from protocol.errors import SteadError
 from protocol.ids import OrderId
+from protocol.summary import summary_of
 
 
 def standing_orders(home: AgentHome, known: Credentials) -> list[dict[str, Any]]:

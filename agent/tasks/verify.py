@@ -15,13 +15,12 @@ from cryptography import x509
 
 from protocol.action import (
     NAMES,
-    ActionClass,
     PutFile,
     RevokeStanding,
     RunScript,
-    class_of,
     name_of,
 )
+from protocol.action_class import ActionClass, class_of
 from protocol.approval import check_approved
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, SteadError

@@ -15,7 +15,7 @@ from controller.cli.emit import emit, emit_one, note, output_option
 from controller.cli.exits import DONE
 from controller.cli.following import follow
 from controller.cli.options import yes_option
-from controller.cli.ordering import finish, task_rows
+from controller.cli.outcomes import finish, task_rows
 from controller.cli.reviewing import for_people, lines_of, review_row
 from controller.cli.revoking import newest_list, read_of
 from controller.cli.ruling import is_awaiting, newest_policy

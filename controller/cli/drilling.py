@@ -20,15 +20,9 @@ from controller.cli.emit import (
 )
 from controller.cli.exits import DONE, IN_PART
 from controller.cli.options import tenant_option
-from controller.cli.ordering import (
-    acting_within,
-    exit_code,
-    order_and_follow,
-    result_of,
-    say_failures,
-    task_rows,
-    terms_of,
-)
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import exit_code, result_of, say_failures, task_rows
+from controller.cli.terms import acting_within, terms_of
 from protocol.action import RunDrill
 from protocol.errors import InvalidError
 from protocol.v1.proof_pb2 import Drill, ListDrillsRequest

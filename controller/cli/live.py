@@ -14,15 +14,11 @@ from controller.cli.compared import Told
 from controller.cli.emit import note
 from controller.cli.entries import text_of
 from controller.cli.granting import granted
-from controller.cli.ordering import (
-    Terms,
-    exit_code,
-    order_and_follow,
-    result_of,
-    say_failures,
-)
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import exit_code, result_of, say_failures
 from controller.cli.points import Opened
 from controller.cli.restored import SHOWN
+from controller.cli.terms import Terms
 from protocol.action import CompareLive
 from protocol.errors import InvalidError
 from protocol.v1.job_pb2 import Task

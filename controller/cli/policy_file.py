@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from protocol.action import ACTIONS, ActionClass
+from protocol.action import ACTIONS
+from protocol.action_class import ActionClass
 from protocol.errors import InvalidError
 from protocol.ids import TenantId
 from protocol.policy import NEVER, Policy, Rule, checked_policy

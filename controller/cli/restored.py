@@ -10,14 +10,9 @@ from controller.cli.connection import Connection
 from controller.cli.emit import Row, emit, note, render_bytes
 from controller.cli.entries import text_of
 from controller.cli.exits import DONE
-from controller.cli.ordering import (
-    Terms,
-    exit_code,
-    order_and_follow,
-    result_of,
-    say_failures,
-    task_rows,
-)
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import exit_code, result_of, say_failures, task_rows
+from controller.cli.terms import Terms
 from protocol.action import PlanRestore
 from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import Machine

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from controller.cli.repeating import render_standing
-from protocol.action import Action, RunScript, name_of, summary_of
+from protocol.action import Action, RunScript, name_of
 from protocol.approval import Approval
 from protocol.order import Order, Signer
 from protocol.rollout import render_batches
+from protocol.summary import summary_of
 
 LONG = 200
 """Of longer values the length alone is shown, unless all is asked for."""

@@ -9,14 +9,9 @@ from typing import Any
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, from_wire_ms, note
 from controller.cli.exits import DONE
-from controller.cli.ordering import (
-    Terms,
-    heard,
-    order_and_follow,
-    result_of,
-    say_failures,
-    task_rows,
-)
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import heard, result_of, say_failures, task_rows
+from controller.cli.terms import Terms
 from protocol.action import Action
 from protocol.v1.job_pb2 import StandingMachine, StandingOrder
 from protocol.v1.operator_pb2 import Machine

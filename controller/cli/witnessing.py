@@ -11,7 +11,9 @@ import msgspec
 from controller import clock
 from controller.audit.trail import Mark
 from controller.cli.connection import Connection
-from controller.cli.ordering import Terms, order_and_follow, result_of, task_of
+from controller.cli.ordering import order_and_follow, task_of
+from controller.cli.outcomes import result_of
+from controller.cli.terms import Terms
 from protocol.action import ReadWitness
 from protocol.checkpoint import open_checkpoint, render_log
 from protocol.errors import SteadError

@@ -21,7 +21,7 @@ from controller.jobs.approval import let_go, state_to_begin
 from controller.jobs.signer import note_shown
 from controller.jobs.standing import standing_named
 from controller.jobs.state import AWAITING
-from protocol.action import name_of, summary_of
+from protocol.action import name_of
 from protocol.approval import Approval, check_may_order, judge
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
@@ -30,6 +30,7 @@ from protocol.ids import OrderId
 from protocol.order import CLOCK_TOLERANCE, Order, Signer, signers_of
 from protocol.rollout import check_rollout, render_amount, render_batches
 from protocol.standing import check_standing
+from protocol.summary import summary_of
 from protocol.window import parse_windows
 
 MAX_MACHINES = 20_000

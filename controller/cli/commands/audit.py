@@ -31,7 +31,9 @@ from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE, FAILED, IN_PART
 from controller.cli.heads import SeenHeads, parse_head
-from controller.cli.ordering import acting, finish, order_and_follow, terms_of
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import finish
+from controller.cli.terms import acting, terms_of
 from controller.cli.witnessing import Witnessed, ask_witnesses
 from protocol.action import ResetWitness
 from protocol.errors import InvalidError, SteadError

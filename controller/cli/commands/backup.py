@@ -26,15 +26,8 @@ from controller.cli.graph import draw
 from controller.cli.keeping import add_retention
 from controller.cli.limiting import limit_of, limited
 from controller.cli.options import Times, tenant_option
-from controller.cli.ordering import (
-    acting,
-    acting_within,
-    exit_code,
-    finish,
-    order_and_follow,
-    say_failures,
-    terms_of,
-)
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import exit_code, finish, say_failures
 from controller.cli.points import (
     Listed,
     Opened,
@@ -50,6 +43,7 @@ from controller.cli.points import (
 from controller.cli.restored import SIZES, result_rows, say_left_out
 from controller.cli.spans import Span
 from controller.cli.standard_output import write_out
+from controller.cli.terms import acting, acting_within, terms_of
 from protocol.action import RunBackup, SetBackup
 from protocol.errors import InvalidError
 from protocol.vault.entry import Entry, Kind

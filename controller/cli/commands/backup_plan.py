@@ -14,15 +14,9 @@ from controller.cli.choosing import choosing, rules_of
 from controller.cli.commanding import commanding, commands_of
 from controller.cli.emit import emit, note, output_option, render_bytes
 from controller.cli.exits import DONE
-from controller.cli.ordering import (
-    acting_within,
-    exit_code,
-    order_and_follow,
-    result_of,
-    say_failures,
-    task_rows,
-    terms_of,
-)
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import exit_code, result_of, say_failures, task_rows
+from controller.cli.terms import acting_within, terms_of
 from protocol.action import PlanBackup
 from protocol.errors import InvalidError
 

@@ -20,7 +20,6 @@ from controller.cli.emit import emit, note, output_option, render_bytes
 from controller.cli.exits import DONE
 from controller.cli.flow import emit_flow
 from controller.cli.live import Answer, ask
-from controller.cli.ordering import acting_within, terms_of
 from controller.cli.points import (
     Opened,
     Readers,
@@ -29,6 +28,7 @@ from controller.cli.points import (
     point_meant,
     tree_path,
 )
+from controller.cli.terms import acting_within, terms_of
 from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.differences import is_folder_time
 from protocol.vault.path import below_range, tree_key

@@ -20,26 +20,24 @@ from controller.cli.choosing import Size
 from controller.cli.emit import emit, note, output_option, render_bytes
 from controller.cli.exits import DONE, FAILED, IN_PART
 from controller.cli.meter import meter
-from controller.cli.ordering import (
-    Terms,
-    acting_within,
-    confirm,
+from controller.cli.ordering import confirm, order_and_follow
+from controller.cli.outcomes import (
     exit_code,
     finish,
-    order_and_follow,
     result_of,
     say_failures,
     say_remarks,
     task_rows,
-    terms_of,
 )
 from controller.cli.parcels import Parcel, content_of, put_in_place, sealed_to, taken
 from controller.cli.ruling import check_ordering
 from controller.cli.tenant_keys import all_keys
-from protocol.action import GetFile, PutFile, summary_of
+from controller.cli.terms import Terms, acting_within, terms_of
+from protocol.action import GetFile, PutFile
 from protocol.errors import InvalidError, SteadError
 from protocol.ids import MachineId, ParcelId, TenantId, check_name
 from protocol.parcel import key_of_content, parcel_of_key
+from protocol.summary import summary_of
 from protocol.v1.job_pb2 import Job, Task
 from protocol.v1.operator_pb2 import Machine
 from protocol.vault.keys import KEY_BYTES

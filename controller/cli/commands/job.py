@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import rich_click as click
-from rich.text import Text
 
 from controller import clock
 from controller.cli.app import App
@@ -21,40 +18,44 @@ from controller.cli.emit import (
     console,
     emit,
     emit_one,
-    from_wire_ms,
     note,
     output_option,
-    printable,
     render_age,
 )
 from controller.cli.exits import DONE, OVER
 from controller.cli.following import follow
+from controller.cli.job_rows import (
+    CELLS,
+    job_row,
+    print_output,
+    render_progress,
+    render_terms,
+    shortened,
+    text_of,
+    whole_tasks,
+)
 from controller.cli.options import Moment, tenant_option
-from controller.cli.ordering import (
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import (
     PRINTING,
-    acting,
     exit_code,
     finish,
-    order_and_follow,
-    result_of,
     say_cut,
     say_failures,
     task_rows,
-    terms_of,
 )
 from controller.cli.retrying import failed_machines, signed_order
-from protocol.action import NAMES, CancelOrder, summary_of
+from controller.cli.terms import acting, terms_of
+from protocol.action import NAMES, CancelOrder
 from protocol.codec import to_ms
 from protocol.errors import InvalidError, NotFoundError
+from protocol.summary import summary_of
 from protocol.v1.job_pb2 import (
     CancelJobRequest,
     GetJobRequest,
-    Job,
     ListJobsRequest,
     ResumeJobRequest,
-    RolloutStatus,
 )
-from protocol.v1.link_pb2 import OutputStream, TaskOutput
 
 LATEST = "latest"
 CANCEL = NAMES[CancelOrder]
@@ -120,7 +121,7 @@ def ls(
         cells={
             "submitted_at": lambda row: render_age(row["submitted_at"], now),
             "states": render_progress,
-            "summary": lambda row: _short(row["summary"]),
+            "summary": lambda row: shortened(row["summary"]),
         },
         empty="there is no such job"
         if state or machine or operator or order or before or since
@@ -146,7 +147,7 @@ def show(app: App, job: str, output: str) -> None:
             "catch_up": found.job.catch_up,
             "retry_of": found.job.retry_of or None,
             "standing_order": found.job.standing_order_id or None,
-            "tasks": _whole_tasks(found.job, found.output),
+            "tasks": whole_tasks(found.job, found.output),
         }
         emit_one({**job_row(found.job), **more}, output)
         return
@@ -172,7 +173,7 @@ def show(app: App, job: str, output: str) -> None:
         columns=("machine", "state", "exit_code", "seconds", "message"),
     )
     for task in found.job.tasks:
-        _print_output(task.machine_name, text_of(found.output, task.task_id))
+        print_output(task.machine_name, text_of(found.output, task.task_id))
     say_cut(found.job)
 
 
@@ -312,103 +313,6 @@ command.add_command(approve)
 command.add_command(reject)
 
 
-def job_row(job: Job) -> dict[str, Any]:
-    """A job as a record, without its tasks."""
-    return {
-        "job": job.job_id,
-        "action": job.action,
-        "summary": job.summary,
-        "operator": job.operator,
-        "submitted_at": from_wire_ms(job.submitted_at_ms),
-        "deliver_by_at": from_wire_ms(job.deliver_by_ms),
-        "reason": job.reason,
-        "machines": len(job.tasks),
-        "states": dict(Counter(task.state for task in job.tasks)),
-        "rollout": rollout_row(job.rollout) if job.HasField("rollout") else None,
-        **_signatures(job),
-    }
-
-
-def _signatures(job: Job) -> dict[str, Any]:
-    """Who signed the order, and how many have still to; nothing in listings, which say neither."""
-    if not job.signers:
-        return {}
-    return {
-        "signed_by": [one.name for one in job.signers if not one.proposed] or None,
-        "proposed_by": [one.name for one in job.signers if one.proposed] or None,
-        "signatures_missing": job.signatures_missing,
-    }
-
-
-def rollout_row(rollout: RolloutStatus) -> dict[str, Any]:
-    """A rollout as a record."""
-    return {
-        "phase": rollout.phase,
-        "reason": rollout.reason,
-        "batch": rollout.batch,
-        "batches": rollout.batch_sizes,
-        "soak_s": rollout.soak_s,
-        "soaked_at": from_wire_ms(rollout.soaked_at_ms),
-        "max_failures": rollout.max_failures,
-    }
-
-
-def render_terms(rollout: RolloutStatus) -> str:
-    """What was ordered, in a line."""
-    soak = f", {rollout.soak_s} s apart" if rollout.soak_s else ""
-    return f"batches {rollout.batch_sizes}{soak}, {rollout.max_failures} may fail"
-
-
-def render_progress(row: Mapping[str, Any]) -> str:
-    """Where a job's tasks are, and that its rollout is halted if it is."""
-    halted = row["rollout"] is not None and row["rollout"]["phase"] == "halted"
-    return ("halted: " if halted else "") + render_states(row["states"])
-
-
-CELLS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"states": render_progress}
-
-
-def render_states(states: Mapping[str, int]) -> str:
-    """How many tasks are where.
-
-    >>> render_states({"succeeded": 3, "failed": 1}), render_states({"queued": 1})
-    ('3 succeeded, 1 failed', 'queued')
-    """
-    if len(states) == 1 and sum(states.values()) == 1:
-        return next(iter(states))
-    ordered = sorted(states.items(), key=lambda pair: -pair[1])
-    return ", ".join(f"{count} {state}" for state, count in ordered)
-
-
-def text_of(output: Sequence[TaskOutput], task: str) -> str:
-    """What a task's program printed, both streams in the order in which it came."""
-    pieces = [
-        piece.data
-        for piece in output
-        if piece.task_id == task and piece.stream != OutputStream.OUTPUT_STREAM_PROGRESS
-    ]
-    return b"".join(pieces).decode(errors="backslashreplace")
-
-
-def _whole_tasks(job: Job, output: Sequence[TaskOutput]) -> list[dict[str, Any]]:
-    rows = task_rows(job)
-    for row, task in zip(rows, job.tasks, strict=True):
-        row["machine_id"] = task.machine_id
-        row["result"] = result_of(task)
-        row["output"] = text_of(output, task.task_id)
-        row["output_truncated"] = task.output_truncated
-    return rows
-
-
-def _print_output(machine: str, text: str) -> None:
-    if not text:
-        return
-    target = console()
-    target.print(Text(f"\n{printable(machine)} printed:", style="bold"))
-    safe = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-    target.out(safe.rstrip("\n"), highlight=False)
-
-
 def _meant(app: App, job: str) -> str:
     if job != LATEST:
         return job
@@ -419,7 +323,3 @@ def _meant(app: App, job: str) -> str:
         if found.action != CANCEL:
             return found.job_id
     raise NotFoundError("you have ordered nothing yet; `stead job ls` lists the orders of others")
-
-
-def _short(summary: str) -> str:
-    return summary if len(summary) <= 60 else summary[:59] + "…"

@@ -14,16 +14,9 @@ from controller.cli.emit import note, output_option
 from controller.cli.exits import DONE
 from controller.cli.following import follow as follow_job
 from controller.cli.options import Moment
-from controller.cli.ordering import (
-    Terms,
-    acting_within,
-    exit_code,
-    say_cut,
-    say_failures,
-    say_remarks,
-    submit,
-    terms_of,
-)
+from controller.cli.ordering import submit
+from controller.cli.outcomes import exit_code, say_cut, say_failures, say_remarks
+from controller.cli.terms import Terms, acting_within, terms_of
 from protocol.action import CancelOrder, ReadLog
 from protocol.codec import to_ms
 from protocol.errors import InvalidError

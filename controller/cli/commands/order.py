@@ -15,20 +15,16 @@ from controller.cli.connection import Connection
 from controller.cli.emit import console, emit, emit_one, note, output_option
 from controller.cli.exits import DONE
 from controller.cli.options import tenant_option
-from controller.cli.ordering import (
-    acting,
-    confirm,
-    heard,
-    order_and_follow,
-    say_failures,
-    terms_of,
-)
+from controller.cli.ordering import confirm, order_and_follow
+from controller.cli.outcomes import heard, say_failures
 from controller.cli.retrying import signed_order
 from controller.cli.standing import machine_row, order_row, render_counts
-from protocol.action import RevokeStanding, summary_of
+from controller.cli.terms import acting, terms_of
+from protocol.action import RevokeStanding
 from protocol.codec import from_ms, to_ms
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.order import Order
+from protocol.summary import summary_of
 from protocol.v1.job_pb2 import CancelJobRequest, ListStandingRequest, StandingOrder
 
 MACHINE_COLUMNS = ("machine", "state", "taken_in_at", "runs", "last_run_at", "last_state")

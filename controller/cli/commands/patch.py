@@ -18,20 +18,8 @@ from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE, FAILED, IN_PART
 from controller.cli.following import follow
 from controller.cli.options import tenant_option
-from controller.cli.ordering import (
-    Terms,
-    acting,
-    acting_within,
-    confirm,
-    exit_code,
-    order_and_follow,
-    result_of,
-    say_failures,
-    submit,
-    submit_all,
-    task_rows,
-    terms_of,
-)
+from controller.cli.ordering import confirm, order_and_follow, submit, submit_all
+from controller.cli.outcomes import exit_code, result_of, say_failures, task_rows
 from controller.cli.plans import (
     Proposal,
     Who,
@@ -47,6 +35,7 @@ from controller.cli.plans import (
 )
 from controller.cli.repeating import repeating
 from controller.cli.standing import order_standing
+from controller.cli.terms import Terms, acting, acting_within, terms_of
 from protocol.action import ApplyUpdates, PlanUpdates, ScanUpdates
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.v1.job_pb2 import Job

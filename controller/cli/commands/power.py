@@ -15,16 +15,10 @@ from controller.cli.choice import machines_meant
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE, FAILED, OVER
-from controller.cli.ordering import (
-    Terms,
-    acting,
-    confirm,
-    finish,
-    order_and_follow,
-    say_failures,
-    terms_of,
-)
+from controller.cli.ordering import confirm, order_and_follow
+from controller.cli.outcomes import finish, say_failures
 from controller.cli.spans import Span
+from controller.cli.terms import Terms, acting, terms_of
 from protocol.action import CancelOrder, ControlPower
 from protocol.errors import InvalidError
 from protocol.v1.job_pb2 import CancelJobRequest, GetJobRequest, Job, ListJobsRequest

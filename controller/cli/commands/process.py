@@ -11,16 +11,9 @@ from controller.cli.app import App
 from controller.cli.choice import machine_meant, machines_meant
 from controller.cli.emit import emit, note, output_option, render_bytes
 from controller.cli.exits import DONE
-from controller.cli.ordering import (
-    acting,
-    acting_within,
-    exit_code,
-    finish,
-    order_and_follow,
-    result_of,
-    say_failures,
-    terms_of,
-)
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import exit_code, finish, result_of, say_failures
+from controller.cli.terms import acting, acting_within, terms_of
 from protocol.action import KillProcess, ListProcesses
 from protocol.errors import InvalidError
 

@@ -9,7 +9,9 @@ import rich_click as click
 from controller.cli.app import App
 from controller.cli.choice import machines_meant
 from controller.cli.emit import output_option
-from controller.cli.ordering import acting, finish, order_and_follow, terms_of
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import finish
+from controller.cli.terms import acting, terms_of
 from protocol.action import Rehome
 from protocol.address import split_address
 from protocol.errors import InvalidError

@@ -18,10 +18,12 @@ from controller.cli.emit import emit, note, output_option
 from controller.cli.entries import machine_paths, text_of
 from controller.cli.exits import DONE, FAILED
 from controller.cli.granting import granted
-from controller.cli.ordering import Terms, acting_within, order_and_follow, say_failures, terms_of
-from controller.cli.ordering import exit_code as exit_code_of
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import exit_code as exit_code_of
+from controller.cli.outcomes import say_failures
 from controller.cli.points import Opened, entry_at, open_point, point_meant, tree_path
 from controller.cli.restored import SIZES, preview, result_rows, say_kept, say_left_out
+from controller.cli.terms import Terms, acting_within, terms_of
 from protocol.action import PlanRestore, RestoreFiles, RestorePart
 from protocol.codec import to_ms
 from protocol.errors import Code, InvalidError, SteadError

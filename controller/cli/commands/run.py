@@ -13,20 +13,11 @@ from controller.cli.confining import confined, limits_of
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE
-from controller.cli.ordering import (
-    Terms,
-    acting,
-    exit_code,
-    order_and_follow,
-    output_of,
-    say_cut,
-    say_failures,
-    say_remarks,
-    task_rows,
-    terms_of,
-)
+from controller.cli.ordering import order_and_follow, output_of
+from controller.cli.outcomes import exit_code, say_cut, say_failures, say_remarks, task_rows
 from controller.cli.repeating import repeating
 from controller.cli.standing import order_standing
+from controller.cli.terms import Terms, acting, terms_of
 from protocol.action import Action, RunProgram
 from protocol.codec import MAX_ORDER_BYTES
 from protocol.errors import InvalidError

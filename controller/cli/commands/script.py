@@ -12,8 +12,8 @@ from controller.cli.choice import machines_meant
 from controller.cli.commands.run import LARGEST_INPUT, order_live, parse_environment, read_input
 from controller.cli.confining import confined, limits_of
 from controller.cli.emit import output_option
-from controller.cli.ordering import acting, terms_of
 from controller.cli.repeating import repeating
+from controller.cli.terms import acting, terms_of
 from protocol.action import RunScript
 from protocol.errors import InvalidError
 from protocol.script import SHELLS, line_of, wanted_by

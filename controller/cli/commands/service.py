@@ -11,16 +11,9 @@ from controller.cli.app import App
 from controller.cli.choice import machines_meant
 from controller.cli.emit import emit, output_option, render_bytes
 from controller.cli.exits import DONE
-from controller.cli.ordering import (
-    acting,
-    acting_within,
-    exit_code,
-    order_and_follow,
-    result_of,
-    say_failures,
-    task_rows,
-    terms_of,
-)
+from controller.cli.ordering import order_and_follow
+from controller.cli.outcomes import exit_code, result_of, say_failures, task_rows
+from controller.cli.terms import acting, acting_within, terms_of
 from protocol.action import Action, ControlService, ListServices
 from protocol.v1.job_pb2 import Job
 

@@ -11,24 +11,18 @@ from controller import clock
 from controller.cli.app import App
 from controller.cli.choice import known_machines, machine_meant, machines_meant
 from controller.cli.commands.inventory import read_inventory
-from controller.cli.commands.job import job_row
 from controller.cli.commands.machine import machine_row
 from controller.cli.connection import Connection
 from controller.cli.emit import console, emit, emit_one, from_wire_ms, note, output_option
 from controller.cli.exits import DONE
+from controller.cli.job_rows import job_row
 from controller.cli.options import tenant_option
-from controller.cli.ordering import (
-    acting,
-    exit_code,
-    order_and_follow,
-    result_of,
-    task_of,
-    task_rows,
-    terms_of,
-)
+from controller.cli.ordering import order_and_follow, task_of
+from controller.cli.outcomes import exit_code, result_of, task_rows
 from controller.cli.picture import Happening, Picture, render_picture
 from controller.cli.repeating import repeating
 from controller.cli.standing import order_standing
+from controller.cli.terms import acting, terms_of
 from protocol.action import TakeSnapshot, name_of
 from protocol.errors import NotFoundError
 from protocol.v1.job_pb2 import Job, ListJobsRequest, Task

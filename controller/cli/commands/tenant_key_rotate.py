@@ -16,9 +16,11 @@ from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE, IN_PART
 from controller.cli.following import follow
 from controller.cli.options import yes_option
-from controller.cli.ordering import Terms, exit_code, say_failures, submit_all
+from controller.cli.ordering import submit_all
+from controller.cli.outcomes import exit_code, say_failures
 from controller.cli.spans import Span
 from controller.cli.tenant_keys import is_proved, key_of_machine, present_keys, unproved
+from controller.cli.terms import Terms
 from protocol.action import Action, ChangeVaultSecret
 from protocol.errors import DeniedError, InvalidError
 from protocol.identity import Role

@@ -26,7 +26,6 @@ from protocol.action import (
     RunBackup,
     RunDrill,
     SetBackup,
-    summary_of,
 )
 from protocol.codec import decode_order, encode_envelope, encode_order
 from protocol.errors import Code, InvalidError, SteadError
@@ -34,6 +33,7 @@ from protocol.identity import MachineIdentity
 from protocol.ids import MachineId, OrderId
 from protocol.order import Envelope, Order, OrderRejectedError, sign
 from protocol.selection import Commands, CommandStream
+from protocol.summary import summary_of
 from tests.fakes.link_server import DAY, Authority, Realm, fresh, new_task
 
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -6,7 +6,7 @@ import pytest
 from click import BadParameter
 
 from controller.cli.board import progress_text
-from controller.cli.ordering import exit_code, result_of, say_failures, task_rows
+from controller.cli.outcomes import exit_code, result_of, say_failures, task_rows
 from controller.cli.spans import Span
 from protocol.errors import InvalidError
 from protocol.v1.job_pb2 import Job, Task

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from controller.cli.ordering import say_cut
+from controller.cli.outcomes import say_cut
 from controller.cli.waiting import unlinked_line
 from protocol.codec import to_ms
 from protocol.v1.job_pb2 import Job, Task

@@ -16,9 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from controller.authority.keys import new_key
 from protocol.action import (
     ACTIONS,
-    CLASSES,
     Action,
-    ActionClass,
     ApplyUpdates,
     CancelOrder,
     ChangeVaultSecret,
@@ -34,8 +32,8 @@ from protocol.action import (
     RunProgram,
     RunScript,
     SetBackup,
-    class_of,
 )
+from protocol.action_class import CLASSES, ActionClass, class_of
 from protocol.codec import (
     MAX_ORDER_BYTES,
     decode_order,

@@ -212,7 +212,7 @@ def test_every_policy_travels_unchanged(policy: Policy) -> None:
 def test_no_policy_lets_the_help_desk_count_for_what_is_dangerous(
     action: Action, policy: Policy
 ) -> None:
-    from protocol.action import ActionClass, class_of
+    from protocol.action_class import ActionClass, class_of
 
     terms = terms_for(action, policy)
     assert Role.AUDITOR not in terms.roles
