@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -186,9 +187,9 @@ def believe(
         if identity.connects_only and not connecting:
             raise IdentityError("this certificate is for connecting alone and signs nothing")
         return identity
-    issuer = _issuer(leaf)
+    issuer = _name_in(leaf, "issuer")
     for authority in issuing:
-        if authority.subject == issuer:
+        if _name_in(authority, "subject") == issuer:
             believe_authority(authority, root=root, now=now)
             _check_issuer(leaf, authority, "not signed by the issuing authority it names")
             return identity
@@ -204,12 +205,23 @@ def believe_authority(
     _check_time(authority, now, "issuing authority")
 
 
-def _issuer(leaf: x509.Certificate) -> x509.Name:
-    # Like extensions, it is parsed when it is asked for, not with the certificate.
+def _name_in(certificate: x509.Certificate, which: Literal["issuer", "subject"]) -> x509.Name:
+    # Like extensions, they are parsed when they are asked for, not with the certificate.
     try:
-        return leaf.issuer
+        return certificate.issuer if which == "issuer" else certificate.subject
     except _UNREADABLE as error:
-        raise IdentityError("the certificate's issuer cannot be read") from error
+        raise IdentityError(f"the certificate's {which} cannot be read") from error
+
+
+def public_key_of(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+    """The key in a certificate that anybody may have sent; `IdentityError` for no such key."""
+    try:
+        key = certificate.public_key()
+    except _UNREADABLE as error:
+        raise IdentityError("the certificate's key cannot be read") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise IdentityError("the certificate's key is of a kind that is not used here")
+    return key
 
 
 def extensions_of(leaf: x509.Certificate) -> x509.Extensions:

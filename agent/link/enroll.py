@@ -10,39 +10,27 @@ machine as it was, or enrolled.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from datetime import datetime
 
-import grpc
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.config import AgentHome, Settings, render_settings
 from agent.host.files import make_private_directory, sync_directory, write_atomically
 from agent.host.hostname import hostname
-from agent.link.refusal import error_of_call
+from agent.link.asking import ANSWER_S, ask, believed_chain, signing_request
 from protocol.errors import Code, SteadError
-from protocol.identity import IdentityError, MachineIdentity, believe, identity_of
+from protocol.identity import MachineIdentity, identity_of
 from protocol.ids import TenantId
 from protocol.proxy import Proxy
-from protocol.tls import (
-    chain_pem,
-    channel_options,
-    client_credentials,
-    explain_failure,
-    find_root,
-    private_pem,
-)
+from protocol.tls import chain_pem, find_root, private_pem
 from protocol.token import Token, decode_token, open_bundle
 from protocol.v1 import enrollment_pb2
-from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 from protocol.vault.keys import decode_vault_secret
 
-ANSWER_S = 30.0
 _PARTS = ("key", "chain", "root", "sealing_key", "vault_secret", "journal", "settings")
 """The files of an identity, in the order in which they are moved into place."""
 
@@ -84,7 +72,8 @@ def enroll(
     key = new_key(new)
     root = find_root(token.address, token.pin, proxy=way)
     answer = _ask(token, key, root, version, now, way)
-    chain = _believed(answer, key, root, now)
+    expected = (answer.tenant_id, answer.machine_id)
+    chain = believed_chain(answer.certificate_chain, key, root, now, expected=expected)
     secret = open_bundle(token.opening, token.id, answer.sealed_bundle)
     decode_vault_secret(secret)
     write_atomically(new.chain, chain_pem(chain))
@@ -167,77 +156,19 @@ def _ask(
     now: datetime,
     way: Proxy | None,
 ) -> enrollment_pb2.EnrollResponse:
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     message = enrollment_pb2.EnrollRequest(
         token_id=token.id,
         token_secret=token.secret,
-        signing_request=request.sign(key, SHA256()).public_bytes(Encoding.DER),
+        signing_request=signing_request(key),
         hostname=hostname(),
         agent_version=version,
     )
-    with grpc.secure_channel(
-        token.address, client_credentials(root), options=channel_options(way)
-    ) as channel:
-        try:
-            return EnrollmentServiceStub(channel).Enroll(message, timeout=ANSWER_S)
-        except grpc.RpcError as error:
-            failure = error_of_call(error)
-    if failure.code is Code.UNAVAILABLE:
-        failure = explain_failure(token.address, root, now=now, proxy=way)
-    raise failure
-
-
-def _believed(
-    answer: enrollment_pb2.EnrollResponse,
-    key: ec.EllipticCurvePrivateKey,
-    root: x509.Certificate,
-    now: datetime,
-) -> Sequence[x509.Certificate]:
-    try:
-        chain = [x509.load_der_x509_certificate(der) for der in answer.certificate_chain]
-    except ValueError as error:
-        raise _nonsense("a certificate that cannot be read") from error
-    return check_chain(chain, key, root, now, expected=(answer.tenant_id, answer.machine_id))
-
-
-def check_chain(
-    chain: Sequence[x509.Certificate],
-    key: ec.EllipticCurvePrivateKey,
-    root: x509.Certificate,
-    now: datetime,
-    *,
-    expected: tuple[str, str],
-) -> Sequence[x509.Certificate]:
-    """Return a chain (leaf first) that makes this key the expected tenant's machine.
-
-    A certificate that was made a moment ago and is not good now means that this
-    machine's clock is wrong: CLOCK_SKEW.
-    """
-    if not chain or chain[0].public_key() != key.public_key():
-        raise _nonsense("a certificate for another key")
-    try:
-        identity = believe(chain[0], root=root, issuing=chain[1:], now=now)
-    except IdentityError as error:
-        if error.code is not Code.EXPIRED:
-            raise _nonsense(str(error)) from error
-        leaf = chain[0]
-        raise SteadError(
-            f"the clock here says {now:%Y-%m-%d %H:%M}Z and the controller made a certificate "
-            f"that is good from {leaf.not_valid_before_utc:%Y-%m-%d %H:%M}Z to "
-            f"{leaf.not_valid_after_utc:%Y-%m-%d %H:%M}Z; set the clock and try again",
-            code=Code.CLOCK_SKEW,
-        ) from error
-    if not isinstance(identity, MachineIdentity) or (
-        (identity.tenant, identity.machine) != expected
-    ):
-        raise _nonsense("a certificate for somebody else")
-    return chain
-
-
-def _nonsense(what: str) -> SteadError:
-    return SteadError(
-        f"the controller answered with {what}; look at its log, then try again",
-        code=Code.UNAUTHENTICATED,
+    return ask(
+        token.address,
+        root,
+        lambda stub: stub.Enroll(message, timeout=ANSWER_S),
+        proxy=way,
+        now=now,
     )
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import grpc
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -19,19 +17,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agent.config import AgentHome
 from agent.host.files import make_private_directory, sync_directory, write_atomically
 from agent.host.hostname import hostname
-from agent.link.enroll import check_chain, finish, new_key
+from agent.link.asking import ANSWER_S, ask, believed_chain, signing_request
+from agent.link.enroll import finish, new_key
 from agent.link.identity import Credentials
 from agent.link.ratchet import load_holder
-from agent.link.refusal import error_of_call
 from agent.version import VERSION
 from protocol.codec import encode_holder, to_ms
-from protocol.errors import Code
 from protocol.identity import rekey_bytes
-from protocol.tls import chain_pem, channel_options, client_credentials, explain_failure
+from protocol.tls import chain_pem
 from protocol.v1 import enrollment_pb2
-from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
-
-ANSWER_S = 30.0
 
 
 def rekey(credentials: Credentials, home: AgentHome, *, now: datetime, journal: bytes) -> str:
@@ -46,12 +40,8 @@ def rekey(credentials: Credentials, home: AgentHome, *, now: datetime, journal: 
     new = AgentHome(home.enrolling)
     key = new_key(new)
     answer = _ask(credentials, home, key, now)
-    try:
-        chain = [x509.load_der_x509_certificate(der) for der in answer.certificate_chain]
-    except ValueError:
-        chain = []
     expected = (credentials.identity.tenant, answer.machine_id)
-    check_chain(chain, key, credentials.root, now, expected=expected)
+    chain = believed_chain(answer.certificate_chain, key, credentials.root, now, expected=expected)
     write_atomically(new.chain, chain_pem(chain))
     write_atomically(new.root, home.root.read_bytes())
     write_atomically(new.sealing_key, X25519PrivateKey.generate().private_bytes_raw())
@@ -66,8 +56,7 @@ def _ask(
     credentials: Credentials, home: AgentHome, key: ec.EllipticCurvePrivateKey, now: datetime
 ) -> enrollment_pb2.RekeyResponse:
     certificate, at = credentials.leaf.public_bytes(Encoding.DER), to_ms(now)
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    wish = request.sign(key, SHA256()).public_bytes(Encoding.DER)
+    wish = signing_request(key)
     signed = rekey_bytes(certificate, wish, at)
     message = enrollment_pb2.RekeyRequest(
         certificate=certificate,
@@ -79,14 +68,10 @@ def _ask(
         agent_version=VERSION,
     )
     address = credentials.settings.enrollment_address
-    proxy = credentials.settings.proxy_for(address)
-    with grpc.secure_channel(
-        address, client_credentials(credentials.root), options=channel_options(proxy)
-    ) as channel:
-        try:
-            return EnrollmentServiceStub(channel).Rekey(message, timeout=ANSWER_S)
-        except grpc.RpcError as error:
-            failure = error_of_call(error)
-    if failure.code is Code.UNAVAILABLE:
-        failure = explain_failure(address, credentials.root, now=now, proxy=proxy)
-    raise failure
+    return ask(
+        address,
+        credentials.root,
+        lambda stub: stub.Rekey(message, timeout=ANSWER_S),
+        proxy=credentials.settings.proxy_for(address),
+        now=now,
+    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -17,17 +16,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.config import AgentHome
 from agent.host.files import write_atomically
-from agent.link.enroll import check_chain
+from agent.link.asking import ANSWER_S, ask, believed_chain
 from agent.link.identity import Credentials
-from agent.link.refusal import error_of_call
 from protocol.codec import to_ms
 from protocol.errors import Code, SteadError
 from protocol.identity import renewal_bytes
-from protocol.tls import chain_pem, channel_options, client_credentials, explain_failure
+from protocol.tls import chain_pem
 from protocol.v1 import enrollment_pb2
-from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 
-ANSWER_S = 30.0
 JITTER = 0.1
 
 
@@ -66,21 +62,19 @@ def renew(credentials: Credentials, home: AgentHome, *, now: datetime) -> None:
         signature=credentials.key.sign(renewal_bytes(certificate, at), ec.ECDSA(SHA256())),
     )
     address = credentials.settings.enrollment_address
-    proxy = credentials.settings.proxy_for(address)
-    with grpc.secure_channel(
-        address, client_credentials(credentials.root), options=channel_options(proxy)
-    ) as channel:
-        try:
-            answer = EnrollmentServiceStub(channel).Renew(message, timeout=ANSWER_S)
-        except grpc.RpcError as error:
-            failure = error_of_call(error)
-        else:
-            chain = [x509.load_der_x509_certificate(der) for der in answer.certificate_chain]
-            identity = credentials.identity
-            expected = (identity.tenant, identity.machine)
-            check_chain(chain, credentials.key, credentials.root, now, expected=expected)
-            write_atomically(home.chain, chain_pem(chain))
-            return
-    if failure.code is Code.UNAVAILABLE:
-        failure = explain_failure(address, credentials.root, now=now, proxy=proxy)
-    raise failure
+    answer = ask(
+        address,
+        credentials.root,
+        lambda stub: stub.Renew(message, timeout=ANSWER_S),
+        proxy=credentials.settings.proxy_for(address),
+        now=now,
+    )
+    identity = credentials.identity
+    chain = believed_chain(
+        answer.certificate_chain,
+        credentials.key,
+        credentials.root,
+        now,
+        expected=(identity.tenant, identity.machine),
+    )
+    write_atomically(home.chain, chain_pem(chain))

@@ -45,7 +45,8 @@ PARKING = frozenset(
         Code.PRECONDITION,
     }
 )
-RENEWAL_RETRY_S = 600.0
+RENEWAL_PAUSE_S = 600.0
+"""Between two attempts to renew, whatever the certificate says that came of the first."""
 EXPLAINED_WITHIN_S = 5.0
 
 LOOK_AT_CLOCK_S = 2.0
@@ -119,6 +120,7 @@ class Link:
         self._stale = asyncio.Event()
         self._moving: Settings | None = None
         self._try_new_at = 0.0
+        self._renew_at = 0.0
 
     def greet_again(self) -> None:
         """Begin the connection anew, since what `hello` says has changed."""
@@ -248,17 +250,20 @@ class Link:
         """Return when there is a new certificate."""
         due = renewal_time(credentials.leaf, chance=self._chance())
         while True:
-            await asyncio.sleep(min(max((due - clock.now()).total_seconds(), 0.0), 3600.0))
-            if clock.now() < due:
+            if (left := self._until_renewal(due)) > 0:
+                await asyncio.sleep(min(left, 3600.0))
                 continue
+            self._renew_at = clock.monotonic() + RENEWAL_PAUSE_S
             try:
                 await asyncio.to_thread(renew, credentials, self._home, now=clock.now())
             except SteadError as error:
                 log.warning("certificate_not_renewed", code=error.code, reason=str(error))
-                await asyncio.sleep(RENEWAL_RETRY_S)
                 continue
             log.info("certificate_renewed")
             return
+
+    def _until_renewal(self, due: datetime) -> float:
+        return max((due - clock.now()).total_seconds(), self._renew_at - clock.monotonic())
 
     def _lasted(self) -> timedelta:
         """How long the controller was heard; an attempt that took a minute is no health."""

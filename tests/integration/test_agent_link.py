@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -17,7 +18,7 @@ from protocol.action import RunProgram
 from protocol.codec import encode_envelope, encode_order
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity, identity_of, renewal_bytes
-from protocol.ids import OrderId
+from protocol.ids import MachineId, OrderId
 from protocol.order import Order, sign
 from protocol.outcome import OutcomeState
 from protocol.sealing import check_sealing_proof
@@ -189,7 +190,7 @@ async def test_a_damaged_journal_executes_nothing_and_says_so(
     assert "damaged" in json.loads(out)["journal"]
 
 
-def renewing(server: LinkServer, *, key: ec.EllipticCurvePublicKey) -> list[int]:
+def renewing(server: LinkServer, *, key: ec.EllipticCurvePublicKey, **changes: Any) -> list[int]:
     """Let the server renew certificates as the real one does; counts how often it did."""
     asked: list[int] = []
 
@@ -199,7 +200,7 @@ def renewing(server: LinkServer, *, key: ec.EllipticCurvePublicKey) -> list[int]
         key.verify(request.signature, signed, ec.ECDSA(SHA256()))
         identity = identity_of(x509.load_der_x509_certificate(request.certificate))
         assert isinstance(identity, MachineIdentity)
-        made = server.realm.machine(identity).certificate
+        made = server.realm.machine(identity, **changes).certificate
         # For the same key, which the server does not have.
         builder = x509.CertificateBuilder(
             made.issuer,
@@ -254,6 +255,44 @@ async def test_past_half_of_its_life_a_certificate_is_renewed_on_a_link_that_goe
     server.may_renew.set()
     await server.visit()
     assert len(asked) == 1
+
+
+def rubbish(server: LinkServer) -> list[bytes]:
+    """What a controller may answer in the place of a chain."""
+    machine = MachineIdentity(server.realm.tenant, MachineId(fresh("mc")))
+    leaf = server.realm.machine(machine).certificate.public_bytes(Encoding.DER)
+    at = leaf.index(bytes.fromhex("2a8648ce3d030107"))  # the curve of its key
+    return [b"", b"no certificate", leaf[:-1], leaf[:at] + b"\xff" + leaf[at + 1 :]]
+
+
+@pytest.mark.parametrize("which", range(4))
+async def test_a_controller_that_renews_with_rubbish_is_named_and_asked_later(
+    server: LinkServer, agent: AgentProcess, which: int
+) -> None:
+    begins = datetime.now(UTC) - 2 * DAY
+    server.realm.furnish(agent.home, server.address, server.open_address, begins=begins, life=DAY)
+    answer = enrollment_pb2.RenewResponse(certificate_chain=[rubbish(server)[which]])
+    server.renew = lambda _: answer
+    await agent.start()
+    said = await agent.until_status(link="parked", code="unauthenticated")
+    assert "the controller answered with a certificate" in said["reason"]
+    assert agent.alive
+
+
+async def test_certificates_that_are_old_when_they_come_are_not_asked_for_without_end(
+    server: LinkServer, agent: AgentProcess
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    old = {"begins": datetime.now(UTC) - 7 * DAY, "life": 10 * DAY}
+    server.realm.furnish(agent.home, server.address, server.open_address, key=key, **old)
+    asked = renewing(server, key=key.public_key(), **old)
+    await agent.start()
+    await server.visit()
+    await server.visit()
+    beats = len(server.heartbeats)
+    await server.until(lambda: len(server.heartbeats) > beats + 2)
+    assert len(asked) == 1
+    assert server.visits.empty()
 
 
 async def test_the_root_of_another_installation_is_named_as_the_cause(

@@ -1,0 +1,107 @@
+"""Ask at the controller's enrollment port, which wants no certificate, and judge the answer.
+
+What comes back may come from anybody who holds an issuing authority: a chain is believed
+when it makes this key the machine that it is expected to be, and nothing else is an error
+that has a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import TypeVar
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agent.link.refusal import error_of_call
+from protocol.errors import Code, SteadError
+from protocol.identity import (
+    IdentityError,
+    MachineIdentity,
+    believe,
+    public_key_of,
+    read_certificate,
+)
+from protocol.proxy import Proxy
+from protocol.tls import channel_options, client_credentials, explain_failure
+from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
+
+ANSWER_S = 30.0
+R = TypeVar("R")
+
+
+def ask(
+    address: str,
+    root: x509.Certificate,
+    call: Callable[[EnrollmentServiceStub], R],
+    *,
+    proxy: Proxy | None,
+    now: datetime,
+) -> R:
+    """Make one call; raises what the controller refuses with, and UNAVAILABLE with the reason."""
+    with grpc.secure_channel(
+        address, client_credentials(root), options=channel_options(proxy)
+    ) as channel:
+        try:
+            return call(EnrollmentServiceStub(channel))
+        except grpc.RpcError as error:
+            failure = error_of_call(error)
+    if failure.code is Code.UNAVAILABLE:
+        failure = explain_failure(address, root, now=now, proxy=proxy)
+    raise failure
+
+
+def signing_request(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A PKCS#10 request for this key; who it is for is the controller's to say."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, SHA256()).public_bytes(Encoding.DER)
+
+
+def believed_chain(
+    ders: Iterable[bytes],
+    key: ec.EllipticCurvePrivateKey,
+    root: x509.Certificate,
+    now: datetime,
+    *,
+    expected: tuple[str, str],
+) -> tuple[x509.Certificate, ...]:
+    """A chain (leaf first) that makes this key the expected tenant's machine.
+
+    UNAUTHENTICATED for any other. A certificate that was made a moment ago and is not good
+    now means that this machine's clock is wrong: CLOCK_SKEW.
+    """
+    try:
+        chain = tuple(map(read_certificate, ders))
+        ours = bool(chain) and public_key_of(chain[0]) == key.public_key()
+    except IdentityError:
+        raise _nonsense("a certificate that cannot be read") from None
+    if not ours:
+        raise _nonsense("a certificate for another key")
+    leaf = chain[0]
+    try:
+        identity = believe(leaf, root=root, issuing=chain[1:], now=now)
+    except IdentityError as error:
+        if error.code is not Code.EXPIRED:
+            raise _nonsense(str(error)) from error
+        raise SteadError(
+            f"the clock here says {now:%Y-%m-%d %H:%M}Z and the controller made a certificate "
+            f"that is good from {leaf.not_valid_before_utc:%Y-%m-%d %H:%M}Z to "
+            f"{leaf.not_valid_after_utc:%Y-%m-%d %H:%M}Z; set the clock and try again",
+            code=Code.CLOCK_SKEW,
+        ) from error
+    if not isinstance(identity, MachineIdentity) or (
+        (identity.tenant, identity.machine) != expected
+    ):
+        raise _nonsense("a certificate for somebody else")
+    return chain
+
+
+def _nonsense(what: str) -> SteadError:
+    return SteadError(
+        f"the controller answered with {what}; look at its log, then try again",
+        code=Code.UNAUTHENTICATED,
+    )
