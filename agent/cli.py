@@ -60,13 +60,14 @@ def cli(context: click.Context, home: Path | None) -> None:
     "--proxy",
     metavar="URL",
     help="HTTP proxy on the way to the controller, http://[user:password@]host:port, or none; "
-    "kept in agent.toml. Default: what is set there, else https_proxy of the environment.",
+    "- reads it from standard input, after the token. Kept in agent.toml. Default: what is set "
+    "there, else https_proxy of the environment.",
 )
 @click.pass_obj
 def enroll(home: AgentHome, token: str, proxy: str | None, *, force: bool) -> None:
     """Turn a token from `stead token new` into this machine's identity.
 
-    A token on the command line is seen by every user of the machine: prefer `-`.
+    A token or a password on the command line is seen by every user of the machine: prefer `-`.
     """
     from agent.host import clock
     from agent.host.files import make_private_directory
@@ -75,7 +76,9 @@ def enroll(home: AgentHome, token: str, proxy: str | None, *, force: bool) -> No
     from agent.link.identity import load_identity
     from agent.tasks.journal import new_journal
 
-    text = _first_line() if token == "-" else token  # noqa: S105
+    text = _next_line() if token == "-" else token  # noqa: S105
+    if proxy == "-":
+        proxy = _next_line().strip()
     make_private_directory(home.path)
     with locked(home.lock):
         enroll_machine(
@@ -125,7 +128,7 @@ def generalize(home: AgentHome, token: str, *, dry_run: bool, yes: bool) -> None
             click.echo(f"stays  {path}")
         return
     piped = token == "-"  # noqa: S105
-    text = _first_line().strip() if piped else token
+    text = _next_line().strip() if piped else token
     if not yes and not piped:
         click.confirm(f"Make {home.path} no machine any more?", abort=True, err=True)
     with locked(home.lock):
@@ -268,7 +271,7 @@ def launch(channel: int) -> None:
     do_launch(channel)
 
 
-def _first_line() -> str:
+def _next_line() -> str:
     """A line of standard input, which may hold anything, and may not be there at all."""
     if sys.stdin is None:
         return ""

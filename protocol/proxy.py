@@ -18,6 +18,9 @@ from protocol.errors import InvalidError
 NO_PROXY = "none"
 """The setting that says so, whatever the environment says."""
 
+VARIABLES = ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
+"""What is read of an environment. `https_proxy` may hold a password."""
+
 MAX_ANSWER_BYTES = 16 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r?\n")
 _UNFIT = re.compile(r"[\x00-\x20\x7f]")
@@ -117,14 +120,21 @@ def connect_request(address: str, proxy: Proxy) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
+def is_whole(answer: bytes | bytearray) -> bool:
+    """Whether an answer goes up to the empty line that ends it."""
+    return answer.endswith((b"\r\n\r\n", b"\n\n"))
+
+
 def refusal_of(answer: bytes, address: str, proxy: Proxy) -> str | None:
-    """Why a proxy's whole answer is no connection, with the next step; None when it is one."""
+    """Why a proxy's answer is no connection, with the next step; None when it is one."""
     status = _STATUS.match(answer)
     if status is None:
         return f"what answers at {proxy} is no HTTP proxy; look at the proxy's address"
     code = int(status[1])
     if 200 <= code < 300:
-        return None
+        if is_whole(answer):
+            return None
+        return f"the proxy {proxy} did not end its answer; look at the proxy's log"
     said = f"{code} {(status[2] or b'').decode(errors='replace')[:80]}".strip()
     said = "".join(one if one.isprintable() else "?" for one in said)
     if code == 407:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -111,7 +112,8 @@ def open_connection(
         ) from error
     try:
         connection.sendall(proxies.connect_request(address, proxy))
-        refused = proxies.refusal_of(_answer_of(connection), address, proxy)
+        refused = proxies.refusal_of(_answer_of(connection, timeout), address, proxy)
+        connection.settimeout(timeout)
     except OSError as error:
         connection.close()
         raise UnavailableError(
@@ -123,10 +125,18 @@ def open_connection(
     return connection
 
 
-def _answer_of(connection: socket.socket) -> bytes:
-    """A proxy's answer up to its empty line, byte by byte: what follows belongs to TLS."""
+def _answer_of(connection: socket.socket, timeout: float) -> bytes:
+    """A proxy's answer up to its empty line, byte by byte: what follows belongs to TLS.
+
+    `timeout` is for all of it, however little comes at a time.
+    """
     answer = bytearray()
-    while not answer.endswith((b"\r\n\r\n", b"\n\n")) and len(answer) < proxies.MAX_ANSWER_BYTES:
+    until = time.monotonic() + timeout
+    while not proxies.is_whole(answer) and len(answer) < proxies.MAX_ANSWER_BYTES:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        connection.settimeout(left)
         if not (byte := connection.recv(1)):
             break
         answer += byte

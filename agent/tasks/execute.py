@@ -29,7 +29,14 @@ from agent.host.spool import Printed, Spool
 from agent.tasks.after import run_after
 from agent.tasks.under_way import Noted, noted
 from agent.tasks.watching import Watching
-from agent.tasks.worker import Answer, encode_cancel, encode_request, ended_by, worker_argv
+from agent.tasks.worker import (
+    Answer,
+    encode_cancel,
+    encode_request,
+    ended_by,
+    worker_argv,
+    worker_environment,
+)
 from protocol.action import (
     Action,
     ApplyUpdates,
@@ -233,7 +240,9 @@ class Executor:
             else:
                 spool.append(Printed.STDERR, data)
 
-        async with started(worker_argv(), on_output=keep, task=task) as child:
+        async with started(
+            worker_argv(), on_output=keep, env=worker_environment(), task=task
+        ) as child:
             child.give(request, end=False)
 
             def tell(by: asyncio.Future[str]) -> None:

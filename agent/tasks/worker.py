@@ -29,6 +29,7 @@ from protocol.action import ACTIONS, Action, RunBackup, name_of
 from protocol.errors import Code, SteadError
 from protocol.ids import MachineId, TaskId, TenantId
 from protocol.outcome import OutcomeState
+from protocol.proxy import VARIABLES
 
 MAX_RESULT_BYTES = 8 * 1024 * 1024
 
@@ -61,6 +62,11 @@ def worker_argv() -> tuple[str, ...]:
     if getattr(sys, "frozen", False):
         return (sys.executable, "work")
     return (sys.executable, "-m", "agent.cli", "work")
+
+
+def worker_environment() -> dict[str, str]:
+    """What a worker has of the agent's own environment: the way to the controller."""
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 
 def encode_request(

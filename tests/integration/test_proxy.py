@@ -59,7 +59,7 @@ async def enrolled(
     tenant = await installation.add_tenant()
     token = await token_text(installation, tenant)
     code, out, err = await agent.command(
-        "enroll", "--token", "-", "--proxy", url_of(proxy), stdin=token + "\n"
+        "enroll", "--token", "-", "--proxy", "-", stdin=f"{token}\n{url_of(proxy)}\n"
     )
     assert code == 0, (out, err)
     return tenant
@@ -105,6 +105,24 @@ async def test_a_wrong_password_is_named_and_heals_when_it_is_right(
     assert troubles(out) >= {"link proxy", "enrollment proxy"}
     set_proxy(agent, url_of(proxy))
     await agent.until_status(link="connected")
+
+
+async def test_a_proxy_of_the_environment_is_the_way_of_backups_too(
+    installation: Installation, proxy: ConnectProxy, agent: AgentProcess, tmp_path: Path
+) -> None:
+    way = {"https_proxy": url_of(proxy)}
+    token = await token_text(installation, await installation.add_tenant())
+    code, out, err = await agent.command("enroll", "--token", "-", stdin=token + "\n", env=way)
+    assert code == 0, (out, err)
+    await agent.start(env=way)
+    await agent.until_status(link="connected")
+    (tmp_path / "kept").write_bytes(b"kept")
+    asked = len(proxy.asked)
+    backup = RunBackup((bytes(tmp_path / "kept"),), Rules())
+    job = await submit(installation, enveloped(installation, order_to(agent, backup)))
+    [task] = (await ended_job(installation, job.job_id)).job.tasks
+    assert task.state == "succeeded", task.message
+    assert installation.link_address in proxy.asked[asked:]
 
 
 async def test_an_operator_goes_through_the_proxy_of_the_environment(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -128,7 +129,16 @@ def test_any_2xx_is_a_connection() -> None:
     assert refusal_of(b"HTTP/1.0 299\r\n\r\n", THERE, Proxy("p", 1)) is None
 
 
-@pytest.mark.parametrize("answer", [b"", b"x" * (MAX_ANSWER_BYTES + 100), b"HTTP/1.1 200"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"x" * (MAX_ANSWER_BYTES + 100),
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 200 OK\r\nVia: x\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"Via: x\r\n" * (MAX_ANSWER_BYTES // 4),
+    ],
+)
 def test_a_proxy_that_answers_nonsense_ends_nowhere(answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -136,7 +146,8 @@ def test_a_proxy_that_answers_nonsense_ends_nowhere(answer: bytes) -> None:
             connection, _ = server.accept()
             with connection:
                 connection.recv(4096)
-                connection.sendall(answer)
+                with suppress(ConnectionError):  # who has read enough hangs up
+                    connection.sendall(answer)
 
         thread = threading.Thread(target=take)
         thread.start()
@@ -145,6 +156,32 @@ def test_a_proxy_that_answers_nonsense_ends_nowhere(answer: bytes) -> None:
         thread.join()
     assert caught.value.code is Code.UNAVAILABLE
     assert "proxy" in str(caught.value)
+
+
+def test_a_proxy_that_answers_without_end_has_one_time_for_all_of_it() -> None:
+    came: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def trickle() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(ConnectionError):
+                connection.recv(4096)
+                # Each byte comes well within the time, and the next one only then.
+                for count in range(MAX_ANSWER_BYTES):
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n".ljust(count + 1, b"x")[count:][:1])
+                    came.append(count)
+                    connection.settimeout(0.05)
+                    with suppress(TimeoutError):
+                        if not connection.recv(1):
+                            return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        way = Proxy("127.0.0.1", server.getsockname()[1])
+        with pytest.raises(UnavailableError, match="did not answer: timed out"):
+            open_connection(THERE, way, timeout=0.5)
+        thread.join()
+    assert 0 < len(came) < 100
 
 
 def test_a_proxy_that_is_not_there_is_named() -> None:
