@@ -19,7 +19,8 @@ from agent.link.stay import LinkReport, LinkState
 from agent.tasks.intake import Intake
 from agent.tasks.verify import believable_time
 from agent.version import VERSION
-from agent.witness.keep import Watched, load_watched, take_checkpoint
+from agent.witness.keep import Watched
+from agent.witness.watch import Witness
 from protocol.ceiling import Ceiling
 from protocol.errors import InvalidError, SteadError
 from protocol.identity import MachineIdentity
@@ -88,6 +89,7 @@ class Presence:
         self._home = home
         self._intake = intake
         self._identity = identity
+        self._witness = Witness(home)
         self._link = LinkReport(LinkState.CONNECTING, clock.now())
         self._last_heartbeat_at: datetime | None = None
         self._heartbeat = timedelta()
@@ -141,21 +143,19 @@ class Presence:
         self._write()
 
     def watched(self) -> Watched:
-        """What this machine keeps of the audit logs; nothing when that cannot be read."""
-        try:
-            return load_watched(self._home)
-        except SteadError as error:
-            log.warning("witness_unusable", reason=str(error))
-            return Watched()
+        """What this machine keeps of the audit logs, and what it found wrong with them."""
+        return self._witness.watched(self._identity.tenant, clock.now())
 
     def told_checkpoint(self, signed: bytes, proof: Sequence[bytes]) -> bool:
-        """An audit log is said to be this now. True when something is wrong with that."""
+        """An audit log is said to be this now. True when the controller should hear `watched`."""
+        now, tenant = clock.now(), self._identity.tenant
         try:
-            root, tenant = load_identity(self._home).root, self._identity.tenant
-            return not take_checkpoint(self._home, root, tenant, signed, proof, clock.now()).good
+            root = load_identity(self._home).root
+            found = self._witness.take(root, tenant, signed, proof, now)
         except SteadError as error:
             log.warning("checkpoint_not_kept", code=error.code, reason=str(error))
-            return False
+            return True
+        return not found.good or self._witness.has_news(tenant, now)
 
     def running(self) -> Sequence[TaskId]:
         """The tasks whose leases a heartbeat renews."""

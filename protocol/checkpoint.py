@@ -69,6 +69,8 @@ class Found(StrEnum):
     """A log with fewer entries."""
     UNSIGNED = "unsigned"
     """Nothing that this installation's controller signed."""
+    LOST = "lost"
+    """What was kept cannot be read any more, so that nobody can say whether this continues it."""
 
     @property
     def good(self) -> bool:

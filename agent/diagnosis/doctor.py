@@ -143,7 +143,7 @@ def _audit(home: AgentHome) -> Finding:
     except SteadError as error:
         return Finding("audit", good=False, said=str(error), next_step="look at the file")
     if watched.alarms:
-        said = "; ".join(render_alarm(log, alarm) for log, alarm in watched.alarms.items())
+        said = "; ".join(render_alarm(log, alarm) for log, alarm in watched.each_alarm())
         step = (
             "tell whoever runs the installation, and keep the file `witness` as evidence; "
             "`stead audit witness` shows more"

@@ -120,9 +120,10 @@ def _witness(home: AgentHome) -> dict[str, Any]:
         return {"audit_watched": [], "audit_alarms": [str(error)]}
     return {
         "audit_watched": [
-            f"{render_log(log)}: {size} entries" for log, size in watched.sizes().items()
+            f"{render_log(log)}: {one.size} entries at {one.at:%Y-%m-%d %H:%M:%S}Z"
+            for log, one in watched.checkpoints().items()
         ],
-        "audit_alarms": [render_alarm(log, alarm) for log, alarm in watched.alarms.items()],
+        "audit_alarms": [render_alarm(log, alarm) for log, alarm in watched.each_alarm()],
     }
 
 

@@ -22,6 +22,7 @@ from agent.config import AgentHome, Settings, render_settings
 from agent.host.files import make_private_directory, sync_directory, write_atomically
 from agent.host.hostname import hostname
 from agent.link.asking import ANSWER_S, ask, believed_chain, signing_request
+from agent.witness.keep import put_aside
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity, identity_of
 from protocol.ids import TenantId
@@ -127,6 +128,8 @@ def _forget_rulings(home: AgentHome, new: AgentHome) -> None:
         home.revocations.unlink(missing_ok=True)
     if not same_root or _tenant_of(home) != _tenant_of(new):
         home.policy.unlink(missing_ok=True)
+        # The logs of another installation or tenant say nothing about these.
+        put_aside(home)
 
 
 def _tenant_of(home: AgentHome) -> TenantId | None:

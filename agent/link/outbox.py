@@ -69,7 +69,7 @@ class Outbox:
             ],
             alarms=[
                 link_pb2.WitnessAlarm(tenant_id=log, found=alarm.found, at_us=to_us(alarm.at))
-                for log, alarm in watched.alarms.items()
+                for log, alarm in watched.each_alarm()
             ],
         )
         self._put(link_pb2.ConnectRequest(witnessed=message))

@@ -65,7 +65,7 @@ class Listener(Protocol):
         """What this machine keeps of the audit logs."""
 
     def told_checkpoint(self, signed: bytes, proof: Sequence[bytes]) -> bool:
-        """An audit log is said to be this now. True when something is wrong with that."""
+        """An audit log is said to be this now. True when the controller should hear `watched`."""
 
     def running(self) -> Sequence[TaskId]:
         """The tasks whose leases a heartbeat renews."""
@@ -221,6 +221,7 @@ class Stream:
                     told = answer.checkpoint_told
                     if self._listener.told_checkpoint(told.checkpoint, tuple(told.proof)):
                         self._outbox.witnessed(self._listener.watched())
+                        await self._outbox.room()
                 case "refusal":
                     refused = refusal_from_pb(answer.refusal)
                     log.warning("message_refused", code=refused.code, reason=str(refused))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import Connection
 
 from controller import clock
-from controller.audit.alarms import alarms_kept, replace_alarms
+from controller.audit.alarms import Alarms, alarms_kept, replace_alarms
 from controller.audit.checkpoints import newest
 from controller.audit.log import INSTALLATION
 from controller.audit.tree import stored_node
@@ -55,9 +54,7 @@ class Witnesses:
 
         return await self.db.read(look)
 
-    async def alarmed(
-        self, machine: MachineIdentity, alarms: Mapping[str, tuple[str, datetime]]
-    ) -> None:
+    async def alarmed(self, machine: MachineIdentity, alarms: Alarms) -> None:
         """Keep what a machine says is wrong; durable when this returns."""
 
         def differs(connection: Connection) -> bool:

@@ -54,7 +54,7 @@ from controller.db.tables.vault import (
     vault_sessions,
 )
 
-SCHEMA_VERSION = "0011"
+SCHEMA_VERSION = "0012"
 """The newest migration that this code knows; versions are four digits and only grow."""
 
 __all__ = [

@@ -191,7 +191,7 @@ class Link(LinkServiceServicer):
         self, machine: MachineIdentity, watched: asyncio.Future[dict[str, int]], outgoing: Outgoing
     ) -> None:
         """Say what the audit logs are, at moments of this machine's own."""
-        sizes = dict(await watched)
+        sizes = await watched
         told: dict[str, int] = {}
         await asyncio.sleep(self._chance() * CHECKPOINTS_FIRST_S)
         while True:
@@ -296,7 +296,10 @@ class Link(LinkServiceServicer):
                 return pb.ConnectResponse(outcome_acknowledged=pb.OutcomeAcknowledged(task_id=task))
             case "witnessed":
                 sizes = await self._witnessed(machine, request.witnessed)
-                if not watched.done():
+                if watched.done():
+                    # What it could not keep, the next proof must not begin from.
+                    watched.result().update(sizes)
+                else:
                     watched.set_result(sizes)
                 return None
             case other:
@@ -306,10 +309,10 @@ class Link(LinkServiceServicer):
         """Keep a machine's alarms; of which sizes it has checkpoints, by log."""
         mine = {machine.tenant, INSTALLATION}
         sizes = {one.tenant_id: one.size for one in said.logs}
-        alarms = {one.tenant_id: (one.found, from_us(one.at_us)) for one in said.alarms}
+        alarms = {(one.tenant_id, one.found): from_us(one.at_us) for one in said.alarms}
         words = {found.value for found in Found}
-        if not (sizes.keys() | alarms.keys()) <= mine or any(
-            found not in words for found, _ in alarms.values()
+        if not sizes.keys() | {log_id for log_id, _ in alarms} <= mine or any(
+            found not in words for _, found in alarms
         ):
             raise InvalidError("a machine watches its tenant's log and the installation's")
         await self._witnesses.alarmed(machine, alarms)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, delete, insert, select
 
+from controller.audit.alarms import alarms_kept
 from controller.audit.chain import EMPTY, Entry, Head, entry_hash
 from controller.audit.log import entries
 from controller.cli.main import run
@@ -101,6 +102,88 @@ async def alarm_of(installation: Installation, machine: str) -> str:
             if said:
                 return str(said)
             await asyncio.sleep(0.05)
+
+
+async def no_alarm_of(installation: Installation, machine: str) -> None:
+    """Wait until the controller has nothing to say of a machine any more."""
+    db = installation.controller.parts.db
+    async with asyncio.timeout(WAIT_S):
+        while await db.read(lambda c: alarms_kept(c, machine)):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_damaged_file_is_told_and_its_alarm_stays_until_an_order_takes_it_back(
+    installation: Installation,
+    agents: tuple[AgentProcess, AgentProcess],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, two = agents
+    tenant, machine = one.identity.tenant, one.identity.machine
+    size = await signed(installation, tenant)
+    for agent in agents:
+        await kept(agent, size)
+    # One finds it while it is linked, with the next checkpoint; the other when it starts.
+    await two.stop()
+    for agent in agents:
+        agent.home.witness.write_bytes(b"\0" * 300)
+    await rename(installation, machine, "other")
+    await signed(installation, tenant)
+    await two.start()
+    for agent in agents:
+        assert "lost" in await alarm_of(installation, agent.identity.machine)
+        assert agent.home.witness.with_name("witness.1").read_bytes() == b"\0" * 300
+    # They go on as witnesses of what comes.
+    await rename(installation, machine, "another")
+    size = await signed(installation, tenant)
+    for agent in agents:
+        await kept(agent, size)
+    asked = ("witness", "all", "--tenant", "acme", "--yes", "--output", "json")
+    code, _, said = await typed(installation, capsys, *asked)
+    assert code == 1
+    assert said.count("lost since") == 4
+    assert (await typed(installation, capsys, "reset", "all", "--tenant", "acme", "--yes"))[0] == 0
+    await rename(installation, machine, "again")
+    await signed(installation, tenant)
+    for agent in agents:
+        await no_alarm_of(installation, agent.identity.machine)
+
+
+async def test_a_checkpoint_that_a_full_disk_did_not_take_is_no_fork_later(
+    installation: Installation, agents: tuple[AgentProcess, AgentProcess]
+) -> None:
+    one, _ = agents
+    tenant, machine = one.identity.tenant, one.identity.machine
+    await kept(one, await signed(installation, tenant))
+    in_the_way = one.home.witness.with_name(".witness.new")
+    in_the_way.mkdir()
+    await rename(installation, machine, "other")
+    await signed(installation, tenant)
+    await one.until(
+        lambda: next((e for e in one.events() if e["event"] == "checkpoint_not_kept"), None)
+    )
+    in_the_way.rmdir()
+    await rename(installation, machine, "another")
+    await kept(one, await signed(installation, tenant))
+    from agent.witness.keep import load_watched
+
+    assert load_watched(one.home).alarms == {}
+
+
+async def test_a_machine_enrolled_anew_for_another_tenant_watches_that_ones_log(
+    installation: Installation, agents: tuple[AgentProcess, AgentProcess]
+) -> None:
+    one, _ = agents
+    await kept(one, await signed(installation, one.identity.tenant))
+    await one.stop()
+    other = await installation.add_tenant("other")
+    token = await token_text(installation, other)
+    code, out, err = await one.command("enroll", "--force", "--token", "-", stdin=token + "\n")
+    assert code == 0, (out, err)
+    assert one.identity.tenant == other
+    await one.start()
+    await kept(one, await signed(installation, other))
+    await one.until_status(link="connected")
+    assert one.home.witness.with_name("witness.1").exists()
 
 
 async def test_a_log_written_anew_is_found_by_the_machines_and_told(

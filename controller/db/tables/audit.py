@@ -53,6 +53,7 @@ audit_alarms = Table(
     Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False, index=True),
     # The log that the machine saw fork: its tenant's, or empty for the installation's.
     Column("log", Text, primary_key=True),
-    Column("found", Text, nullable=False),
+    # A word of `protocol.checkpoint.Found`.
+    Column("found", Text, primary_key=True),
     Column("at", Moment, nullable=False),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agent.config import AgentHome
 from agent.host import clock
 from agent.link.identity import load_identity
-from agent.witness.keep import load_watched, render_alarm, reset_watched, take_checkpoint
+from agent.witness.keep import load_watched, render_alarm, reset_watched
+from agent.witness.watch import Witness
 from protocol.checkpoint import Checkpoint, Found, encode_signed, open_checkpoint, sign_checkpoint
 from protocol.errors import Code, SteadError
 from protocol.ids import TenantId
@@ -37,7 +40,12 @@ class Watching:
         self.home = AgentHome(path / "agent")
         self.identity = self.realm.furnish(self.home, "127.0.0.1:1")
         self.known = load_identity(self.home)
-        self.tenant = self.identity.tenant
+        self.tenant = TenantId(self.identity.tenant)
+        self.witness = Witness(self.home)
+
+    def restart(self) -> None:
+        """Start the agent anew: what it remembered and did not write is gone."""
+        self.witness = Witness(self.home)
 
     def sign(self, made: Checkpoint) -> bytes:
         issuing = self.realm.issuing
@@ -53,8 +61,22 @@ class Watching:
         return self.take(self.sign(made), proof)
 
     def take(self, signed: bytes, proof: tuple[bytes, ...] = ()) -> Found:
-        root = self.known.root
-        return take_checkpoint(self.home, root, TenantId(self.tenant), signed, proof, NOW)
+        return self.witness.take(self.known.root, self.tenant, signed, proof, NOW)
+
+    def alarms(self) -> list[tuple[str, Found]]:
+        """Which alarms the controller is told."""
+        said = self.witness.watched(self.tenant, NOW).each_alarm()
+        return sorted((log, alarm.found) for log, alarm in said)
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Nothing can be written in the file's place meanwhile."""
+        in_the_way = self.home.witness.with_name(f".{self.home.witness.name}.new")
+        in_the_way.mkdir()
+        try:
+            yield
+        finally:
+            in_the_way.rmdir()
 
 
 @pytest.fixture
@@ -81,13 +103,13 @@ def test_a_fork_raises_an_alarm_that_stays_with_its_evidence(watching: Watching)
     assert watching.told(forked[:5], 5) is Found.FORKED
     found = load_watched(watching.home)
     assert found.kept == before
-    alarm = found.alarms[watching.tenant]
+    [alarm] = found.alarms[watching.tenant]
     assert (alarm.found, alarm.times, alarm.at) == (Found.FORKED, 2, NOW)
     assert alarm.kept == before[watching.tenant]
     assert open_checkpoint(alarm.told, watching.known.root).root == checkpoint(forked).root
     # The log that was kept goes on being followed, and the alarm stays.
     assert watching.told(LOG[:7], 5) is Found.NEWER
-    assert load_watched(watching.home).alarms[watching.tenant] == alarm
+    assert load_watched(watching.home).alarms[watching.tenant] == [alarm]
     assert "another history" in render_alarm(watching.tenant, alarm)
 
 
@@ -102,11 +124,23 @@ def test_an_older_checkpoint_and_one_that_nobody_signed_raise_alarms(watching: W
     )
     found = load_watched(watching.home)
     assert found.sizes() == {watching.tenant: 5}
-    assert {log: a.found for log, a in found.alarms.items()} == {
-        watching.tenant: Found.SHRUNK,
-        "": Found.UNSIGNED,
-    }
-    assert found.alarms[watching.tenant].times == 2
+    assert [(log, alarm.found, alarm.times) for log, alarm in found.each_alarm()] == [
+        (watching.tenant, Found.SHRUNK, 1),
+        (watching.tenant, Found.UNSIGNED, 1),
+        ("", Found.UNSIGNED, 1),
+    ]
+
+
+def test_a_fork_is_not_hidden_behind_a_lesser_alarm(watching: Watching) -> None:
+    watching.told(LOG[:5])
+    for _ in range(3):
+        watching.take(b"nothing")
+    forked = [*LOG[:4], entry(99), *LOG[5:9]]
+    watching.told(forked, 5)
+    unsigned, fork = load_watched(watching.home).alarms[watching.tenant]
+    assert (unsigned.found, unsigned.times) == (Found.UNSIGNED, 3)
+    assert fork.found is Found.FORKED
+    assert open_checkpoint(fork.told, watching.known.root).root == checkpoint(forked).root
 
 
 def test_another_tenants_log_is_not_watched(watching: Watching) -> None:
@@ -117,20 +151,89 @@ def test_another_tenants_log_is_not_watched(watching: Watching) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"kept":{"tn_1":"AAAA"}}'])
-def test_a_damaged_file_is_named_and_left_alone(watching: Watching, content: bytes) -> None:
-    watching.home.witness.write_bytes(content)
-    with pytest.raises(SteadError, match="witness"):
+def test_a_damaged_file_is_put_aside_and_raises_an_alarm_that_stays(
+    watching: Watching, content: bytes
+) -> None:
+    for number in (1, 2):
+        watching.home.witness.write_bytes(content)
+        lost = [("", Found.LOST), (watching.tenant, Found.LOST)]
+        assert watching.alarms() == lost
+        assert watching.home.witness.with_name(f"witness.{number}").read_bytes() == content
+    # The machine goes on as a witness, and what comes then does not cover the loss.
+    assert watching.told(LOG[:3]) is Found.NEWER
+    assert watching.told(LOG[:2], 3) is Found.SHRUNK
+    watching.restart()
+    assert watching.alarms() == sorted([*lost, (watching.tenant, Found.SHRUNK)])
+
+
+def test_a_damaged_file_loses_no_alarm_that_comes_with_the_next_checkpoint(
+    watching: Watching,
+) -> None:
+    watching.told(LOG[:5])
+    watching.home.witness.write_bytes(b"\0" * 100)
+    assert watching.take(b"nothing") is Found.UNSIGNED
+    assert watching.witness.has_news(watching.tenant, NOW)
+    watching.restart()
+    assert (watching.tenant, Found.UNSIGNED) in watching.alarms()
+
+
+def test_an_alarm_that_the_disk_does_not_take_is_told_and_written_later(
+    watching: Watching,
+) -> None:
+    watching.told(LOG[:5])
+    with watching.full_disk():
+        assert watching.told(LOG[:4], 5) is Found.SHRUNK
+        assert watching.alarms() == [(watching.tenant, Found.SHRUNK)]
+        assert load_watched(watching.home).alarms == {}
+        assert watching.take(b"nothing") is Found.UNSIGNED
+    both = [(watching.tenant, Found.SHRUNK), (watching.tenant, Found.UNSIGNED)]
+    assert watching.alarms() == both
+    watching.restart()
+    assert watching.alarms() == both
+
+
+def test_a_checkpoint_that_the_disk_does_not_take_is_no_fork(watching: Watching) -> None:
+    watching.told(LOG[:5])
+    with watching.full_disk(), pytest.raises(SteadError):
+        watching.told(LOG[:9], 5)
+    assert watching.witness.watched(watching.tenant, NOW).sizes() == {watching.tenant: 5}
+    assert watching.told(LOG[:9], 5) is Found.NEWER
+    assert watching.alarms() == []
+
+
+def test_a_file_that_cannot_be_read_is_left_alone_and_told(watching: Watching) -> None:
+    watching.home.witness.mkdir()
+    lost = [("", Found.LOST), (watching.tenant, Found.LOST)]
+    assert watching.alarms() == lost
+    with pytest.raises(SteadError, match="cannot be read"):
         watching.told(LOG[:3])
-    assert watching.home.witness.read_bytes() == content
+    assert not watching.witness.has_news(watching.tenant, NOW)
+    watching.home.witness.rmdir()
+    assert watching.alarms() == []
+
+
+def test_another_tenants_machine_begins_with_nothing(watching: Watching) -> None:
+    from agent.link.enroll import finish
+
+    watching.told(LOG[:5])
+    watching.told(LOG[:7], log="")
+    before = watching.home.witness.read_bytes()
+    new = Realm(), AgentHome(watching.home.enrolling)
+    new[0].furnish(new[1], "127.0.0.1:1")
+    finish(watching.home)
+    assert not watching.home.witness.exists()
+    assert watching.home.witness.with_name("witness.1").read_bytes() == before
 
 
 def test_a_reset_begins_anew_and_keeps_a_copy(watching: Watching) -> None:
     watching.told(LOG[:5])
     watching.told(LOG[:4], 5)
+    assert watching.alarms() == [(watching.tenant, Found.SHRUNK)]
     gone = reset_watched(watching.home)
-    assert len(gone.alarms) == 1
+    assert len(gone.each_alarm()) == 1
     assert load_watched(watching.home).kept == {}
-    assert watching.home.witness.with_suffix(".old").exists()
+    assert watching.home.witness.with_name("witness.1").exists()
+    assert watching.witness.has_news(watching.tenant, NOW)
     assert watching.told(LOG[:4]) is Found.NEWER
 
 
