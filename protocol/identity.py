@@ -34,6 +34,9 @@ from protocol.ids import MachineId, TenantId, check_id, check_name
 
 SCHEME = "spiffe://stead/"
 CONNECT = "connect"
+_INTEGER = 0x02
+_LONG = 0x80
+"""In a length of DER: the bits below say how many bytes of length follow."""
 
 # What the library raises for hostile bytes, at parsing or when a field is first read.
 _UNREADABLE = (
@@ -43,6 +46,7 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
+    IndexError,
 )
 
 
@@ -145,6 +149,8 @@ def read_certificate(der: bytes) -> x509.Certificate:
     that says of its last bits that they are none, where these are zero.
     """
     try:
+        if not _has_number(der):
+            raise IdentityError("the certificate has no serial number")
         found = x509.load_der_x509_certificate(der)
         unused_bits = der[-len(found.signature) - 1]
     except _UNREADABLE as error:
@@ -152,6 +158,28 @@ def read_certificate(der: bytes) -> x509.Certificate:
     if unused_bits:
         raise IdentityError("the certificate's signature is no whole number of bytes")
     return found
+
+
+def _has_number(der: bytes) -> bool:
+    """Whether the serial number is above zero, as it has to be.
+
+    Looked at before the reader of certificates does: of any other it warns, on the standard
+    error of whoever reads, and takes it.
+    """
+    _, whole, _ = _element(der, 0)
+    _, signed, _ = _element(der, whole)
+    _, _, version_end = _element(der, signed)
+    tag, begin, end = _element(der, version_end)
+    return tag == _INTEGER and 0 < int.from_bytes(der[begin:end], signed=True)
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """The tag of the element of DER that is there, and where its content begins and ends."""
+    length, begin = der[at + 1], at + 2
+    if length & _LONG:
+        begin += length & ~_LONG
+        length = int.from_bytes(der[at + 2 : begin])
+    return der[at], begin, begin + length
 
 
 def identity_of(leaf: x509.Certificate) -> Identity:

@@ -21,3 +21,24 @@ def test_a_certificate_is_read_in_one_form_alone() -> None:
     assert der[place] == 0
     with pytest.raises(IdentityError):
         read_certificate(der[:place] + b"\x01" + der[place + 1 :])
+
+
+def test_a_certificate_without_a_number_above_zero_is_refused_before_it_is_read() -> None:
+    der = authority().certificate.public_bytes(Encoding.DER)
+    number = der.index(bytes.fromhex("a003020102")) + 5
+    assert der[number] == 0x02
+    first, size = number + 2, der[number + 1]
+    negative = bytearray(der)
+    negative[first] |= 0x80
+    zero = bytearray(der)
+    zero[first : first + size] = bytes(size)
+    for changed in (negative, zero):
+        with pytest.raises(IdentityError, match="no serial number"):
+            read_certificate(bytes(changed))
+
+
+def test_what_is_no_certificate_is_refused_wherever_it_is_cut() -> None:
+    der = authority().certificate.public_bytes(Encoding.DER)
+    for end in range(len(der)):
+        with pytest.raises(IdentityError):
+            read_certificate(der[:end])
