@@ -170,7 +170,7 @@ def _has_number(der: bytes) -> bool:
     _, signed, _ = _element(der, whole)
     _, _, version_end = _element(der, signed)
     tag, begin, end = _element(der, version_end)
-    return tag == _INTEGER and 0 < int.from_bytes(der[begin:end], signed=True)
+    return tag == _INTEGER and int.from_bytes(der[begin:end], signed=True) > 0
 
 
 def _element(der: bytes, at: int) -> tuple[int, int, int]:

@@ -24,7 +24,7 @@ from protocol.standing import Standing
 
 MOST = 100
 REMEMBERED = timedelta(days=30)
-"""How long a revocation is remembered beyond need, for clocks that are set back."""
+"""How long a revocation is remembered beyond need."""
 
 _GONE = ".revoked"
 
@@ -43,15 +43,18 @@ class Revoked(msgspec.Struct, frozen=True):
     by: str
 
 
-def take_in(home: AgentHome, order: Order, envelope: Envelope, *, now: datetime) -> None:
+def take_in(
+    home: AgentHome, order: Order, envelope: Envelope, *, now: datetime, past: datetime
+) -> None:
     """Put a verified standing order in force; durable when this returns.
 
+    What had ended by `past` gives its place; see `Journal.past`.
     Raises REVOKED for one that was revoked before it came, LIMIT when there are too many.
     """
     make_private_directory(home.standing)
     if (gone := _revoked(home, order.id)) is not None:
         raise SteadError(f"{gone.by} revoked this standing order before it came", code=Code.REVOKED)
-    tidy(home, now)
+    tidy(home, past)
     others = [one for one in orders_in_force(home) if one != order.id]
     if len(others) >= MOST:
         raise SteadError(
@@ -64,11 +67,11 @@ def take_in(home: AgentHome, order: Order, envelope: Envelope, *, now: datetime)
     log.info("standing_order_taken_in", order=order.id)
 
 
-def revoke(home: AgentHome, order: OrderId, by: str, until: datetime, *, now: datetime) -> bool:
+def revoke(home: AgentHome, order: OrderId, by: str, until: datetime, *, past: datetime) -> bool:
     """End a standing order, whether it is here or not; whether it was. Durable."""
     check_id("or", order)
     make_private_directory(home.standing)
-    tidy(home, now)
+    tidy(home, past)
     # The note first: a cut between the two leaves an order that is not run any more.
     gone = Revoked(until, by)
     write_atomically(home.standing / f"{order}{_GONE}", msgspec.msgpack.encode(gone))
@@ -142,17 +145,17 @@ def changed_at(home: AgentHome, order: OrderId) -> tuple[int, int, int]:
     return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def tidy(home: AgentHome, now: datetime) -> None:
-    """Remove orders that have ended, and notes that are not needed any more."""
+def tidy(home: AgentHome, past: datetime) -> None:
+    """Remove orders that had ended by then, and notes that were not needed any more."""
     for path in home.standing.iterdir():
         try:
             if path.suffix == _GONE:
                 gone = msgspec.msgpack.decode(path.read_bytes(), type=Revoked)
-                over = now - gone.until > REMEMBERED
+                over = past - gone.until > REMEMBERED
             else:
                 kept = msgspec.msgpack.decode(path.read_bytes(), type=KeptOrder)
                 standing = decode_order(decode_envelope(kept.envelope).order).standing
-                over = standing is not None and now >= standing.ends_at
+                over = standing is not None and past >= standing.ends_at
         except (OSError, msgspec.DecodeError, SteadError):
             continue  # looked at when it is to be run, and told then
         if over:

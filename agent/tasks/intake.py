@@ -332,17 +332,18 @@ class Intake:
         except SteadError as error:
             return rejected(task, error, now)
         self._telling.started(task, now, spool)
+        assert isinstance(self._journal, Journal)
         if is_kept(order):
             try:
                 believed = self._believed()
                 verified = verify_standing(envelope, believed)
                 machine = believed.identity.machine
-                outcome = keep(self._home, task, verified, machine, now=now)
+                past = self._journal.past(now)
+                outcome = keep(self._home, task, verified, machine, now=now, past=past)
             except SteadError as error:
                 outcome = Outcome(task, OutcomeState.FAILED, error.code, str(error))
         elif isinstance(order.action, CancelOrder):
             by = verify_standing(envelope, self._believed()).signer
-            assert isinstance(self._journal, Journal)
             outcome = await cancel_order(
                 self._journal, self._running, self._keep_end, task, order.action, by
             )

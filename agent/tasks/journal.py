@@ -282,6 +282,10 @@ class Journal:
         if at >= self.latest_seen + SEEN_STEP:
             self._append(Seen(to_ms(at)))
 
+    def past(self, now: datetime) -> datetime:
+        """A time that has passed for certain: the clock's, or an earlier one that was believed."""
+        return min(now, self.latest_seen)
+
     def outcome_of(self, entry: Entry) -> Outcome:
         """The stored outcome of an order that has ended."""
         assert entry.outcome_place is not None
@@ -308,14 +312,16 @@ class Journal:
         """Forget what can matter no more, by writing the file anew; returns how many orders.
 
         An order goes when its outcome is acknowledged and its last time for delivery is
-        `KEPT` ago: offered again, it is refused as expired. See `_is_over` for runs.
+        `KEPT` ago: offered again, it is refused as expired. That is so by a time that was
+        believed, since a clock that is ahead for a while comes back. See `_is_over` for runs.
         """
         self.check()
+        past = self.past(now)
         gone = [
             entry.order
             for entry in self._entries.values()
             if entry.state is State.ACKNOWLEDGED
-            and (now > entry.deliver_by + KEPT or self._is_over(entry, now))
+            and (past > entry.deliver_by + KEPT or self._is_over(entry, now))
         ]
         kept = [entry for entry in self._entries.values() if entry.order not in set(gone)]
         content = b"".join(self._lines(kept))

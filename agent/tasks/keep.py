@@ -29,20 +29,29 @@ def is_kept(order: Order) -> bool:
 
 
 def keep(
-    home: AgentHome, task: TaskId, verified: Verified, machine: MachineId, *, now: datetime
+    home: AgentHome,
+    task: TaskId,
+    verified: Verified,
+    machine: MachineId,
+    *,
+    now: datetime,
+    past: datetime,
 ) -> Outcome:
-    """Keep what an order says; raises `SteadError` when that cannot be."""
+    """Keep what an order says; raises `SteadError` when that cannot be.
+
+    `past` has passed whatever the clock says; see `Journal.past`.
+    """
     order = verified.order
     if order.standing is not None:
         times = timetable(order.standing, machine, local_zone())
-        take_in(home, order, verified.envelope, now=now)
+        take_in(home, order, verified.envelope, now=now, past=past)
         following = next_after(order.standing, times, runs=0, now=now)
         return _kept(task, {"next_at": following, "ends_at": order.standing.ends_at})
     match order.action:
         case SetBackup() as action:
             return set_backup(home, task, action, verified.envelope, now=now)
         case RevokeStanding(order_id=gone, deliver_by_ms=until):
-            was = revoke(home, OrderId(gone), verified.signer, until_of(until, now), now=now)
+            was = revoke(home, OrderId(gone), verified.signer, until_of(until, now), past=past)
             return _kept(task, {"was_in_force": was})
         case Rehome(link_address=link, enrollment_address=enrollment):
             keep_rehoming(home, link, enrollment, order.issued_at)

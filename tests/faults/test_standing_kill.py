@@ -85,7 +85,7 @@ def _put_in_force(realm: Realm, agent: Impatient, server: LinkServer, effects: P
     ann = realm.operator(begins=begun, life=30 * DAY)
     envelope = sign(encode_order(order), key=ann.key, certificate=ann.certificate)
     # Weeks ago by its own note, so that this slot is another one.
-    take_in(agent.home, order, envelope, now=TAKEN_IN - 30 * DAY)
+    take_in(agent.home, order, envelope, now=TAKEN_IN - 30 * DAY, past=TAKEN_IN - 30 * DAY)
 
 
 async def _told(agent: Impatient, server: LinkServer) -> None:

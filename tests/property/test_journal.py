@@ -145,22 +145,25 @@ def test_a_flipped_bit_is_always_noticed(steps: list[tuple[str, int]], data: st.
             raise AssertionError("a damaged journal was taken for a whole one")
 
 
-@given(STEPS, st.timedeltas(timedelta(), timedelta(days=60)))
+@given(STEPS, st.timedeltas(timedelta(), timedelta(days=60)), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_pruning_forgets_only_what_is_acknowledged_and_long_past_its_delivery(
-    steps: list[tuple[str, int]], later: timedelta
+    steps: list[tuple[str, int]], later: timedelta, believed: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = fresh(directory)
         journal = Journal(path)
         for step, number in steps:
             take(journal, step, number)
-        before = picture(journal)
         now = NOW + later
+        if believed:
+            journal.saw(now)
+        before = picture(journal)
         gone = {
             entry.order
             for entry in journal.entries()
-            if entry.state is State.ACKNOWLEDGED and now - entry.deliver_by > timedelta(days=30)
+            if entry.state is State.ACKNOWLEDGED
+            and min(now, journal.latest_seen) - entry.deliver_by > timedelta(days=30)
         }
         assert journal.prune(now) == len(gone)
         kept = {name: value for name, value in before.items() if name not in gone}

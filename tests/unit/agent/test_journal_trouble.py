@@ -95,6 +95,7 @@ def test_a_journal_that_lost_its_name_takes_no_more_orders(
     def fails(_: Path) -> None:
         raise OSError(5, "Input/output error")
 
+    journal.saw(NOW + timedelta(days=60))
     with monkeypatch.context() as patched:
         patched.setattr(files, "sync_directory", fails)
         with pytest.raises(JournalError, match="not tidied"):

@@ -114,7 +114,7 @@ def test_a_standing_order_outlives_a_stricter_count_and_no_ban(desk: Desk) -> No
     standing = Standing("daily", to_ms(NOW + DAY))
     envelope = desk.signed(desk.ann, action=RUN, standing=standing)
     order = decode_order(envelope.order)
-    take_in(desk.home, order, envelope, now=NOW)
+    take_in(desk.home, order, envelope, now=NOW, past=NOW)
     kept = load_standing(desk.home, order.id)
     take(desk, ruled(desk, 1, TWICE))
     assert verified_order(order.id, kept, desk.believed).order == order
