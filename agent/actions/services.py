@@ -10,7 +10,7 @@ from agent.actions.action import ActionResult, Workplace
 from agent.inventory.sections.services import collect
 from agent.inventory.sources import sources_at
 from agent.services.detect import detect_services
-from agent.services.manager import ServiceManager, Status, check_order, checked_name
+from agent.services.manager import ServiceManager, Status, check_order
 from protocol.action import ControlService, ListServices
 from protocol.errors import Code
 from protocol.outcome import OutcomeState
@@ -19,11 +19,13 @@ from protocol.outcome import OutcomeState
 def execute(action: ListServices | ControlService, place: Workplace) -> ActionResult:
     """Do what was ordered with the services of this machine."""
     if isinstance(action, ControlService):
-        name = check_order(action.verb, action.name)
+        manager = detect_services()
+        name = check_order(action.verb, action.name, manager.checked_name)
         place.progress({"step": f"{action.verb} {name}"})
-        return control(detect_services(), action.verb, name)
+        return control(manager, action.verb, name)
     if action.names:
-        found = detect_services().show([checked_name(name) for name in action.names])
+        manager = detect_services()
+        found = manager.show([manager.checked_name(name) for name in action.names])
         return _done({"services": found})
     facts = collect(sources_at())
     services = [
@@ -60,7 +62,7 @@ def problem_of(verb: str, after: Status) -> str:
         "restart": after.state in ("stopped", "failed"),
         "stop": after.state == "running",
         "enable": after.start == "disabled",
-        "disable": after.start == "enabled",
+        "disable": after.start in ("enabled", "automatic"),
     }
     if not wrong[verb]:
         return ""

@@ -13,14 +13,15 @@ def _this() -> System:
         from agent.metadata.macos.calls import MacOS
 
         return MacOS()
-    if sys.platform == "win32":
+    elif sys.platform == "win32":  # noqa: RET505 - each system's types are checked apart
         from agent.metadata.windows.native import Native
         from agent.metadata.windows.windows import Windows
 
         return Windows(Native())
-    from agent.metadata.linux import Linux
+    else:
+        from agent.metadata.linux import Linux
 
-    return Linux()
+        return Linux()
 
 
 SYSTEM: Final = _this()

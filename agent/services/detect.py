@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
 
 from agent.host.leaving import run_leaving
@@ -18,8 +20,26 @@ def detect_services(
     start: Run = run_leaving, *, booted: Path = BOOTED_BY_SYSTEMD, scripts: Path = SCRIPTS
 ) -> ServiceManager:
     """The manager of this machine's services; UNSUPPORTED where we know none."""
-    if booted.is_dir():
-        return Systemd(start)
-    if scripts.is_dir():
-        return InitD(start, scripts)
-    raise SteadError(f"systemd does not run here and there is no {scripts}", code=Code.UNSUPPORTED)
+    if sys.platform == "win32":
+        from agent.services.by_psutil import described, memory_of
+        from agent.services.scm import NativeScm
+        from agent.services.windows import WindowsServices
+
+        return WindowsServices(NativeScm(), described, memory_of, _wait)
+    elif sys.platform == "darwin":  # noqa: RET505 - each system's types are checked apart
+        from agent.services.by_psutil import memory_of
+        from agent.services.launchd import Launchd
+
+        return Launchd(start, memory_of, _wait)
+    else:
+        if booted.is_dir():
+            return Systemd(start)
+        if scripts.is_dir():
+            return InitD(start, scripts)
+        raise SteadError(
+            f"systemd does not run here and there is no {scripts}", code=Code.UNSUPPORTED
+        )
+
+
+def _wait(seconds: float) -> None:
+    threading.Event().wait(seconds)

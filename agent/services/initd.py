@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.host.process import Finished, Run
-from agent.services.manager import ServiceError, Status
+from agent.services.manager import ServiceError, Status, unit_name
 from protocol.errors import NotFoundError
 
 SCRIPTS = Path("/etc/init.d")
@@ -33,6 +33,10 @@ class InitD:
         if not path.is_file():
             raise NotFoundError(f"this machine has no service {name!r}")
         return path
+
+    def checked_name(self, name: str) -> str:
+        """See `ServiceManager`."""
+        return unit_name(name)
 
     def show(self, names: Sequence[str]) -> list[Status]:
         """See `ServiceManager`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -45,6 +45,9 @@ class Status(msgspec.Struct, frozen=True):
 class ServiceManager(Protocol):
     """Shows services, and starts and stops them. All raise `SteadError`."""
 
+    def checked_name(self, name: str) -> str:
+        """A service's name as this manager has it; `InvalidError` when it cannot be one."""
+
     def show(self, names: Sequence[str]) -> list[Status]:
         """The services of these names; NOT_FOUND names the first that there is not."""
 
@@ -52,12 +55,12 @@ class ServiceManager(Protocol):
         """Do one of `VERBS`, to its end. `ServiceError` has what the manager said."""
 
 
-def checked_name(name: str) -> str:
+def unit_name(name: str) -> str:
     """A service's name without `.service`; `InvalidError` when it cannot be one.
 
     Nothing that gets through is an option, a path, a pattern, or a unit of another kind.
 
-    >>> checked_name("nginx.service"), checked_name("getty@tty1")
+    >>> unit_name("nginx.service"), unit_name("getty@tty1")
     ('nginx', 'getty@tty1')
     """
     bare = name.removesuffix(".service")
@@ -68,11 +71,12 @@ def checked_name(name: str) -> str:
     return bare
 
 
-def check_order(verb: str, name: str) -> str:
+def check_order(verb: str, name: str, checked_name: Callable[[str], str]) -> str:
     """The service's bare name; INVALID for another verb, DENIED for the agent's own end."""
     bare = checked_name(name)
     if verb not in VERBS:
         raise InvalidError(f"{verb[:40]!r} is nothing to do to a service; {', '.join(VERBS)} are")
-    if bare == OWN and verb not in ("start", "enable"):
+    # Windows makes no difference between large letters and small ones.
+    if bare.lower() == OWN and verb not in ("start", "enable"):
         raise DeniedError("the agent does not end itself: nobody could reach this machine then")
     return bare

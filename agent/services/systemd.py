@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.host.process import Run
-from agent.services.manager import ServiceError, Status
+from agent.services.manager import ServiceError, Status, unit_name
 from protocol.errors import NotFoundError
 
 PROPERTIES = (
@@ -84,6 +84,10 @@ class Systemd:
     """See `ServiceManager`."""
 
     run: Run
+
+    def checked_name(self, name: str) -> str:
+        """See `ServiceManager`."""
+        return unit_name(name)
 
     def show(self, names: Sequence[str]) -> list[Status]:
         """See `ServiceManager`."""

@@ -1,7 +1,5 @@
-"""Whatever runs services: one suite for systemd (as it answers) and for real init scripts.
-
-systemd does not run here, so it is a program that answers as `systemctl` does, and what it is
-called with is looked at to the letter.
+"""Whatever runs services: one suite for real init scripts, and for what does not run here as
+it answers: systemd, launchd, and Windows' service control manager.
 """
 
 from __future__ import annotations
@@ -18,17 +16,20 @@ from agent.host.leaving import run_leaving
 from agent.host.process import Finished
 from agent.services.detect import detect_services
 from agent.services.initd import InitD
+from agent.services.launchd import Launchd
 from agent.services.manager import (
     VERBS,
     ServiceError,
     ServiceManager,
     Status,
     check_order,
-    checked_name,
+    unit_name,
 )
 from agent.services.systemd import Systemd, parse_show, status_of
+from agent.services.windows import WindowsServices
 from protocol.errors import Code, SteadError
 from protocol.outcome import OutcomeState
+from tests.fakes.service_managers import FakeScm, Launchctl
 
 RECORDED = (Path(__file__).parents[1] / "data/services/systemctl-show.txt").read_text()
 
@@ -71,11 +72,19 @@ class Systemctl:
         return Finished(argv, 0, b"", b"")
 
 
-@pytest.fixture(params=["systemd", "init.d"])
+@pytest.fixture(params=["systemd", "init.d", "launchd", "windows"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServiceManager]:
     """A manager with one service, `web`, which stands still."""
     if request.param == "systemd":
         yield Systemd(Systemctl())
+        return
+    if request.param == "launchd":
+        launchctl = Launchctl(tmp_path)
+        yield Launchd(launchctl, lambda _: 4096, lambda _: None, (tmp_path,))
+        return
+    if request.param == "windows":
+        scm = FakeScm()
+        yield WindowsServices(scm, scm.described, lambda _: 4096, scm.wait)
         return
     scripts = tmp_path / "init.d"
     scripts.mkdir()
@@ -113,6 +122,25 @@ def test_a_service_that_there_is_not_is_named(manager: ServiceManager) -> None:
     with pytest.raises(SteadError, match="no service 'wbe'") as caught:
         control(manager, "start", "wbe")
     assert caught.value.code is Code.NOT_FOUND
+
+
+def test_whether_a_service_starts_by_itself_is_changed(manager: ServiceManager) -> None:
+    if isinstance(manager, InitD):
+        return  # that is `update-rc.d`'s, which must not be let loose on this machine
+    for verb in ("enable", "disable", "enable"):
+        ended = control(manager, verb, "web")
+        assert ended.state is OutcomeState.SUCCEEDED
+        [found] = manager.show(["web"])
+        assert (found.start == "disabled") is (verb == "disable")
+
+
+def test_starting_what_runs_and_stopping_what_stands_is_no_failure(
+    manager: ServiceManager,
+) -> None:
+    if isinstance(manager, InitD):
+        return  # what a script makes of that is its own affair
+    for verb in ("stop", "start", "start", "stop", "stop"):
+        assert control(manager, verb, "web").state is OutcomeState.SUCCEEDED
 
 
 def test_systemctl_is_called_so_that_no_name_is_an_option() -> None:
@@ -186,26 +214,26 @@ def test_the_properties_of_units_are_read() -> None:
 def test_what_cannot_be_a_service_is_refused(name: str) -> None:
     for verb in VERBS:
         with pytest.raises(SteadError) as caught:
-            check_order(verb, name)
+            check_order(verb, name, unit_name)
         assert caught.value.code is Code.INVALID
 
 
 def test_names_that_systemd_allows_are_taken() -> None:
     for name in ("getty@tty1", "dbus-org.freedesktop.login1", "dev-a\\x2db", "php8.2-fpm", "0a"):
-        assert checked_name(f"{name}.service") == checked_name(name) == name
+        assert unit_name(f"{name}.service") == unit_name(name) == name
 
 
 @pytest.mark.parametrize("verb", ["stop", "restart", "disable"])
 def test_the_agent_does_not_end_itself(verb: str) -> None:
     with pytest.raises(SteadError, match="does not end itself") as caught:
-        check_order(verb, "stead-agent.service")
+        check_order(verb, "stead-agent.service", unit_name)
     assert caught.value.code is Code.DENIED
 
 
 @pytest.mark.parametrize("verb", ["daemon-reload", "mask", "", "--help"])
 def test_nothing_else_is_done_to_services(verb: str) -> None:
     with pytest.raises(SteadError, match="nothing to do to a service"):
-        check_order(verb, "web")
+        check_order(verb, "web", unit_name)
 
 
 @pytest.mark.parametrize(
