@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agent.backup.direct import DirectFile
 from agent.backup.skipped import SkippedList
 from protocol.errors import Code, SteadError
 from protocol.vault.entry import Entry
@@ -29,7 +30,10 @@ class Done:
 
 @dataclass(slots=True)
 class OpenFile:
-    """A file that is being written. `is_set`: it was made with its owner and its mode."""
+    """A file that is being written. `is_set`: it was made with its owner and its mode.
+
+    `direct` is set while it is written past the page cache.
+    """
 
     parent: bytes
     entry: Entry
@@ -38,3 +42,4 @@ class OpenFile:
     is_set: bool = False
     has_holes: bool = False
     is_abandoned: bool = False
+    direct: DirectFile | None = None

@@ -16,6 +16,7 @@ from typing import Final
 
 from agent.backup.belonging import Belonging
 from agent.backup.beneath import Beneath
+from agent.backup.direct import LEAST_BYTES, Block, DirectFile
 from agent.backup.durable import Written
 from agent.backup.endow import Endowing
 from agent.backup.flagging import Flagging
@@ -64,6 +65,7 @@ class Placer:
             written=written,
             overwrite=overwrite,
         )
+        self._block = Block()
         self._umask = 0
 
     def __enter__(self) -> Placer:
@@ -126,33 +128,29 @@ class Placer:
 
     def create(self, parent: bytes, entry: Entry) -> OpenFile | None:
         """Begin a file; None, and noted, when it cannot be."""
-        folders = self._folders
         try:
-            folders.enter(parent)
-            directory = folders.room_for(entry.size)
-            fresh = folders.fresh
-            # A colon may lead into a file that is there: such a name is given by renaming.
-            if fresh is None or b":" in entry.name:
-                name = next(folders.names)
-                return OpenFile(parent, entry, os.open(name, CREATE, 0o600, dir_fd=directory), name)
-            mode = entry.mode & 0o7777
-            if mode > 0o777 or entry.xattrs or entry.streams or not self._endowing.is_ours(entry):
-                file = os.open(entry.name, CREATE, 0o600, dir_fd=directory)
-                return OpenFile(parent, entry, file, entry.name)
-            # Nobody else can come here before the folder has its name.
-            file = os.open(entry.name, CREATE, mode, dir_fd=directory)
-            return OpenFile(parent, entry, file, entry.name, fresh.keeps_modes(file, mode))
+            file = self._create(parent, entry)
+            if entry.size >= LEAST_BYTES:
+                file.direct = DirectFile(file.fd, self._block)
         except OSError as error:
             self._failed(parent, entry.name, error)
             return None
+        return file
 
     def write(self, file: OpenFile, pieces: Sequence[Buffer | int]) -> bool:
         """Append pieces; a number is a hole of so many bytes. False, and noted, on failure."""
+        direct = file.direct
         try:
             for piece in pieces:
                 if isinstance(piece, int):
-                    os.lseek(file.fd, piece, os.SEEK_CUR)
+                    if direct is None:
+                        os.lseek(file.fd, piece, os.SEEK_CUR)
+                    else:
+                        direct.skip(piece)
                     file.has_holes = True
+                    continue
+                if direct is not None:
+                    direct.write(piece)
                     continue
                 written = os.write(file.fd, piece)
                 while written < len(piece):
@@ -166,6 +164,8 @@ class Placer:
         """Give a file its attributes and its name."""
         entry, fd = file.entry, file.fd
         try:
+            if file.direct is not None:
+                file.direct.end()
             if file.has_holes:
                 os.ftruncate(fd, entry.size)
             directory = self._folders.enter(file.parent)
@@ -277,6 +277,23 @@ class Placer:
         self._links = {group: one for group, one in self._links.items() if one != gone}
         self._directories = [one for one in self._directories if (one[0], one[1].name) != gone]
         self._flagging.forget(parent, name)
+
+    def _create(self, parent: bytes, entry: Entry) -> OpenFile:
+        folders = self._folders
+        folders.enter(parent)
+        directory = folders.room_for(entry.size)
+        fresh = folders.fresh
+        # A colon may lead into a file that is there: such a name is given by renaming.
+        if fresh is None or b":" in entry.name:
+            name = next(folders.names)
+            return OpenFile(parent, entry, os.open(name, CREATE, 0o600, dir_fd=directory), name)
+        mode = entry.mode & 0o7777
+        if mode > 0o777 or entry.xattrs or entry.streams or not self._endowing.is_ours(entry):
+            file = os.open(entry.name, CREATE, 0o600, dir_fd=directory)
+            return OpenFile(parent, entry, file, entry.name)
+        # Nobody else can come here before the folder has its name.
+        file = os.open(entry.name, CREATE, mode, dir_fd=directory)
+        return OpenFile(parent, entry, file, entry.name, fresh.keeps_modes(file, mode))
 
     def _failed(self, parent: bytes, name: bytes, error: OSError) -> None:
         self.fail(parent, name, reason_of(error))

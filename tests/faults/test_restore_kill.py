@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.backup.direct import LEAST_BYTES
 from tests.faults.backup_world import World, body_of
 from tests.unit.backup.trees import picture
 
@@ -24,9 +25,10 @@ SAMPLED = [
     ("utimensat", 301, False),
     (RENAMES, 120, True),
     ("fchmod", 90, True),
+    ("pwrite64", 2, False),
 ]
 CALLS = (
-    *((call, False) for call in ("write", "openat", "utimensat")),
+    *((call, False) for call in ("write", "pwrite64", "openat", "utimensat")),
     *((call, True) for call in ("write", RENAMES, "fchown", "fchmod")),
 )
 NEEDS_STRACE = pytest.mark.skipif(
@@ -43,7 +45,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         directory.mkdir()
         for number in range(100):
             (directory / f"file{number:03}").write_bytes(chance.randbytes(number * 50))
-    (made.files / "big").write_bytes(chance.randbytes(3_000_000))
+    (made.files / "big").write_bytes(chance.randbytes(LEAST_BYTES + 1_000_001))
     os.link(made.files / "big", made.files / "big-too")
     (made.files / "folder1" / "link").symlink_to("file001")
     assert made.back_up() is not None

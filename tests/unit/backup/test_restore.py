@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import random
 import subprocess
@@ -153,6 +154,32 @@ def test_a_file_of_many_chunks_survives(tmp_path: Path) -> None:
     restored, done = machine.restore(report.root)
     assert done.failed.kept == []
     assert picture(restored) == picture(machine.files)
+
+
+def test_a_big_sparse_file_is_written_past_the_cache_and_survives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path)
+    with (machine.files / "disk").open("wb") as file:
+        for place in (4096, 9_000_000, 30_000_001):
+            file.seek(place)
+            file.write(random.Random(place).randbytes(5_000_003))
+        file.truncate(60_000_000)
+    direct: list[int] = []
+    real = os.pwrite
+
+    def pwrite(fd: int, data: memoryview, place: int) -> int:
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT:
+            direct.append(len(data))
+        return real(fd, data, place)
+
+    report = machine.back_up()
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    restored, done = machine.restore(report.root)
+    assert done.files == 1
+    assert picture(restored) == picture(machine.files)
+    assert sum(direct) >= 3 * 4_900_000
+    assert (restored / "disk").stat().st_blocks <= (machine.files / "disk").stat().st_blocks
 
 
 def test_times_that_no_64_bits_can_hold_survive(machine: Machine) -> None:
