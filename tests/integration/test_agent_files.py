@@ -84,9 +84,13 @@ class World:
 
     @property
     def kept(self) -> Path:
-        """Where the controller keeps the parcel."""
+        """Where the controller keeps parcels."""
         tenant = self.agent.identity.tenant
-        return self.installation.home / "controller" / "objects" / "parcels" / tenant / self.parcel
+        return self.installation.home / "controller" / "objects" / "parcels" / tenant
+
+    def piece(self, sender: str, index: int) -> Path | None:
+        """Where the controller keeps a piece; None when it has none."""
+        return next(self.kept.glob(f"{self.parcel}.{sender}.{index:07d}.*"), None)
 
     async def killed_and_started(self) -> None:
         await self.agent.stop(signal.SIGKILL)
@@ -142,7 +146,8 @@ async def test_a_put_goes_on_with_what_lies_beside_its_place(world: World, tmp_p
     await world.agent.stop(signal.SIGKILL)
     assert not target.exists()
     # Who began anew would ask for it.
-    (first,) = (world.kept / OPERATOR).glob("0000000.*")
+    first = world.piece(OPERATOR, 0)
+    assert first is not None
     first.unlink()
     await world.agent.start()
     (task,) = (await ended_job(world.installation, job)).job.tasks
@@ -161,10 +166,7 @@ async def test_a_get_sends_nothing_twice(world: World, tmp_path: Path) -> None:
         GetFile(path=os.fsencode(source), max_bytes=len(content), limit_rate=RATE)
     )
 
-    def sent() -> Path | None:
-        return next((world.kept / machine).glob("0000000.*"), None)
-
-    first = await world.agent.until(sent)
+    first = await world.agent.until(lambda: world.piece(machine, 0))
     inode = first.stat().st_ino
     await world.killed_and_started()
     (task,) = (await ended_job(world.installation, job)).job.tasks
