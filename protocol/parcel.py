@@ -26,6 +26,9 @@ from protocol.vault.seal import PrivateKey, binding, open_sealed, seal_to
 PIECE_BYTES: Final = 2 * 1024 * 1024
 SEALED_PIECE_BYTES: Final = PIECE_BYTES + 16
 MAX_PIECES: Final = 1 << 20
+AT_ONCE: Final = 4
+"""So many pieces are sent, or fetched, at a time: each waits for the line and for the disk."""
+
 OPERATOR: Final = "operator"
 """The sender of what an operator sends."""
 

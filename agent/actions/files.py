@@ -129,9 +129,12 @@ def _pace(limit: int) -> Callable[[int], None]:
     if not limit:
         return lambda _size: None
     bucket = Bucket(checked_limit(limit))
+    door = threading.Lock()
 
     def wait(size: int) -> None:
-        threading.Event().wait(bucket.take(size, clock.monotonic()))
+        with door:
+            left = bucket.take(size, clock.monotonic())
+        threading.Event().wait(left)
 
     return wait
 

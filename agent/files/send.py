@@ -14,9 +14,10 @@ from blake3 import blake3
 
 from agent.files.parcels import Parcels
 from agent.files.way import Spot
+from protocol.abreast import abreast
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.ids import ParcelId
-from protocol.parcel import PIECE_BYTES, Trailer, seal_piece, seal_trailer
+from protocol.parcel import AT_ONCE, PIECE_BYTES, Trailer, pieces_in, seal_piece, seal_trailer
 
 _OPENED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -73,21 +74,21 @@ def send_file(
     begun = os.fstat(fd)
     held = parcels.held(parcel)
     whole = blake3()
-    size = sent = index = 0
-    while True:
-        most = PIECE_BYTES if not begun.st_size else min(PIECE_BYTES, begun.st_size - size)
-        plain = _read(fd, most, spot)
-        if not plain:
-            break
-        size += len(plain)
-        _check_size(size, max_bytes, spot)
-        whole.update(plain)
+
+    def give(piece: tuple[int, bytes]) -> tuple[int, int]:
+        index, plain = piece
         sealed = seal_piece(key, parcel, sender, index, plain)
-        sent += _give(index, sealed, held, parcels, parcel, wait)
-        index += 1
+        return len(plain), _give(index, sealed, held, parcels, parcel, wait)
+
+    def pieces() -> Iterator[tuple[int, bytes]]:
+        for index, plain in enumerate(_pieces(fd, begun.st_size, max_bytes, spot)):
+            whole.update(plain)
+            yield index, plain
+
+    size = sent = 0
+    for taken, given in abreast(give, pieces(), most=AT_ONCE):
+        size, sent = size + taken, sent + given
         told(size, begun.st_size)
-        if len(plain) < PIECE_BYTES:
-            break
     ended = os.fstat(fd)
     trailer = Trailer(
         size,
@@ -98,7 +99,7 @@ def send_file(
         _name(lambda: grp.getgrgid(begun.st_gid).gr_name, begun.st_gid),
     )
     sealed = seal_trailer(key, parcel, sender, trailer)
-    sent += _give(index, sealed, held, parcels, parcel, wait)
+    sent += _give(pieces_in(size), sealed, held, parcels, parcel, wait)
     changed = (begun.st_size, begun.st_mtime_ns, begun.st_ctime_ns) != (
         ended.st_size,
         ended.st_mtime_ns,
@@ -120,6 +121,20 @@ def _give(
     wait(len(sealed))
     parcels.send(parcel, index, sealed)
     return len(sealed)
+
+
+def _pieces(fd: int, begun_size: int, max_bytes: int, spot: Spot) -> Iterator[bytes]:
+    size = 0
+    while True:
+        most = PIECE_BYTES if not begun_size else min(PIECE_BYTES, begun_size - size)
+        plain = _read(fd, most, spot)
+        if not plain:
+            return
+        size += len(plain)
+        _check_size(size, max_bytes, spot)
+        yield plain
+        if len(plain) < PIECE_BYTES:
+            return
 
 
 def _read(fd: int, most: int, spot: Spot) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +16,11 @@ from blake3 import blake3
 from controller.cli.connection import Connection
 from controller.cli.following import PATIENCE
 from controller.cli.tenant_keys import key_of_machine, unproved
+from protocol.abreast import abreast
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import MachineId, ParcelId, TenantId
 from protocol.parcel import (
+    AT_ONCE,
     OPERATOR,
     PIECE_BYTES,
     ParcelDamagedError,
@@ -82,12 +84,23 @@ class Parcel:
             ).hashes
         )
         whole = blake3()
-        done = 0
-        for index in range(pieces_in(content.size)):
-            plain = file.read(min(PIECE_BYTES, content.size - done))
-            whole.update(plain)
-            done += len(plain)
+
+        def pieces() -> Iterator[tuple[int, bytes]]:
+            left = content.size
+            for index in range(pieces_in(content.size)):
+                plain = file.read(min(PIECE_BYTES, left))
+                whole.update(plain)
+                left -= len(plain)
+                yield index, plain
+
+        def give(piece: tuple[int, bytes]) -> int:
+            index, plain = piece
             self._give(index, seal_piece(key, self.id, OPERATOR, index, plain), held)
+            return len(plain)
+
+        done = 0
+        for size in abreast(give, pieces(), most=AT_ONCE):
+            done += size
             tell(done)
         if done != content.size or whole.digest() != content.hash:
             raise InvalidError("the file was written to while it was sent; send it again")
@@ -105,9 +118,11 @@ class Parcel:
         """
         whole = blake3()
         done = 0
-        for index in range(pieces_in(size)):
-            sealed = self._fetched(machine, index)
-            plain = open_piece(key, self.id, machine, index, sealed)
+
+        def piece(index: int) -> bytes:
+            return open_piece(key, self.id, machine, index, self._fetched(machine, index))
+
+        for plain in abreast(piece, range(pieces_in(size)), most=AT_ONCE):
             whole.update(plain)
             file.write(plain)
             done += len(plain)
