@@ -16,14 +16,16 @@ from controller.cli.entries import text_of
 from controller.cli.exits import DONE, IN_PART
 from controller.cli.meter import meter
 from protocol.errors import InvalidError, NotFoundError
-from protocol.vault.path import is_path
+from protocol.vault.path import is_path, join
 from recovery.objects import Listing, Objects, list_objects
-from recovery.points import Recoverable, every_key, recoverable
+from recovery.points import Found, Recoverable, every_key, recoverable
 
 if TYPE_CHECKING:
+    from agent.backup.skipped import Skipped
     from recovery.restore import How
 
 SHOWN = 20
+LISTED = "`stead vault recover` without --to lists them"
 
 
 @click.command(
@@ -81,19 +83,17 @@ def command(
         point, paths = LATEST, (point, *paths)
     listing = list_objects(objects)
     certificate = None if root is None else load_certificate(root)
-    points, problems = recoverable(listing.points, every_key(keys, listing.links), certificate)
-    for problem in problems[:SHOWN]:
-        note(f"restore point {problem.name} is left out: {problem.reason}")
-    if len(problems) > SHOWN:
-        note(f"and {len(problems) - SHOWN} more restore points")
-    if not points:
+    found = recoverable(listing.points, every_key(keys, listing.links), certificate)
+    _say_left_out(found)
+    if not found.points:
         raise NotFoundError("the key opens none of the restore points: is it this tenant's?")
     if root is None:
         note("the machines' certificates are not checked; --root names the root's certificate")
     if to is None:
-        emit([_row(one) for one in points], output, columns=("machine", "started_at", "point"))
-        return IN_PART if problems else DONE
-    chosen = _chosen(points, machine, point)
+        _list(found.points, output)
+        return IN_PART if found.left_out else DONE
+    chosen = _chosen(found.points, machine, point)
+    certain = _is_certain(found, chosen, point)
     wanted = [_tree_path(path) for path in paths] or [b""]
     _check_target(to, objects, wanted)
     # The engine is the agent's: it is loaded only by who restores.
@@ -101,7 +101,61 @@ def command(
     from recovery.restore import How
 
     how = How(overwrite, owners_of(owners), flags, verify)
-    return _restore(listing, chosen, wanted, to, how, output)
+    code = _restore(listing, chosen, wanted, to, how, output)
+    return code if certain else code or IN_PART
+
+
+def _say_left_out(found: Found) -> None:
+    for one in found.left_out[:SHOWN]:
+        note(f"restore point {one.key.point} is left out: {one.reason}")
+    if len(found.left_out) > SHOWN:
+        note(f"and {len(found.left_out) - SHOWN} more restore points")
+    for tenant, count in sorted(found.of_others.items()):
+        note(f"{tenant}: {count} restore points are sealed to another key than those given")
+
+
+def _list(points: Sequence[Recoverable], output: str) -> None:
+    rows = [_row(one) for one in points]
+    if output != "table":
+        emit(rows, output, columns=())
+        return
+    for machine in sorted({row["machine"] for row in rows}):
+        emit(
+            [row for row in rows if row["machine"] == machine],
+            output,
+            columns=("point", "started_at", "files", "bytes", "paths"),
+            cells={**SIZES, "paths": lambda row: " ".join(row["paths"])},
+            title=machine,
+        )
+
+
+def _is_certain(found: Found, chosen: Recoverable, name: str) -> bool:
+    """Whether `name` means the chosen one beyond doubt; says what the doubt is otherwise."""
+    machine = chosen.point.machine
+    if chosen.id.startswith(name.strip().lower()):
+        return True
+    followed = {one.point.previous for one in found.points} if name == LATEST else set()
+    ahead = [
+        one.id
+        for one in found.points
+        if one.point.machine == machine and _is_ahead(one) and one.hash not in followed
+    ]
+    if ahead:
+        note(
+            f"the clock of {machine} was ahead when it made {', '.join(ahead[:SHOWN])}: which "
+            "restore point came after which may not be what their times say; name one by its id"
+        )
+    missing = [one for one in found.left_out if one.key.machine == machine]
+    if missing:
+        note(
+            f"{name} is {chosen.id} of those that are left: one that was left out may be what "
+            "was meant; name one by its id if it is not"
+        )
+    return not missing and not ahead
+
+
+def _is_ahead(one: Recoverable) -> bool:
+    return one.point.started_at > clock.now()
 
 
 def _row(one: Recoverable) -> dict[str, Any]:
@@ -125,7 +179,8 @@ def _chosen(points: Sequence[Recoverable], machine: str, name: str) -> Recoverab
         raise NotFoundError(f"no restore point is of {machine}; there are: {', '.join(machines)}")
     if len({one.point.machine for one in found}) > 1:
         raise InvalidError(f"name one of the machines with --machine: {', '.join(machines)}")
-    return choose(found, name, machine=found[0].point.machine, now=clock.now())
+    whose = found[0].point.machine
+    return choose(found, name, machine=whose, now=clock.now(), listing=LISTED)
 
 
 def _tree_path(text: str) -> bytes:
@@ -169,6 +224,7 @@ def _restore(
     output: str,
 ) -> int:
     from agent.backup.durable import Written
+    from agent.backup.skipped import KEPT
     from recovery.restore import restore_path, spans_of
 
     files = [file for key, file in listing.packs if key.tenant == chosen.point.tenant]
@@ -183,6 +239,7 @@ def _restore(
             "files": 0,
             "bytes": 0,
             "left": 0,
+            "warned": 0,
         }
         left: list[str] = []
         warned: list[str] = []
@@ -201,15 +258,38 @@ def _restore(
                 total["files"] += done.files
                 total["bytes"] += done.bytes
                 total["left"] += done.failed.count
-                left += [f"/{text_of(one.path)}: {one.reason}" for one in done.failed.kept]
-                warned += [f"/{text_of(one.path)}: {one.reason}" for one in done.warnings.kept]
+                total["warned"] += done.warnings.count
+                above = path.rpartition(b"/")[0]
+                left += [_said(above, one) for one in done.failed.kept]
+                warned += [_said(above, one) for one in done.warnings.kept]
         written.make_durable()
     if output != "table":
         total |= {"failed": left, "warnings": warned, "damaged_packs": len(objects.problems)}
     emit([total], output, columns=("point", "files", "bytes", "left"), cells=SIZES)
-    for said in [*left, *warned][:SHOWN] if output == "table" else ():
-        note(said)
+    if output == "table":
+        for said in [*left, *warned][:SHOWN]:
+            note(said)
+        more = total["left"] + total["warned"] - SHOWN
+        if more > 0:
+            note(f"and {more} more; --output json names up to {KEPT:,} of each kind")
+    missed = [one for one in chosen.contents.skipped if _concerns(one.path, wanted)]
+    if missed:
+        note(
+            f"not in this restore point, since the backup left them out: {len(missed)}, such as "
+            f"{text_of(missed[0].path)}: {missed[0].reason}"
+        )
     return IN_PART if total["left"] else DONE
+
+
+def _said(above: bytes, one: Skipped) -> str:
+    """A sentence about a thing, by the path that it has in the restore point."""
+    path = join(above, one.path) if one.path else above
+    return f"/{text_of(path)}: {one.reason.partition('; run `stead')[0]}"
+
+
+def _concerns(path: bytes, wanted: Sequence[bytes]) -> bool:
+    path = path.strip(b"/")
+    return any(not one or path == one or path.startswith(one + b"/") for one in wanted)
 
 
 SIZES = {"bytes": lambda row: render_bytes(row["bytes"])}

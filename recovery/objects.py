@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from controller.vault.keys import PackKey, PointKey, parse_key
 from protocol.errors import InvalidError
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, chunk_id
 from protocol.vault.pack import (
+    MAX_PACK_BYTES,
     TRAILER_BYTES,
     Damaged,
     PackDamagedError,
@@ -24,9 +26,12 @@ from protocol.vault.pack import (
     read_footer,
     scan,
 )
+from protocol.vault.point import MAX_POINT_BYTES
 from protocol.vault.reader import ChunkMissingError
 
 _QUARANTINE = ".quarantine"
+MAX_RECORD_BYTES: Final = MAX_POINT_BYTES + 64 * 1024
+"""Of the record of a restore point, its certificates and signature included."""
 Told = Callable[[float, str], None]
 
 
@@ -59,12 +64,14 @@ def list_objects(directory: Path) -> Listing:
     found = Listing()
     for top in (directory, directory / _QUARANTINE):
         for file in sorted(top.rglob("*")) if top.is_dir() else ():
+            if not file.is_file():
+                continue
             key = parse_key(file.relative_to(top).as_posix())
             if isinstance(key, PackKey):
                 found.packs.append((key, file))
             elif isinstance(key, PointKey):
                 found.points.append((key, file))
-            elif file.parent.name == "keys" and file.is_file():
+            elif file.parent.name == "keys":
                 found.links.append(file)
     if not found.points:
         raise InvalidError(
@@ -116,7 +123,9 @@ class Objects:
             return read_footer(_read(file, max(0, size - length), length), size)
         except PackDamagedError as damage:
             self.problems.append(Problem(file.name, str(damage).partition(";")[0]))
-            return [found for found in scan(file.read_bytes()) if not isinstance(found, Damaged)]
+            # What was appended to it by whoever saved it from a disk is not looked at.
+            whole = _read(file, 0, MAX_PACK_BYTES)
+            return [found for found in scan(whole) if not isinstance(found, Damaged)]
 
     def get(self, ids: Sequence[ChunkId]) -> Iterator[bytes]:
         """Stored chunks in the order asked for, each compared with its id.
@@ -146,6 +155,15 @@ class Objects:
         if not rows:
             raise ChunkMissingError(identity)
         raise ChunkDamagedError(identity, reason)
+
+
+def read_bounded(file: Path, most: int) -> bytes:
+    """A whole file; INVALID where it is longer than what it stands for can be."""
+    with file.open("rb") as opened:
+        data = opened.read(most + 1)
+    if len(data) > most:
+        raise InvalidError(f"it is longer than {most:,} bytes, which none of its kind can be")
+    return data
 
 
 def _read(file: Path, start: int, length: int) -> bytes:

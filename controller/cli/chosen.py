@@ -47,11 +47,14 @@ def choose(
     machine: str,
     now: datetime,
     local: Callable[[datetime], datetime] = datetime.astimezone,
+    listing: str = "",
 ) -> P:
     """The one of `points`, newest first, that `name` means.
 
     NOT_FOUND when there is none, INVALID when there are several or `name` means nothing.
+    `listing` says what lists them, where `stead backup ls` cannot.
     """
+    listing = listing or f"`stead backup ls {machine}` lists them"
     if not points:
         raise NotFoundError(
             f"{machine} has no restore point yet; `stead backup run {machine}` makes one"
@@ -60,7 +63,7 @@ def choose(
         return points[0]
     word = name.strip().lower()
     if _IS_ID.match(word):
-        return _by_id(points, word, machine)
+        return _by_id(points, word, machine, listing)
     moment = _moment(word, name, now, local)
     for point in points:
         if point.received_at is not None and point.received_at <= moment:
@@ -69,7 +72,7 @@ def choose(
     since = f"{local(oldest.received_at):%Y-%m-%d %H:%M}" if oldest.received_at else "unknown"
     raise NotFoundError(
         f"{machine} has no restore point as old as {name!r}: the oldest is {oldest.id} of {since}; "
-        f"`stead backup ls {machine}` lists them"
+        + listing
     )
 
 
@@ -82,15 +85,13 @@ def is_day(name: str) -> bool:
     return _IS_DAY.match(name.strip().lower()) is not None
 
 
-def _by_id(points: Sequence[P], start: str, machine: str) -> P:
+def _by_id(points: Sequence[P], start: str, machine: str, listing: str) -> P:
     found = [point for point in points if point.id.startswith(start)]
     exact = [point for point in found if point.id == start]
     if len(exact or found) == 1:
         return (exact or found)[0]
     if not found:
-        raise NotFoundError(
-            f"{machine} has no restore point {start!r}; `stead backup ls {machine}` lists them"
-        )
+        raise NotFoundError(f"{machine} has no restore point {start!r}; {listing}")
     shown = ", ".join(point.id for point in found[:_SHOWN])
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     raise InvalidError(f"{start!r} begins the ids of {len(found)} restore points: {shown}{more}")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 
 from agent.backup.durable import Written
 from controller.cli.main import run
+from protocol.ids import make_id
 from protocol.vault.chunk import Kind
 from protocol.vault.epochs import link, name_of
 from protocol.vault.keys import TenantKey, decode_tenant_key, encode_tenant_key, render_paper_key
 from protocol.vault.pack import read_index
 from tests.integration.browse_world import browse_world, rows_of
+from tests.integration.resealed import resealed
 
 Capture = pytest.CaptureFixture[str]
 NO_RSYNC = pytest.mark.skipif(shutil.which("rsync") is None, reason="not run: rsync is missing")
@@ -244,3 +247,119 @@ def test_what_is_recovered_is_on_the_disk_when_it_is_said_to_be(
     monkeypatch.setattr(Written, "make_durable", looked)
     assert recover(left, tmp_path, "--to", str(to), left.stored_as, "--owners", "number") == 0
     assert seen == [True], capsys.readouterr()
+
+
+def test_a_clock_that_was_ahead_is_told_where_it_makes_the_newest_doubtful(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    begun = datetime.now(UTC) + timedelta(days=3650)
+    ahead = make_id("rp", at_ms=int(begun.timestamp() * 1000), random=b"made anew ")
+    (record,) = left.objects.rglob(f"points/*/{left.points[0]}")
+    key = decode_tenant_key(left.key.read_bytes())
+    resealed(record, key, objects, point=ahead, begun=begun)
+    to = tmp_path / "back"
+    assert recover(left, tmp_path, "--to", str(to), objects=objects) == 3
+    said = capsys.readouterr().err
+    assert "was ahead when it made " + ahead in said
+    by_id = tmp_path / "by-id"
+    assert recover(left, tmp_path, "--to", str(by_id), left.points[2], objects=objects) == 0
+    assert "was ahead" not in capsys.readouterr().err
+    assert recover(left, tmp_path, "--to", str(tmp_path / "x"), objects=left.objects) == 0
+
+
+def test_an_older_point_in_the_place_of_a_damaged_one_is_no_success(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    (record,) = objects.rglob(f"points/*/{left.points[2]}")
+    record.write_bytes(record.read_bytes()[:-1] + b"x")
+    to = tmp_path / "back"
+    assert recover(left, tmp_path, "--to", str(to), "-o", "json", objects=objects) == 3
+    said = capsys.readouterr()
+    assert json.loads(said.out)[0]["point"] == left.points[1]
+    assert "may be what was meant" in said.err
+    argv = ("--to", str(tmp_path / "named"), left.points[1])
+    assert recover(left, tmp_path, *argv, objects=objects) == 0
+
+
+def test_a_whole_record_in_the_quarantine_stands_for_a_damaged_one(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    (record,) = objects.rglob(f"points/*/{left.points[2]}")
+    whole = record.read_bytes()
+    record.write_bytes(whole[:-1] + b"x")
+    aside = objects / ".quarantine" / record.relative_to(objects)
+    aside.parent.mkdir(parents=True)
+    aside.write_bytes(whole)
+    assert recover(left, tmp_path, "-o", "json", objects=objects) == 0
+    assert [row["point"] for row in asked(capsys)] == left.points[::-1]
+
+
+def test_restore_points_of_other_tenants_are_one_line_and_no_failure(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    other = "tn_" + "1" * 26
+    (tenant,) = (folder for folder in objects.iterdir() if folder.name.startswith("tn_"))
+    key, mine = decode_tenant_key(left.key.read_bytes()), TenantKey(bytes(range(32)))
+    file = tmp_path / "theirs.key"
+    file.write_bytes(encode_tenant_key(mine))
+    for record in tenant.rglob("points/*/rp_*"):
+        resealed(record, key, objects, tenant=other, seal_to=mine)
+    assert recover(left, tmp_path, "-o", "json", objects=objects) == 0
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)) == 3
+    assert f"{other}: 3 restore points are sealed to another key" in said.err
+    assert "is left out" not in said.err
+    argv = ["vault", "recover", "--objects", str(objects), "--key", str(file), "-o", "json"]
+    assert run(argv) == 0
+    assert {row["tenant"] for row in asked(capsys)} == {other}
+
+
+def test_what_is_no_file_and_what_is_far_too_long_stops_nothing(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    (record,) = objects.rglob(f"points/*/{left.points[0]}")
+    os.mkfifo(record.with_name(left.points[0][:-1] + "0"))
+    with record.with_name(left.points[0][:-1] + "1").open("wb") as file:
+        file.truncate(1 << 40)
+    (pack, *_) = objects.rglob("packs/*/*")
+    os.mkfifo(pack.with_name(pack.name[:2] + "0" * 62))
+    with pack.with_name(pack.name[:2] + "1" * 62).open("wb") as file:
+        file.truncate(1 << 40)
+    to = tmp_path / "back"
+    argv = ("--to", str(to), left.points[2], "-o", "json")
+    assert recover(left, tmp_path, *argv, objects=objects) == 0
+    said = capsys.readouterr()
+    assert "it is longer than" in said.err
+    assert json.loads(said.out)[0]["left"] == 0
+
+
+def test_what_is_lost_is_named_by_its_path_in_the_restore_point(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    for file in packs_of(objects, Kind.DATA):
+        file.unlink()
+    to = tmp_path / "back"
+    argv = ("--to", str(to), "latest", f"{left.stored_as}/photos", "-o", "json")
+    assert recover(left, tmp_path, *argv, objects=objects) == 3
+    (done,) = asked(capsys)
+    assert {said.partition(":")[0] for said in done["failed"]} == {
+        f"{left.stored_as}/photos/{name}" for name in ("cat.jpg", "dog.jpg", "hound.jpg")
+    }
+    # There is nothing that could be checked by it.
+    assert "stead vault check" not in "".join(done["failed"])
+
+
+def test_the_table_of_restore_points_names_their_paths(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    assert recover(left, tmp_path) == 0
+    said = capsys.readouterr().out
+    assert said.count(left.stored_as) == 3
+    assert recover(left, tmp_path, "--to", str(tmp_path / "x"), "2001-01-01") == 1
+    assert "`stead vault recover` without --to lists them" in capsys.readouterr().err
