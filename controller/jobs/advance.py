@@ -19,7 +19,7 @@ from controller.jobs.approval import course_values
 from controller.jobs.rollout import Course, Decision, Phase, Standing, decide, resumed
 from controller.jobs.state import QUEUED, WAITING
 from protocol.codec import decode_envelope, decode_order
-from protocol.errors import Code, NotFoundError, SteadError
+from protocol.errors import Code, SteadError
 from protocol.order import Order
 from protocol.rollout import Rollout
 
@@ -46,7 +46,9 @@ def under_way(connection: Connection) -> dict[str, datetime | None]:
 
 
 def terms_of(connection: Connection, job: str) -> Terms:
-    """The terms of a job that has a rollout."""
+    """The terms of a job's rollout; PRECONDITION for a job without one, as a run has none."""
+    if course_row(connection, job) is None:
+        raise SteadError(f"the job {job} has no batches", code=Code.PRECONDITION)
     envelope = connection.scalar(select(jobs.c.envelope).where(jobs.c.id == job))
     order = order_in(envelope)
     assert order.rollout is not None
@@ -97,8 +99,7 @@ def advance(connection: Connection, terms: Terms, linked: Linked, now: datetime)
 def resume(connection: Connection, terms: Terms, actor: str, now: datetime) -> None:
     """Let a halted rollout go on; PRECONDITION when it is not halted."""
     row = course_row(connection, terms.job)
-    if row is None:
-        raise NotFoundError(f"the job {terms.job} has no rollout")
+    assert row is not None
     if row.phase != Phase.HALTED.value:
         raise SteadError(
             f"the rollout of {terms.job} is {row.phase}, not halted", code=Code.PRECONDITION
@@ -120,8 +121,7 @@ def _standing(
     connection: Connection, terms: Terms, linked: Linked
 ) -> tuple[Course, list[Standing]]:
     row = course_row(connection, terms.job)
-    if row is None:
-        raise NotFoundError(f"the job {terms.job} has no rollout")
+    assert row is not None
     query = (
         select(tasks.c.id, tasks.c.machine_id, tasks.c.state, machines.c.name)
         .join(machines, machines.c.id == tasks.c.machine_id)

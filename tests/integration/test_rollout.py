@@ -21,6 +21,7 @@ from protocol.rollout import Amount, Rollout, parse_batches
 from protocol.v1 import job_pb2
 from protocol.v1.job_pb2_grpc import JobServiceStub
 from tests.integration.conftest import Enrolled, Installation
+from tests.integration.refusal import refused as refused_call
 from tests.integration.test_link import (
     WAIT_S,
     Agent,
@@ -219,3 +220,15 @@ async def test_terms_that_make_no_sense_and_those_who_may_not_are_refused(
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await helpdesk.ResumeJob(job_pb2.ResumeJobRequest(job_id=job.job_id))
     assert code_of(refused.value) is Code.DENIED
+
+
+async def test_what_has_no_batches_cannot_go_on_with_them(
+    installation: Installation, fleet: list[Enrolled]
+) -> None:
+    job = await submit(installation, enveloped(installation, order_for(fleet[0].tenant, fleet[0])))
+    admin = JobServiceStub(installation.admin())
+    refusal = await refused_call(admin.ResumeJob(job_pb2.ResumeJobRequest(job_id=job.job_id)))
+    assert (refusal.code, str(refusal)) == (
+        Code.PRECONDITION,
+        f"the job {job.job_id} has no batches",
+    )
