@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import pytest
-from google.protobuf.message import Message
 
 import protocol.v1
 from controller import clock
@@ -251,56 +249,3 @@ async def test_a_chain_that_tls_takes_is_not_believed_when_the_wrong_authority_s
     machine = await installation.new_machine(await installation.add_tenant())
     found = await verdicts(await wrong(installation, machine))
     assert set(found.values()) == {str(Code.UNAUTHENTICATED)}
-
-
-async def test_another_tenants_operator_learns_and_changes_nothing(
-    installation: Installation,
-) -> None:
-    ours, theirs = await installation.add_tenant("ours"), await installation.add_tenant("theirs")
-    token = await installation.add_token(theirs)
-    machine = await installation.new_machine(theirs, "secret-name")
-    before = await installation.audit(theirs)
-    met: defaultdict[str, set[Code | None]] = defaultdict(set)
-    for role in Role:
-        ann = installation.operator("ann", role, frozenset({ours}))
-        channel = installation.channel(*ann)
-        order = installation.signed_order(*ann, theirs, machine.id)
-        for method in CLOSED:
-            if Who(role.value) not in TABLE[method.path]:
-                continue
-            request = filled(
-                method, tenant_id=theirs, machine_id=machine.id, token_id=token.id, envelope=order
-            )
-            try:
-                answers = await method.call(channel, request)
-            except grpc.aio.AioRpcError as error:
-                refusal = refusal_of(error)
-                code = None if refusal is None else refusal.code
-                met[method.descriptor.name].add(code)
-            else:
-                said = b"".join(answer.SerializeToString() for answer in answers)
-                for secret in (theirs, machine.id, token.id, "secret-name"):
-                    assert secret.encode() not in said, method.path
-    assert await installation.audit(theirs) == before
-    whole = {"AddTenant", "AddOperator", "RevokeOperator", "PrepareAuthority", "InstallAuthority"}
-    assert {name for name, codes in met.items() if codes - {Code.NOT_FOUND, Code.INVALID}} <= whole
-    assert {name for name, codes in met.items() if codes - {Code.NOT_FOUND}} <= whole | {
-        "GetJob",
-        "WatchJob",
-        "CancelJob",
-        "Get",
-        "ListPoints",
-    }
-
-
-def filled(method: Method, **values: str | bytes) -> Message:
-    """A request that names what belongs to somebody else wherever it can name anything."""
-    request = method.request()
-    for field in method.descriptor.input_type.fields:
-        if field.name in values and not field.is_repeated:
-            setattr(request, field.name, values[field.name])
-        if field.name == "name":
-            setattr(request, field.name, "new-name")
-        if field.name == "add":
-            getattr(request, field.name).append("tag")
-    return request
