@@ -71,9 +71,10 @@ class Agent:
         from agent.presence import Presence
         from agent.routine import Routine
         from agent.tasks.believe import ceiling_of, load_believed
+        from agent.tasks.entry import JournalError
         from agent.tasks.execute import Executor, Turns
         from agent.tasks.intake import Intake
-        from agent.tasks.journal import Journal, JournalError, new_journal
+        from agent.tasks.journal import Journal, new_journal
         from agent.tasks.verify import Believed
         from agent.tasks.watching import Watching
 

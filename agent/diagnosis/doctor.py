@@ -17,7 +17,7 @@ from agent.link.identity import Credentials, load_identity, load_sealing
 from agent.link.renew import is_expired
 from agent.link.stay import LinkState
 from agent.presence import is_stale, load_status
-from agent.tasks.journal import find_damage
+from agent.tasks.damage import find_damage
 from agent.tasks.verify import Believed, check_deny_list
 from agent.witness.keep import load_watched, render_alarm
 from protocol.address import split_address

@@ -17,7 +17,7 @@ from agent.host.lock import holder_of
 from agent.link.identity import Credentials, load_identity
 from agent.link.stay import LinkState
 from agent.presence import Status, is_stale, load_status
-from agent.tasks.journal import find_damage
+from agent.tasks.damage import find_damage
 from agent.tasks.policy import load_policy
 from agent.tasks.revoked import load_revocations
 from agent.tasks.standing import last_drill, load_set, next_run

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from agent.host import clock
-from agent.tasks.journal import Entry, Journal, State
+from agent.tasks.entry import Entry, State
+from agent.tasks.journal import Journal
 from protocol.action import ApplyUpdates, CancelOrder, name_of
 from protocol.codec import decode_order
 from protocol.errors import Code, NotFoundError, SteadError

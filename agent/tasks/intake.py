@@ -1,15 +1,13 @@
-"""Take tasks in, and see each through to its one outcome.
+"""Take tasks in: what is offered, what comes due, and what an earlier agent left.
 
-The order of steps is what makes execution at most once: verified, accepted in the
-journal, started in the journal, executed, ended in the journal, told, acknowledged.
+The order of steps is what makes execution at most once: verified and accepted in the
+journal here, started, executed and ended in `agent.tasks.carrying`, told, acknowledged.
 Each is durable before the next begins. What a killed agent left is settled first when
 the next one starts.
 """
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -20,12 +18,11 @@ from agent.host.files import make_private_directory
 from agent.host.marked import end_marked
 from agent.power.record import remove_records
 from agent.tasks.along import take_what_came_along
-from agent.tasks.cancel import Running, cancel_order
+from agent.tasks.carrying import Carrying
+from agent.tasks.entry import Entry, JournalError, State
 from agent.tasks.execute import Executor, Turns
 from agent.tasks.interrupted import interrupted
-from agent.tasks.journal import Entry, Journal, JournalError, State
-from agent.tasks.keep import is_kept, keep
-from agent.tasks.opening import turn_of
+from agent.tasks.journal import Journal
 from agent.tasks.policy import policy_refused
 from agent.tasks.recurring import Due, Recurring
 from agent.tasks.revoked import revocations_refused
@@ -33,12 +30,11 @@ from agent.tasks.stored import Stored, cannot_tell
 from agent.tasks.telling import Telling
 from agent.tasks.verify import Believed, Verified, verify, verify_standing
 from agent.tasks.watching import Watching
-from protocol.action import CancelOrder, ChangeVaultSecret, ControlPower, Rehome, name_of
+from protocol.action import name_of
 from protocol.codec import decode_envelope
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import InvalidError, SteadError
 from protocol.ids import OrderId, TaskId, check_id
-from protocol.order import Envelope, Order
-from protocol.outcome import Outcome, OutcomeState, rejected
+from protocol.outcome import rejected
 
 JOURNAL_RETRY_S = 5.0
 
@@ -65,28 +61,23 @@ class Intake:
         self._believed = believed
         self._journal = journal
         self._telling = telling
-        self._turns = turns
-        self._greet_again = greet_again
-        self._moving: set[TaskId] = set()
-        self._executor = Executor(home, believed().identity, watching)
-        self._running: dict[TaskId, Running] = {}
         self._stopping = False
         self._stored = Stored(home, journal, telling)
-        self._recurring = (
-            None if isinstance(journal, JournalError) else Recurring(home, believed, journal)
-        )
+        self._recurring: Recurring | None = None
+        self._carries: Carrying | None = None
+        if isinstance(journal, Journal):
+            self._recurring = Recurring(home, believed, journal)
+            executor = Executor(home, believed().identity, watching)
+            self._carries = Carrying(
+                home, believed, journal, self._stored, turns, executor, self._recurring, greet_again
+            )
         make_private_directory(home.output)
 
     @property
     def problem(self) -> JournalError | None:
         """Why nothing is executed; None when all is well."""
-        if isinstance(self._journal, JournalError):
-            return self._journal
-        try:
-            self._journal.check()
-        except JournalError as error:
-            return error
-        return None
+        journal = self._journal
+        return journal if isinstance(journal, JournalError) else journal.problem
 
     @property
     def latest_seen(self) -> datetime:
@@ -96,7 +87,7 @@ class Intake:
 
     def running(self) -> Sequence[TaskId]:
         """Tasks that were taken in and have not ended, waiting ones included."""
-        return tuple(self._running)
+        return () if self._carries is None else tuple(self._carries.running)
 
     def saw(self, at: datetime) -> None:
         """Remember a time that was believed."""
@@ -147,15 +138,15 @@ class Intake:
             try:
                 if entry.run is not None:
                     due = self._runs.again(entry.run)
-                    self._begin(due.order, due.envelope, entry.task)
+                    self._carrying.begin(due.order, due.envelope, entry.task)
                 else:
                     verified = verify_standing(journal.envelope_of(entry), self._believed())
-                    self._begin(verified.order, verified.envelope, entry.task)
+                    self._carrying.begin(verified.order, verified.envelope, entry.task)
             except SteadError as error:
-                self._keep_end(entry.order, rejected(entry.task, error, clock.now()))
+                self._carrying.keep_end(entry.order, rejected(entry.task, error, clock.now()))
             return
         self._stored.tell_output(entry)
-        self._keep_end(entry.order, interrupted(self._home, entry, clock.now()))
+        self._carrying.keep_end(entry.order, interrupted(self._home, entry, clock.now()))
 
     def offered(self, task: TaskId, envelope: bytes) -> None:
         """Decide what becomes of a task on offer. Whatever goes wrong is its outcome."""
@@ -189,7 +180,7 @@ class Intake:
             action=name_of(verified.order.action),
             operator=verified.signer,
         )
-        self._begin(verified.order, verified.envelope, task)
+        self._carrying.begin(verified.order, verified.envelope, task)
 
     def _verified(self, journal: Journal, envelope: bytes, now: datetime) -> Verified:
         def executed_as(order: OrderId) -> TaskId | None:
@@ -228,18 +219,18 @@ class Intake:
         entry = self._journal.of_task(task)
         if entry is None or entry.state not in (State.ENDED, State.ACKNOWLEDGED):
             return
-        spool = self._telling.acknowledged(task)
-        if spool is not None:
-            spool.remove()
+        self._stored.forget(task)
         if entry.state is State.ENDED:
             try:
                 self._journal.acknowledge(entry.order)
             except JournalError as error:
                 log.warning("journal_not_written", reason=str(error))
-        if task in self._moving:
-            # Not before its outcome is told: the new controller may not know the task.
-            self._moving.discard(task)
-            self._greet_again()
+        self._carrying.told(task)
+
+    @property
+    def _carrying(self) -> Carrying:
+        assert self._carries is not None
+        return self._carries
 
     @property
     def _runs(self) -> Recurring:
@@ -261,123 +252,14 @@ class Intake:
         assert isinstance(self._journal, Journal)
         # Drawn, so that no controller can have given it to another task before.
         task = TaskId(clock.new_id("ts"))
-        self._journal.accept_run(due.order, task, due.run, due.standing.ends_at)
+        for gone in self._journal.accept_run(due.order, task, due.run, due.standing.ends_at):
+            self._stored.forget(gone)
         self._telling.run(task, due.run, due.next_at)
         if due.refused is not None:
-            self._keep_end(due.order.id, rejected(task, due.refused, clock.now()))
+            self._carrying.keep_end(due.order.id, rejected(task, due.refused, clock.now()))
             return
         log.info("run_accepted", task=task, order=due.run.order, number=due.run.number)
-        self._begin(due.order, due.envelope, task)
-
-    def _check_again(self, order: OrderId, envelope: Envelope) -> None:
-        """Raise `SteadError` for what has come to be denied or revoked while it waited."""
-        assert isinstance(self._journal, Journal)
-        entry = self._journal.of_order(order)
-        if entry is not None and entry.run is not None:
-            self._runs.again(entry.run)
-        else:
-            verify_standing(envelope, self._believed())
-
-    def _begin(self, order: Order, envelope: Envelope, task: TaskId) -> None:
-        work = asyncio.create_task(self._guarded(order, envelope, task), name=task)
-        off = asyncio.get_running_loop().create_future()
-        self._running[task] = Running(work, off, isinstance(order.action, ControlPower))
-        work.add_done_callback(lambda _: self._running.pop(task, None))
-
-    async def _guarded(self, order: Order, envelope: Envelope, task: TaskId) -> None:
-        try:
-            await self._see_through(order, envelope, task)
-        except Exception as error:  # noqa: BLE001 - a mistake of ours must not cost the outcome
-            log.warning("task_failed_unexpectedly", task=task, error=repr(error))
-            outcome = Outcome(
-                task,
-                OutcomeState.INDETERMINATE,
-                code=Code.INTERNAL,
-                message=f"the agent failed while it executed this: {error!r}",
-                ended_at=clock.now(),
-            )
-            await self._ended(order.id, outcome)
-
-    async def _see_through(self, order: Order, envelope: Envelope, task: TaskId) -> None:
-        assert isinstance(self._journal, Journal)
-        async with turn_of(self._turns, order, lambda: self.latest_seen) as late:
-            now = clock.now()
-            if late is not None:
-                await self._ended(order.id, rejected(task, late, now))
-                return
-            try:
-                self._check_again(order.id, envelope)
-            except SteadError as error:
-                await self._ended(order.id, rejected(task, error, now))
-                return
-            try:
-                self._journal.start(order.id, now)
-            except JournalError as error:
-                log.warning("order_not_started", task=task, reason=str(error))
-                if self.problem is None:
-                    await self._ended(order.id, rejected(task, error, now))
-                return
-            outcome = await self._executed(order, envelope, task, now)
-        if isinstance(order.action, Rehome):
-            self._moving.add(task)
-        await self._ended(order.id, outcome)
-        if isinstance(order.action, ChangeVaultSecret):
-            self._greet_again()
-
-    async def _executed(
-        self, order: Order, envelope: Envelope, task: TaskId, now: datetime
-    ) -> Outcome:
-        try:
-            spool = self._stored.spool(order.id, task)
-        except SteadError as error:
-            return rejected(task, error, now)
-        self._telling.started(task, now, spool)
-        assert isinstance(self._journal, Journal)
-        if is_kept(order):
-            try:
-                believed = self._believed()
-                verified = verify_standing(envelope, believed)
-                machine = believed.identity.machine
-                past = self._journal.past(now)
-                outcome = keep(self._home, task, verified, machine, now=now, past=past)
-            except SteadError as error:
-                outcome = Outcome(task, OutcomeState.FAILED, error.code, str(error))
-        elif isinstance(order.action, CancelOrder):
-            by = verify_standing(envelope, self._believed()).signer
-            outcome = await cancel_order(
-                self._journal, self._running, self._keep_end, task, order.action, by
-            )
-        else:
-            spool.on_append = self._telling.printed
-            outcome = await self._executor.execute(
-                task,
-                order.action,
-                limit=order.timeout,
-                spool=spool,
-                cancelled=self._running[task].off,
-            )
-        return dataclasses.replace(
-            outcome, started_at=now, ended_at=clock.now(), output_truncated=spool.truncated
-        )
-
-    async def _ended(self, order: OrderId, outcome: Outcome) -> None:
-        while not self._keep_end(order, outcome):
-            if self.problem is not None:
-                return  # the next start finds an order that was begun, and says so
-            await asyncio.sleep(JOURNAL_RETRY_S)
-
-    def _keep_end(self, order: OrderId, outcome: Outcome) -> bool:
-        assert isinstance(self._journal, Journal)
-        try:
-            self._journal.end(order, outcome)
-        except JournalError as error:
-            log.warning("outcome_not_kept", task=outcome.task, reason=str(error))
-            return False
-        log.info("task_ended", task=outcome.task, state=outcome.state, code=outcome.code)
-        entry = self._journal.of_order(order)
-        assert entry is not None
-        self._stored.tell_end(entry)
-        return True
+        self._carrying.begin(due.order, due.envelope, task)
 
     async def stop(self, patience: timedelta) -> None:
         """Take no more tasks, and give those that run a moment to end.
@@ -385,13 +267,8 @@ class Intake:
         What does not end is killed and settled at the next start.
         """
         self._stopping = True
-        work = {running.work for running in self._running.values()}
-        awaited = {running.work for running in self._running.values() if not running.ends_us}
-        if awaited:
-            await asyncio.wait(awaited, timeout=patience.total_seconds())
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
+        if self._carries is not None:
+            await self._carries.stop(patience)
 
     def prune(self) -> int:
         """Forget orders that can matter no more; returns how many."""

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from agent.config import AgentHome
 from agent.power.record import boot_id, load_record, outcome_after
-from agent.tasks.journal import Entry
+from agent.tasks.entry import Entry
 from protocol.errors import Code
 from protocol.outcome import Outcome, OutcomeState
 

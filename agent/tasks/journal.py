@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
 from agent.host.files import write_atomically
+from agent.tasks.entry import Entry, JournalError, State
 from agent.tasks.record import (
     Accepted,
     Acknowledged,
@@ -32,6 +31,7 @@ from agent.tasks.record import (
     encode_line,
     is_cut_short,
 )
+from agent.tasks.untold import Untold, one_run, summed, to_sum_up
 from protocol.codec import decode_envelope, encode_envelope, from_ms, to_ms
 from protocol.errors import Code, SteadError
 from protocol.ids import OrderId, TaskId
@@ -47,37 +47,6 @@ RUN_KEPT = timedelta(days=1)
 
 SEEN_STEP = timedelta(minutes=10)
 """The latest time that was believed is kept this exactly."""
-
-
-class JournalError(SteadError):
-    """The journal cannot be read or written, so nothing may be executed."""
-
-    code = Code.DATABASE_DAMAGED
-
-
-class State(StrEnum):
-    """How far an order has come."""
-
-    ACCEPTED = "accepted"
-    STARTED = "started"
-    ENDED = "ended"
-    ACKNOWLEDGED = "acknowledged"
-
-
-@dataclass(slots=True)
-class Entry:
-    """What is known of one order. Places are offset and length in the file."""
-
-    order: OrderId
-    task: TaskId
-    deliver_by: datetime
-    repeatable: bool
-    state: State
-    accepted_place: tuple[int, int]
-    started_at: datetime | None = None
-    outcome_place: tuple[int, int] | None = None
-    run: Run | None = None
-    """Of which standing order this is a run; `deliver_by` is that one's end then."""
 
 
 def new_journal() -> bytes:
@@ -98,6 +67,8 @@ class Journal:
         self._entries: dict[OrderId, Entry] = {}
         self._tasks: dict[TaskId, OrderId] = {}
         self._last_runs: dict[OrderId, Entry] = {}
+        self._untold: dict[OrderId, dict[OrderId, int]] = {}
+        self._summed_until: dict[OrderId, datetime] = {}
         self._broken: str | None = None
         self.latest_seen = from_ms(0)
         try:
@@ -158,9 +129,7 @@ class Journal:
                     place,
                 )
                 if record.standing:
-                    slot = from_ms(record.slot_ms)
-                    entry.run = Run(OrderId(record.standing), slot, record.number)
-                    self._last_runs[entry.run.order] = entry
+                    self._apply_run(record, entry)
                 self._entries[entry.order] = entry
                 self._tasks[entry.task] = entry.order
             case Started():
@@ -169,13 +138,33 @@ class Journal:
             case Ended():
                 entry = self._of(record.order, place)
                 entry.state, entry.outcome_place = State.ENDED, place
+                if entry.run is not None:
+                    self._untold.setdefault(entry.run.order, {})[entry.order] = place[1]
             case Acknowledged():
-                self._of(record.order, place).state = State.ACKNOWLEDGED
+                entry = self._of(record.order, place)
+                entry.state = State.ACKNOWLEDGED
+                if entry.run is not None:
+                    self._untold[entry.run.order].pop(entry.order, None)
             case Seen():
                 self.latest_seen = max(self.latest_seen, from_ms(record.at_ms))
             case Opened():
                 if record.revision != 1:
                     raise self._damaged(place[0], "it was written by a later release")
+
+    def _apply_run(self, record: Accepted, entry: Entry) -> None:
+        """Take in that a run was accepted, and forget those that it sums up."""
+        order = OrderId(record.standing)
+        entry.run = Run(order, from_ms(record.slot_ms), record.number)
+        self._last_runs[order] = entry
+        for name in record.sums_up:
+            gone = self._entries.pop(OrderId(name), None)
+            if gone is not None:
+                del self._tasks[gone.task]
+                self._untold[order].pop(gone.order, None)
+        if record.untold is not None:
+            entry.untold = record.untold
+            until, known = from_ms(record.untold.until_ms), self._summed_until.get(order)
+            self._summed_until[order] = until if known is None else max(known, until)
 
     def _of(self, order: str, place: tuple[int, int]) -> Entry:
         entry = self._entries.get(OrderId(order))
@@ -217,10 +206,17 @@ class Journal:
         except OSError:
             self._broken = f"writing {self._path} failed half way: {cause.strerror}"
 
+    @property
+    def problem(self) -> JournalError | None:
+        """Why the journal can no longer be relied on; None when it can."""
+        if not self._broken:
+            return None
+        return JournalError(f"{self._broken}; look at the disk, then restart the agent")
+
     def check(self) -> None:
         """Raise `JournalError` when the journal can no longer be relied on."""
-        if self._broken:
-            raise JournalError(f"{self._broken}; look at the disk, then restart the agent")
+        if (problem := self.problem) is not None:
+            raise problem
 
     def of_task(self, task: TaskId) -> Entry | None:
         """The entry behind a task."""
@@ -247,8 +243,13 @@ class Journal:
             )
         )
 
-    def accept_run(self, order: Order, task: TaskId, run: Run, ends_at: datetime) -> None:
-        """Promise to make a run of a standing order; durable on return."""
+    def accept_run(self, order: Order, task: TaskId, run: Run, ends_at: datetime) -> list[TaskId]:
+        """Promise to make a run of a standing order; durable on return.
+
+        The tasks of the runs that this one sums up, which are forgotten; see
+        `agent.tasks.untold`.
+        """
+        gone = [self._entries[one] for one in to_sum_up(self._untold.get(run.order, {}))]
         self._append(
             Accepted(
                 order.id,
@@ -258,12 +259,26 @@ class Journal:
                 standing=run.order,
                 slot_ms=to_ms(run.slot),
                 number=run.number,
+                sums_up=tuple(entry.order for entry in gone),
+                untold=summed(part for entry in gone for part in self._parts_of(entry)),
             )
         )
+        return [entry.task for entry in gone]
+
+    def _parts_of(self, entry: Entry) -> Iterator[Untold]:
+        """A run that has ended, and what it would have told of others."""
+        assert entry.run is not None
+        yield one_run(self.outcome_of(entry).state, to_ms(entry.run.slot))
+        if entry.untold is not None:
+            yield entry.untold
 
     def last_run(self, order: OrderId) -> Entry | None:
         """The run of a standing order that was noted last."""
         return self._last_runs.get(order)
+
+    def summed_until(self, order: OrderId) -> datetime | None:
+        """The last slot of a standing order whose run is known in a sum alone."""
+        return self._summed_until.get(order)
 
     def start(self, order: OrderId, at: datetime) -> None:
         """Say that execution begins now; durable on return."""
@@ -335,6 +350,7 @@ class Journal:
         os.close(self._file)
         self._file = replaced
         self._entries, self._tasks, self._last_runs = {}, {}, {}
+        self._untold, self._summed_until = {}, {}
         try:
             self._size = self._read()
         except JournalError as error:
@@ -351,8 +367,10 @@ class Journal:
         last = None if entry.run is None else self._last_runs.get(entry.run.order)
         if entry.run is None or last is None or last.run is None or last is entry:
             return False
-        over = entry.run.slot < last.run.slot <= self.latest_seen - CLOCK_TOLERANCE
-        return over and now > entry.run.slot + RUN_KEPT
+        seen = self.latest_seen - CLOCK_TOLERANCE
+        over = entry.run.slot < last.run.slot <= seen
+        summed_over = entry.untold is None or from_ms(entry.untold.until_ms) <= seen
+        return over and summed_over and now > entry.run.slot + RUN_KEPT
 
     def _check_in_place(self) -> None:
         """Rely no more on a file that has lost its name: nobody will read what is written there."""
@@ -369,7 +387,7 @@ class Journal:
         for entry in kept:
             accepted = self._at(entry.accepted_place)
             if entry.outcome_place is not None:
-                accepted = msgspec.structs.replace(accepted, envelope=b"")
+                accepted = msgspec.structs.replace(accepted, envelope=b"", sums_up=())
             yield encode_line(accepted)
             if entry.started_at is not None:
                 yield encode_line(Started(entry.order, to_ms(entry.started_at)))
@@ -377,19 +395,3 @@ class Journal:
                 yield encode_line(self._at(entry.outcome_place))
             if entry.state is State.ACKNOWLEDGED:
                 yield encode_line(Acknowledged(entry.order))
-
-
-def find_damage(path: Path) -> JournalError | None:
-    """Look through a journal that a running agent may be writing, and change nothing."""
-    offset = 0
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                decode_line(line)
-                offset += len(line)
-    except (ValueError, msgspec.DecodeError) as error:
-        if path.stat().st_size > offset + len(line) or not offset or not is_cut_short(line):
-            return JournalError(f"{path} is damaged at byte {offset}: {error}")
-    except OSError as error:
-        return JournalError(f"{path} cannot be read: {error.strerror}")
-    return None if offset else JournalError(f"{path} is empty")

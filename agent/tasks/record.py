@@ -9,6 +9,7 @@ import zlib
 
 import msgspec
 
+from agent.tasks.untold import Untold
 from protocol.outcome import Outcome
 
 _CRC_DIGITS = 8
@@ -36,6 +37,9 @@ class Accepted(Record, frozen=True, tag="accepted"):
     """The standing order of which this is a run; its envelope is where that one is kept."""
     slot_ms: int = 0
     number: int = 0
+    sums_up: tuple[str, ...] = ()
+    """Runs that are forgotten with this one."""
+    untold: Untold | None = None
 
 
 class Started(Record, frozen=True, tag="started"):

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, tzinfo
 from agent.config import AgentHome
 from agent.host import clock, log
 from agent.host.zone import local_zone
+from agent.tasks.entry import State
 from agent.tasks.in_force import (
     KeptOrder,
     changed_at,
@@ -24,7 +25,7 @@ from agent.tasks.in_force import (
     standing_of,
     verified_order,
 )
-from agent.tasks.journal import Journal, State
+from agent.tasks.journal import Journal
 from agent.tasks.schedule import Timetable, timetable_of
 from agent.tasks.verify import Believed
 from protocol.codec import decode_envelope, decode_order
@@ -102,30 +103,38 @@ def due_run(
     head: Head,
     times: Timetable,
     *,
-    last: int,
+    last: Run | None,
+    summed_until: datetime | None = None,
     now: datetime,
     latest_seen: datetime,
 ) -> Run | None:
     """The run of the present slot; None where there is none to be made now.
 
-    `last` is the number of the last run. That this run was not made before is for the
-    journal to say. A clock that stands before a time that was believed says nothing about
-    slots, so nothing is due by it.
+    That this run was not made before is for the journal to say; of the slots until
+    `summed_until` it does not know any more. A clock that stands before a time that was
+    believed says nothing about slots, so nothing is due by it.
     """
+    number = 0 if last is None else last.number
     standing = head.standing
     if now + CLOCK_TOLERANCE < max(latest_seen, head.issued_at):
         return None
     if max(now, latest_seen) >= standing.ends_at:
         return None
-    if standing.max_runs and last >= standing.max_runs:
+    if standing.max_runs and number >= standing.max_runs:
         return None
     slot = times.begin(now)
     if slot == times.begin(head.taken_in_at):
         return None
+    if summed_until is not None and slot <= summed_until:
+        return None
+    # In another zone the present slot may have begun before the last one that was run: then
+    # that run was this one's. A last run that is yet to come is of a clock that was ahead.
+    if last is not None and slot < last.slot <= now:
+        return None
     # A slot within which no window opens has no run, rather than one that expires.
     if not head.may_begin(now, min(times.next(slot), standing.ends_at), times.zone):
         return None
-    return Run(order, slot, last + 1)
+    return Run(order, slot, number + 1)
 
 
 def as_order(order: Order, standing: Standing, run: Run, times: Timetable) -> Order:
@@ -196,12 +205,17 @@ class Recurring:
         last = self._journal.last_run(name)
         if last is not None and last.state in (State.ACCEPTED, State.STARTED):
             return None  # what takes longer than a slot is not begun a second time meanwhile
-        number = last.run.number if last is not None and last.run is not None else 0
         times, now = timetable(head.standing, believed.identity.machine, zone), clock.now()
         if self._is_quiet(name, head, times, now):
             return None
         run = due_run(
-            name, head, times, last=number, now=now, latest_seen=self._journal.latest_seen
+            name,
+            head,
+            times,
+            last=None if last is None else last.run,
+            summed_until=self._journal.summed_until(name),
+            now=now,
+            latest_seen=self._journal.latest_seen,
         )
         if run is None:
             return None
@@ -212,7 +226,7 @@ class Recurring:
             if error.code not in TOLD:
                 raise
             # Not a run: it does not count among those that may be made.
-            run = Run(name, run.slot, number)
+            run = Run(name, run.slot, run.number - 1)
             order = decode_order(decode_envelope(kept.envelope).order)
             return dataclasses.replace(self._made(order, kept, run, believed), refused=error)
         return self._made(order, kept, run, believed)

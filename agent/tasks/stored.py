@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.config import AgentHome
 from agent.host import clock, log
 from agent.host.spool import Spool
-from agent.tasks.journal import Entry, Journal, JournalError, State
+from agent.tasks.entry import Entry, JournalError, State
+from agent.tasks.journal import Journal
 from agent.tasks.telling import Telling
+from agent.tasks.untold import render
 from protocol.errors import SteadError
 from protocol.ids import OrderId, TaskId
 from protocol.outcome import Outcome, OutcomeState
@@ -52,6 +54,12 @@ class Stored:
             return
         self.telling.started(entry.task, entry.started_at, spool)
 
+    def forget(self, task: TaskId) -> None:
+        """Keep nothing more of a task of which there is nothing left to tell."""
+        spool = self.telling.acknowledged(task)
+        if spool is not None:
+            spool.remove()
+
     def tell_end(self, entry: Entry) -> None:
         """Tell the outcome of an order that has ended."""
         task, order = entry.task, entry.order
@@ -64,10 +72,14 @@ class Stored:
         if entry is None:
             return cannot_tell(task, JournalError("the order was so long ago that it is forgotten"))
         try:
-            return self.journal.outcome_of(entry)
+            outcome = self.journal.outcome_of(entry)
         except JournalError as error:
             log.warning("outcome_unreadable", task=task, reason=str(error))
             return cannot_tell(task, error)
+        if entry.untold is None:
+            return outcome
+        words = filter(None, (outcome.message, render(entry.untold)))
+        return replace(outcome, message="; ".join(words))
 
 
 def cannot_tell(task: TaskId, error: JournalError) -> Outcome:

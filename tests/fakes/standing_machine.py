@@ -127,8 +127,8 @@ class Machine:
         return self.ran
 
     async def settled(self) -> None:
-        while self.intake._running:
-            await asyncio.wait([one.work for one in self.intake._running.values()])
+        while self.intake._carrying.running:
+            await asyncio.wait([one.work for one in self.intake._carrying.running.values()])
             await asyncio.sleep(0)
 
     @property

@@ -106,7 +106,7 @@ async def test_nothing_that_a_hostile_controller_makes_is_executed(
     for envelope in goods:
         good = new_task()
         intake.offered(good, encode_envelope(envelope))
-        [work] = [running.work for running in intake._running.values()]
+        [work] = [running.work for running in intake._carrying.running.values()]
         await work
         assert heard.outcomes[good].state is OutcomeState.SUCCEEDED
     assert len(list(effects.iterdir())) == len(goods)

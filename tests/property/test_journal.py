@@ -9,7 +9,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.tasks.journal import Journal, JournalError, State, new_journal
+from agent.tasks.entry import JournalError, State
+from agent.tasks.journal import Journal, new_journal
 from protocol.action import RunProgram
 from protocol.codec import encode_order
 from protocol.ids import MachineId, OrderId, TaskId, TenantId, make_id

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent.host import files
-from agent.tasks.journal import Journal, JournalError, new_journal
+from agent.tasks.entry import JournalError
+from agent.tasks.journal import Journal, new_journal
 from protocol.errors import Code
 from tests.property.test_journal import NOW, outcome, picture, take
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.tasks import in_force
+from agent.tasks.entry import State
 from agent.tasks.in_force import KeptOrder, orders_in_force
-from agent.tasks.journal import State
 from agent.tasks.recurring import Head, due_run, timetable
 from protocol.action import CancelOrder, RevokeStanding, RunProgram
 from protocol.codec import (
@@ -28,7 +28,7 @@ from protocol.errors import Code
 from protocol.ids import MachineId, OrderId
 from protocol.order import Envelope, Order, sign
 from protocol.outcome import OutcomeState
-from protocol.standing import Standing, job_of_run
+from protocol.standing import Run, Standing, job_of_run
 from tests.fakes.link_server import DAY, Realm
 from tests.fakes.standing_machine import HOUR, Machine
 
@@ -131,10 +131,10 @@ async def test_a_crash_between_the_note_and_the_run_is_one_run(machine: Machine)
     machine.at += HOUR
     machine.intake.run_due()
     assert [entry.state for entry in machine.journal.entries()][-1] is State.ACCEPTED
-    for one in machine.intake._running.values():
+    for one in machine.intake._carrying.running.values():
         one.work.cancel()
     await asyncio.gather(
-        *(one.work for one in machine.intake._running.values()), return_exceptions=True
+        *(one.work for one in machine.intake._carrying.running.values()), return_exceptions=True
     )
     machine.start()
     machine.intake.settle()
@@ -147,7 +147,7 @@ async def test_a_crash_in_a_run_leaves_it_indeterminate_and_not_repeated(machine
     machine.at += HOUR
     machine.intake.run_due()
     entry = list(machine.journal.entries())[-1]
-    for one in machine.intake._running.values():
+    for one in machine.intake._carrying.running.values():
         one.work.cancel()
     machine.journal.start(entry.order, machine.at)
     machine.start()
@@ -367,13 +367,15 @@ def test_whatever_the_clock_does_no_slot_is_due_twice(moves: list[int], schedule
     head = Head((0, 0, 0), begun, begun, bounds)
     made: set[str] = set()
     slots: list[datetime] = []
+    last: Run | None = None
     now = begun
     for move in moves:
         now += timedelta(minutes=move)
-        run = due_run(order.id, head, times, last=len(made), now=now, latest_seen=begun)
+        run = due_run(order.id, head, times, last=last, now=now, latest_seen=begun)
         if run is not None and job_of_run(order.id, run.slot) not in made:
             made.add(job_of_run(order.id, run.slot))
             slots.append(run.slot)
+            last = run
             assert begun - timedelta(minutes=5) <= now < bounds.ends_at
     assert len(set(slots)) == len(slots)
     assert times.begin(begun) not in slots
