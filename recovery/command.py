@@ -17,6 +17,7 @@ from controller.cli.exits import DONE, IN_PART
 from controller.cli.meter import meter
 from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.path import is_path, join
+from protocol.vault.point import known
 from recovery.objects import Listing, Objects, list_objects
 from recovery.points import Found, Recoverable, every_key, recoverable
 
@@ -167,6 +168,7 @@ def _row(one: Recoverable) -> dict[str, Any]:
         "started_at": one.point.started_at,
         "files": totals.files,
         "bytes": totals.bytes,
+        "stream_bytes": known(totals.stream_bytes),
         "skipped": totals.skipped,
         "paths": list(map(text_of, one.contents.paths)),
     }

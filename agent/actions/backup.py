@@ -182,6 +182,7 @@ def result_of(made: BackupReport, proved: Proved | None = None) -> ActionResult:
         "entries": made.root.entries,
         "files": made.root.files,
         "bytes": made.root.bytes,
+        "stream_bytes": made.stream_bytes,
         "read_files": counts.read_files,
         "read_bytes": counts.read_bytes,
         "reused_files": counts.reused_files,

@@ -15,6 +15,7 @@ from protocol.vault.node import Root
 @dataclass(frozen=True, slots=True)
 class BackupReport:
     """What became of a backup. `unsound` are files whose held content was not theirs.
+    `stream_bytes` are those of all named streams, which the root does not count.
 
     `detector` is `watch`, or `walk` with the reason; `missed` are files whose change no event
     had told.
@@ -32,6 +33,7 @@ class BackupReport:
     lost_links: int
     detector: str
     missed: tuple[bytes, ...] = ()
+    stream_bytes: int = 0
     left_out: list[dict[str, Any]] = field(default_factory=list)
     seconds: Mapping[str, float] = field(default_factory=dict)
 

@@ -42,7 +42,7 @@ class Block(msgspec.Struct, array_like=True, frozen=True):
 
     `image` is a hash of the lines of a leaf's entries (see `walk.Row`), empty for an inner
     node. `linked`: there are files of several names below. `weight` is how many bytes of
-    the file this and all below it take.
+    the file this and all below it take, `streamed` how many the named streams below have.
     """
 
     root: bytes
@@ -54,6 +54,7 @@ class Block(msgspec.Struct, array_like=True, frozen=True):
     length: int
     digest: bytes
     weight: int
+    streamed: int
 
     def node(self) -> Root:
         """How the node is reached."""

@@ -40,6 +40,7 @@ class Planter:
         self._marks: list[bytes] = []
         self._run: bytes | None = None
         self._linked = False
+        self._streamed = 0
         self._closed = True
         self.reused_leaves = 0
 
@@ -52,6 +53,8 @@ class Planter:
         self._marks.append(line[-MARK_BYTES:])
         if linked:
             self._linked = True
+        if entry.streams:
+            self._streamed += sum(stream.size for stream in entry.streams)
         self._add(parent, entry)
 
     def take_over(self, block: Block) -> None:
@@ -91,9 +94,11 @@ class Planter:
             leaf.children,
             linked=self._linked,
             closed=self._closed,
+            streamed=self._streamed,
         )
         self._keep(block, 0)
         self._parts, self._marks, self._run, self._linked = [], [], None, False
+        self._streamed = 0
 
     def _inner_ended(self, inner: FinishedInner) -> None:
         level = inner.root.level

@@ -21,7 +21,7 @@ from agent.backup.control import Control
 from agent.backup.detect import Detection, UnprovenError
 from agent.backup.earlier import Earlier
 from agent.backup.merge import merge
-from agent.backup.nodes import StateDamagedError
+from agent.backup.nodes import Block, StateDamagedError
 from agent.backup.owners import Owners, names_hash
 from agent.backup.place import Expected, Memory, Run
 from agent.backup.plant import Planter
@@ -260,7 +260,7 @@ class Backup:
             if unsound and why is None:
                 self._detection.found_wanting(unsound[0])
             state.finish(top, directories=walk.directories, skipped=skipped, evidence=evidence)
-        totals = self._totals(root, walk, scan.counts, skipped, upload, scan.signs)
+        totals = self._totals(root, top, walk, scan.counts, skipped, upload, scan.signs)
         record = signed_record(
             self._who,
             session,
@@ -292,6 +292,7 @@ class Backup:
             upload.lost_links,
             self._detection.detector,
             tuple(self._detection.missed),
+            top.streamed,
             choice.as_json(shown) if why is not None else [],
             self._seconds,
         )
@@ -309,6 +310,7 @@ class Backup:
     def _totals(
         self,
         root: Root,
+        top: Block,
         walk: Walk,
         counts: Counts,
         skipped: SkippedList,
@@ -327,6 +329,7 @@ class Backup:
             new_bytes=upload.new_bytes,
             new_plain_bytes=upload.new_plain_bytes,
             signs=signs.result(root.files, self._earlier.dense_share),
+            stream_bytes=top.streamed,
         )
 
     def _commit(self, session: Session, record: bytes) -> datetime:

@@ -24,7 +24,7 @@ from agent.backup.walk import MARK_BYTES
 from agent.watch.evidence import Evidence
 from protocol.vault.node import Root, encode_root
 
-_MAGIC: Final = b"StSt\x02\0\0\0"
+_MAGIC: Final = b"StSt\x03\0\0\0"
 _DIGEST_BYTES: Final = 16
 _IDENTITY_BYTES: Final = 16
 NO_MARK: Final = bytes(MARK_BYTES)
@@ -122,16 +122,18 @@ class StateWriter:
         *,
         linked: bool,
         closed: bool,
+        streamed: int,
     ) -> Block:
         """The block of a leaf that was just written."""
         packed = _compressor.compress(_encode((b"".join(marks), plain, b"".join(children))))
-        return self._add(packed, root, last_key, image_of(parts), linked, closed, 0)
+        return self._add(packed, root, last_key, image_of(parts), linked, closed, 0, streamed)
 
     def branch(self, root: Root, last_key: bytes, below: Sequence[Block], *, closed: bool) -> Block:
         """The block of an inner node."""
         linked = any(block.linked for block in below)
         weight = sum(block.weight for block in below)
-        return self._add(_encode(below), root, last_key, b"", linked, closed, weight)
+        streamed = sum(block.streamed for block in below)
+        return self._add(_encode(below), root, last_key, b"", linked, closed, weight, streamed)
 
     def kept(self, block: Block) -> Block:
         """The block of a leaf, or where it `shares` of any node, of the previous state."""
@@ -149,11 +151,21 @@ class StateWriter:
         linked: bool,
         closed: bool,
         below: int,
+        streamed: int,
     ) -> Block:
         offset, digest = self._file.append(data)
         size = len(data)
         return Block(
-            encode_root(root), last_key, image, linked, closed, offset, size, digest, size + below
+            encode_root(root),
+            last_key,
+            image,
+            linked,
+            closed,
+            offset,
+            size,
+            digest,
+            size + below,
+            streamed,
         )
 
     def finish(

@@ -30,7 +30,8 @@ SIZES = ("logical", "newest", "unique", "stored", "sent")
 def stats(app: App, *, by_machine: bool, growth: str | None, tenant: str, output: str) -> None:
     """Say how much is backed up and what it takes.
 
-    Logical: what all restore points restore to, each counted whole. Unique: after dedup.
+    Logical: what all restore points restore to, each counted whole, with named streams. Unique:
+    after dedup.
     Stored: after compression as well, on the disk.
     """
     connection = app.connection
@@ -86,6 +87,7 @@ def stats_row(
         "chunk_bytes": vault.chunk_bytes,
         "chunks": vault.chunks,
         "packs": vault.packs,
+        "stream_bytes": vault.stream_bytes,
         "machines": [
             {
                 "machine": machine_names.get(one.machine_id, one.machine_id),
@@ -94,6 +96,7 @@ def stats_row(
                 "newest_bytes": one.newest_bytes,
                 "logical_bytes": one.logical_bytes,
                 "sent_bytes": one.sent_bytes,
+                "stream_bytes": one.stream_bytes,
                 "first_at": from_wire_ms(one.first_at_ms),
                 "last_at": from_wire_ms(one.last_at_ms),
             }

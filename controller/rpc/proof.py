@@ -24,6 +24,7 @@ from protocol.v1 import proof_pb2 as pb
 from protocol.v1.proof_pb2_grpc import ProofServiceServicer
 
 _LEAST_STEP = timedelta(hours=1)
+_GREATEST = (1 << 64) - 1
 
 
 class Proof(ProofServiceServicer):
@@ -115,7 +116,7 @@ class Proof(ProofServiceServicer):
             await self._db.read(partial(stats.figures, tenant=tenant, step=step))
             for tenant in wanted
         ]
-        return pb.GetVaultStatsResponse(vaults=[_stats(one) for one in vaults])
+        return pb.GetVaultStatsResponse(vaults=[stats_to_pb(one) for one in vaults])
 
     async def _tenants(self, operator: OperatorIdentity, tenant: str) -> list[str]:
         """The tenant that is named, or all that the operator may see."""
@@ -217,13 +218,15 @@ def _drill(one: drills.Drill) -> pb.Drill:
     )
 
 
-def _stats(one: stats.Figures) -> pb.VaultStats:
+def stats_to_pb(one: stats.Figures) -> pb.VaultStats:
+    """The figures of a tenant on the wire."""
     return pb.VaultStats(
         tenant_id=one.tenant,
         points=one.points,
-        logical_bytes=one.logical_bytes,
-        newest_bytes=one.newest_bytes,
-        unique_bytes=one.unique_bytes,
+        logical_bytes=_at_most(one.logical_bytes),
+        newest_bytes=_at_most(one.newest_bytes),
+        stream_bytes=_at_most(one.stream_bytes),
+        unique_bytes=_at_most(one.unique_bytes),
         unique_is_known=one.unique_is_known,
         chunk_bytes=one.chunk_bytes,
         chunks=one.chunks,
@@ -233,9 +236,10 @@ def _stats(one: stats.Figures) -> pb.VaultStats:
             pb.MachineStats(
                 machine_id=machine,
                 points=found.points,
-                logical_bytes=found.logical_bytes,
-                newest_bytes=found.newest_bytes,
-                sent_bytes=found.sent_bytes,
+                logical_bytes=_at_most(found.logical_bytes),
+                newest_bytes=_at_most(found.newest_bytes),
+                stream_bytes=_at_most(found.stream_bytes),
+                sent_bytes=_at_most(found.sent_bytes),
                 first_at_ms=to_ms(found.first_at),
                 last_at_ms=to_ms(found.last_at),
             )
@@ -245,10 +249,15 @@ def _stats(one: stats.Figures) -> pb.VaultStats:
             pb.Growth(
                 from_ms=to_ms(at),
                 points=piece.points,
-                logical_bytes=piece.logical_bytes,
-                sent_bytes=piece.sent_bytes,
+                logical_bytes=_at_most(piece.logical_bytes),
+                sent_bytes=_at_most(piece.sent_bytes),
                 stored_bytes=piece.stored_bytes,
             )
             for at, piece in one.growth.items()
         ],
     )
+
+
+def _at_most(figure: int) -> int:
+    """What fits the field: sums of what machines say, of which one may have made it up."""
+    return min(figure, _GREATEST)

@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-import msgspec
 from sqlalchemy import Connection, func, select
 
 from controller.db.schema import chunks, packs, points
 from protocol.errors import SteadError
-from protocol.vault.point import decode_envelope, decode_point
+from protocol.vault.point import Totals, decode_envelope, decode_point, known
 
 MOST_STEPS = 520
 WEEK = timedelta(weeks=1)
@@ -23,12 +22,16 @@ WEEK = timedelta(weeks=1)
 
 @dataclass(slots=True)
 class MachineFigures:
-    """A machine's restore points. `sent_bytes` is after dedup and compression."""
+    """A machine's restore points. `sent_bytes` is after dedup and compression.
+
+    Named streams count; `stream_bytes` are theirs alone, of all restore points.
+    """
 
     points: int = 0
     logical_bytes: int = 0
     newest_bytes: int = 0
     sent_bytes: int = 0
+    stream_bytes: int = 0
     first_at: datetime | None = None
     last_at: datetime | None = None
 
@@ -57,6 +60,7 @@ class Figures:
     chunks: int = 0
     packs: int = 0
     pack_bytes: int = 0
+    stream_bytes: int = 0
     machines: dict[str, MachineFigures] = field(default_factory=dict)
     growth: dict[datetime, Growth] = field(default_factory=dict)
 
@@ -79,23 +83,28 @@ def figures(connection: Connection, tenant: str, step: timedelta = WEEK) -> Figu
     )
     for row in rows:
         machine = found.machines.setdefault(row.machine_id, MachineFigures())
+        totals = _totals(row.record)
+        streamed = (known(totals.stream_bytes) if totals is not None else 0) or 0
         machine.points += 1
-        machine.logical_bytes += row.bytes
-        machine.newest_bytes = row.bytes
+        machine.logical_bytes += row.bytes + streamed
+        machine.newest_bytes = row.bytes + streamed
+        machine.stream_bytes += streamed
         machine.sent_bytes += row.new_bytes
         machine.first_at = machine.first_at or row.received_at
         machine.last_at = row.received_at
         piece = found.growth.setdefault(step_of(row.received_at, step), Growth())
         piece.points += 1
-        piece.logical_bytes += row.bytes
+        piece.logical_bytes += row.bytes + streamed
         piece.sent_bytes += row.new_bytes
-        if (before := _plain_bytes(row.record)) is not None:
+        before = known(totals.new_plain_bytes) if totals is not None else None
+        if before is not None:
             plain += before
             sent += row.new_bytes
     for machine in found.machines.values():
         found.points += machine.points
         found.logical_bytes += machine.logical_bytes
         found.newest_bytes += machine.newest_bytes
+        found.stream_bytes += machine.stream_bytes
     _add_stored(connection, found, step)
     found.unique_is_known = bool(sent) or not found.chunk_bytes
     found.unique_bytes = unique_bytes(plain, sent, found.chunk_bytes)
@@ -139,9 +148,8 @@ def _add_stored(connection: Connection, found: Figures, step: timedelta) -> None
     found.chunks, found.chunk_bytes = int(count), int(size)
 
 
-def _plain_bytes(record: bytes) -> int | None:
+def _totals(record: bytes) -> Totals | None:
     try:
-        said = decode_point(decode_envelope(record).body).totals.new_plain_bytes
+        return decode_point(decode_envelope(record).body).totals
     except SteadError:
         return None
-    return None if isinstance(said, msgspec.UnsetType) else said

@@ -717,12 +717,13 @@ class VaultStats(_message.Message):
     PACK_BYTES_FIELD_NUMBER: _builtins.int
     MACHINES_FIELD_NUMBER: _builtins.int
     GROWTH_FIELD_NUMBER: _builtins.int
+    STREAM_BYTES_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     points: _builtins.int
     """Its restore points."""
     logical_bytes: _builtins.int
-    """What all of them restore to, each counted whole."""
+    """What all of them restore to, each counted whole, with named streams."""
     newest_bytes: _builtins.int
     """What the newest of each machine restores to."""
     unique_bytes: _builtins.int
@@ -737,6 +738,8 @@ class VaultStats(_message.Message):
     """Packs."""
     pack_bytes: _builtins.int
     """What the packs take on the disk."""
+    stream_bytes: _builtins.int
+    """Of `logical_bytes` what named streams have, as far as the restore points say it."""
     @_builtins.property
     def machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___MachineStats]:
         """By machine."""
@@ -760,10 +763,11 @@ class VaultStats(_message.Message):
         pack_bytes: _builtins.int = ...,
         machines: _abc.Iterable[Global___MachineStats] | None = ...,
         growth: _abc.Iterable[Global___Growth] | None = ...,
+        stream_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_bytes", b"chunk_bytes", "chunks", b"chunks", "growth", b"growth", "logical_bytes", b"logical_bytes", "machines", b"machines", "newest_bytes", b"newest_bytes", "pack_bytes", b"pack_bytes", "packs", b"packs", "points", b"points", "tenant_id", b"tenant_id", "unique_bytes", b"unique_bytes", "unique_is_known", b"unique_is_known"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_bytes", b"chunk_bytes", "chunks", b"chunks", "growth", b"growth", "logical_bytes", b"logical_bytes", "machines", b"machines", "newest_bytes", b"newest_bytes", "pack_bytes", b"pack_bytes", "packs", b"packs", "points", b"points", "stream_bytes", b"stream_bytes", "tenant_id", b"tenant_id", "unique_bytes", b"unique_bytes", "unique_is_known", b"unique_is_known"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -782,6 +786,7 @@ class MachineStats(_message.Message):
     SENT_BYTES_FIELD_NUMBER: _builtins.int
     FIRST_AT_MS_FIELD_NUMBER: _builtins.int
     LAST_AT_MS_FIELD_NUMBER: _builtins.int
+    STREAM_BYTES_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
     """The machine."""
     points: _builtins.int
@@ -796,6 +801,8 @@ class MachineStats(_message.Message):
     """When the oldest was received, in milliseconds since 1970."""
     last_at_ms: _builtins.int
     """When the newest was received, in milliseconds since 1970."""
+    stream_bytes: _builtins.int
+    """Of `logical_bytes` what named streams have, as far as the restore points say it."""
     def __init__(
         self,
         *,
@@ -806,10 +813,11 @@ class MachineStats(_message.Message):
         sent_bytes: _builtins.int = ...,
         first_at_ms: _builtins.int = ...,
         last_at_ms: _builtins.int = ...,
+        stream_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_at_ms", b"first_at_ms", "last_at_ms", b"last_at_ms", "logical_bytes", b"logical_bytes", "machine_id", b"machine_id", "newest_bytes", b"newest_bytes", "points", b"points", "sent_bytes", b"sent_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_at_ms", b"first_at_ms", "last_at_ms", b"last_at_ms", "logical_bytes", b"logical_bytes", "machine_id", b"machine_id", "newest_bytes", b"newest_bytes", "points", b"points", "sent_bytes", b"sent_bytes", "stream_bytes", b"stream_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -92,7 +92,8 @@ class Totals(msgspec.Struct, frozen=True):
     """Counts of one restore point; `new_*` is what this one had to send.
 
     `new_plain_bytes` is that before compression; points of earlier releases do not say it.
-    `signs` are not said where there is no restore point before to compare with.
+    `signs` are not said where there is no restore point before to compare with. `stream_bytes`
+    are those of named streams, which `bytes` does not count.
     """
 
     entries: Natural = 0
@@ -106,6 +107,16 @@ class Totals(msgspec.Struct, frozen=True):
     new_bytes: Natural = 0
     new_plain_bytes: Natural | msgspec.UnsetType = msgspec.UNSET
     signs: Signs | msgspec.UnsetType = msgspec.UNSET
+    stream_bytes: Natural | msgspec.UnsetType = msgspec.UNSET
+
+
+def known(figure: int | msgspec.UnsetType) -> int | None:
+    """A count of `Totals` that may be missing; None where it is.
+
+    >>> known(Totals(stream_bytes=0).stream_bytes), known(Totals().stream_bytes)
+    (0, None)
+    """
+    return None if isinstance(figure, msgspec.UnsetType) else figure
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -47,6 +47,7 @@ from controller.cli.terms import acting, acting_within, terms_of
 from protocol.action import RunBackup, SetBackup
 from protocol.errors import InvalidError
 from protocol.vault.entry import Entry, Kind
+from protocol.vault.point import known
 
 
 @click.group(epilog="Example: stead backup run all")
@@ -256,6 +257,7 @@ def point_row(listed: Listed) -> dict[str, Any]:
         "paths": None if listed.paths is None else list(map(text_of, listed.paths)),
         "files": totals.files if totals is not None else None,
         "bytes": totals.bytes if totals is not None else None,
+        "stream_bytes": known(totals.stream_bytes) if totals is not None else None,
         "new_bytes": totals.new_bytes if totals is not None else None,
         "skipped": totals.skipped if totals is not None else None,
         "detector": point.detector if point is not None else None,

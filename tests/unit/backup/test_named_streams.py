@@ -21,11 +21,13 @@ from protocol.vault.differences import differences
 from protocol.vault.entry import Entry, Extent, Owner, Stream
 from protocol.vault.node import Root
 from protocol.vault.path import join
+from protocol.vault.point import Totals
 from protocol.vault.reader import TreeReader
 from tests.fakes.side_streams import SideStreams
 from tests.unit.backup.machine import WHO, Machine
 from tests.unit.backup.test_drill import drill
 from tests.unit.backup.test_live import compared
+from tests.unit.backup.watched import WatchedMachine
 
 BIG = random.Random(3).randbytes(900_000)
 SMALL = random.Random(4).randbytes(5_000)
@@ -95,6 +97,67 @@ def test_an_entry_names_its_streams_in_order_and_links_share_them(world: World) 
     assert entries["zlink"].streams == small.streams
     assert [one.extents for one in entries["big"].streams if one.name == b"none"] == [()]
     assert entries["plain"].streams == ()
+
+
+def signed_totals(machine: Machine) -> Totals:
+    """What the machine signed with its newest restore point."""
+    totals: Totals = machine.vault.points[-1][0].totals
+    return totals
+
+
+def test_the_totals_say_what_streams_have_also_where_leaves_are_taken_over(world: World) -> None:
+    files = world.machine.files
+    for number in range(2_000):
+        (files / f"many{number:04}").touch()
+    # One that lies in a leaf of its own, far from the others.
+    world.side.give(files / "many1999", huge=BIG)
+
+    def there() -> int:
+        return sum(
+            len(content)
+            for path in (*files.rglob("*"), files)
+            for content in world.side.of(path).values()
+        )
+
+    report = world.machine.back_up()
+    assert signed_totals(world.machine).stream_bytes == report.stream_bytes == there()
+    assert report.root.bytes == sum(one.stat().st_size for one in files.rglob("*") if one.is_file())
+    report = world.machine.back_up()
+    assert report.reused_leaves > 0
+    assert report.stream_bytes == there()
+    world.side.give(files / "many0000", zone=ZONE)
+    (files / "big").unlink()
+    report = world.machine.back_up()
+    assert report.reused_leaves > 0
+    assert signed_totals(world.machine).stream_bytes == report.stream_bytes == there()
+
+
+def test_a_watched_run_knows_what_the_streams_have_that_it_did_not_look_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, side = WatchedMachine(tmp_path / "machine"), SideStreams(tmp_path / "side")
+    side.side.mkdir()
+    side.install(monkeypatch)
+    try:
+        for folder in ("a", "z"):
+            (machine.files / folder).mkdir()
+            for number in range(1_500):
+                (machine.files / folder / f"{number:04}").touch()
+        side.give(machine.files / "z/1499", huge=BIG)
+        side.give(machine.files / "a/0000", zone=ZONE)
+        assert machine.run().stream_bytes == len(BIG) + len(ZONE)
+        (machine.files / "a/new").touch()
+        side.give(machine.files / "a/new", one=SMALL)
+        report = machine.run()
+        assert report.detector == "watch"
+        assert report.stream_bytes == len(BIG) + len(ZONE) + len(SMALL)
+        (machine.files / "z/1499").unlink()
+        report = machine.run()
+        assert report.detector == "watch"
+        assert report.stream_bytes == len(ZONE) + len(SMALL)
+    finally:
+        machine.stop()
+        side.close()
 
 
 def test_equal_streams_are_stored_once(world: World) -> None:

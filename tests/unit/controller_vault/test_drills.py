@@ -12,11 +12,13 @@ from sqlalchemy import func, select
 from controller.audit.log import entries
 from controller.db import schema
 from controller.fleet.machines import listed as machines_listed
+from controller.rpc.proof import stats_to_pb
 from controller.vault import drills, stats
 from controller.vault.drills import Drill, listed, report
 from controller.vault.stats import figures, step_of
 from protocol.errors import InvalidError, NotFoundError
 from protocol.identity import OperatorIdentity, Role
+from tests.unit.controller_vault.test_keeping import back_up as keep_point
 from tests.unit.controller_vault.test_repair import Kept, back_up
 from tests.unit.controller_vault.world import START, World, an_id, data_chunk
 
@@ -131,6 +133,28 @@ async def test_figures_are_those_of_the_points_and_packs(world: World) -> None:
     assert not found.unique_is_known
     machine = found.machines[kept.machine.identity.machine]
     assert (machine.points, machine.first_at) == (3, START)
+
+
+async def test_figures_count_named_streams_as_far_as_restore_points_say_them(world: World) -> None:
+    who = await world.machine()
+    for totals in ({"bytes": 100}, {"bytes": 100, "stream_bytes": 7}):
+        await keep_point(world, who, **totals)
+    found = await world.db.read(lambda c: figures(c, who.identity.tenant))
+    assert (found.logical_bytes, found.newest_bytes, found.stream_bytes) == (207, 107, 7)
+    (machine,) = found.machines.values()
+    assert (machine.logical_bytes, machine.newest_bytes, machine.stream_bytes) == (207, 107, 7)
+    assert sum(piece.logical_bytes for piece in found.growth.values()) == 207
+
+
+async def test_a_machine_that_makes_figures_up_does_not_break_those_of_others(world: World) -> None:
+    who = await world.machine()
+    most = (1 << 63) - 1
+    for _ in range(3):
+        await keep_point(world, who, bytes=most, stream_bytes=most, new_plain_bytes=most)
+    found = await world.db.read(lambda c: figures(c, who.identity.tenant))
+    assert found.logical_bytes == 6 * most
+    said = stats_to_pb(found)
+    assert said.logical_bytes == said.machines[0].logical_bytes == (1 << 64) - 1
 
 
 def test_the_examples_hold() -> None:
