@@ -214,6 +214,11 @@ class OperatorHome:
         """The tenants' keys, a file `TENANT.key` each."""
         return self.path / "tenants"
 
+    @property
+    def gets(self) -> Path:
+        """Files that are being got; see `controller.cli.begun`."""
+        return self.path / "gets"
+
     def load_settings(self) -> OperatorSettings:
         """Read `config.toml`; the error says where a profile comes from when there is none."""
         missing = (

@@ -155,6 +155,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+def shown(name: bytes) -> str:
+    """A name or path as people and JSON get it: what is no UTF-8 as `\\xff`.
+
+    >>> shown(b"caf\xe9")
+    'caf\\\\xe9'
+    """
+    return name.decode(errors="backslashreplace")
+
+
 def render_bytes(count: float) -> str:
     """A size for people.
 

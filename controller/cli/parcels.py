@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from protocol.vault.epochs import TenantKeys
 
 CALL_S = 300.0
 _PAUSE_S = 0.5
-_PASSING = frozenset({Code.UNAVAILABLE, Code.INTERNAL})
+PASSING = frozenset({Code.UNAVAILABLE, Code.INTERNAL})
 
 T = TypeVar("T")
 Tell = Callable[[float], object]
@@ -109,31 +108,41 @@ class Parcel:
         self._give(pieces_in(content.size), sealed, held)
 
     def fetch(
-        self, machine: MachineId, size: int, key: bytes, file: IO[bytes], tell: Tell
+        self,
+        machine: MachineId,
+        size: int,
+        key: bytes,
+        file: IO[bytes],
+        tell: Tell,
+        *,
+        goes_on: bool = False,
     ) -> Trailer:
         """Write the content that a machine sent; `size` is what it said of it.
 
-        `ParcelDamagedError` when it is not what the machine sealed: what was written until
-        then is of no use.
+        `goes_on` keeps what the file has of it from an earlier run, and replaces it where
+        that turns out to be something else. `ParcelDamagedError` when it is not what the
+        machine sealed: what was written until then is of no use.
         """
         whole = blake3()
-        done = 0
+        done = begun = _kept_of(file, size, whole) if goes_on else 0
 
         def piece(index: int) -> bytes:
             return open_piece(key, self.id, machine, index, self._fetched(machine, index))
 
-        for plain in abreast(piece, range(pieces_in(size)), most=AT_ONCE):
+        count = pieces_in(size)
+        for plain in abreast(piece, range(begun // PIECE_BYTES, count), most=AT_ONCE):
             whole.update(plain)
             file.write(plain)
             done += len(plain)
             tell(done)
-        count = pieces_in(size)
         trailer = open_trailer(key, self.id, machine, count, self._fetched(machine, count))
-        if (trailer.size, trailer.content_hash) != (done, whole.digest()):
-            raise ParcelDamagedError(
-                "what came is not the file that the machine read; get it again"
-            )
-        return trailer
+        if (trailer.size, trailer.content_hash) == (done, whole.digest()):
+            return trailer
+        if begun:
+            # A power cut may leave the length of what it did not leave the bytes of.
+            file.truncate(0)
+            return self.fetch(machine, size, key, file, tell, goes_on=True)
+        raise ParcelDamagedError("what came is not the file that the machine read; get it again")
 
     def drop(self) -> None:
         """Have it removed; where that fails it ends by itself."""
@@ -160,16 +169,31 @@ class Parcel:
         ).sealed
 
     def _patiently(self, ask: Callable[[], T]) -> T:
-        """Repeat a call that is safe to repeat while the controller is away, for `PATIENCE`."""
+        """Repeat a call that is safe to repeat while the controller is away, for `PATIENCE`.
+
+        Raises `SteadError` for whatever else goes wrong, and in the end.
+        """
         give_up = time.monotonic() + PATIENCE.total_seconds()
         while True:
             try:
                 return ask()
             except grpc.RpcError as error:
-                passing = self.connection.explain(error).code in _PASSING
-                if not passing or time.monotonic() >= give_up:
-                    raise
+                explained = self.connection.explain(error)
+                if explained.code not in PASSING or time.monotonic() >= give_up:
+                    raise explained from error
             time.sleep(_PAUSE_S)
+
+
+def _kept_of(file: IO[bytes], size: int, whole: blake3) -> int:
+    """How many bytes of whole pieces a file has, which are hashed; the rest is cut off."""
+    done = 0
+    file.seek(0)
+    while size - done >= PIECE_BYTES and len(piece := file.read(PIECE_BYTES)) == PIECE_BYTES:
+        whole.update(piece)
+        done += PIECE_BYTES
+    file.seek(done)
+    file.truncate()
+    return done
 
 
 def content_of(path: Path, tell: Tell) -> Content:
@@ -208,23 +232,4 @@ def sealed_to(
         tenant=tenant,
         machine=MachineId(machine.machine_id),
         parcel=parcel,
-    )
-
-
-def put_in_place(aside: Path, path: Path, *, overwrite: bool) -> None:
-    """Give a file that is complete its name; ALREADY_EXISTS when that is taken."""
-    if overwrite:
-        aside.replace(path)
-        return
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        raise taken(path) from None
-    aside.unlink()
-
-
-def taken(path: Path) -> SteadError:
-    """Why a local file is not written."""
-    return SteadError(
-        f"{path} is there already; add --overwrite to replace it", code=Code.ALREADY_EXISTS
     )

@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import grpc
 import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
+from controller.cli.begun import Begun, Get, take_up
 from controller.cli.choice import machines_meant
 from controller.cli.choosing import Size
 from controller.cli.emit import emit, note, output_option, render_bytes
-from controller.cli.exits import DONE, FAILED, IN_PART
+from controller.cli.exits import DONE, FAILED, IN_PART, OVER
+from controller.cli.following import follow
+from controller.cli.getting import bring, taken
 from controller.cli.meter import meter
-from controller.cli.ordering import confirm, order_and_follow
-from controller.cli.outcomes import (
-    exit_code,
-    finish,
-    result_of,
-    say_failures,
-    say_remarks,
-    task_rows,
-)
-from controller.cli.parcels import Parcel, content_of, put_in_place, sealed_to, taken
+from controller.cli.ordering import confirm, order_and_follow, submit
+from controller.cli.outcomes import exit_code, finish, say_failures, say_remarks
+from controller.cli.parcels import Parcel, content_of, sealed_to
 from controller.cli.ruling import check_ordering
 from controller.cli.tenant_keys import all_keys
 from controller.cli.terms import Terms, acting_within, terms_of
 from protocol.action import GetFile, PutFile
-from protocol.errors import InvalidError, SteadError
-from protocol.ids import MachineId, ParcelId, TenantId, check_name
+from protocol.errors import Code, InvalidError
+from protocol.ids import ParcelId, TenantId, check_name
 from protocol.parcel import key_of_content, parcel_of_key
 from protocol.summary import summary_of
-from protocol.v1.job_pb2 import Job, Task
+from protocol.v1.job_pb2 import GetJobRequest, Job
 from protocol.v1.operator_pb2 import Machine
 from protocol.vault.keys import KEY_BYTES
 
@@ -161,6 +158,7 @@ def put(
     "--max-size", type=Size(), metavar="SIZE", help="Refuse a larger file.  [default: 1G]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace a local file.")
+@click.option("--anew", is_flag=True, help="Do not go on with what an earlier run began.")
 @click.option(
     "--limit-rate",
     type=Size(at_least=16 * 1024),
@@ -178,6 +176,7 @@ def get(
     local: str,
     max_size: int | None,
     overwrite: bool,
+    anew: bool,
     limit_rate: int | None,
     output: str,
     **options: Any,
@@ -186,7 +185,7 @@ def get(
 
     Of one machine it is written to LOCAL, or to a file of its own name; - is standard output.
     Of several it is written below the directory LOCAL, as MACHINE/NAME. Nobody but you can
-    read what was written: mode 0600.
+    read what was written: mode 0600. A run that was cut off goes on where it was.
     """
     terms = terms_of(options)
     if not terms.wait:
@@ -197,115 +196,138 @@ def get(
     path = remote_path(remote)
     machines = machines_meant(app.connection, selector, terms.tenant)
     places = local_places(machines, path, local)
-    if not overwrite:
-        for place in places.values():
-            if place is not None and place.exists():
-                raise taken(place)
-    tenant = TenantId(machines[0].tenant_id)
-    tenant_keys = all_keys(app.connection, tenant)
-    parcel = Parcel(app.connection, tenant, ParcelId(clock.new_id("pc")))
-    keys = {machine.machine_id: secrets.token_bytes(KEY_BYTES) for machine in machines}
-    action = GetFile(
+    now = clock.now()
+    wanted = Begun(
+        tenant=machines[0].tenant_id,
+        parcel=clock.new_id("pc"),
         path=path,
-        parcel_id=parcel.id,
+        max_bytes=max_size or LARGEST,
+        keys={machine.machine_id: secrets.token_bytes(KEY_BYTES) for machine in machines},
+        places={
+            machine: os.fsencode(place.absolute())
+            for machine, place in places.items()
+            if place is not None
+        },
+        begun_at=now,
+        ends_at=now + terms.deliver_by + terms.timeout + LATER,
+    )
+    found = None if anew or terms.dry_run else _left(app, wanted)
+    with ExitStack() as stack:
+        if found is not None:
+            stack.callback(found[0].close)
+        if not overwrite:
+            got = found[0].got if found is not None else set()
+            _check_free(place for machine, place in places.items() if machine not in got)
+        if found is None:
+            action = _action_of(app, wanted, machines, limit_rate or 0)
+            check_ordering(app.connection, TenantId(wanted.tenant), action, propose=terms.propose)
+            if terms.dry_run:
+                order_and_follow(app.connection, machines, action, terms, output=output)
+                return DONE
+            confirm(machines, summary_of(action), terms)
+            mine = Get.begin(app.operator.gets, wanted)
+            stack.callback(mine.close)
+            found = mine, _ordered(app, mine, machines, action, terms)
+        return _got(app, *found, places, output, overwrite=overwrite)
+
+
+def _left(app: App, wanted: Begun) -> tuple[Get, Job] | None:
+    """What an earlier run left of the same get, unless the machines have nothing to bring."""
+    get = take_up(app.operator.gets, wanted, lambda begun: _parcel_of(app, begun).drop())
+    if get is None:
+        return None
+    try:
+        job = app.connection.jobs.GetJob(GetJobRequest(job_id=get.job)).job
+    except grpc.RpcError as error:
+        if app.connection.explain(error).code is not Code.NOT_FOUND:
+            get.close()
+            raise
+        job = Job()
+    if all(task.state in OVER - {"succeeded"} for task in job.tasks):
+        get.over()
+        get.close()
+        return None
+    note(
+        f"Going on with what was begun at {get.begun.begun_at.astimezone():%Y-%m-%d %H:%M:%S}; "
+        "--anew has it read anew."
+    )
+    return get, job
+
+
+def _action_of(app: App, wanted: Begun, machines: Sequence[Machine], limit_rate: int) -> GetFile:
+    tenant = TenantId(wanted.tenant)
+    parcel = ParcelId(wanted.parcel)
+    tenant_keys = all_keys(app.connection, tenant)
+    return GetFile(
+        path=wanted.path,
+        parcel_id=parcel,
         sealed_keys={
             machine.machine_id: sealed_to(
-                machine, tenant_keys, keys[machine.machine_id], tenant=tenant, parcel=parcel.id
+                machine, tenant_keys, wanted.keys[machine.machine_id], tenant=tenant, parcel=parcel
             )
             for machine in machines
         },
-        max_bytes=max_size or LARGEST,
-        limit_rate=limit_rate or 0,
+        max_bytes=wanted.max_bytes,
+        limit_rate=limit_rate,
     )
-    check_ordering(app.connection, tenant, action, propose=terms.propose)
-    if not terms.dry_run:
-        confirm(machines, summary_of(action), terms)
-        parcel.open(
-            list(keys),
-            max_size=action.max_bytes,
-            keep=terms.deliver_by + terms.timeout + LATER,
-            from_machines=True,
-        )
-    job = _ordered(app, machines, action, terms, output)
-    if job is None:
-        return DONE
-    try:
-        return _fetched(job, parcel, keys, places, output, overwrite=overwrite)
-    finally:
-        parcel.drop()
 
 
-def _ordered(
-    app: App, machines: Sequence[Machine], action: GetFile, terms: Terms, output: str
-) -> Job | None:
-    # The key is known to this run alone: where another operator has to sign, wait for that.
+def _ordered(app: App, get: Get, machines: Sequence[Machine], action: GetFile, terms: Terms) -> Job:
+    _parcel_of(app, get.begun).open(
+        list(get.begun.keys),
+        max_size=action.max_bytes,
+        keep=get.begun.ends_at - get.begun.begun_at,
+        from_machines=True,
+    )
+    # Only who has the keys can fetch: where another operator has to sign, wait for that.
     terms = replace(terms, yes=True, wait_for_approval=True)
-    return order_and_follow(app.connection, machines, action, terms, output=output, repeatable=True)
+    job = submit(app.connection, machines, action, terms, repeatable=True)
+    get.ordered(job.job_id)
+    return job
 
 
-def _fetched(
+def _got(
+    app: App,
+    get: Get,
     job: Job,
-    parcel: Parcel,
-    keys: dict[str, bytes],
     places: dict[str, Path | None],
     output: str,
     *,
     overwrite: bool,
 ) -> int:
-    """Fetch what machines sent, and say what became of each."""
-    rows = {row["machine"]: row for row in task_rows(job)}
-    lost = 0
-    for task in job.tasks:
-        row = rows[task.machine_name]
-        row |= {"bytes": None, "file": None}
-        if task.state != "succeeded":
-            continue
-        place = places[task.machine_id]
-        try:
-            row["bytes"] = _fetch_one(task, parcel, keys, place, overwrite=overwrite)
-            row["file"] = None if place is None else str(place)
-        except (SteadError, OSError) as error:
-            lost += 1
-            row["state"], row["message"] = "failed", str(error)
-            note(f"{task.machine_name}: {error}")
+    """Wait for the machines, fetch what they sent, and say what became of each."""
+    parcel = _parcel_of(app, get.begun)
+    to_stdout = None in places.values()
+    goes_on = not to_stdout
+    try:
+        job = follow(app.connection, job, live=False)
+        brought = bring(job, get, parcel, places, overwrite=overwrite)
+        goes_on &= brought.worth_going_on or any(task.state not in OVER for task in job.tasks)
+    finally:
+        if goes_on:
+            until = get.begun.ends_at.astimezone()
+            note(f"Until {until:%Y-%m-%d %H:%M} the same command goes on from here.")
+        else:
+            get.over()
+            parcel.drop()
     say_failures(job)
-    if None in places.values():
+    if to_stdout:
         say_remarks(job)
     else:
-        emit(list(rows.values()), output, columns=GOT)
-    if lost:
-        return FAILED if lost == len(job.tasks) else IN_PART
+        emit(brought.rows, output, columns=GOT)
+    if brought.lost:
+        return FAILED if brought.lost == len(job.tasks) else IN_PART
     return exit_code(job)
 
 
-def _fetch_one(
-    task: Task, parcel: Parcel, keys: dict[str, bytes], place: Path | None, *, overwrite: bool
-) -> int:
-    machine = MachineId(task.machine_id)
-    size = result_of(task).get("bytes")
-    if not isinstance(size, int) or size < 0:
-        raise InvalidError("the machine's answer cannot be read; is its agent of another release?")
+def _parcel_of(app: App, begun: Begun) -> Parcel:
+    return Parcel(app.connection, TenantId(begun.tenant), ParcelId(begun.parcel))
 
-    def fetch(file: IO[bytes]) -> int:
-        with meter("fetch", size) as told:
-            return parcel.fetch(machine, size, keys[machine], file, told).size
 
-    if place is None:
-        found = fetch(sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        return found
-    place.parent.mkdir(parents=True, exist_ok=True)
-    aside = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.part")
-    number = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(number, "wb") as file:
-            found = fetch(file)
-            file.flush()
-            os.fsync(number)
-        put_in_place(aside, place, overwrite=overwrite)
-    finally:
-        aside.unlink(missing_ok=True)
-    return found
+def _check_free(places: Iterable[Path | None]) -> None:
+    for place in places:
+        if place is not None and place.exists():
+            raise taken(place)
 
 
 def remote_path(text: str) -> bytes:
