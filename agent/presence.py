@@ -150,8 +150,10 @@ class Presence:
         """An audit log is said to be this now. True when the controller should hear `watched`."""
         now, tenant = clock.now(), self._identity.tenant
         try:
-            root = load_identity(self._home).root
-            found = self._witness.take(root, tenant, signed, proof, now)
+            known = load_identity(self._home)
+            found = self._witness.take(
+                known.root, tenant, signed, proof, now, distrusted=known.distrusted
+            )
         except SteadError as error:
             log.warning("checkpoint_not_kept", code=error.code, reason=str(error))
             return True

@@ -49,6 +49,7 @@ from controller.rpc.parcels import ParcelDesk, sweep_forever
 from controller.rpc.policies import Policies
 from controller.rpc.proof import Proof
 from controller.rpc.retention import Retention
+from controller.rpc.revoking import Revoking
 from controller.rpc.server import Add, Server
 from controller.rpc.tenants import Tenants
 from controller.rpc.tokens import Tokens
@@ -56,7 +57,7 @@ from controller.rpc.vault import VaultServicer
 from controller.store.local import LocalStore
 from controller.store.store import ObjectStore
 from controller.vault.vault import Vault
-from protocol.errors import Code, InvalidError
+from protocol.errors import InvalidError
 from protocol.v1.enrollment_pb2_grpc import add_EnrollmentServiceServicer_to_server
 from protocol.v1.inventory_pb2_grpc import add_InventoryServiceServicer_to_server
 from protocol.v1.job_pb2_grpc import add_JobServiceServicer_to_server
@@ -114,6 +115,7 @@ class Addresses:
 def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
     """Every service of the link port."""
     db = parts.db
+    revoking = Revoking(db, parts.trust, parts.jobs.feed)
     return (
         partial(
             add_LinkServiceServicer_to_server,
@@ -133,11 +135,13 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
                 parts.presence,
                 parts.started_at,
                 AuthorityChange(parts.home, db, parts.authority, parts.trust),
+                revoking,
+                parts.authority.root,
             ),
         ),
         partial(add_TenantServiceServicer_to_server, Tenants(db, parts.store)),
         partial(add_PolicyServiceServicer_to_server, Policies(db, parts.trust, parts.jobs.feed)),
-        partial(add_OperatorServiceServicer_to_server, Operators(db, parts.trust, parts.jobs.feed)),
+        partial(add_OperatorServiceServicer_to_server, Operators(db, parts.trust, revoking)),
         partial(add_TokenServiceServicer_to_server, Tokens(db, addresses.enrollment)),
         partial(add_MachineServiceServicer_to_server, Machines(db, parts.trust, parts.presence)),
         partial(add_AuditServiceServicer_to_server, Audit(db, parts.checkpoints)),
@@ -237,21 +241,24 @@ class Controller:
 async def _assemble(
     home: ControllerHome, settings: Settings, authority: Authority, db: Database, store: ObjectStore
 ) -> Parts:
-    def shut_out(
-        connection: Connection,
-    ) -> tuple[dict[str, Code], list[str], bytes, list[str]]:
-        listed = revocations.names_in(revocations.in_force(connection, authority.root))
-        return (
+    trust = Trust(root=authority.root, issuing=authority.believed)
+
+    def load(connection: Connection) -> None:
+        listed = revocations.in_force(connection, authority.root)
+        trust.load(
             machines.barred(connection),
-            [*operators.revoked_names(connection), *listed],
+            [*operators.revoked_names(connection), *revocations.names_in(listed)],
             revocations.kept(connection),
             machines.waiting(connection),
+            listed.distrusted,
+            machines.keys(connection),
         )
 
-    trust = Trust(root=authority.root, issuing=authority.believed)
-    trust.load(*await db.read(shut_out))
+    await db.read(load)
+    authority.check_trusted(trust.distrusted)
     calls = LiveCalls()
     trust.on_revoked(calls.cut)
+    trust.on_distrusted(calls.cut_certified_by)
     presence, desk = Presence(db), JobDesk(db, authority.root)
     return Parts(
         home=home,
@@ -262,7 +269,7 @@ async def _assemble(
         trust=trust,
         calls=calls,
         presence=presence,
-        enrollments=Desk(db, authority, trust.wait),
+        enrollments=Desk(db, authority, trust.admit),
         jobs=desk,
         rolling=Rolling(db, desk.feed, presence.linked),
         checkpoints=Checkpoints(

@@ -75,8 +75,16 @@ class RootHome:
 
     @property
     def revocations(self) -> Path:
-        """The newest list of revoked operators that this key signed."""
+        """The newest list of who is not believed that this key signed."""
         return self.path / "revocations"
+
+    @property
+    def authorities(self) -> Path:
+        """The issuing authorities that this key signed, PEM, the first one first.
+
+        It was not kept by the first releases: what is missing here a controller may know.
+        """
+        return self.path / "authorities.pem"
 
     @property
     def policies(self) -> Path:

@@ -13,7 +13,7 @@ The signed bytes are "stead checkpoint v1", a NUL, then SHA-256 of the msgpack a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -146,18 +146,23 @@ def decode_signed(data: bytes) -> SignedCheckpoint:
     return SignedCheckpoint(*fields)
 
 
-def open_checkpoint(data: bytes, root: x509.Certificate) -> Checkpoint:
+def open_checkpoint(
+    data: bytes, root: x509.Certificate, *, distrusted: Collection[bytes] = ()
+) -> Checkpoint:
     """The checkpoint in what anybody may have sent.
 
     BAD_SIGNATURE unless an issuing authority of this root signed these very bytes, within
-    the time of its certificate by the checkpoint's own clock. INVALID for other bytes.
+    the time of its certificate by the checkpoint's own clock; DISTRUSTED for one that is not
+    believed any more, whatever that clock says. INVALID for other bytes.
     """
     signed = decode_signed(data)
     checkpoint = decode_checkpoint(signed.body)
     try:
         authority = read_certificate(signed.certificate)
-        believe_authority(authority, root=root, now=checkpoint.at)
+        believe_authority(authority, root=root, now=checkpoint.at, distrusted=distrusted)
     except IdentityError as error:
+        if error.code is Code.DISTRUSTED:
+            raise
         raise SteadError(
             f"the checkpoint's signer is no authority of this installation: {error}",
             code=Code.BAD_SIGNATURE,

@@ -24,6 +24,7 @@ from protocol.limits import Limits
 from protocol.order import Envelope, Order, Signature
 from protocol.outcome import Outcome, OutcomeState
 from protocol.revocation import (
+    DistrustedAuthority,
     Revocations,
     RevokedOperator,
     SignedRevocations,
@@ -270,6 +271,12 @@ def encode_revocations(revocations: Revocations) -> bytes:
             )
             for one in revocations.operators
         ],
+        authorities=[
+            revocation_pb2.DistrustedAuthority(
+                key_hash=one.key_hash, name=one.name, distrusted_at_ms=to_ms(one.distrusted_at)
+            )
+            for one in revocations.authorities
+        ],
     ).SerializeToString(deterministic=True)
 
 
@@ -282,6 +289,10 @@ def decode_revocations(data: bytes) -> Revocations:
         tuple(
             RevokedOperator(check_name(one.name), one.key_hash, from_ms(one.revoked_at_ms))
             for one in message.operators
+        ),
+        tuple(
+            DistrustedAuthority(one.key_hash, one.name, from_ms(one.distrusted_at_ms))
+            for one in message.authorities
         ),
     )
 

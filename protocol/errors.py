@@ -28,6 +28,7 @@ class Code(StrEnum):
     STALE_POLICY = "stale_policy"
     NEEDS_APPROVAL = "needs_approval"
     EXPIRED = "expired"
+    DISTRUSTED = "distrusted"
     UNKNOWN_MACHINE = "unknown_machine"
     TOKEN_INVALID = "token_invalid"
     TOKEN_USED = "token_used"

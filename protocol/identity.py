@@ -18,7 +18,7 @@ holds the issuing key can let machines in and can never make an operator.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -201,12 +201,14 @@ def believe(
     issuing: Sequence[x509.Certificate],
     now: datetime,
     connecting: bool = False,
+    distrusted: Collection[bytes] = (),
 ) -> Identity:
     """Return the leaf's identity when the right authority vouches for it now.
 
-    A certificate for connecting alone is believed only where `connecting` says so.
-    Raises `IdentityError` with code EXPIRED for a leaf outside its time, and with
-    code UNAUTHENTICATED for everything else.
+    A certificate for connecting alone is believed only where `connecting` says so. No
+    issuing authority whose key is in `distrusted` (`key_hash`) vouches for anybody.
+    Raises `IdentityError` with code EXPIRED for a leaf outside its time, DISTRUSTED for one
+    of such an authority, and with code UNAUTHENTICATED for everything else.
     """
     identity = identity_of(leaf)
     _check_leaf(leaf, now)
@@ -215,22 +217,37 @@ def believe(
         if identity.connects_only and not connecting:
             raise IdentityError("this certificate is for connecting alone and signs nothing")
         return identity
+    authority = authority_of(leaf, issuing)
+    believe_authority(authority, root=root, now=now, distrusted=distrusted)
+    _check_issuer(leaf, authority, "not signed by the issuing authority it names")
+    return identity
+
+
+def authority_of(leaf: x509.Certificate, issuing: Sequence[x509.Certificate]) -> x509.Certificate:
+    """The one of these that a leaf names as its issuer; `IdentityError` when it is none."""
     issuer = _name_in(leaf, "issuer")
     for authority in issuing:
         if _name_in(authority, "subject") == issuer:
-            believe_authority(authority, root=root, now=now)
-            _check_issuer(leaf, authority, "not signed by the issuing authority it names")
-            return identity
+            return authority
     raise IdentityError("the certificate was signed by an authority that is not known here")
 
 
 def believe_authority(
-    authority: x509.Certificate, *, root: x509.Certificate, now: datetime
+    authority: x509.Certificate,
+    *,
+    root: x509.Certificate,
+    now: datetime,
+    distrusted: Collection[bytes] = (),
 ) -> None:
     """Raise `IdentityError` unless this is an issuing authority of the root, now."""
     _check_issuer(authority, root, "the issuing authority is not this root's")
     _check_authority(authority)
     _check_time(authority, now, "issuing authority")
+    if distrusted and key_hash(public_key_of(authority)) in distrusted:
+        raise IdentityError(
+            "the root says that the issuing authority behind this is not to be believed any more",
+            code=Code.DISTRUSTED,
+        )
 
 
 def _name_in(certificate: x509.Certificate, which: Literal["issuer", "subject"]) -> x509.Name:

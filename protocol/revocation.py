@@ -1,4 +1,4 @@
-"""Which operators are not believed any more, as the root says it to every machine.
+"""Who is not believed any more, as the root says it to every machine.
 
 Pure. The root signs a list that stands for all before it; its version only grows. A
 controller can keep a list back and can neither make one nor bring an old one back.
@@ -6,10 +6,14 @@ controller can keep a list back and can neither make one nor bring an old one ba
 A revoked operator is refused at once, whatever time an order claims: who holds the key
 can date it as they like. Only the machine's own note of when it took a standing order
 in is held against `revoked_at`.
+
+A distrusted issuing authority proves nothing at all, for whoever holds its key can date a
+certificate as they like, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -34,12 +38,27 @@ class RevokedOperator:
 
 
 @dataclass(frozen=True, slots=True)
+class DistrustedAuthority:
+    """An issuing authority, by its key; `name` is that of its certificate, for people."""
+
+    key_hash: bytes
+    name: str
+    distrusted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Revocations:
     """A list that the root signed. Version 0 is no list."""
 
     version: int
     issued_at: datetime
     operators: tuple[RevokedOperator, ...]
+    authorities: tuple[DistrustedAuthority, ...] = ()
+
+    @property
+    def distrusted(self) -> frozenset[bytes]:
+        """The keys of the authorities in the list; see `protocol.identity.believe`."""
+        return frozenset(one.key_hash for one in self.authorities)
 
     def of(self, signer: Signer) -> RevokedOperator | None:
         """The entry that revokes a signer, by name or by key; the earliest of several."""
@@ -77,7 +96,9 @@ def checked(revocations: Revocations) -> Revocations:
     """The list, unless it makes no sense: then INVALID."""
     if revocations.version < 1:
         raise InvalidError("a list of revoked operators has a version from 1 on")
-    if any(len(one.key_hash) not in {0, KEY_HASH_BYTES} for one in revocations.operators):
+    keys = [one.key_hash for one in revocations.operators if one.key_hash]
+    keys += [one.key_hash for one in revocations.authorities]
+    if any(len(key) != KEY_HASH_BYTES for key in keys):
         raise InvalidError(f"the hash of a key has {KEY_HASH_BYTES} bytes")
     return revocations
 
@@ -107,7 +128,17 @@ def plan_revocation(present: Revocations, gone: RevokedOperator, *, now: datetim
         else:
             others.append(one)
     operators = tuple(sorted((*others, gone), key=lambda one: (one.name, one.key_hash)))
-    return Revocations(present.version + 1, now, operators)
+    return Revocations(present.version + 1, now, operators, present.authorities)
+
+
+def plan_distrust(
+    present: Revocations, gone: Iterable[DistrustedAuthority], *, now: datetime
+) -> Revocations:
+    """The next list, with these authorities more. One that is in it stays as it is."""
+    known = present.distrusted
+    added = {one.key_hash: one for one in gone if one.key_hash not in known}
+    authorities = (*present.authorities, *(added[key] for key in sorted(added)))
+    return Revocations(present.version + 1, now, present.operators, authorities)
 
 
 def check_not_revoked(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import grpc
@@ -22,7 +22,13 @@ from cryptography.hazmat.primitives.serialization import (
 from protocol import proxy as proxies
 from protocol.address import split_address
 from protocol.errors import Code, SteadError, UnavailableError
-from protocol.identity import IdentityError, extensions_of, pin_of, read_certificate
+from protocol.identity import (
+    IdentityError,
+    believe_authority,
+    extensions_of,
+    pin_of,
+    read_certificate,
+)
 from protocol.proxy import Proxy
 
 MAX_MESSAGE_BYTES = 24 * 1024 * 1024
@@ -61,6 +67,10 @@ certificate that the controller shows, checks the hash, and only then makes a ch
 that trusts this root: gRPC has no way to look at a certificate before trusting it.
 The identifier is a UUID under the arc 2.25, which needs no registry.
 """
+
+
+AUTHORITY_EXTENSION = x509.ObjectIdentifier("2.25.225180393663130612506540860493904747666")
+"""The extension in which the controller's own certificate carries that of its issuer (DER)."""
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -181,15 +191,13 @@ def find_root(
     controller there belongs to another root.
     """
     leaf = shown_certificate(address, proxy=proxy, timeout=timeout)
-    try:
-        carried = extensions_of(leaf).get_extension_for_oid(ROOT_EXTENSION).value
-    except (x509.ExtensionNotFound, IdentityError):
+    carried = _carried(leaf, ROOT_EXTENSION)
+    if carried is None:
         raise SteadError(
             f"what answers at {address} is not a Stead controller", code=Code.WRONG_PIN
-        ) from None
-    assert isinstance(carried, x509.UnrecognizedExtension)
+        )
     try:
-        root = read_certificate(carried.value)
+        root = read_certificate(carried)
     except IdentityError:
         raise SteadError(
             f"the controller at {address} shows a root that cannot be read", code=Code.WRONG_PIN
@@ -201,6 +209,46 @@ def find_root(
             code=Code.WRONG_PIN,
         )
     return root
+
+
+def find_anchor(
+    address: str,
+    root: x509.Certificate,
+    distrusted: Collection[bytes],
+    *,
+    now: datetime,
+    proxy: Proxy | None = None,
+    timeout: float = 10.0,
+) -> x509.Certificate:
+    """Whom a channel to this controller may trust: the root, unless it distrusts somebody.
+
+    Then it is the controller's issuing authority alone. gRPC believes whatever chains to the
+    root; so the controller's certificate is looked at first, and a channel that trusts just
+    the authority that was found in it is closed to all others, whoever answers later. Raises
+    DISTRUSTED, UNAVAILABLE, and UNAUTHENTICATED for a controller that shows no authority.
+    """
+    if not distrusted:
+        return root
+    leaf = shown_certificate(address, proxy=proxy, timeout=timeout)
+    der = _carried(leaf, AUTHORITY_EXTENSION)
+    if der is None:
+        raise IdentityError(
+            f"the controller at {address} does not show its issuing authority; is it an older "
+            "release?"
+        )
+    authority = read_certificate(der)
+    believe_authority(authority, root=root, now=now, distrusted=distrusted)
+    return authority
+
+
+def _carried(leaf: x509.Certificate, extension: x509.ObjectIdentifier) -> bytes | None:
+    """What a controller's certificate carries in an extension of ours, if anything."""
+    try:
+        found = extensions_of(leaf).get_extension_for_oid(extension).value
+    except (x509.ExtensionNotFound, IdentityError):
+        return None
+    assert isinstance(found, x509.UnrecognizedExtension)
+    return found.value
 
 
 def explain_failure(
@@ -223,14 +271,7 @@ def explain_failure(
             "set the clock, or restart the controller to have its certificate renewed",
             code=Code.CLOCK_SKEW,
         )
-    try:
-        carried = extensions_of(leaf).get_extension_for_oid(ROOT_EXTENSION).value
-        same = isinstance(carried, x509.UnrecognizedExtension) and (
-            read_certificate(carried.value) == root
-        )
-    except (x509.ExtensionNotFound, IdentityError):
-        same = False
-    if not same:
+    if _carried(leaf, ROOT_EXTENSION) != root.public_bytes(Encoding.DER):
         return SteadError(
             f"what answers at {address} belongs to another installation", code=Code.WRONG_PIN
         )

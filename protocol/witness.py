@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -147,6 +148,7 @@ def open_statement(
     tenant: TenantId,
     nonce: bytes,
     now: datetime,
+    distrusted: Collection[bytes] = (),
 ) -> Statement:
     """The statement of a machine that was asked with `nonce`; BAD_SIGNATURE for any other.
 
@@ -156,7 +158,7 @@ def open_statement(
     if len(signed.chain) < 2:
         raise SteadError("the statement names no signer", code=Code.BAD_SIGNATURE)
     leaf, *issuing = map(read_certificate, signed.chain)
-    identity = believe(leaf, root=root, issuing=issuing, now=now)
+    identity = believe(leaf, root=root, issuing=issuing, now=now, distrusted=distrusted)
     claimed = MachineIdentity(statement.tenant, statement.machine)
     if identity != claimed or claimed != MachineIdentity(tenant, machine):
         raise SteadError("the statement is another machine's", code=Code.BAD_SIGNATURE)

@@ -31,6 +31,7 @@ NEXT_STEPS: Mapping[str, str] = {
     "a new token",
     Code.UNKNOWN_MACHINE: "`stead-agent enroll --force` with a new token",
     Code.EXPIRED: "`stead-agent enroll --force` with a new token",
+    Code.DISTRUSTED: "what answers there may be an impostor; ask whoever runs the installation",
     Code.UPGRADE_REQUIRED: "install a newer stead-agent",
     Code.LOCKED: "another agent has this machine's identity: is this disk a copy of another "
     "one? Then `stead-agent enroll --force` with a new token",
@@ -76,6 +77,13 @@ def examine(home: AgentHome) -> list[Finding]:
 
 def _certificate(known: Credentials) -> Finding:
     until = f"good until {known.leaf.not_valid_after_utc:%Y-%m-%d %H:%M}Z"
+    if known.is_distrusted():
+        return Finding(
+            "certificate",
+            good=False,
+            said="it is of an issuing authority that the root says is not to be believed any more",
+            next_step="start the agent: it renews the certificate by itself",
+        )
     if is_expired(known.leaf, clock.now()):
         step = "start the agent: it renews the certificate by itself, within 400 days"
         return Finding("certificate", good=False, said=f"it was {until}", next_step=step)
@@ -202,8 +210,10 @@ def _network(name: str, address: str, known: Credentials) -> Iterator[Finding]:
     yield Finding(check, good=True, said=f"connected to {address}{through}")
     try:
         find_root(address, pin_of(known.root), proxy=proxy, timeout=CONNECT_S)
+        known.anchor(address, clock.now())
     except SteadError as error:
         step = "is something in between that opens TLS?" if error.code is Code.WRONG_PIN else ""
+        step = step or NEXT_STEPS.get(error.code, "")
         yield Finding(f"{name} TLS", good=False, said=str(error), next_step=step)
         return
     yield Finding(f"{name} TLS", good=True, said="it is this installation's controller")

@@ -7,7 +7,7 @@ that has a name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ from protocol.identity import (
     read_certificate,
 )
 from protocol.proxy import Proxy
-from protocol.tls import channel_options, client_credentials, explain_failure
+from protocol.tls import channel_options, client_credentials, explain_failure, find_anchor
 from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 
 ANSWER_S = 30.0
@@ -39,12 +39,17 @@ def ask(
     root: x509.Certificate,
     call: Callable[[EnrollmentServiceStub], R],
     *,
+    distrusted: Collection[bytes],
     proxy: Proxy | None,
     now: datetime,
 ) -> R:
-    """Make one call; raises what the controller refuses with, and UNAVAILABLE with the reason."""
+    """Make one call; raises what the controller refuses with, and UNAVAILABLE with the reason.
+
+    `distrusted`: see `protocol.tls.find_anchor`, which raises, too.
+    """
+    anchor = find_anchor(address, root, distrusted, now=now, proxy=proxy)
     with grpc.secure_channel(
-        address, client_credentials(root), options=channel_options(proxy)
+        address, client_credentials(anchor), options=channel_options(proxy)
     ) as channel:
         try:
             return call(EnrollmentServiceStub(channel))
@@ -68,6 +73,7 @@ def believed_chain(
     now: datetime,
     *,
     expected: tuple[str, str],
+    distrusted: Collection[bytes],
 ) -> tuple[x509.Certificate, ...]:
     """A chain (leaf first) that makes this key the expected tenant's machine.
 
@@ -83,7 +89,7 @@ def believed_chain(
         raise _nonsense("a certificate for another key")
     leaf = chain[0]
     try:
-        identity = believe(leaf, root=root, issuing=chain[1:], now=now)
+        identity = believe(leaf, root=root, issuing=chain[1:], now=now, distrusted=distrusted)
     except IdentityError as error:
         if error.code is not Code.EXPIRED:
             raise _nonsense(str(error)) from error

@@ -22,6 +22,7 @@ from agent.config import AgentHome, Settings, render_settings
 from agent.host.files import make_private_directory, sync_directory, write_atomically
 from agent.host.hostname import hostname
 from agent.link.asking import ANSWER_S, ask, believed_chain, signing_request
+from agent.link.identity import distrusted_by
 from agent.witness.keep import put_aside
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity, identity_of
@@ -72,9 +73,16 @@ def enroll(
     new = AgentHome(home.enrolling)
     key = new_key(new)
     root = find_root(token.address, token.pin, proxy=way)
-    answer = _ask(token, key, root, version, now, way)
-    expected = (answer.tenant_id, answer.machine_id)
-    chain = believed_chain(answer.certificate_chain, key, root, now, expected=expected)
+    distrusted = distrusted_by(home, root)
+    answer = _ask(token, key, root, version, now, way, distrusted)
+    chain = believed_chain(
+        answer.certificate_chain,
+        key,
+        root,
+        now,
+        expected=(answer.tenant_id, answer.machine_id),
+        distrusted=distrusted,
+    )
     secret = open_bundle(token.opening, token.id, answer.sealed_bundle)
     decode_vault_secret(secret)
     write_atomically(new.chain, chain_pem(chain))
@@ -158,6 +166,7 @@ def _ask(
     version: str,
     now: datetime,
     way: Proxy | None,
+    distrusted: frozenset[bytes],
 ) -> enrollment_pb2.EnrollResponse:
     message = enrollment_pb2.EnrollRequest(
         token_id=token.id,
@@ -170,6 +179,7 @@ def _ask(
         token.address,
         root,
         lambda stub: stub.Enroll(message, timeout=ANSWER_S),
+        distrusted=distrusted,
         proxy=way,
         now=now,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import grpc
 from cryptography import x509
@@ -10,9 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.config import AgentHome, Settings
+from agent.host import clock
+from agent.host.files import read_if_there
+from protocol.codec import read_revocations
 from protocol.errors import Code, SteadError
-from protocol.identity import MachineIdentity, identity_of
-from protocol.tls import channel_options, client_credentials
+from protocol.identity import MachineIdentity, identity_of, key_hash, public_key_of
+from protocol.tls import channel_options, client_credentials, find_anchor
 from protocol.vault.keys import VaultSecret, decode_vault_secret
 
 
@@ -25,15 +29,39 @@ class Credentials:
     chain: tuple[x509.Certificate, ...]
     key: ec.EllipticCurvePrivateKey
     identity: MachineIdentity
+    distrusted: frozenset[bytes] = frozenset()
+    """Issuing authorities that the root says are not to be believed, by `key_hash`."""
 
     @property
     def leaf(self) -> x509.Certificate:
         """The machine's own certificate."""
         return self.chain[0]
 
-    def for_channel(self) -> grpc.ChannelCredentials:
+    def is_distrusted(self) -> bool:
+        """Whether this machine's own certificate is of a distrusted authority."""
+        return any(key_hash(public_key_of(one)) in self.distrusted for one in self.chain[1:])
+
+    def anchor(self, address: str, now: datetime) -> x509.Certificate:
+        """Whom a channel to this address may trust; see `protocol.tls.find_anchor`."""
+        proxy = self.settings.proxy_for(address)
+        return find_anchor(address, self.root, self.distrusted, now=now, proxy=proxy)
+
+    def for_channel(self, anchor: x509.Certificate) -> grpc.ChannelCredentials:
         """What a channel to the controller shows and trusts."""
-        return client_credentials(self.root, chain=self.chain, key=self.key)
+        return client_credentials(anchor, chain=self.chain, key=self.key)
+
+
+def distrusted_by(home: AgentHome, root: x509.Certificate) -> frozenset[bytes]:
+    """Which authorities the newest list that is kept here names.
+
+    A list that cannot be read names none: who obeys orders refuses all of them then
+    (`agent.tasks.revoked`), and the link is the way on which a whole one comes.
+    """
+    try:
+        data = read_if_there(home.revocations)
+        return frozenset() if data is None else read_revocations(data, root).distrusted
+    except (OSError, SteadError):
+        return frozenset()
 
 
 def load_identity(home: AgentHome) -> Credentials:
@@ -60,7 +88,7 @@ def load_identity(home: AgentHome) -> Credentials:
         raise _broken(home, "the key or the certificate is not a machine's")
     if key.public_key() != chain[0].public_key():
         raise _broken(home, "the certificate is for another key")
-    return Credentials(settings, root, chain, key, identity)
+    return Credentials(settings, root, chain, key, identity, distrusted_by(home, root))
 
 
 def load_sealing(home: AgentHome) -> tuple[bytes, VaultSecret]:
@@ -87,7 +115,11 @@ def _broken(home: AgentHome, why: str) -> SteadError:
 
 
 def open_channel(credentials: Credentials) -> grpc.Channel:
-    """A channel to the controller as this machine, for calls that block."""
+    """A channel to the controller as this machine, for calls that block.
+
+    Raises what `find_anchor` raises.
+    """
     address = credentials.settings.link_address
     options = channel_options(credentials.settings.proxy_for(address))
-    return grpc.secure_channel(address, credentials.for_channel(), options=options)
+    shown = credentials.for_channel(credentials.anchor(address, clock.now()))
+    return grpc.secure_channel(address, shown, options=options)

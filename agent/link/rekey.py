@@ -41,7 +41,14 @@ def rekey(credentials: Credentials, home: AgentHome, *, now: datetime, journal: 
     key = new_key(new)
     answer = _ask(credentials, home, key, now)
     expected = (credentials.identity.tenant, answer.machine_id)
-    chain = believed_chain(answer.certificate_chain, key, credentials.root, now, expected=expected)
+    chain = believed_chain(
+        answer.certificate_chain,
+        key,
+        credentials.root,
+        now,
+        expected=expected,
+        distrusted=credentials.distrusted,
+    )
     write_atomically(new.chain, chain_pem(chain))
     write_atomically(new.root, home.root.read_bytes())
     write_atomically(new.sealing_key, X25519PrivateKey.generate().private_bytes_raw())
@@ -72,6 +79,7 @@ def _ask(
         address,
         credentials.root,
         lambda stub: stub.Rekey(message, timeout=ANSWER_S),
+        distrusted=credentials.distrusted,
         proxy=credentials.settings.proxy_for(address),
         now=now,
     )

@@ -66,6 +66,7 @@ def renew(credentials: Credentials, home: AgentHome, *, now: datetime) -> None:
         address,
         credentials.root,
         lambda stub: stub.Renew(message, timeout=ANSWER_S),
+        distrusted=credentials.distrusted,
         proxy=credentials.settings.proxy_for(address),
         now=now,
     )
@@ -76,5 +77,6 @@ def renew(credentials: Credentials, home: AgentHome, *, now: datetime) -> None:
         credentials.root,
         now,
         expected=(identity.tenant, identity.machine),
+        distrusted=credentials.distrusted,
     )
     write_atomically(home.chain, chain_pem(chain))

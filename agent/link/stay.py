@@ -121,6 +121,7 @@ class Link:
         self._moving: Settings | None = None
         self._try_new_at = 0.0
         self._renew_at = 0.0
+        self._refused = False
 
     def greet_again(self) -> None:
         """Begin the connection anew, since what `hello` says has changed."""
@@ -140,6 +141,7 @@ class Link:
                     ended = await self._rekeyed()
                     if ended is None:
                         return
+                self._refused = ended.code is Code.DISTRUSTED
                 await self._after(ended)
             elif ended is not None:
                 self._failures = 0
@@ -178,18 +180,19 @@ class Link:
         self._stale.clear()
         credentials = await self._aimed(load_identity(self._home))
         check_clock(credentials.leaf, clock.now())
-        if is_expired(credentials.leaf, clock.now()):
+        if why := self._why_renew_first(credentials):
             await asyncio.to_thread(renew, credentials, self._home, now=clock.now())
-            log.info("certificate_renewed", after="it had expired")
+            log.info("certificate_renewed", after=why)
             renewed = load_identity(self._home)
             credentials = replace(renewed, settings=credentials.settings)
         holder = await asyncio.to_thread(load_holder, self._home)
         address = credentials.settings.link_address
+        anchor = await asyncio.to_thread(credentials.anchor, address, clock.now())
         # Not from gRPC's pool of connections: that one would go on with the old certificate.
         proxy = credentials.settings.proxy_for(address)
         options = [*channel_options(proxy), ("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.secure_channel(
-            address, credentials.for_channel(), options=options
+            address, credentials.for_channel(anchor), options=options
         ) as channel:
             renewing = asyncio.create_task(self._renewed(credentials))
             stale = asyncio.create_task(self._stale.wait())
@@ -219,6 +222,15 @@ class Link:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _why_renew_first(self, credentials: Credentials) -> str:
+        """Why a connection with this certificate cannot succeed; empty when it can."""
+        refused, self._refused = self._refused, False
+        if is_expired(credentials.leaf, clock.now()):
+            return "it had expired"
+        if refused or credentials.is_distrusted():
+            return "its authority is not believed any more"
+        return ""
 
     async def _aimed(self, credentials: Credentials) -> Credentials:
         """With the addresses of the controller to try now: the new one, if there is one."""

@@ -9,7 +9,7 @@ the same, and written as soon as that can be.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from cryptography import x509
@@ -67,14 +67,18 @@ class Witness:
         signed: bytes,
         proof: Sequence[bytes],
         now: datetime,
+        *,
+        distrusted: Collection[bytes] = (),
     ) -> Found:
         """Judge a checkpoint that the controller told, and keep it when it is good.
 
         A good one is durable when this returns. WRONG_TENANT for a log that this machine
-        does not watch, STORE_FULL for a checkpoint that could not be kept.
+        does not watch, STORE_FULL for a checkpoint that could not be kept. DISTRUSTED, and no
+        alarm, for one of a distrusted authority: of a log to which nothing was added since,
+        there is no other yet.
         """
         watched = self._load(tenant, now)
-        log_id, found = _judged(watched, root, tenant, signed, proof)
+        log_id, found = _judged(watched, root, tenant, signed, proof, distrusted)
         if found is Found.NEWER:
             write_watched(self._home, Watched({**watched.kept, log_id: signed}, watched.alarms))
         elif not found.good:
@@ -115,11 +119,14 @@ def _judged(
     tenant: TenantId,
     signed: bytes,
     proof: Sequence[bytes],
+    distrusted: Collection[bytes],
 ) -> tuple[str, Found]:
     """Of which log a checkpoint is, and what it is to the one that is kept."""
     try:
-        told = open_checkpoint(signed, root)
+        told = open_checkpoint(signed, root, distrusted=distrusted)
     except SteadError as error:
+        if error.code is Code.DISTRUSTED:
+            raise
         log.warning("checkpoint_not_signed", reason=str(error))
         return _log_named(signed, tenant), Found.UNSIGNED
     if told.log not in {tenant, INSTALLATION}:

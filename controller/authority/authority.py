@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from controller.authority.keys import new_key, new_serial
 from controller.authority.rotation import finish
 from controller.config import ControllerHome
 from protocol.errors import Code, InvalidError, SteadError
-from protocol.identity import MachineIdentity
+from protocol.identity import MachineIdentity, key_hash, public_key_of
 
 ENDS_SOON = timedelta(days=60)
 
@@ -44,6 +44,19 @@ class Authority:
         """Certify with another authority from now on."""
         self.former = self.believed
         self.issuing = issuing
+
+    def is_among(self, distrusted: Collection[bytes]) -> bool:
+        """Whether the present authority is one of these, by the hash of its key."""
+        return key_hash(public_key_of(self.issuing.certificate)) in distrusted
+
+    def check_trusted(self, distrusted: Collection[bytes]) -> None:
+        """Raise DISTRUSTED when nobody would believe what is certified here."""
+        if self.is_among(distrusted):
+            raise SteadError(
+                "the root says that this controller's issuing authority is not to be believed "
+                "any more; run `stead controller rotate-authority --here` with the root's key",
+                code=Code.DISTRUSTED,
+            )
 
     def certify(
         self, public_key: ec.EllipticCurvePublicKey, identity: MachineIdentity, now: datetime
@@ -85,11 +98,12 @@ def read_authority(home: ControllerHome) -> Authority:
         ) from error
     former: tuple[x509.Certificate, ...] = ()
     if home.former_issuing.exists():
-        former = tuple(one for one in _load_all(home.former_issuing) if one != certificate)
+        former = tuple(one for one in load_certificates(home.former_issuing) if one != certificate)
     return Authority(root, Issuer(certificate, key), former)
 
 
-def _load_all(path: Path) -> list[x509.Certificate]:
+def load_certificates(path: Path) -> list[x509.Certificate]:
+    """Read certificates in PEM; the error names the file."""
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from protocol.errors import InvalidError
 from protocol.identity import ControllerIdentity, MachineIdentity, OperatorIdentity
-from protocol.tls import ROOT_EXTENSION
+from protocol.tls import AUTHORITY_EXTENSION, ROOT_EXTENSION
 
 BACKDATED = timedelta(minutes=5)
 """Certificates begin a little before they are made, for clocks that are slow."""
@@ -103,12 +103,16 @@ def certify_server(
 ) -> x509.Certificate:
     """The controller's own certificate for these DNS names and IP addresses.
 
-    It carries the root for machines that know no more of it than its hash, see
-    `protocol.tls.ROOT_EXTENSION`.
+    It carries the root for machines that know no more of it than its hash, and its issuer
+    for those that do not believe every authority of the root: see `protocol.tls`.
     """
     builder = _issued(issuing, _name("Stead controller"), public_key, serial, now, lifetime)
-    carried = x509.UnrecognizedExtension(ROOT_EXTENSION, root.public_bytes(Encoding.DER))
-    builder = builder.add_extension(carried, critical=False)
+    carried = {ROOT_EXTENSION: root, AUTHORITY_EXTENSION: issuing.certificate}
+    for extension, certificate in carried.items():
+        value = certificate.public_bytes(Encoding.DER)
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(extension, value), critical=False
+        )
     alternatives = [general_name(name) for name in names]
     alternatives.append(x509.UniformResourceIdentifier(ControllerIdentity().uri()))
     return _leaf(builder, alternatives, ExtendedKeyUsageOID.SERVER_AUTH).sign(issuing.key, SHA256())

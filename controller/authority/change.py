@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime
 
 from cryptography import x509
@@ -15,6 +16,7 @@ from controller.authority.authority import Authority
 from controller.authority.trust import Trust
 from controller.config import ControllerHome
 from controller.db.database import Database
+from protocol.errors import Code, SteadError
 
 
 class AuthorityChange:
@@ -28,6 +30,20 @@ class AuthorityChange:
         self._authority = authority
         self._trust = trust
         self._door = asyncio.Lock()
+
+    @property
+    def authorities(self) -> tuple[x509.Certificate, ...]:
+        """The present authority, then those before it, distrusted ones included."""
+        return self._authority.believed
+
+    def check_replaced(self, distrusted: Collection[bytes]) -> None:
+        """Raise PRECONDITION when the present authority is one of these, by its key."""
+        if self._authority.is_among(distrusted):
+            raise SteadError(
+                "this is the authority that certifies now: nobody would be believed any more; "
+                "run `stead controller rotate-authority` first",
+                code=Code.PRECONDITION,
+            )
 
     @property
     def ends_at(self) -> datetime:

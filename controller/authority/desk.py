@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, select
 
@@ -17,15 +18,22 @@ from controller.db.schema import tenants
 from protocol.errors import SteadError
 from protocol.identity import MachineIdentity
 
+T = TypeVar("T")
+
+
+class Admit(Protocol):
+    """Who is told of machines that were let in."""
+
+    def __call__(self, machine: MachineIdentity, key: bytes, *, waiting: bool) -> None:
+        """`key` is `protocol.identity.key_hash` of the machine's key."""
+
 
 class Desk:
     """See the module."""
 
-    def __init__(
-        self, db: Database, authority: Authority, rekeyed: Callable[[MachineIdentity], None]
-    ) -> None:
-        """`rekeyed` is told of every clone that became a machine of its own, and waits."""
-        self._rekeyed = rekeyed
+    def __init__(self, db: Database, authority: Authority, admit: Admit) -> None:
+        """`admit` is told of every machine that was let in, once that is durable."""
+        self._admit = admit
         self._db = db
         self._authority = authority
         self._failures = Failures()
@@ -36,11 +44,7 @@ class Desk:
         def act(connection: Connection) -> Enrolled:
             return enrollment.enroll(connection, self._authority, application, clock.now())
 
-        try:
-            return await self._db.write(act)
-        except SteadError as error:
-            await self._note(error)
-            raise
+        return await self._admitted(act)
 
     async def renew(
         self, *, certificate: bytes, requested_at_ms: int, signature: bytes
@@ -57,11 +61,7 @@ class Desk:
                 now=clock.now(),
             )
 
-        try:
-            return await self._db.write(act)
-        except SteadError as error:
-            await self._note(error)
-            raise
+        return await self._noted(act)
 
     async def rekey(
         self,
@@ -90,14 +90,20 @@ class Desk:
                 now=clock.now(),
             )
 
+        return await self._admitted(act)
+
+    async def _admitted(self, act: Callable[[Connection], Enrolled]) -> Enrolled:
+        made = await self._noted(act)
+        self._admit(made.identity, made.key, waiting=made.waiting)
+        return made
+
+    async def _noted(self, act: Callable[[Connection], T]) -> T:
+        """What a transaction gives; a refusal is counted."""
         try:
-            made = await self._db.write(act)
+            return await self._db.write(act)
         except SteadError as error:
             await self._note(error)
             raise
-        if made.waiting:
-            self._rekeyed(made.identity)
-        return made
 
     async def close(self) -> None:
         """Write down what was counted and not written yet."""

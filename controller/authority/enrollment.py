@@ -68,6 +68,8 @@ class Enrolled:
     name: str
     chain: tuple[bytes, ...]
     sealed_bundle: bytes
+    key: bytes
+    """The hash of the machine's key."""
     waiting: bool = False
     """It is a clone that nobody approved yet."""
 
@@ -117,7 +119,7 @@ def enroll(
     chain = _certify(connection, authority, application.public_key, identity, now)
     body = {"machine": machine.id, "name": machine.name, "token": token.id}
     append(connection, token.tenant, f"machine/{machine.id}", event, body, now)
-    return Enrolled(identity, machine.name, chain, token.bundle)
+    return Enrolled(identity, machine.name, chain, token.bundle, digest)
 
 
 def renew(
@@ -140,13 +142,7 @@ def renew(
     _check_signed(key, signature, renewal_bytes(certificate, requested_at_ms), identity.tenant)
     _check_age(over_since, identity.tenant)
     machine = _active(connection, identity.machine)
-    if machine.tenant_id != identity.tenant or machine.public_key_hash != key_hash(key):
-        raise EnrollmentRefusedError(
-            "the certificate is not for this machine's present key; enroll it again with a new "
-            "token",
-            code=Code.UNAUTHENTICATED,
-            tenant=identity.tenant,
-        )
+    _check_key(machine, identity, key)
     chain = _certify(connection, authority, key, identity, now)
     body = {"machine": machine.id, "expired_for_s": max(0, int(over_since.total_seconds()))}
     append(connection, identity.tenant, f"machine/{machine.id}", "certificate_renewed", body, now)
@@ -158,7 +154,11 @@ def _told(
     certificate: bytes,
     now: datetime,
 ) -> tuple[MachineIdentity, ec.EllipticCurvePublicKey, timedelta]:
-    """The machine that a certificate was made for, its key, and since when it is over."""
+    """The machine that a certificate was made for, its key, and since when it is over.
+
+    An authority that is distrusted counts here: its word is not needed, since the machine is
+    known by its key (`_check_key`), and the machines that it certified come back this way.
+    """
     leaf = read_certificate(certificate)
     over_since = now - leaf.not_valid_after_utc
     # Whether the authority vouched for it is asked for its last moment when that is past.
@@ -181,6 +181,19 @@ def _check_signed(
             code=Code.BAD_SIGNATURE,
             tenant=tenant,
         ) from None
+
+
+def _check_key(
+    machine: Row[Any], identity: MachineIdentity, key: ec.EllipticCurvePublicKey
+) -> None:
+    """Who holds an issuing authority's key can certify any key, and does not become a machine."""
+    if machine.tenant_id != identity.tenant or machine.public_key_hash != key_hash(key):
+        raise EnrollmentRefusedError(
+            "the certificate is not for this machine's present key; enroll it again with a new "
+            "token",
+            code=Code.UNAUTHENTICATED,
+            tenant=identity.tenant,
+        )
 
 
 def _check_age(over_since: timedelta, tenant: TenantId) -> None:
@@ -225,6 +238,7 @@ def rekey(
             code=Code.PRECONDITION,
             tenant=identity.tenant,
         )
+    _check_key(machine, identity, key)
     public_key = read_signing_request(signing_request)
     digest = key_hash(public_key)
     made = connection.execute(
@@ -242,7 +256,7 @@ def rekey(
         made = _make_clone(connection, machine, digest, hostname, agent_version, now)
     new = MachineIdentity(identity.tenant, MachineId(made.id))
     chain = _certify(connection, authority, public_key, new, now)
-    return Enrolled(new, made.name, chain, b"", waiting=made.state == WAITING)
+    return Enrolled(new, made.name, chain, b"", digest, waiting=made.state == WAITING)
 
 
 def _make_clone(

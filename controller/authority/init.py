@@ -108,6 +108,7 @@ def _refuse_what_exists(made: Initialised) -> None:
     files = (
         made.root.key,
         made.root.certificate,
+        made.root.authorities,
         made.controller.root,
         made.controller.issuing,
         made.controller.issuing_key,
@@ -133,6 +134,7 @@ def _make_root(made: Initialised, now: datetime, root_file: KeyFile) -> Issuer:
     issuing = make_issuing(root, issuing_key.public_key(), serial=new_serial(), now=now)
     write_durably(made.root.key, root_file(key))
     write_durably(made.root.certificate, chain_pem([root.certificate]))
+    write_durably(made.root.authorities, chain_pem([issuing]))
     write_durably(made.controller.issuing_key, private_pem(issuing_key))
     write_durably(made.controller.issuing, chain_pem([issuing]))
     write_durably(made.controller.root, chain_pem([root.certificate]))

@@ -1,4 +1,4 @@
-"""The list of revoked operators that the root signed, as the controller keeps and tells it.
+"""The list of who is not believed that the root signed, as the controller keeps and tells it.
 
 The controller can keep it back and cannot make one; see `protocol.revocation`. What these
 functions do they do in the caller's transaction.
@@ -55,6 +55,10 @@ def take(
         connection.execute(
             update(installation).where(installation.c.key == TOPIC).values(value=data)
         )
-    body = {"version": offered.version, "operators": names_in(offered)}
+    body = {
+        "version": offered.version,
+        "operators": names_in(offered),
+        "authorities": [one.name for one in offered.authorities],
+    }
     append(connection, INSTALLATION, actor, "revocations_published", body, now)
     return offered

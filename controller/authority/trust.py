@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.errors import Code
 from protocol.identity import (
@@ -19,10 +18,12 @@ from protocol.identity import (
     IdentityError,
     MachineIdentity,
     OperatorIdentity,
+    authority_of,
     believe,
     identity_of,
     key_hash,
     made_at,
+    public_key_of,
 )
 
 _CACHE_LIMIT = 50_000
@@ -32,6 +33,8 @@ TOLD: Mapping[Code, str] = {
     Code.RETIRED: "this machine was retired; to use the computer again, enroll it with a new token",
     Code.PARKED: "two computers say that they are this machine, and nobody can tell which it is: "
     "an operator decides with `stead machine approve`",
+    Code.DISTRUSTED: "this machine's certificate is of an authority that is not believed any "
+    "more; its agent renews it",
 }
 """What a machine reads that is not let in."""
 
@@ -45,6 +48,8 @@ class Peer:
     not_after: datetime
     key: bytes = b""
     """See `protocol.identity.key_hash`."""
+    issuer: bytes = b""
+    """The hash of the key of the issuing authority behind a machine; empty for an operator."""
 
 
 @dataclass(slots=True)
@@ -55,15 +60,21 @@ class Trust:
     issuing: tuple[x509.Certificate, ...]
     barred_machines: dict[str, Code] = field(default_factory=dict)
     """Machines that are not let in, and what they are told: REVOKED, RETIRED or PARKED."""
+    machine_keys: dict[str, bytes] = field(default_factory=dict)
+    """Of every machine that was ever let in, the hash of its key: what an issuing authority's
+    word is held against, for whoever stole that can certify any key as any machine's."""
     waiting_machines: set[str] = field(default_factory=set)
     """Clones that nobody approved yet: they may be seen, and nothing else."""
     revoked_operators: set[str] = field(default_factory=set)
     revocations: bytes = b""
-    """The list of revoked operators as the root signed it; empty when there is none."""
+    """The list of who is not believed as the root signed it; empty when there is none."""
+    distrusted: frozenset[bytes] = frozenset()
+    """The keys of issuing authorities that the list names."""
     shown: dict[str, x509.Certificate] = field(default_factory=dict)
     """Of each operator who has called, the newest certificate, until it is noted."""
     _seen: dict[bytes, Peer] = field(default_factory=dict)
     _listeners: list[Callable[[Identity, Code], None]] = field(default_factory=list)
+    _distrust_listeners: list[Callable[[frozenset[bytes]], None]] = field(default_factory=list)
 
     def peer_of(self, pem: bytes, now: datetime) -> Peer:
         """The caller behind a certificate; `IdentityError` says why there is none.
@@ -74,14 +85,20 @@ class Trust:
         if peer is None:
             leaf = x509.load_pem_x509_certificate(pem)
             try:
-                identity = believe(
-                    leaf, root=self.root, issuing=self.issuing, now=now, connecting=True
-                )
+                identity = self.believed(leaf, now, connecting=True)
             except IdentityError as error:
                 if error.code is Code.EXPIRED:
                     self._check_revoked(identity_of(leaf))
                 raise
-            peer = Peer(identity, leaf.serial_number, leaf.not_valid_after_utc, _key_of(leaf))
+            key = key_hash(public_key_of(leaf))
+            self._check_key(identity, key)
+            peer = Peer(
+                identity,
+                leaf.serial_number,
+                leaf.not_valid_after_utc,
+                key,
+                self._issuer_of(identity, leaf),
+            )
             if len(self._seen) >= _CACHE_LIMIT:
                 self._seen.clear()
             self._seen[pem] = peer
@@ -93,6 +110,19 @@ class Trust:
                 code=Code.EXPIRED,
             )
         return peer
+
+    def believed(
+        self, leaf: x509.Certificate, now: datetime, *, connecting: bool = False
+    ) -> Identity:
+        """Whom a certificate proves by the authorities of now; see `protocol.identity.believe`."""
+        return believe(
+            leaf,
+            root=self.root,
+            issuing=self.issuing,
+            now=now,
+            connecting=connecting,
+            distrusted=self.distrusted,
+        )
 
     def revoke(self, identity: Identity, code: Code = Code.REVOKED) -> None:
         """Believe this machine or operator no longer, and tell whoever listens.
@@ -107,9 +137,22 @@ class Trust:
         for listener in self._listeners:
             listener(identity, code)
 
-    def wait(self, machine: MachineIdentity) -> None:
-        """This machine is a clone, and waits for approval."""
-        self.waiting_machines.add(machine.machine)
+    def distrust(self, authorities: frozenset[bytes]) -> None:
+        """Believe nobody any more whom these authorities certified, and tell whoever listens."""
+        self.distrusted |= authorities
+        self._seen.clear()
+        for listener in self._distrust_listeners:
+            listener(self.distrusted)
+
+    def on_distrusted(self, listener: Callable[[frozenset[bytes]], None]) -> None:
+        """Call `listener` with all distrusted authorities when there are more of them."""
+        self._distrust_listeners.append(listener)
+
+    def admit(self, machine: MachineIdentity, key: bytes, *, waiting: bool) -> None:
+        """Let a machine with this key in. `waiting`: it is a clone, and waits for approval."""
+        self.machine_keys[machine.machine] = key
+        if waiting:
+            self.waiting_machines.add(machine.machine)
 
     def approve(self, machine: MachineIdentity) -> None:
         """Let a machine in again that was parked, or a clone that waited."""
@@ -130,12 +173,33 @@ class Trust:
         operators: Iterable[str],
         revocations: bytes = b"",
         waiting: Iterable[str] = (),
+        distrusted: frozenset[bytes] = frozenset(),
+        keys: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Take over what the database says of who was shut out before."""
+        """Take over what the database says of who was let in and who was shut out before."""
+        self.machine_keys.update(keys or {})
         self.revocations = revocations
+        self.distrusted = distrusted
         self.barred_machines.update(machines)
         self.waiting_machines.update(waiting)
         self.revoked_operators.update(operators)
+
+    def _check_key(self, identity: Identity, key: bytes) -> None:
+        if not isinstance(identity, MachineIdentity):
+            return
+        known = self.machine_keys.get(identity.machine)
+        if known is None:
+            raise IdentityError(
+                "the controller does not know this machine; enroll it again with a new token",
+                code=Code.UNKNOWN_MACHINE,
+            )
+        if known != key:
+            raise IdentityError("the certificate is not for this machine's key")
+
+    def _issuer_of(self, identity: Identity, leaf: x509.Certificate) -> bytes:
+        if isinstance(identity, OperatorIdentity):
+            return b""
+        return key_hash(public_key_of(authority_of(leaf, self.issuing)))
 
     def _note(self, identity: Identity, leaf: x509.Certificate) -> None:
         if not isinstance(identity, OperatorIdentity) or identity.connects_only:
@@ -153,8 +217,3 @@ class Trust:
                 raise IdentityError(f"the operator {name} was revoked", code=Code.REVOKED)
             case _:
                 return
-
-
-def _key_of(leaf: x509.Certificate) -> bytes:
-    key = leaf.public_key()
-    return key_hash(key) if isinstance(key, ec.EllipticCurvePublicKey) else b""

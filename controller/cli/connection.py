@@ -19,11 +19,11 @@ from controller.cli.renewal import ended_error
 from controller.config import OperatorHome
 from controller.rpc.refusals import METADATA_KEY
 from protocol.address import split_address
-from protocol.codec import refusal_from_pb
+from protocol.codec import read_revocations, refusal_from_pb
 from protocol.errors import Code, InvalidError, SteadError, UnavailableError
 from protocol.identity import OperatorIdentity, identity_of
 from protocol.proxy import Proxy, proxy_for
-from protocol.tls import channel_options, client_credentials, explain_failure
+from protocol.tls import channel_options, client_credentials, explain_failure, find_anchor
 from protocol.v1.job_pb2_grpc import JobServiceStub
 from protocol.v1.operator_pb2_grpc import (
     AuditServiceStub,
@@ -52,6 +52,13 @@ class Connection:
     def root(self) -> x509.Certificate:
         """The installation's root."""
         return load_certificate(self.home.root)
+
+    @property
+    def distrusted(self) -> frozenset[bytes]:
+        """Issuing authorities that the newest list in the profile names, by their keys' hashes."""
+        if not os.path.lexists(self.home.revocations):
+            return frozenset()
+        return read_revocations(self.home.revocations.read_bytes(), self.root).distrusted
 
     @cached_property
     def certificate(self) -> x509.Certificate:
@@ -102,11 +109,14 @@ class Connection:
 
     @cached_property
     def channel(self) -> grpc.Channel:
-        """The channel; made when it is first used."""
+        """The channel; made when it is first used. Raises what `find_anchor` raises."""
         leaf = self.certificate
         if self.home.held_by_agent:
             leaf = load_certificate(self.home.connect_certificate)
-        credentials = client_credentials(self.root, chain=[leaf], key=self.key_here)
+        anchor = find_anchor(
+            self.address, self.root, self.distrusted, now=clock.now(), proxy=self.proxy
+        )
+        credentials = client_credentials(anchor, chain=[leaf], key=self.key_here)
         options = channel_options(self.proxy)
         channel = grpc.secure_channel(self.address, credentials, options=options)
         if self.home.held_by_agent:

@@ -1,4 +1,4 @@
-"""The list of revoked operators, as the command line makes it, keeps it and passes it on.
+"""The list of who is not believed, as the command line makes it, keeps it and passes it on.
 
 Whoever signs an order sends along the newest list that was seen with the profile: who
 carries orders cannot keep it from the machines that obey them.
@@ -7,6 +7,7 @@ carries orders cannot keep it from the machines that obey them.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -29,7 +30,6 @@ from protocol.revocation import (
     NO_REVOCATIONS,
     Revocations,
     RevokedOperator,
-    plan_revocation,
     sign_revocations,
 )
 from protocol.v1.operator_pb2 import GetRevocationsRequest, Operator
@@ -55,14 +55,14 @@ def newest_list(connection: Connection) -> bytes:
 
 
 def next_list(
-    newest: bytes, root: RootHome, issuer: Issuer, gone: RevokedOperator, *, now: datetime
+    newest: bytes, root: RootHome, issuer: Issuer, plan: Callable[[Revocations], Revocations]
 ) -> tuple[Revocations, bytes]:
-    """The list with one operator more, signed by the root; nothing is kept or sent.
+    """The list that `plan` makes of the newest, signed by the root; nothing is kept or sent.
 
-    It follows the newest that is known, whether here or in the root's directory.
+    The newest is that which is known here or in the root's directory.
     """
     known = [read_of(data, issuer.certificate) for data in (newest, _read(root.revocations))]
-    listed = plan_revocation(max(known, key=lambda one: one.version), gone, now=now)
+    listed = plan(max(known, key=lambda one: one.version))
     signed = sign_revocations(encode_revocations(listed), issuer.key)
     return listed, encode_signed_revocations(signed)
 

@@ -67,6 +67,7 @@ def _take(
         tenant=TenantId(machine.tenant_id),
         nonce=nonce,
         now=clock.now(),
+        distrusted=connection.distrusted,
     )
     _prove(connection, found, signed, statement, machine.name)
     found.heard += 1

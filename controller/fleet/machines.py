@@ -264,6 +264,12 @@ def barred(connection: Connection) -> dict[str, Code]:
     return {row.id: BARRED[row.state] for row in rows}
 
 
+def keys(connection: Connection) -> dict[str, bytes]:
+    """Of every machine that was ever let in, the hash of its key."""
+    rows = connection.execute(select(machines.c.id, machines.c.public_key_hash))
+    return {row.id: row.public_key_hash for row in rows}
+
+
 def waiting(connection: Connection) -> list[str]:
     """Clones that nobody approved yet."""
     return list(connection.scalars(select(machines.c.id).where(machines.c.state == WAITING)))

@@ -67,6 +67,8 @@ TABLE: Mapping[str, frozenset[Who]] = {
     "/protocol.v1.ControllerService/Status": READING,
     "/protocol.v1.ControllerService/PrepareAuthority": ADMINS,
     "/protocol.v1.ControllerService/InstallAuthority": ADMINS,
+    "/protocol.v1.ControllerService/ListAuthorities": READING,
+    "/protocol.v1.ControllerService/DistrustAuthorities": ADMINS,
     "/protocol.v1.TenantService/AddTenant": ADMINS,
     "/protocol.v1.TenantService/ListTenants": READING,
     "/protocol.v1.TenantService/RotateTenantKey": ADMINS,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from controller import clock
 from controller.authority.change import AuthorityChange
 from controller.db.database import Database
@@ -12,9 +15,10 @@ from controller.fleet.census import take_census
 from controller.fleet.presence import Presence
 from controller.fleet.scope import require_whole
 from controller.rpc.interceptor import Context, operator_calling
+from controller.rpc.revoking import Revoking
 from controller.store.store import ObjectStore
 from controller.version import VERSION
-from protocol.codec import to_ms
+from protocol.codec import read_revocations, to_ms
 from protocol.v1 import operator_pb2 as pb
 from protocol.v1.operator_pb2_grpc import ControllerServiceServicer
 
@@ -29,7 +33,11 @@ class Status(ControllerServiceServicer):
         presence: Presence,
         started_at: datetime,
         changing: AuthorityChange,
+        revoking: Revoking,
+        root: x509.Certificate,
     ) -> None:
+        self._revoking = revoking
+        self._root = root
         self._changing = changing
         self._db = db
         self._store = store
@@ -66,3 +74,22 @@ class Status(ControllerServiceServicer):
         operator = require_whole(operator_calling())
         await self._changing.install(request.certificate, f"operator/{operator.name}")
         return pb.InstallAuthorityResponse()
+
+    async def ListAuthorities(
+        self, request: pb.ListAuthoritiesRequest, context: Context
+    ) -> pb.ListAuthoritiesResponse:
+        """See `protocol/v1/operator.proto`."""
+        found = self._changing.authorities
+        return pb.ListAuthoritiesResponse(
+            certificates=[one.public_bytes(Encoding.DER) for one in found]
+        )
+
+    async def DistrustAuthorities(
+        self, request: pb.DistrustAuthoritiesRequest, context: Context
+    ) -> pb.DistrustAuthoritiesResponse:
+        """See `protocol/v1/operator.proto`."""
+        operator = require_whole(operator_calling())
+        listed = read_revocations(request.revocations, self._root)
+        self._changing.check_replaced(listed.distrusted)
+        await self._revoking.revoke((), request.revocations, by=operator.name)
+        return pb.DistrustAuthoritiesResponse()

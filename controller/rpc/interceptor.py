@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -125,6 +125,13 @@ class LiveCalls:
         error = IdentityError(TOLD[code] if machine else code.value, code=code)
         for future, peer in list(self._calls.items()):
             if _same(peer.identity, identity):
+                _settle(future, error)
+
+    def cut_certified_by(self, authorities: Collection[bytes]) -> None:
+        """End the calls of all whose certificates are of these authorities."""
+        error = IdentityError(TOLD[Code.DISTRUSTED], code=Code.DISTRUSTED)
+        for future, peer in list(self._calls.items()):
+            if peer.issuer in authorities:
                 _settle(future, error)
 
     def drain(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import Connection
 
 from controller import clock
@@ -11,13 +9,11 @@ from controller.authority import operators, revocations
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.fleet.scope import require_whole
-from controller.jobs.feed import Feed
-from controller.jobs.progress import cancel_all_of
 from controller.jobs.signer import note_shown
 from controller.rpc.interceptor import Context, operator_calling
+from controller.rpc.revoking import Revoking
 from protocol.codec import read_revocations, to_ms
 from protocol.errors import InvalidError
-from protocol.identity import OperatorIdentity
 from protocol.v1 import operator_pb2 as pb
 from protocol.v1.operator_pb2_grpc import OperatorServiceServicer
 
@@ -25,10 +21,10 @@ from protocol.v1.operator_pb2_grpc import OperatorServiceServicer
 class Operators(OperatorServiceServicer):
     """See `protocol/v1/operator.proto`."""
 
-    def __init__(self, db: Database, trust: Trust, feed: Feed) -> None:
+    def __init__(self, db: Database, trust: Trust, revoking: Revoking) -> None:
         self._db = db
         self._trust = trust
-        self._feed = feed
+        self._revoking = revoking
 
     async def AddOperator(
         self, request: pb.AddOperatorRequest, context: Context
@@ -61,30 +57,11 @@ class Operators(OperatorServiceServicer):
     ) -> pb.RevokeOperatorResponse:
         """See `protocol/v1/operator.proto`."""
         administrator = require_whole(operator_calling())
-        actor, now = f"operator/{administrator.name}", clock.now()
-
-        def act(connection: Connection) -> tuple[list[OperatorIdentity], list[str]]:
-            names = {request.name}
-            if request.revocations:
-                names |= self._taken(connection, request, actor, now)
-            gone = [
-                operators.revoke(connection, name, actor=actor, now=now) for name in sorted(names)
-            ]
-            cancelled = [
-                job
-                for one in gone
-                for job in cancel_all_of(connection, one.name, administrator.name, now)
-            ]
-            return gone, cancelled
-
-        revoked, cancelled = await self._db.write(act)
         if request.revocations:
-            self._trust.revocations = request.revocations
-            self._feed.wake(revocations.TOPIC)
-        for one in revoked:
-            self._trust.revoke(one)
-        for job in cancelled:
-            self._feed.wake(job)
+            named = revocations.names_in(read_revocations(request.revocations, self._trust.root))
+            if request.name not in named:
+                raise InvalidError(f"the list does not name {request.name[:80]}")
+        await self._revoking.revoke({request.name}, request.revocations, by=administrator.name)
         return pb.RevokeOperatorResponse()
 
     async def _note_renewed(self) -> None:
@@ -101,17 +78,6 @@ class Operators(OperatorServiceServicer):
         for name, certificate in shown.items():
             if self._trust.shown.get(name) is certificate:
                 del self._trust.shown[name]
-
-    def _taken(
-        self, connection: Connection, request: pb.RevokeOperatorRequest, actor: str, now: datetime
-    ) -> set[str]:
-        """Keep the list that comes with a revocation; the operators of this controller in it."""
-        root = self._trust.root
-        revocations.take(connection, request.revocations, root=root, actor=actor, now=now)
-        named = revocations.names_in(read_revocations(request.revocations, root))
-        if request.name not in named:
-            raise InvalidError(f"the list of revoked operators does not name {request.name[:80]}")
-        return operators.known_among(connection, named)
 
     async def GetRevocations(
         self, request: pb.GetRevocationsRequest, context: Context

@@ -28,7 +28,7 @@ from controller.vault.keys import point_key
 from controller.vault.points import newest
 from controller.vault.sessions import Session, Sessions, check_open, end, find, point_of
 from protocol.errors import Code, InvalidError, SteadError
-from protocol.identity import IdentityError, MachineIdentity, believe
+from protocol.identity import IdentityError, MachineIdentity
 from protocol.ids import PointId
 from protocol.vault.chunk import ChunkId, Kind
 from protocol.vault.point import UNREADABLE, RestorePoint, decode_envelope, point_hash, verify_point
@@ -101,7 +101,7 @@ class Committer:
         try:
             point = verify_point(envelope)
             leaf = x509.load_der_x509_certificate(envelope.chain[0])
-            signer = believe(leaf, root=self._trust.root, issuing=self._trust.issuing, now=at)
+            signer = self._trust.believed(leaf, at)
         except UNREADABLE as error:
             raise IdentityError(
                 f"the restore point carries an unreadable certificate: {error}",

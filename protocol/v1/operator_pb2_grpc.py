@@ -50,6 +50,16 @@ class ControllerServiceStub:
                 request_serializer=protocol_dot_v1_dot_operator__pb2.InstallAuthorityRequest.SerializeToString,
                 response_deserializer=protocol_dot_v1_dot_operator__pb2.InstallAuthorityResponse.FromString,
                 _registered_method=True)
+        self.ListAuthorities = channel.unary_unary(
+                '/protocol.v1.ControllerService/ListAuthorities',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.ListAuthoritiesRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.ListAuthoritiesResponse.FromString,
+                _registered_method=True)
+        self.DistrustAuthorities = channel.unary_unary(
+                '/protocol.v1.ControllerService/DistrustAuthorities',
+                request_serializer=protocol_dot_v1_dot_operator__pb2.DistrustAuthoritiesRequest.SerializeToString,
+                response_deserializer=protocol_dot_v1_dot_operator__pb2.DistrustAuthoritiesResponse.FromString,
+                _registered_method=True)
 
 
 class ControllerServiceServicer:
@@ -77,6 +87,20 @@ class ControllerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuthorities(self, request, context):
+        """Lists the issuing authorities that this controller has or had.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DistrustAuthorities(self, request, context):
+        """Takes a list of the root's that names authorities that are not believed any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControllerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +118,16 @@ def add_ControllerServiceServicer_to_server(servicer, server):
                     servicer.InstallAuthority,
                     request_deserializer=protocol_dot_v1_dot_operator__pb2.InstallAuthorityRequest.FromString,
                     response_serializer=protocol_dot_v1_dot_operator__pb2.InstallAuthorityResponse.SerializeToString,
+            ),
+            'ListAuthorities': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuthorities,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.ListAuthoritiesRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.ListAuthoritiesResponse.SerializeToString,
+            ),
+            'DistrustAuthorities': grpc.unary_unary_rpc_method_handler(
+                    servicer.DistrustAuthorities,
+                    request_deserializer=protocol_dot_v1_dot_operator__pb2.DistrustAuthoritiesRequest.FromString,
+                    response_serializer=protocol_dot_v1_dot_operator__pb2.DistrustAuthoritiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +212,60 @@ class ControllerService:
             '/protocol.v1.ControllerService/InstallAuthority',
             protocol_dot_v1_dot_operator__pb2.InstallAuthorityRequest.SerializeToString,
             protocol_dot_v1_dot_operator__pb2.InstallAuthorityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuthorities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.ControllerService/ListAuthorities',
+            protocol_dot_v1_dot_operator__pb2.ListAuthoritiesRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.ListAuthoritiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DistrustAuthorities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/protocol.v1.ControllerService/DistrustAuthorities',
+            protocol_dot_v1_dot_operator__pb2.DistrustAuthoritiesRequest.SerializeToString,
+            protocol_dot_v1_dot_operator__pb2.DistrustAuthoritiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class ControllerServiceStub:
     """Makes the key of a new issuing authority, for the root to sign; idempotent."""
     InstallAuthority: _grpc.UnaryUnaryMultiCallable[_operator_pb2.InstallAuthorityRequest, _operator_pb2.InstallAuthorityResponse]
     """Puts the new issuing authority in the place of the present one, which stays believed."""
+    ListAuthorities: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListAuthoritiesRequest, _operator_pb2.ListAuthoritiesResponse]
+    """Lists the issuing authorities that this controller has or had."""
+    DistrustAuthorities: _grpc.UnaryUnaryMultiCallable[_operator_pb2.DistrustAuthoritiesRequest, _operator_pb2.DistrustAuthoritiesResponse]
+    """Takes a list of the root's that names authorities that are not believed any more."""
 
 @_typing.type_check_only
 class ControllerServiceAsyncStub(ControllerServiceStub):
@@ -51,6 +55,10 @@ class ControllerServiceAsyncStub(ControllerServiceStub):
     """Makes the key of a new issuing authority, for the root to sign; idempotent."""
     InstallAuthority: _aio.UnaryUnaryMultiCallable[_operator_pb2.InstallAuthorityRequest, _operator_pb2.InstallAuthorityResponse]  # type: ignore[assignment]
     """Puts the new issuing authority in the place of the present one, which stays believed."""
+    ListAuthorities: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListAuthoritiesRequest, _operator_pb2.ListAuthoritiesResponse]  # type: ignore[assignment]
+    """Lists the issuing authorities that this controller has or had."""
+    DistrustAuthorities: _aio.UnaryUnaryMultiCallable[_operator_pb2.DistrustAuthoritiesRequest, _operator_pb2.DistrustAuthoritiesResponse]  # type: ignore[assignment]
+    """Takes a list of the root's that names authorities that are not believed any more."""
 
 class ControllerServiceServicer(metaclass=_abc_1.ABCMeta):
     """The installation itself."""
@@ -78,6 +86,22 @@ class ControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.InstallAuthorityResponse, _abc.Awaitable[_operator_pb2.InstallAuthorityResponse]]:
         """Puts the new issuing authority in the place of the present one, which stays believed."""
+
+    @_abc_1.abstractmethod
+    def ListAuthorities(
+        self,
+        request: _operator_pb2.ListAuthoritiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ListAuthoritiesResponse, _abc.Awaitable[_operator_pb2.ListAuthoritiesResponse]]:
+        """Lists the issuing authorities that this controller has or had."""
+
+    @_abc_1.abstractmethod
+    def DistrustAuthorities(
+        self,
+        request: _operator_pb2.DistrustAuthoritiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.DistrustAuthoritiesResponse, _abc.Awaitable[_operator_pb2.DistrustAuthoritiesResponse]]:
+        """Takes a list of the root's that names authorities that are not believed any more."""
 
 def add_ControllerServiceServicer_to_server(servicer: ControllerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

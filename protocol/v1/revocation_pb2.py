@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotocol/v1/revocation.proto\x12\x0bprotocol.v1\"4\n\x11SignedRevocations\x12\x0c\n\x04list\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"e\n\x0bRevocations\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x14\n\x0cissued_at_ms\x18\x02 \x01(\x03\x12/\n\toperators\x18\x03 \x03(\x0b\x32\x1c.protocol.v1.RevokedOperator\"H\n\x0fRevokedOperator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08key_hash\x18\x02 \x01(\x0c\x12\x15\n\rrevoked_at_ms\x18\x03 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotocol/v1/revocation.proto\x12\x0bprotocol.v1\"4\n\x11SignedRevocations\x12\x0c\n\x04list\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x9c\x01\n\x0bRevocations\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x14\n\x0cissued_at_ms\x18\x02 \x01(\x03\x12/\n\toperators\x18\x03 \x03(\x0b\x32\x1c.protocol.v1.RevokedOperator\x12\x35\n\x0b\x61uthorities\x18\x04 \x03(\x0b\x32 .protocol.v1.DistrustedAuthority\"O\n\x13\x44istrustedAuthority\x12\x10\n\x08key_hash\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x18\n\x10\x64istrusted_at_ms\x18\x03 \x01(\x03\"H\n\x0fRevokedOperator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08key_hash\x18\x02 \x01(\x0c\x12\x15\n\rrevoked_at_ms\x18\x03 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SIGNEDREVOCATIONS']._serialized_start=45
   _globals['_SIGNEDREVOCATIONS']._serialized_end=97
-  _globals['_REVOCATIONS']._serialized_start=99
-  _globals['_REVOCATIONS']._serialized_end=200
-  _globals['_REVOKEDOPERATOR']._serialized_start=202
-  _globals['_REVOKEDOPERATOR']._serialized_end=274
+  _globals['_REVOCATIONS']._serialized_start=100
+  _globals['_REVOCATIONS']._serialized_end=256
+  _globals['_DISTRUSTEDAUTHORITY']._serialized_start=258
+  _globals['_DISTRUSTEDAUTHORITY']._serialized_end=337
+  _globals['_REVOKEDOPERATOR']._serialized_start=339
+  _globals['_REVOKEDOPERATOR']._serialized_end=411
 # @@protoc_insertion_point(module_scope)

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SignedRevocations(_message.Message):
-    """The list of revoked operators as it travels: the exact bytes that the root signed."""
+    """The list of who is not believed any more as it travels: the exact bytes that the root signed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -48,13 +48,16 @@ Global___SignedRevocations: _TypeAlias = SignedRevocations  # noqa: Y015
 
 @_typing.final
 class Revocations(_message.Message):
-    """Operators who are not believed any more. A list stands for all before it."""
+    """Operators and issuing authorities that are not believed any more. A list stands for all
+    before it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
     ISSUED_AT_MS_FIELD_NUMBER: _builtins.int
     OPERATORS_FIELD_NUMBER: _builtins.int
+    AUTHORITIES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Counts the lists of an installation from 1; a lower one is never taken after a higher."""
     issued_at_ms: _builtins.int
@@ -63,20 +66,57 @@ class Revocations(_message.Message):
     def operators(self) -> _containers.RepeatedCompositeFieldContainer[Global___RevokedOperator]:
         """Everybody who was ever revoked."""
 
+    @_builtins.property
+    def authorities(self) -> _containers.RepeatedCompositeFieldContainer[Global___DistrustedAuthority]:
+        """Every issuing authority that was ever distrusted. An agent that does not know of this
+        refuses the list.
+        """
+
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         issued_at_ms: _builtins.int = ...,
         operators: _abc.Iterable[Global___RevokedOperator] | None = ...,
+        authorities: _abc.Iterable[Global___DistrustedAuthority] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["issued_at_ms", b"issued_at_ms", "operators", b"operators", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "issued_at_ms", b"issued_at_ms", "operators", b"operators", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Revocations: _TypeAlias = Revocations  # noqa: Y015
+
+@_typing.final
+class DistrustedAuthority(_message.Message):
+    """One issuing authority whose certificates prove nothing any more, whenever they were made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_HASH_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DISTRUSTED_AT_MS_FIELD_NUMBER: _builtins.int
+    key_hash: _builtins.bytes
+    """SHA-256 of its public key."""
+    name: _builtins.str
+    """The common name in its certificate, for people."""
+    distrusted_at_ms: _builtins.int
+    """When the root signed that, in milliseconds since 1970."""
+    def __init__(
+        self,
+        *,
+        key_hash: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+        distrusted_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distrusted_at_ms", b"distrusted_at_ms", "key_hash", b"key_hash", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DistrustedAuthority: _TypeAlias = DistrustedAuthority  # noqa: Y015
 
 @_typing.final
 class RevokedOperator(_message.Message):

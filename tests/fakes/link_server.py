@@ -29,7 +29,13 @@ from protocol.errors import SteadError
 from protocol.identity import ControllerIdentity, Identity, MachineIdentity, OperatorIdentity, Role
 from protocol.ids import MachineId, TaskId, TenantId, make_id
 from protocol.outcome import Outcome
-from protocol.tls import CHANNEL_OPTIONS, ROOT_EXTENSION, chain_pem, private_pem
+from protocol.tls import (
+    AUTHORITY_EXTENSION,
+    CHANNEL_OPTIONS,
+    ROOT_EXTENSION,
+    chain_pem,
+    private_pem,
+)
 from protocol.v1 import enrollment_pb2, inventory_pb2, link_pb2
 from protocol.v1.enrollment_pb2_grpc import (
     EnrollmentServiceServicer,
@@ -70,6 +76,7 @@ def certify(
     begins: datetime | None = None,
     life: timedelta = 30 * DAY,
     root: x509.Certificate | None = None,
+    shown: x509.Certificate | None = None,
 ) -> Authority:
     """Make a certificate, right or wrong, as the caller wants it."""
     key = key or ec.generate_private_key(ec.SECP256R1())
@@ -94,9 +101,10 @@ def certify(
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    if root is not None:
-        carried = x509.UnrecognizedExtension(ROOT_EXTENSION, root.public_bytes(Encoding.DER))
-        builder = builder.add_extension(carried, critical=False)
+    for extension, certificate in ((ROOT_EXTENSION, root), (AUTHORITY_EXTENSION, shown)):
+        if certificate is not None:
+            carried = x509.UnrecognizedExtension(extension, certificate.public_bytes(Encoding.DER))
+            builder = builder.add_extension(carried, critical=False)
     return Authority(builder.sign(by.key if by else key, SHA256()), key)
 
 
@@ -114,6 +122,7 @@ class Realm:
             by=self.issuing,
             identity=ControllerIdentity(),
             root=self.root.certificate,
+            shown=self.issuing.certificate,
         )
 
     def operator(self, role: Role = Role.ADMIN, **changes: Any) -> Authority:

@@ -9,6 +9,7 @@ import rich_click as click
 from controller import clock
 from controller.authority.authority import ENDS_SOON
 from controller.cli.app import App
+from controller.cli.commands.authority import authorities, distrust_authority
 from controller.cli.commands.operator_key import root_option
 from controller.cli.emit import emit_one, from_wire_ms, note, output_option
 from controller.cli.options import yes_option
@@ -18,6 +19,10 @@ from controller.config import ENROLLMENT_PORT, LINK_PORT
 @click.group(epilog="Example: stead controller status")
 def command() -> None:
     """Make and run the controller."""
+
+
+for added in (authorities, distrust_authority):
+    command.add_command(added)
 
 
 @command.command(epilog="Example: stead controller init --name stead.example.org --name 10.0.0.5")
@@ -188,16 +193,17 @@ def rotate_authority(app: App, root: Path | None, *, here: bool, dry_run: bool, 
 
     now = clock.now()
     where = str(app.controller.path) if here else app.connection.address
-    issuer = load_root(root_of(app, root), now) if here else issuer_of(app, root)
+    kept = root_of(app, root)
+    issuer = load_root(kept, now) if here else issuer_of(app, root)
     if dry_run:
         note(f"The controller at {where} would get a new issuing authority.")
         return
     if not yes:
         click.confirm(f"Give the controller at {where} a new authority?", abort=True, err=True)
     if here:
-        made = rotate_here(app.controller, issuer, now)
+        made = rotate_here(app.controller, issuer, kept, now)
     else:
-        made = rotate_running(app.connection, issuer, now)
+        made = rotate_running(app.connection, issuer, kept, now)
     note(f"The new authority is good until {made.not_valid_after_utc:%Y-%m-%d}.")
 
 

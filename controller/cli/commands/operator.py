@@ -42,7 +42,7 @@ from controller.config import OperatorHome, OperatorSettings, render_settings
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity, Role, identity_of
 from protocol.ids import TenantId, check_name
-from protocol.revocation import Revocations
+from protocol.revocation import Revocations, plan_revocation
 from protocol.tls import chain_pem
 from protocol.v1.operator_pb2 import (
     AddOperatorRequest,
@@ -233,7 +233,12 @@ def revoke(
         now, home = clock.now(), root_of(app, root)
         issuer = issuer_of(app, root)
         entry = revoked_operator(gone, since)
-        listed, data = next_list(newest_list(connection), home, issuer, entry, now=now)
+        listed, data = next_list(
+            newest_list(connection),
+            home,
+            issuer,
+            lambda present: plan_revocation(present, entry, now=now),
+        )
         if dry_run:
             emit(_entries(listed), output, columns=LISTED)
             return

@@ -15,12 +15,14 @@ from protocol.identity import OperatorIdentity, Role, key_hash
 from protocol.order import Signer
 from protocol.revocation import (
     NO_REVOCATIONS,
+    DistrustedAuthority,
     Revocations,
     RevokedOperator,
     SignedRevocations,
     check_current,
     check_not_revoked,
     newer,
+    plan_distrust,
     plan_revocation,
     sign_revocations,
 )
@@ -30,6 +32,8 @@ DAY = timedelta(days=1)
 ANNS_KEY = key_hash(KEY.public_key())
 GONE = RevokedOperator("ann", ANNS_KEY, NOW)
 LIST = Revocations(3, NOW, (GONE,))
+STOLEN = DistrustedAuthority(bytes(range(32)), "00ff00ff00ff", NOW)
+FULL = Revocations(3, NOW, (GONE,), (STOLEN,))
 ANN = Signer(OperatorIdentity("ann", Role.ADMIN, None), ANNS_KEY)
 EVE = Signer(OperatorIdentity("eve", Role.ADMIN, None), bytes(32))
 
@@ -46,7 +50,8 @@ def code_of(data: bytes, root: x509.Certificate = ROOT.certificate) -> Code:
 
 
 def test_what_the_root_signed_is_read_as_it_was() -> None:
-    assert read_revocations(travelled(), ROOT.certificate) == LIST
+    for listed in (LIST, FULL):
+        assert read_revocations(travelled(listed), ROOT.certificate) == listed
 
 
 def test_only_the_root_of_this_installation_makes_a_list() -> None:
@@ -60,8 +65,18 @@ def test_only_the_root_of_this_installation_makes_a_list() -> None:
     assert code_of(forged) is Code.BAD_SIGNATURE
 
 
+def test_what_was_ever_distrusted_stays_so_whatever_is_added() -> None:
+    other = DistrustedAuthority(bytes(32), "another", NOW)
+    later = plan_distrust(FULL, [other, replace(STOLEN, name="renamed")], now=NOW + DAY)
+    assert (later.version, later.operators) == (4, (GONE,))
+    assert later.authorities == (STOLEN, other)
+    last = plan_revocation(later, RevokedOperator("eve", b"", NOW), now=NOW + DAY)
+    assert last.authorities == later.authorities
+    assert last.distrusted == {STOLEN.key_hash, other.key_hash}
+
+
 def test_no_bit_of_a_list_can_be_changed() -> None:
-    whole = travelled()
+    whole = travelled(FULL)
     for place in range(len(whole)):
         changed = bytearray(whole)
         changed[place] ^= 1
@@ -76,6 +91,9 @@ def test_a_list_that_makes_no_sense_is_refused_whoever_signed_it() -> None:
     assert code_of(travelled(replace(LIST, version=0))) is Code.INVALID
     short = replace(LIST, operators=(replace(GONE, key_hash=b"x"),))
     assert code_of(travelled(short)) is Code.INVALID
+    for key in (b"", bytes(31)):
+        short = replace(LIST, authorities=(replace(STOLEN, key_hash=key),))
+        assert code_of(travelled(short)) is Code.INVALID
     assert code_of(travelled(replace(LIST, operators=(replace(GONE, name="A B"),)))) is Code.INVALID
     assert code_of(bytes(512 * 1024 + 1)) is Code.INVALID
 
