@@ -18,6 +18,7 @@ from agent.witness.keep import load_watched, render_alarm, reset_watched
 from agent.witness.watch import Witness
 from protocol.checkpoint import Checkpoint, Found, encode_signed, open_checkpoint, sign_checkpoint
 from protocol.errors import Code, SteadError
+from protocol.identity import key_hash
 from protocol.ids import TenantId
 from protocol.merkle import fold_full, leaf_hash, prove_consistency
 from protocol.witness import SignedStatement, is_proven, open_statement
@@ -129,6 +130,21 @@ def test_an_older_checkpoint_and_one_that_nobody_signed_raise_alarms(watching: W
         (watching.tenant, Found.UNSIGNED, 1),
         ("", Found.UNSIGNED, 1),
     ]
+
+
+def test_a_checkpoint_of_a_distrusted_authority_is_not_taken_and_alarms_nobody(
+    watching: Watching,
+) -> None:
+    watching.told(LOG[:5])
+    stolen = key_hash(watching.realm.issuing.key.public_key())
+    later = watching.sign(checkpoint(LOG[:6], watching.tenant, NOW))
+    with pytest.raises(SteadError) as caught:
+        watching.witness.take(
+            watching.known.root, watching.tenant, later, (), NOW, distrusted={stolen}
+        )
+    assert caught.value.code is Code.DISTRUSTED
+    found = load_watched(watching.home)
+    assert (found.sizes(), found.alarms) == ({watching.tenant: 5}, {})
 
 
 def test_a_fork_is_not_hidden_behind_a_lesser_alarm(watching: Watching) -> None:
