@@ -33,17 +33,15 @@ def emit_flow(
         return _table(flow, columns, cells, empty)
     write = sys.stdout.buffer.write
     count = 0
-    if output == "json":
-        write(b"[")
     for count, row in enumerate(flow, 1):
         encoded = msgspec.json.encode(plain_row(row))
         if output == "json":
             body = msgspec.json.format(encoded, indent=2).replace(b"\n", b"\n  ")
-            write((b",\n  " if count > 1 else b"\n  ") + body)
+            write((b",\n  " if count > 1 else b"[\n  ") + body)
         else:
             write(encoded + b"\n")
     if output == "json":
-        write(b"\n]\n" if count else b"]\n")
+        write(b"\n]\n" if count else b"[]\n")
     sys.stdout.buffer.flush()
     return count
 

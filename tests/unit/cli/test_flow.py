@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from controller.cli.flow import PAGE, emit_flow
+from protocol.errors import SteadError
 
 ROWS: list[dict[str, Any]] = [
     {"size_bytes": 2048, "name": "a\x1b[31m", "path": "/a"},
@@ -41,6 +42,21 @@ def test_json_is_one_list_and_jsonl_a_line_each(
     emit_flow(iter(rows), "table", columns=("name",))
     out = capsysbinary.readouterr().out.decode().splitlines()
     assert out == (["name", *(str(number) for number in range(count))] if count else [])
+
+
+def test_what_fails_before_its_first_row_says_nothing_that_looks_like_an_answer(
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from looked_up("no-such-point")
+
+    def looked_up(point: str) -> list[dict[str, Any]]:
+        raise SteadError(f"there is no {point}")
+
+    for output in ("json", "jsonl", "table"):
+        with pytest.raises(SteadError):
+            emit_flow(rows(), output, columns=("name",))
+    assert capsysbinary.readouterr().out == b""
 
 
 def test_many_rows_take_the_memory_of_a_page(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
