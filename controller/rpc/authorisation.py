@@ -152,7 +152,9 @@ def check_allowed(method: str, caller: Identity | None, *, looking: bool = False
     kind = kind_of(caller)
     name = method.rpartition("/")[2]
     if kind is None or kind not in TABLE.get(method, frozenset()):
-        raise DeniedError(f"{kind or 'this certificate'} may not call {name}")
+        others = sorted(TABLE.get(method, frozenset()) - {Who.ANYBODY})
+        may = f"; {' or '.join(others)} may" if others else ""
+        raise DeniedError(f"{kind or 'this certificate'} may not call {name}{may}")
     if looking and not only_looks(method):
         raise DeniedError(
             f"{name} needs the operator's own key, which the ssh-agent holds; this certificate is "
