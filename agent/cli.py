@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
+from click.exceptions import NoArgsIsHelpError
 
 from agent.config import AgentHome, default_home
 from agent.version import VERSION
@@ -315,24 +317,46 @@ def _run_text(run: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the command; an expected failure is one line and an exit code."""
+    """Run the command; an expected failure is one line, or an object, and an exit code."""
     # gRPC reads these when it is imported. What it would print of a failed handshake, an
     # error says better, and it has no business around the fork of a child.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         cli.main(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        raise SystemExit(2) from None
     except SteadError as error:
-        click.echo(f"stead-agent: {error}", err=True)
-        raise SystemExit(exit_code(error)) from None
-    except click.ClickException as error:
-        error.show()
-        raise SystemExit(error.exit_code) from None
+        raise SystemExit(_complain(str(error), exit_code(error), error.code)) from None
+    except click.UsageError as error:
+        path = "stead-agent" if error.ctx is None else error.ctx.command_path
+        said = f"{error.format_message().rstrip('.')}; see `{path} --help`"
+        raise SystemExit(_complain(said, 2, "usage")) from None
     except (click.Abort, KeyboardInterrupt):
-        raise SystemExit(130) from None
-    except OSError as error:
-        click.echo(f"stead-agent: {error.filename or ''}: {error.strerror or error}", err=True)
+        raise SystemExit(_complain("interrupted", 130, "interrupted")) from None
+    except BrokenPipeError:
+        # Nobody reads on: Python's last flush goes nowhere instead of failing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise SystemExit(1) from None
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        said = f"{place}{error.strerror or error}"
+        raise SystemExit(_complain(said, 1, "system")) from None
+
+
+def _complain(message: str, code: int, error: str) -> int:
+    """Say what went wrong: a line, or an object where the output was to be JSON."""
+    words = sys.argv[1:]
+    pairs = [*pairwise(words), *(word.split("=", 1) for word in words)]
+    if any(tuple(pair) in {("--output", "json"), ("-o", "json")} for pair in pairs):
+        said = {"error": error, "message": message, "exit_code": code}
+        click.echo(msgspec.json.encode(said).decode(), err=True)
+    else:
+        click.echo(f"stead-agent: {message}", err=True)
+    return code
 
 
 if __name__ == "__main__":

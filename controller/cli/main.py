@@ -13,8 +13,17 @@ from typing import NoReturn
 import rich_click as click
 from click.exceptions import Exit, NoArgsIsHelpError
 
+from controller.cli import exits
 from controller.cli.app import App
-from controller.cli.exits import DONE, FAILED, INTERRUPTED, WRONG_USE, exit_code_of
+from controller.cli.complaint import (
+    INTERRUPTED,
+    NOTHING_DONE,
+    SYSTEM,
+    USAGE,
+    Complaint,
+    wants_json,
+)
+from controller.cli.exits import DONE, FAILED, WRONG_USE, exit_code_of
 from controller.config import default_home
 from protocol.errors import SteadError
 
@@ -124,6 +133,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run the program; the exit code."""
     program._main_shell_completion({}, "stead")  # noqa: SLF001 - what click's own main does first
+    complain = Complaint(wants_json(arguments)).say
     root: click.Context | None = None
     try:
         root = program.make_context("stead", list(arguments))
@@ -137,20 +147,22 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(error.format_message())
         return WRONG_USE
     except click.ClickException as error:
-        return _usage(error)
+        return complain(_usage(error), WRONG_USE, USAGE)
     except click.Abort:
-        return _say("nothing was done", WRONG_USE)
+        return complain("nothing was done", WRONG_USE, NOTHING_DONE)
     except KeyboardInterrupt:
-        return _say("interrupted", INTERRUPTED)
+        return complain("interrupted", exits.INTERRUPTED, INTERRUPTED)
     except SteadError as error:
-        return _say(str(error), exit_code_of(error))
+        return complain(str(error), exit_code_of(error), error.code)
     except BrokenPipeError:
         return _hush()
+    except OSError as error:
+        return complain(_about(error), FAILED, SYSTEM)
     except Exception as error:
         explained = _explained(error, root)
         if explained is None:
             raise
-        return _say(str(explained), exit_code_of(explained))
+        return complain(str(explained), exit_code_of(explained), explained.code)
 
 
 def _explained(error: Exception, root: click.Context | None) -> SteadError | None:
@@ -163,17 +175,16 @@ def _explained(error: Exception, root: click.Context | None) -> SteadError | Non
     return app.connection.explain(error)
 
 
-def _usage(error: click.ClickException) -> int:
+def _usage(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context is not None else "stead"
-    said = error.format_message().rstrip(".")
-    return _say(f"{said}; see `{path} --help`", WRONG_USE)
+    return f"{error.format_message().rstrip('.')}; see `{path} --help`"
 
 
-def _say(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    click.echo(f"error: {''.join(c if c.isprintable() else '?' for c in line)}", err=True)
-    return code
+def _about(error: OSError) -> str:
+    """What the system refused, and of which file."""
+    said = error.strerror or str(error)
+    return said if error.filename is None else f"{error.filename}: {said}"
 
 
 def _hush() -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.cli import main
+from controller.cli.complaint import wants_json
 from controller.cli.exits import exit_code_of
 from protocol.errors import Code, SteadError
 
@@ -14,18 +16,9 @@ from protocol.errors import Code, SteadError
 def test_every_command_of_the_table_has_help_with_an_example(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from click import Group
-
     for name in main.COMMANDS:
         assert main.run([name, "--help"]) == 0
         assert f"Example: stead {name}" in " ".join(capsys.readouterr().out.split()), name
-        root = main.program.make_context("stead", [name, "--help"], resilient_parsing=True)
-        _, command, _ = main.program.resolve_command(root, [name])
-        assert command is not None
-        for below in command.commands if isinstance(command, Group) else ():
-            assert main.run([name, below, "--help"]) == 0
-            said = " ".join(capsys.readouterr().out.split())
-            assert f"Example: stead {name} {below}" in said, (name, below)
 
 
 def test_help_imports_neither_grpc_nor_the_database() -> None:
@@ -45,7 +38,6 @@ def test_help_imports_neither_grpc_nor_the_database() -> None:
         (["run", "web-01"], 2, "PROGRAM"),
         (["inventory", "show", "web-01", "--at", "someday"], 2, "is not a point in time"),
         (["patch", "apply", "all", "--timeout", "soon"], 2, "is not a time such as"),
-        (["patch", "apply", "all", "-o", "json"], 2, "no plan is shown that could be agreed to"),
         (["machine", "ls"], 1, "stead operator add"),
         (["controller", "serve"], 1, "stead controller init"),
         (["vault", "check"], 1, "stead controller init"),
@@ -61,6 +53,40 @@ def test_what_cannot_be_done_is_one_line_and_a_code(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert said in err
+
+
+def test_an_error_is_an_object_where_json_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--home", str(tmp_path), "patch", "apply", "all", "-o", "json"]
+    assert main.run(words) == 2
+    out, err = capsys.readouterr()
+    said = json.loads(err)
+    assert (out, said["error"], said["exit_code"]) == ("", "invalid", 2)
+    assert "no plan is shown that could be agreed to" in said["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("machine ls -o json", True),
+        ("machine ls -ojsonl", True),
+        ("machine ls --output=json --nonsense", True),
+        ("machine ls --output table", False),
+        ("machine ls -o", False),
+        ("run web-01 -- tool -o json", False),
+    ],
+)
+def test_json_is_asked_for_before_the_words_of_a_program(words: str, asked: bool) -> None:
+    assert wants_json(words.split()) is asked
+
+
+def test_what_the_system_refuses_is_one_line_with_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home").write_bytes(b"in the way of a directory")
+    assert main.run(["--home", str(tmp_path / "home/below"), "controller", "init"]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/home/below/root: Not a directory\n"
 
 
 def test_every_code_has_an_exit_code_of_the_contract() -> None:
