@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,10 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from agent.actions.action import ActionResult, Workplace
+from agent.actions.obeying import obeying
 from agent.actions.restore import grants_of, sealing_key_of
 from agent.backup.choose import Choice
 from agent.backup.commands import check_commands
 from agent.backup.fetch import Fetcher
+from agent.backup.flow import Flow
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.live import Found, Live, Unseen, is_at_or_below, listings_of
 from agent.backup.place import Memory
@@ -33,6 +35,7 @@ from protocol.outcome import OutcomeState
 from protocol.selection import BY_DEFAULT, NO_COMMANDS, Commands, Rules
 from protocol.vault.chunk import Opener, Sealer
 from protocol.vault.comparison import Difference, Page, Terms, open_terms, seal_page
+from protocol.vault.entry import Extent
 from protocol.vault.keys import VaultSecret
 from protocol.vault.reader import TreeReader
 
@@ -108,6 +111,20 @@ def _size_of(one: Difference) -> int:
     return len(one.parent) + len(one.name) + told + sum(map(len, one.what)) + _FIXED_BYTES
 
 
+class _PatientReader(TreeReader):
+    """Calls `hold`, which may wait, before each piece of a file that somebody goes through."""
+
+    def __init__(self, secret: VaultSecret, fetcher: Fetcher, hold: Callable[[], None]) -> None:
+        super().__init__(Opener(secret), fetcher.nodes)
+        self._hold = hold
+
+    def extents(self, extents: Sequence[Extent], depth: int) -> Iterator[Extent]:
+        """See `TreeReader.extents`."""
+        for one in super().extents(extents, depth):
+            self._hold()
+            yield one
+
+
 def execute(action: CompareLive, place: Workplace) -> ActionResult:
     """Compare what the order's grants name. PARTIAL when some of it could not be looked at,
     or when there is more to tell than an answer holds.
@@ -131,8 +148,12 @@ def execute(action: CompareLive, place: Workplace) -> ActionResult:
     seen = 0
     known = True
 
+    def hold() -> None:
+        place.control.hold(lambda: None)
+
     def tick(counts: Mapping[str, int]) -> None:
         nonlocal told
+        hold()
         now = clock.monotonic()
         if now >= told:
             told = now + _PROGRESS_S
@@ -142,6 +163,7 @@ def execute(action: CompareLive, place: Workplace) -> ActionResult:
         return any(is_at_or_below(path, one) or is_at_or_below(one, path) for one in paths)
 
     with ExitStack() as stack:
+        stack.enter_context(obeying(place, "it has changed nothing"))
         vault = GrpcVault(stack.enter_context(place.channel()))
         if len(action.sealed_references) != 1:
             raise InvalidError("the order carries not just one reference; sign it again")
@@ -149,9 +171,12 @@ def execute(action: CompareLive, place: Workplace) -> ActionResult:
         rules = rules_by_hash(action.rules, paths, secret, place.of_set)
         known = rules is not None
         seed = random.Random(os.urandom(16))  # noqa: S311 - spreads retries
-        fetcher = stack.enter_context(Fetcher(vault, secret, seed, patience_s=_PATIENCE_S))
+        flow = Flow(place.control)
+        fetcher = stack.enter_context(
+            Fetcher(vault, secret, seed, patience_s=_PATIENCE_S, flow=flow)
+        )
         live = Live(
-            TreeReader(Opener(secret), fetcher.nodes),
+            _PatientReader(secret, fetcher, hold),
             fetcher,
             Sealer(secret),
             unseen,

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.backup import load_vault_secret
+from agent.actions.obeying import obeying
 from agent.backup.drill import BYTES, FILES, Drill, Proved
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.own_points import own_points, point_meant, report
@@ -43,7 +44,7 @@ def execute(action: RunDrill, place: Workplace) -> ActionResult:
     drill = clock.new_id("dr")
     seed = random.Random(os.urandom(16))  # noqa: S311 - chooses files and spreads retries
     point = action.point_id
-    with place.channel() as channel:
+    with obeying(place, "it has proved nothing"), place.channel() as channel:
         try:
             found, proved = _drill(action, place, channel, seed)
             point = found.id
@@ -111,6 +112,7 @@ def _drill(
         scratch=memory.path / "drill",
         seed=seed,
         progress=place.progress,
+        control=place.control,
     )
     proved = drill.run(
         count=action.max_files or FILES,

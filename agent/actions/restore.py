@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.backup import load_vault_secret
+from agent.actions.obeying import obeying
 from agent.backup.belonging import owners_of
 from agent.backup.bounds import Bounds, CannotTellError
 from agent.backup.commands import check_commands
-from agent.backup.control import controlled
 from agent.backup.durable import Written
 from agent.backup.extra import Removals, nothing_removed
 from agent.backup.flow import Flow
@@ -57,15 +57,9 @@ def execute(action: RestoreFiles, place: Workplace) -> ActionResult:
     looked_at_ms = clock.wall_ns() // 1_000_000 - _COARSE_MS
     told = _Told(is_plan=is_plan, has_parts=bool(action.parts), looked_at_ms=looked_at_ms)
     settings = place.home.load_settings()
-    place.control.share(settings.cpu_limit)
     flow = Flow(place.control, _limit(action.limit_download, settings.limit_download))
     with (
-        controlled(
-            place.home,
-            place.control,
-            end=lambda by: place.leave(_cancelled(by)),
-            say=lambda by: place.progress({"phase": "paused", "by": by}),
-        ),
+        obeying(place, "what was restored stays, and the same order again goes on with the rest"),
         place.channel() as channel,
         Written() as written,
     ):
@@ -110,14 +104,6 @@ def _do(part: RestorePart, restore: Restore | None, told: _Told, *, again: bool 
 def _limit(*limits: int) -> int:
     limit = lower(*limits)
     return checked_limit(limit) if limit else 0
-
-
-def _cancelled(by: str) -> ActionResult:
-    return ActionResult(
-        OutcomeState.CANCELLED,
-        message=f"cancelled on the machine by {by}; what was restored stays, and the same order "
-        "again goes on with the rest",
-    )
 
 
 def _restores(

@@ -56,6 +56,8 @@ class Control:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._paused = False
+        self._paused_at = 0.0
+        self._paused_s = 0.0
         self._settled = False
         self._share: Share | None = None
         self._children: Sequence[int] = ()
@@ -101,6 +103,11 @@ class Control:
         """Whether `hold` waits."""
         return self._paused
 
+    @property
+    def paused_s(self) -> float:
+        """For how long it has been paused, all pauses that have ended added up."""
+        return self._paused_s
+
     def settle(self) -> None:
         """The commit begins: from here on a cancel comes too late."""
         with self._changed:
@@ -110,6 +117,10 @@ class Control:
         """Take note of a wish; whether that changed anything."""
         with self._changed:
             changed, self._paused = self._paused != paused, paused
+            if changed:
+                now = clock.monotonic()
+                self._paused_s += 0.0 if paused else now - self._paused_at
+                self._paused_at = now
             self._changed.notify_all()
         return changed
 

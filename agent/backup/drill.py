@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.backup.control import Control
 from agent.backup.far_time import mtime_of
+from agent.backup.flow import Flow
 from agent.backup.pick import Picked, Picks, pick, some_entries
 from agent.backup.prove import Prover, file_digest, looks_unchanged
 from agent.backup.restore import Restore
@@ -58,7 +60,10 @@ class Proved:
 
 
 class Drill:
-    """One drill. `top` is the directory that counts as "/"; `scratch` is made and removed."""
+    """One drill. `top` is the directory that counts as "/"; `scratch` is made and removed.
+
+    `control` says when to wait.
+    """
 
     def __init__(
         self,
@@ -71,7 +76,9 @@ class Drill:
         progress: Callable[[Mapping[str, Any]], None],
         top: bytes = b"/",
         patience_s: float = _PATIENCE_S,
+        control: Control | None = None,
     ) -> None:
+        self._control = control or Control()
         self._root = root
         self._vault = vault
         self._secret = secret
@@ -80,14 +87,17 @@ class Drill:
         self._progress = progress
         self._top = top.rstrip(b"/") + b"/"
         self._patience_s = patience_s
-        self._prover = Prover(vault, secret, seed, patience_s=patience_s)
+        self._prover = Prover(vault, secret, seed, patience_s=patience_s, hold=self._hold)
+
+    def _hold(self) -> None:
+        self._control.hold(lambda: None)
 
     def run(self, *, count: int, max_bytes: int, canaries: Sequence[bytes]) -> Proved:
         """Drill. Raises STORE_FULL when the disk has no room for it, and what the vault
         raises but for loss and damage, which are in the answer.
         """
         proved = Proved()
-        began = clock.monotonic()
+        began, paused_s = clock.monotonic(), self._control.paused_s
         try:
             picks = pick(
                 self._prover.reader,
@@ -110,7 +120,9 @@ class Drill:
         self._scratch.mkdir(mode=0o700, parents=True)
         try:
             self._restore(picks, proved)
-            proved.took_s = clock.monotonic() - began
+            # What a restore takes is asked, and not how long somebody wanted it to wait.
+            waited_s = self._control.paused_s - paused_s
+            proved.took_s = clock.monotonic() - began - waited_s
             self._progress({"phase": "compare", "files": proved.files, "bytes": proved.size})
             self._compare(picks.files, proved)
         finally:
@@ -135,6 +147,7 @@ class Drill:
             seed=self._seed,
             progress=self._progress,
             patience_s=self._patience_s,
+            flow=Flow(self._control),
         )
         done = restore.run()
         proved.files, proved.size = done.files, done.bytes
@@ -145,6 +158,7 @@ class Drill:
         for one in files:
             if one.path in failed:
                 continue
+            self._hold()
             restored = bytes(self._scratch) + b"/" + one.path
             reason = self._prover.problem(one.entry, restored) or _noted(one.entry, restored)
             if reason is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from blake3 import blake3
 
@@ -32,11 +32,21 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Prover:
-    """Fetches and opens what a restore point holds. Not to be shared between threads."""
+    """Fetches and opens what a restore point holds. Not to be shared between threads.
+
+    `hold` is called before something is fetched or a file is read: it may wait.
+    """
 
     def __init__(
-        self, vault: Vault, secret: VaultSecret, seed: random.Random, *, patience_s: float
+        self,
+        vault: Vault,
+        secret: VaultSecret,
+        seed: random.Random,
+        *,
+        patience_s: float,
+        hold: Callable[[], None] = lambda: None,
     ) -> None:
+        self._hold = hold
         self._vault = vault
         self._seed = seed
         self._patience_s = patience_s
@@ -104,6 +114,7 @@ class Prover:
             if error.code not in DATA_LOSS:
                 raise
             return str(error)
+        self._hold()
         try:
             found = file_digest(path)
         except OSError as error:
@@ -163,6 +174,7 @@ class Prover:
     def _get(self, ids: Sequence[ChunkId]) -> dict[ChunkId, bytes]:
         if not ids:
             return {}
+        self._hold()
         given = patiently(
             lambda: list(self._vault.get(ids)), self._seed, patience_s=self._patience_s
         )

@@ -92,7 +92,7 @@ class World:
         limit_upload: int = 0,
     ) -> dict[str, Any] | None:
         """Run a worker, perhaps under a tracer; its result, or None when it was killed."""
-        return self._work(
+        return self.work(
             RunBackup((bytes(self.files),), limit_upload=limit_upload), before, on_progress
         )
 
@@ -107,16 +107,17 @@ class World:
     ) -> dict[str, Any] | None:
         """Restore in place of what is in `target`, as `back_up` backs up."""
         action = replace(
-            self._order(record, target)[0], overwrite=overwrite, limit_download=limit_download
+            self.order(record, target)[0], overwrite=overwrite, limit_download=limit_download
         )
-        return self._work(action, before, on_progress)
+        return self.work(action, before, on_progress)
 
-    def _work(
+    def work(
         self,
         action: Action,
-        before: Sequence[str],
-        on_progress: Callable[[Mapping[str, Any]], None],
+        before: Sequence[str] = (),
+        on_progress: Callable[[Mapping[str, Any]], None] = lambda _said: None,
     ) -> dict[str, Any] | None:
+        """Have a worker do an action; its result, or None when it was killed."""
         request = encode_request(
             self.home,
             self.identity.tenant,
@@ -164,9 +165,9 @@ class World:
 
     def restore(self, record: bytes, target: Path) -> ActionResult:
         """What an operator's order does: a grant, sealed to the machine, and the action."""
-        return restore(*self._order(record, target))
+        return restore(*self.order(record, target))
 
-    def _order(self, record: bytes, target: Path) -> tuple[RestoreFiles, Workplace]:
+    def order(self, record: bytes, target: Path) -> tuple[RestoreFiles, Workplace]:
         key_file = next((self.installation.home / "operator" / "tenants").glob("*.key"))
         tenant_key = decode_tenant_key(key_file.read_bytes())
         point = verify_point(decode_envelope(record))

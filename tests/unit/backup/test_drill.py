@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from agent.backup import pick as picking
 from agent.backup.backed_up import BackupReport
+from agent.backup.control import Control
 from agent.backup.drill import Drill, Proved, decode_sample
 from agent.backup.pick import pick, some_entries
 from protocol.errors import Code, SteadError
@@ -18,6 +21,8 @@ from protocol.vault.chunk import Opener
 from protocol.vault.node import Root
 from protocol.vault.reader import TreeReader
 from tests.unit.backup.machine import WHO, Machine
+
+PAUSE_S = 0.7
 
 
 @pytest.fixture
@@ -37,7 +42,12 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def drill(
-    machine: Machine, report: BackupReport, *canaries: Path, count: int = 60, seed: int = 1
+    machine: Machine,
+    report: BackupReport,
+    *canaries: Path,
+    count: int = 60,
+    seed: int = 1,
+    control: Control | None = None,
 ) -> Proved:
     return Drill(
         report.root,
@@ -47,6 +57,7 @@ def drill(
         seed=random.Random(seed),
         progress=machine.said.append,
         patience_s=5.0,
+        control=control,
     ).run(
         count=count,
         max_bytes=64 * 1024 * 1024,
@@ -62,6 +73,28 @@ def test_a_good_drill_restores_compares_and_removes(machine: Machine) -> None:
     assert proved.size >= 5_000_000
     assert proved.took_s > 0
     assert not (machine.home / "scratch").exists()
+
+
+def test_a_pause_in_the_middle_is_waited_for_and_is_none_of_what_the_restore_took(
+    machine: Machine,
+) -> None:
+    report = machine.back_up()
+    control = Control()
+    steps: list[str] = []
+
+    def pause_once(step: str) -> None:
+        steps.append(step)
+        if len(steps) == 1:
+            control.wished(paused=True)
+            threading.Timer(PAUSE_S, lambda: control.wished(paused=False)).start()
+
+    machine.vault.lose = pause_once
+    began = time.monotonic()
+    proved = drill(machine, report, control=control)
+    whole_s = time.monotonic() - began
+    assert (proved.wrong, proved.files) == ([], 60)
+    assert control.paused_s >= PAUSE_S
+    assert 0 < proved.took_s <= whole_s - control.paused_s
 
 
 def test_what_an_earlier_drill_left_behind_is_removed(machine: Machine) -> None:
