@@ -19,12 +19,12 @@ from agent.link.stay import LinkReport, LinkState
 from agent.tasks.intake import Intake
 from agent.tasks.verify import believable_time
 from agent.version import VERSION
-from agent.witness.keep import Watched
 from agent.witness.watch import Witness
 from protocol.ceiling import Ceiling
 from protocol.errors import InvalidError, SteadError
 from protocol.identity import MachineIdentity
 from protocol.ids import TaskId
+from protocol.witness import Watched
 
 STALE = 3.5
 """After so many heartbeats that an agent did not note, what it said last counts no more."""

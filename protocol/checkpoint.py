@@ -102,7 +102,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
         version, log, size, root, head, at_us = msgspec.msgpack.decode(
             data, type=tuple[int, str, int, bytes, bytes, int]
         )
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError("these bytes are not a checkpoint") from error
     if version != VERSION:
         raise SteadError(
@@ -141,7 +141,7 @@ def decode_signed(data: bytes) -> SignedCheckpoint:
         raise InvalidError(f"a signed checkpoint has at most {MAX_SIGNED_BYTES} bytes")
     try:
         fields = msgspec.msgpack.decode(data, type=tuple[bytes, bytes, bytes])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError("these bytes are not a signed checkpoint") from error
     return SignedCheckpoint(*fields)
 
@@ -195,19 +195,6 @@ def judge(kept: Checkpoint, told: Checkpoint, proof: Sequence[bytes]) -> Found:
     if is_consistent(kept.size, kept.root, told.size, told.root, proof):
         return Found.NEWER
     return Found.FORKED
-
-
-def contradict(one: Checkpoint, other: Checkpoint) -> bool:
-    """Whether these two alone, once their signatures hold, prove a fork to everybody.
-
-    Either the same number of entries with another root, or fewer entries at a later time.
-    """
-    if one.log != other.log:
-        return False
-    if one.size == other.size:
-        return (one.root, one.head) != (other.root, other.head)
-    smaller, larger = sorted((one, other), key=lambda each: each.size)
-    return smaller.at > larger.at
 
 
 def render_log(log: str) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import msgspec
@@ -26,7 +26,14 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from protocol.checkpoint import Found, from_us, to_us
+from protocol.checkpoint import (
+    Checkpoint,
+    Found,
+    decode_checkpoint,
+    decode_signed,
+    from_us,
+    to_us,
+)
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity, believe, read_certificate
 from protocol.ids import MachineId, TenantId
@@ -36,6 +43,9 @@ DOMAIN = b"stead witness v1\0"
 NONCE_BYTES = 16
 MAX_STATEMENT_BYTES = 256 * 1024
 _CONTEXT = "stead witness proof v1"
+
+INSTALLATION = ""
+"""The log of the installation, where others have a tenant's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,55 @@ class Alarm:
     times: int
     kept: bytes
     told: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Signed checkpoints and alarms, by log: a tenant's id, or empty for the installation's.
+
+    Of each log there is at most one alarm of each kind.
+    """
+
+    kept: dict[str, bytes] = field(default_factory=dict)
+    alarms: dict[str, list[Alarm]] = field(default_factory=dict)
+
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """What is kept, opened. Signatures were checked when it was taken."""
+        return {log: decode_checkpoint(decode_signed(made).body) for log, made in self.kept.items()}
+
+    def sizes(self) -> dict[str, int]:
+        """Of how many entries each kept checkpoint is."""
+        return {log: one.size for log, one in self.checkpoints().items()}
+
+    def each_alarm(self) -> list[tuple[str, Alarm]]:
+        """All alarms with their logs."""
+        return [(log, alarm) for log, alarms in self.alarms.items() for alarm in alarms]
+
+    def with_alarm(self, log: str, found: Found, told: bytes, now: datetime) -> Watched:
+        """The same with an alarm more, or with one that came again: its evidence is the first."""
+        alarms = list(self.alarms.get(log, ()))
+        for place, one in enumerate(alarms):
+            if one.found is found:
+                alarms[place] = replace(one, times=one.times + 1)
+                break
+        else:
+            alarms.append(Alarm(found, now, 1, self.kept.get(log, b""), told))
+        return Watched(self.kept, {**self.alarms, log: alarms})
+
+
+def encode_watched(watched: Watched) -> bytes:
+    """What is kept, as the file `witness` in the agent's directory has it: JSON."""
+    return msgspec.json.encode(watched)
+
+
+def decode_watched(data: bytes) -> Watched:
+    """Read what `encode_watched` made; INVALID for all else. Checks no signature."""
+    try:
+        watched = msgspec.json.decode(data, type=Watched)
+        watched.sizes()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SteadError) as error:
+        raise InvalidError(f"this is not what a machine keeps of the audit logs: {error}") from None
+    return watched
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from agent.actions.action import ActionResult, Workplace
 from agent.host import clock
 from agent.link.identity import load_identity, load_sealing
 from agent.witness.keep import (
-    Watched,
     WitnessDamagedError,
     load_watched,
     nothing_known,
@@ -19,7 +18,7 @@ from agent.witness.keep import (
 from protocol.action import ReadWitness, ResetWitness
 from protocol.errors import InvalidError
 from protocol.outcome import OutcomeState
-from protocol.witness import NONCE_BYTES, Statement, sign_statement
+from protocol.witness import NONCE_BYTES, Statement, Watched, sign_statement
 
 
 def execute(action: ReadWitness | ResetWitness, place: Workplace) -> ActionResult:

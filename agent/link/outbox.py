@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agent.host.spool import Spool
-from agent.witness.keep import Watched
 from protocol.checkpoint import to_us
 from protocol.codec import outcome_to_pb, to_ms
 from protocol.ids import TaskId
 from protocol.outcome import Outcome
 from protocol.standing import Run
 from protocol.v1 import link_pb2
+from protocol.witness import Watched
 
 MAX_WAITING = 256
 """How many refusals may wait before no more offers are read."""

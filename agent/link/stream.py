@@ -13,7 +13,6 @@ import grpc
 from agent.host import clock, log
 from agent.link.outbox import Outbox
 from agent.link.refusal import error_of_call, refusal_of
-from agent.witness.keep import Watched
 from protocol.ceiling import Ceiling
 from protocol.codec import encode_holder, from_ms, refusal_from_pb, refuse_unknown, to_ms
 from protocol.errors import Code, SteadError, UnavailableError
@@ -21,6 +20,7 @@ from protocol.holder import METADATA_KEY, Holder
 from protocol.ids import TaskId
 from protocol.v1 import link_pb2
 from protocol.v1.link_pb2_grpc import LinkServiceStub
+from protocol.witness import Watched
 
 WELCOME_S = 30.0
 SILENCE = 2.5

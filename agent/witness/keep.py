@@ -7,60 +7,21 @@ and never thrown away, since it may be evidence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
 
-import msgspec
-
 from agent.config import AgentHome
 from agent.host.files import read_if_there, sync_directory, write_atomically
-from protocol.checkpoint import Checkpoint, Found, decode_checkpoint, decode_signed
-from protocol.errors import Code, SteadError
+from protocol.checkpoint import Found
+from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import TenantId
-from protocol.witness import Alarm
-
-INSTALLATION = ""
+from protocol.witness import INSTALLATION, Alarm, Watched, decode_watched, encode_watched
 
 
 class WitnessDamagedError(SteadError):
     """The file is there and does not hold what was written into it."""
 
     code = Code.PRECONDITION
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """Signed checkpoints and alarms, by log: a tenant's id, or empty for the installation's.
-
-    Of each log there is at most one alarm of each kind.
-    """
-
-    kept: dict[str, bytes] = field(default_factory=dict)
-    alarms: dict[str, list[Alarm]] = field(default_factory=dict)
-
-    def checkpoints(self) -> dict[str, Checkpoint]:
-        """What is kept, opened. Signatures were checked when it was taken."""
-        return {log: decode_checkpoint(decode_signed(made).body) for log, made in self.kept.items()}
-
-    def sizes(self) -> dict[str, int]:
-        """Of how many entries each kept checkpoint is."""
-        return {log: one.size for log, one in self.checkpoints().items()}
-
-    def each_alarm(self) -> list[tuple[str, Alarm]]:
-        """All alarms with their logs."""
-        return [(log, alarm) for log, alarms in self.alarms.items() for alarm in alarms]
-
-    def with_alarm(self, log: str, found: Found, told: bytes, now: datetime) -> Watched:
-        """The same with an alarm more, or with one that came again: its evidence is the first."""
-        alarms = list(self.alarms.get(log, ()))
-        for place, one in enumerate(alarms):
-            if one.found is found:
-                alarms[place] = replace(one, times=one.times + 1)
-                break
-        else:
-            alarms.append(Alarm(found, now, 1, self.kept.get(log, b""), told))
-        return Watched(self.kept, {**self.alarms, log: alarms})
 
 
 def load_watched(home: AgentHome) -> Watched:
@@ -78,16 +39,14 @@ def load_watched(home: AgentHome) -> Watched:
     if data is None:
         return Watched()
     try:
-        watched = msgspec.json.decode(data, type=Watched)
-        watched.sizes()
-    except (msgspec.DecodeError, SteadError) as error:
+        return decode_watched(data)
+    except InvalidError as error:
         raise WitnessDamagedError(f"{home.witness} is damaged: {error}") from error
-    return watched
 
 
 def write_watched(home: AgentHome, watched: Watched) -> None:
     """Replace the file, durably; STORE_FULL when that cannot be."""
-    write_atomically(home.witness, msgspec.json.encode(watched))
+    write_atomically(home.witness, encode_watched(watched))
 
 
 def nothing_known(tenant: TenantId, now: datetime) -> Watched:

@@ -17,8 +17,6 @@ from cryptography import x509
 from agent.config import AgentHome
 from agent.host import log
 from agent.witness.keep import (
-    INSTALLATION,
-    Watched,
     WitnessDamagedError,
     load_watched,
     nothing_known,
@@ -36,7 +34,7 @@ from protocol.checkpoint import (
 )
 from protocol.errors import Code, SteadError
 from protocol.ids import TenantId
-from protocol.witness import Alarm
+from protocol.witness import INSTALLATION, Alarm, Watched
 
 
 class Witness:

@@ -75,6 +75,20 @@ def entry_hash(
     return blake3(msgspec.msgpack.encode(fields)).digest()
 
 
+def is_altered(entry: Entry) -> bool:
+    """Whether an entry's hash is not that of what stands in it."""
+    made = entry_hash(
+        entry.previous,
+        entry.tenant_id,
+        entry.seq,
+        entry.at,
+        entry.actor,
+        entry.event,
+        entry.body,
+    )
+    return made != entry.hash
+
+
 def verify(
     entries: Iterable[Entry], tenant_id: str, *, after: Head = EMPTY, expected: Head | None = None
 ) -> Verified | Broken:
@@ -106,13 +120,4 @@ def _fault(entry: Entry, head: Head, tenant_id: str) -> str | None:
         return f"entry {entry.seq} stands where {head.seq + 1} should"
     if entry.previous != head.hash:
         return "the entry does not follow the one before it"
-    made = entry_hash(
-        entry.previous,
-        entry.tenant_id,
-        entry.seq,
-        entry.at,
-        entry.actor,
-        entry.event,
-        entry.body,
-    )
-    return None if made == entry.hash else "the entry was altered"
+    return "the entry was altered" if is_altered(entry) else None

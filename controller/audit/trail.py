@@ -7,12 +7,15 @@ in memory that does not grow with the log, and says where they part.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from controller.audit.chain import EMPTY, Broken, Entry, Head, verify
 from protocol.checkpoint import Checkpoint
 from protocol.merkle import Frontier
+
+State = tuple[bytes, bytes]
+"""What a log is at some number of entries: the root over them, and the hash of the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +28,36 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """The log holds up to `head`; checkpoints cover the first `covered` entries of it."""
+    """The log holds up to `head`; checkpoints cover the first `covered` entries of it.
+
+    `states` says what it was at the sizes that were asked for, as far as it has so many.
+    """
 
     head: Head
     covered: int
     checkpoints: int
+    states: Mapping[int, State] = field(default_factory=dict)
 
 
 def walk(
-    steps: Iterable[Entry | Mark], log: str, *, expected: Head | None = None
+    steps: Iterable[Entry | Mark],
+    log: str,
+    *,
+    expected: Collection[Head] = (),
+    sizes: Collection[int] = (),
 ) -> Walked | Broken:
     """Check a whole log from its first entry on.
 
     Entries come in order; a mark comes at the latest right after the last entry that it
-    covers. `expected` is a head that was seen: the chain must go through it. `Broken` names
+    covers. `expected` are heads that were seen: the chain must go through them. `Broken` names
     the entry at which something does not fit.
     """
     tree, head = Frontier(), EMPTY
     waiting: list[tuple[int, int, Mark]] = []
     covered = count = number = 0
-    met = expected is None or expected == EMPTY
+    seen = {one for one in expected if one != EMPTY}
+    awaited = {one.seq for one in seen}
+    states: dict[int, State] = {}
     for step in steps:
         if isinstance(step, Mark):
             number += 1
@@ -55,24 +68,25 @@ def walk(
                 return found
             head = found.head
             tree.add(head.hash)
-            if expected is not None and head.seq == expected.seq:
-                if head != expected:
-                    return Broken(head.seq, "the entry is not the one that was seen before")
-                met = True
+            if head.seq in awaited and {one for one in seen if one.seq == head.seq} != {head}:
+                return Broken(head.seq, "the entry is not the one that was seen before")
+            if head.seq in sizes:
+                states[head.seq] = (tree.root(), head.hash)
         while waiting and waiting[0][0] <= tree.size:
             mark = heapq.heappop(waiting)[2]
             fault = _fault(mark, log, tree, head)
             if fault:
                 return Broken(tree.size, fault)
             covered, count = tree.size, count + 1
-    if not met and expected is not None:
-        return Broken(head.seq + 1, f"the log ends before entry {expected.seq}, seen before")
+    last = max(awaited, default=0)
+    if last > head.seq:
+        return Broken(head.seq + 1, f"the log ends before entry {last}, seen before")
     if waiting:
         size, _, mark = waiting[0]
         return Broken(
             head.seq + 1, f"the log ends before this one, and {mark.of} has {size} entries"
         )
-    return Walked(head, covered, count)
+    return Walked(head, covered, count, states)
 
 
 def _fault(mark: Mark, log: str, tree: Frontier, head: Head) -> str:

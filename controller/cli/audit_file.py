@@ -1,4 +1,4 @@
-"""The file of an audit export: lines of JSON, written and read one at a time.
+"""The files of an audit export and of machines' answers: lines of JSON, one at a time.
 
 docs/audit-format.md says what stands in them. What is not signed is there for people: a
 file is believed only as far as its checkpoints bear it out.
@@ -16,6 +16,7 @@ import msgspec
 from controller.audit.chain import Entry
 from protocol.checkpoint import from_us, to_us
 from protocol.errors import InvalidError, SteadError
+from protocol.witness import SignedStatement
 
 VERSION = 1
 LONGEST_LINE = 32 * 1024 * 1024
@@ -72,13 +73,27 @@ class CheckpointLine(msgspec.Struct, frozen=True, tag="checkpoint"):
         return _bytes(self.signed)
 
 
+class StatementLine(msgspec.Struct, frozen=True, tag="statement"):
+    """What a machine answered, in a file of its own. `name` is there for people."""
+
+    name: str
+    body: bytes
+    signature: bytes
+    chain: list[bytes]
+    proof: bytes
+
+    def signed(self) -> SignedStatement:
+        """The answer as it came."""
+        return SignedStatement(self.body, self.signature, tuple(self.chain), self.proof)
+
+
 class End(msgspec.Struct, frozen=True, tag="end"):
     """The last line: how many entries stand before it."""
 
     entries: int
 
 
-Line = Header | EntryLine | CheckpointLine | End
+Line = Header | EntryLine | CheckpointLine | StatementLine | End
 
 
 def line_of(entry: Entry, proof: list[bytes] | None = None) -> EntryLine:
@@ -110,7 +125,7 @@ def read_lines(path: Path) -> Iterator[Line]:
                 number += 1
                 try:
                     yield decoder.decode(raw)
-                except (msgspec.DecodeError, RecursionError) as error:
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     raise InvalidError(f"{path}, line {number}: {error}") from error
     except OSError as error:
         raise SteadError(f"{path} cannot be read: {error.strerror}") from error

@@ -71,6 +71,12 @@ def read_entries(
         request.after = page[-1].sequence
 
 
+def last_number(connection: Connection, log: str) -> int:
+    """The number of a log's last entry, as the controller says it; 0 for none."""
+    request = ListAuditRequest(tenant_id=log, limit=1, newest=True)
+    return connection.audit.ListAudit(request).head_sequence
+
+
 def fresh_checkpoint(connection: Connection, log: str) -> tuple[bytes, Checkpoint] | None:
     """The checkpoint of the log as it is now; None for a log without any."""
     request = ListCheckpointsRequest(tenant_id=log, fresh=True)

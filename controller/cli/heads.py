@@ -1,18 +1,19 @@
-"""The heads of audit logs that this operator has seen: what a later log is held against.
+"""What this operator has seen of the audit logs: what a later log is held against.
 
 The chain alone cannot tell that entries are missing at its end, or that all of it was
-written anew. Whoever has seen a head can.
+written anew. Whoever has seen a head can. The checkpoint that was signed for it is kept with
+it, since it proves to others what the head proves to its owner alone.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from controller.audit.chain import Head
-from controller.authority.durable import make_directory, sync_directory
+from controller.authority.durable import make_directory, replace_durably
+from protocol.checkpoint import decode_checkpoint, decode_signed
 from protocol.errors import InvalidError
 from protocol.ids import check_id
 
@@ -22,7 +23,11 @@ _HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})\Z")
 
 @dataclass(frozen=True, slots=True)
 class SeenHeads:
-    """A directory with a file for each log; its name is the tenant's id."""
+    """A directory with files for each log, named by the tenant's id.
+
+    `.head` is the last head; `.checkpoint` is the newest signed checkpoint of that log;
+    `.told` is one that did not fit.
+    """
 
     path: Path
 
@@ -41,28 +46,50 @@ class SeenHeads:
                 "noted elsewhere, or remove it to begin anew"
             ) from None
 
-    def save(self, log: str, head: Head) -> None:
-        """Keep a head in place of the one before it, durably."""
-        make_directory(self.path)
-        file = self._file(log)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as opened:
-            opened.write(f"{head.seq}:{head.hash.hex()}\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(file)
-        sync_directory(self.path)
+    def heads(self, log: str) -> set[Head]:
+        """All that was seen of a log: the last head, and that of the checkpoint kept."""
+        found = {one for one in (self.load(log),) if one is not None}
+        file = self._file(log, "checkpoint")
+        if file.exists():
+            kept = decode_checkpoint(decode_signed(file.read_bytes()).body)
+            found.add(Head(kept.size, kept.head))
+        return found
 
-    def _file(self, log: str) -> Path:
+    def save(self, log: str, head: Head, signed: bytes | None) -> None:
+        """Keep a head, and what was signed for it, in place of those before; durably."""
+        make_directory(self.path)
+        if signed is not None:
+            replace_durably(self._file(log, "checkpoint"), signed)
+        replace_durably(self._file(log), f"{head.seq}:{head.hash.hex()}\n".encode())
+
+    def keep_evidence(self, log: str, signed: bytes) -> Path:
+        """Keep a signed checkpoint that did not fit; the first one stays."""
+        make_directory(self.path)
+        file = self._file(log, "told")
+        if not file.exists():
+            replace_durably(file, signed)
+        return file
+
+    def signed(self) -> list[tuple[Path, bytes]]:
+        """All signed checkpoints that are kept, with their files."""
+        files = (*self.path.glob("*.checkpoint"), *self.path.glob("*.told"))
+        return [(file, file.read_bytes()) for file in sorted(files)]
+
+    def _file(self, log: str, kind: str = "head") -> Path:
         # A tenant's id comes from the controller, which must not choose a file here.
         name = check_id("tn", log) if log else INSTALLATION_FILE
-        return self.path / f"{name}.head"
+        return self.path / f"{name}.{kind}"
 
     def logs(self) -> set[str]:
         """The logs of which a head was seen."""
         names = {file.stem for file in self.path.glob("*.head")}
         return {"" if name == INSTALLATION_FILE else name for name in names}
+
+
+def parse_heads(text: str) -> tuple[Head, ...]:
+    """What `--head` may hold: one head, or nothing."""
+    found = parse_head(text)
+    return () if found is None else (found,)
 
 
 def parse_head(text: str) -> Head | None:

@@ -10,28 +10,59 @@ import msgspec
 
 from controller import clock
 from controller.audit.trail import Mark
+from controller.cli.audit_file import StatementLine
 from controller.cli.connection import Connection
 from controller.cli.ordering import order_and_follow, task_of
 from controller.cli.outcomes import result_of
 from controller.cli.terms import Terms
 from protocol.action import ReadWitness
-from protocol.checkpoint import open_checkpoint, render_log
+from protocol.checkpoint import decode_checkpoint, decode_signed, open_checkpoint, render_log
 from protocol.errors import SteadError
 from protocol.ids import MachineId, TenantId
 from protocol.v1.job_pb2 import Task
 from protocol.v1.operator_pb2 import Machine
-from protocol.witness import NONCE_BYTES, SignedStatement, Statement, is_proven, open_statement
+from protocol.witness import (
+    NONCE_BYTES,
+    Alarm,
+    SignedStatement,
+    Statement,
+    is_proven,
+    open_statement,
+)
 
 
 @dataclass(slots=True)
 class Witnessed:
-    """What machines state: checkpoints as marks, by log; alarms and troubles in words."""
+    """What machines state: checkpoints as marks, by log; alarms in words; the answers as they
+    came.
+
+    `silent` are machines of which nothing is believed, with the reason; `unproven` those whose
+    answers the controller could have made; `outdated` those who proved them by a key that was
+    replaced, perhaps because somebody else has it.
+    """
 
     marks: dict[str, list[Mark]] = field(default_factory=dict)
     alarms: list[str] = field(default_factory=list)
+    answers: list[StatementLine] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     unproven: list[str] = field(default_factory=list)
-    heard: int = 0
+    outdated: list[str] = field(default_factory=list)
+
+    def in_words(self) -> list[str]:
+        """What keeps the answers from being the whole truth."""
+        words = [f"not heard: {line}" for line in self.silent]
+        if self.unproven:
+            words.append(
+                "signed by the machine's certificate alone, which the controller could have made, "
+                f"since your profile has no key of the tenant: {', '.join(self.unproven)}"
+            )
+        if self.outdated:
+            words.append(
+                "proven by a key of the tenant that was replaced, so that whoever had it could "
+                f"have helped the controller to make it: {', '.join(self.outdated)}; `stead tenant "
+                "key send` gives machines the one in force"
+            )
+        return words
 
 
 def ask_witnesses(
@@ -70,16 +101,16 @@ def _take(
         distrusted=connection.distrusted,
     )
     _prove(connection, found, signed, statement, machine.name)
-    found.heard += 1
+    found.answers.append(
+        StatementLine(machine.name, signed.body, signed.signature, [*signed.chain], signed.proof)
+    )
     for data in statement.kept:
         kept = open_checkpoint(data, connection.root)
         mark = Mark(kept, f"what {machine.name} keeps")
         found.marks.setdefault(kept.log, []).append(mark)
     for alarm in statement.alarms:
-        log = render_log(open_checkpoint(alarm.kept, connection.root).log) if alarm.kept else ""
-        found.alarms.append(
-            f"{machine.name}: {alarm.found} since {alarm.at:%Y-%m-%d %H:%M:%S}Z {log}".rstrip()
-        )
+        since = f"{alarm.found} since {alarm.at:%Y-%m-%d %H:%M:%S}Z"
+        found.alarms.append(f"alarm: {machine.name}: {since} {_log_of(alarm)}".rstrip())
 
 
 def _prove(
@@ -93,6 +124,22 @@ def _prove(
     if not connection.keyring.has(statement.tenant):
         found.unproven.append(name)
         return
-    keys = connection.keyring.load(statement.tenant).keys
-    if not any(is_proven(signed, key.secret.convergence) for key in keys):
-        raise SteadError("its statement is not proven by the tenant's key")
+    newest, *older = connection.keyring.load(statement.tenant).keys
+    if is_proven(signed, newest.secret.convergence):
+        return
+    if not any(is_proven(signed, key.secret.convergence) for key in older):
+        raise SteadError(
+            "its statement is proven by none of the tenant's keys in your profile; if the key was "
+            "rotated since, `stead tenant key receive` brings the newest"
+        )
+    found.outdated.append(name)
+
+
+def _log_of(alarm: Alarm) -> str:
+    """Of which log an alarm is, as far as its evidence names one."""
+    for data in (alarm.kept, alarm.told):
+        try:
+            return render_log(decode_checkpoint(decode_signed(data).body).log)
+        except SteadError:
+            continue
+    return ""

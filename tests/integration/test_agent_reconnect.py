@@ -16,11 +16,11 @@ from agent.config import AgentHome
 from agent.link.identity import Credentials
 from agent.link.outbox import Outbox
 from agent.link.stay import Link, LinkReport, LinkState
-from agent.witness.keep import Watched
 from protocol.codec import REVISION
 from protocol.errors import SteadError
 from protocol.ids import TaskId
 from protocol.v1 import link_pb2
+from protocol.witness import Watched
 from tests.fakes.link_server import LinkServer, Realm
 
 

@@ -14,13 +14,15 @@ from sqlalchemy import Connection, delete, insert, select
 from controller.audit.alarms import alarms_kept
 from controller.audit.chain import EMPTY, Entry, Head, entry_hash
 from controller.audit.log import entries
+from controller.cli.keyring import Keyring
 from controller.cli.main import run
 from controller.db.schema import audit, audit_checkpoints, audit_nodes
 from controller.rpc import link
 from protocol.ids import TenantId
 from protocol.v1 import operator_pb2
 from protocol.v1.operator_pb2_grpc import MachineServiceStub
-from tests.integration.agent_process import WAIT_S, AgentProcess, token_text
+from protocol.vault.epochs import TenantKeys
+from tests.integration.agent_process import TENANT_KEY, WAIT_S, AgentProcess, token_text
 from tests.integration.conftest import Installation
 
 
@@ -263,6 +265,10 @@ async def test_operators_export_verify_and_ask_the_witnesses(
     assert (await typed(installation, capsys, *export, str(table), "--format", "csv"))[0] == 0
     assert table.read_text().startswith("sequence,at,actor,event,body,hash")
     asked = ("witness", "all", "--tenant", "acme", "--yes", "--output", "json")
+    # Without the tenant's key nobody can tell the answers from what a controller could make.
+    assert (await typed(installation, capsys, *asked))[0] == 3
+    keys = Keyring(installation.made.operator.path / "tenants")
+    keys.save(tenant, TenantKeys((TENANT_KEY,)))
     code, out, said = await typed(installation, capsys, *asked)
     assert code == 0, (out, said)
     assert {row["log"]: row["witnesses"] for row in json.loads(out)}["acme"] == 2

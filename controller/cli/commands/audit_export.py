@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -16,7 +15,6 @@ import rich_click as click
 from controller import clock
 from controller.audit.chain import Entry
 from controller.audit.wanted import Wanted
-from controller.authority.durable import sync_directory
 from controller.cli.app import App
 from controller.cli.audit_file import VERSION, CheckpointLine, End, Header, line_of, write_line
 from controller.cli.audit_reading import (
@@ -30,6 +28,7 @@ from controller.cli.audit_reading import (
 from controller.cli.choice import machine_meant
 from controller.cli.connection import Connection
 from controller.cli.emit import note
+from controller.cli.new_file import new_file
 from controller.cli.options import Moment
 from protocol.checkpoint import Checkpoint
 from protocol.errors import Code, SteadError
@@ -100,37 +99,23 @@ def export(
     newest = fresh_checkpoint(connection, log)
     if newest is None:
         raise SteadError(f"the log {name} has no entries to export", code=Code.NOT_FOUND)
-    aside = output_file.with_name(f".{output_file.name}.{os.getpid()}")
-    try:
-        with aside.open("xb") as file:
-            if kind == "csv":
-                count = _csv(
-                    file, read_entries(connection, log, until=newest[1].size, wanted=wanted)
-                )
-            else:
-                header = Header(
-                    version=VERSION,
-                    log=log,
-                    name=name,
-                    exported_at=clock.now(),
-                    checkpoint=newest[0].hex(),
-                    filter=None if wanted.everything else wanted.in_words(),
-                )
-                write_line(file, header)
-                write = _whole if wanted.everything else _chosen
-                count = write(connection, file, newest[1], wanted)
-                write_line(file, End(count))
-            file.flush()
-            os.fsync(file.fileno())
-        # Unlike rename, link refuses when the name is taken.
-        os.link(aside, output_file)
-        sync_directory(output_file.absolute().parent)
-    except FileExistsError:
-        raise SteadError(f"{output_file} is there already", code=Code.ALREADY_EXISTS) from None
-    except OSError as error:
-        raise SteadError(f"{output_file} cannot be written: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    with new_file(output_file) as file:
+        if kind == "csv":
+            entries = read_entries(connection, log, until=newest[1].size, wanted=wanted)
+            count = _csv(file, entries)
+        else:
+            header = Header(
+                version=VERSION,
+                log=log,
+                name=name,
+                exported_at=clock.now(),
+                checkpoint=newest[0].hex(),
+                filter=None if wanted.everything else wanted.in_words(),
+            )
+            write_line(file, header)
+            write = _whole if wanted.everything else _chosen
+            count = write(connection, file, newest[1], wanted)
+            write_line(file, End(count))
     how = (
         "CSV, which proves nothing"
         if kind == "csv"

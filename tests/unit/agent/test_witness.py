@@ -117,7 +117,8 @@ def test_a_fork_raises_an_alarm_that_stays_with_its_evidence(watching: Watching)
 def test_an_older_checkpoint_and_one_that_nobody_signed_raise_alarms(watching: Watching) -> None:
     watching.told(LOG[:5])
     assert watching.told(LOG[:4], 5) is Found.SHRUNK
-    assert watching.take(b"nothing") is Found.UNSIGNED
+    for nothing in (b"nothing", b"\x93\xc4\x07\x96\x01\xa1\xff\x01\xc4\x00\xc4\x00\xc4\x00"):
+        assert watching.take(nothing) is Found.UNSIGNED
     other = Realm().issuing
     forged = checkpoint(LOG[:6], "", NOW)
     assert watching.take(encode_signed(sign_checkpoint(forged, other.key, der_of(other)))) is (
@@ -127,7 +128,7 @@ def test_an_older_checkpoint_and_one_that_nobody_signed_raise_alarms(watching: W
     assert found.sizes() == {watching.tenant: 5}
     assert [(log, alarm.found, alarm.times) for log, alarm in found.each_alarm()] == [
         (watching.tenant, Found.SHRUNK, 1),
-        (watching.tenant, Found.UNSIGNED, 1),
+        (watching.tenant, Found.UNSIGNED, 2),
         ("", Found.UNSIGNED, 1),
     ]
 
@@ -166,7 +167,9 @@ def test_another_tenants_log_is_not_watched(watching: Watching) -> None:
     assert load_watched(watching.home).sizes() == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"kept":{"tn_1":"AAAA"}}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"kept":{"tn_1":"AAAA"}}', b'{"kept":{"\xff":"AAAA"}}']
+)
 def test_a_damaged_file_is_put_aside_and_raises_an_alarm_that_stays(
     watching: Watching, content: bytes
 ) -> None:
