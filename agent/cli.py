@@ -138,6 +138,63 @@ def generalize(home: AgentHome, token: str, *, dry_run: bool, yes: bool) -> None
     click.echo(f"{home.path} is nobody's now; stop here and copy the disk")
 
 
+@cli.group(epilog="Example: stead-agent identity ls")
+def identity() -> None:
+    """Identities that this machine had before its controller called it a copy."""
+
+
+@identity.command("ls", epilog="Example: stead-agent identity ls --output json")
+@output_option
+@click.pass_obj
+def identity_ls(home: AgentHome, output: str) -> None:
+    """List what this machine was, newest first; it can be that again."""
+    from agent.link.former import former_identities
+
+    found = [{"machine": one.machine, "until": one.since} for one in former_identities(home)]
+    if output == "json":
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    for one in found:
+        click.echo(f"{one['machine']}  until {_text(one['until'])}")
+
+
+@identity.command("back", epilog="Example: stead-agent identity back mc_01k…")
+@click.argument("machine")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def identity_back(home: AgentHome, machine: str, *, yes: bool) -> None:
+    """Be a former MACHINE again, with its key, its backup set and its standing orders.
+
+    For a machine that was called a copy and is none. The agent must be stopped. What the
+    machine is now is kept in its turn.
+    """
+    from agent.host.lock import locked
+    from agent.link.former import take_back
+    from agent.link.identity import load_identity
+
+    if not yes:
+        click.confirm(f"Be {machine} again?", abort=True, err=True)
+    with locked(home.lock):
+        take_back(home, machine, load_identity(home).identity.machine)
+    click.echo(f"this machine is {load_identity(home).identity.machine} again")
+
+
+@identity.command("forget", epilog="Example: stead-agent identity forget mc_01k…")
+@click.argument("machine")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def identity_forget(home: AgentHome, machine: str, *, yes: bool) -> None:
+    """Remove what is kept of a former MACHINE, its keys included, for good."""
+    from agent.host.lock import locked
+    from agent.link.former import forget_former
+
+    if not yes:
+        click.confirm(f"Forget {machine} and its keys?", abort=True, err=True)
+    with locked(home.lock):
+        forget_former(home, machine)
+    click.echo(f"{machine} is forgotten")
+
+
 @cli.command(epilog="Example: stead-agent status --output json")
 @output_option
 @click.pass_obj

@@ -164,6 +164,11 @@ class AgentHome:
         return self.path / "enrolling"
 
     @property
+    def former(self) -> Path:
+        """Identities that this machine had, a folder for each; see `agent.link.former`."""
+        return self.path / "former"
+
+    @property
     def output(self) -> Path:
         """What running tasks printed, until the controller has it."""
         return self.path / "output"

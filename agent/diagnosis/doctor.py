@@ -13,6 +13,7 @@ import msgspec
 from agent.config import AgentHome
 from agent.host import clock
 from agent.host.lock import holder_of
+from agent.link.former import MOST, former_identities
 from agent.link.identity import Credentials, load_identity, load_sealing
 from agent.link.renew import is_expired
 from agent.link.stay import LinkState
@@ -62,6 +63,7 @@ def examine(home: AgentHome) -> list[Finding]:
     checks: list[Callable[[], Finding]] = [
         lambda: _certificate(known),
         lambda: _clock(known),
+        lambda: _former(home),
         lambda: _agent(home),
         lambda: _settings(known),
         lambda: _journal(home),
@@ -88,6 +90,20 @@ def _certificate(known: Credentials) -> Finding:
         step = "start the agent: it renews the certificate by itself, within 400 days"
         return Finding("certificate", good=False, said=f"it was {until}", next_step=step)
     return Finding("certificate", good=True, said=until)
+
+
+def _former(home: AgentHome) -> Finding:
+    """Which identities this machine gave up since its controller called it a copy."""
+    try:
+        kept = former_identities(home)
+    except (OSError, SteadError) as error:
+        return Finding("former", good=False, said=str(error), next_step=f"look at {home.former}")
+    said = ", ".join(f"{one.machine} until {one.since:%Y-%m-%d %H:%M}Z" for one in kept)
+    step = "if it is no copy, `stead-agent identity back`; else `stead-agent identity forget`"
+    if len(kept) >= MOST:
+        said = f"it takes no other identity after {said}"
+        return Finding("former", good=False, said=said, next_step=step)
+    return Finding("former", good=True, said=f"it was {said}" if kept else "it was never a copy")
 
 
 def _clock(known: Credentials) -> Finding:

@@ -14,6 +14,7 @@ from agent.config import AgentHome
 from agent.diagnosis.own_orders import standing_orders
 from agent.host import clock
 from agent.host.lock import holder_of
+from agent.link.former import former_identities
 from agent.link.identity import Credentials, load_identity
 from agent.link.stay import LinkState
 from agent.presence import Status, is_stale, load_status
@@ -47,6 +48,7 @@ def describe(home: AgentHome) -> Told:
         "machine": known.identity.machine,
         "tenant": known.identity.tenant,
         "controller": known.settings.link_address,
+        "former_identities": [one.machine for one in former_identities(home)],
         "proxy": _proxy(known),
         "certificate_until": known.leaf.not_valid_after_utc,
         "agent_process": process,

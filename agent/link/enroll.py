@@ -33,8 +33,13 @@ from protocol.token import Token, decode_token, open_bundle
 from protocol.v1 import enrollment_pb2
 from protocol.vault.keys import decode_vault_secret
 
-_PARTS = ("key", "chain", "root", "sealing_key", "vault_secret", "journal", "settings")
-"""The files of an identity, in the order in which they are moved into place."""
+_PARTS = (
+    *("key", "chain", "root", "sealing_key", "vault_secret", "journal"),
+    *("vault_order", "ratchet", "backup_set", "backup_runs", "drill_runs", "standing"),
+    "settings",
+)
+"""What an identity is made of, in the order in which it is moved into place. A new one has no
+more than the first line and settings; one that is taken back (`agent.link.former`) has more."""
 
 
 def enroll(

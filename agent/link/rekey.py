@@ -2,7 +2,7 @@
 
 A copy of a disk or of a virtual machine wakes up with the key of its model. It makes a new
 key and asks, by the old one, for an identity that belongs to it. What it was told to do as
-the other machine ends: its journal, its backup set, its standing orders.
+the other machine ends, and is kept with the old identity: see `agent.link.former`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from agent.host.files import make_private_directory, sync_directory, write_atomi
 from agent.host.hostname import hostname
 from agent.link.asking import ANSWER_S, ask, believed_chain, signing_request
 from agent.link.enroll import finish, new_key
+from agent.link.former import check_room, keep_former
 from agent.link.identity import Credentials
 from agent.link.ratchet import load_holder
 from agent.version import VERSION
@@ -29,12 +30,14 @@ from protocol.v1 import enrollment_pb2
 
 
 def rekey(credentials: Credentials, home: AgentHome, *, now: datetime, journal: bytes) -> str:
-    """Put a new identity in the place of a shared one; the new machine's id.
+    """Put a new identity in the place of a shared one, which is kept; the new machine's id.
 
     `journal` is the content of an empty one. Asking again after a lost answer, with the key
     of the attempt before, gives the same machine. Raises what the controller refuses with,
-    and UNAVAILABLE with the reason; then nothing has changed.
+    UNAVAILABLE with the reason, and PRECONDITION when this happened too often; then nothing
+    has changed.
     """
+    check_room(home)
     make_private_directory(home.enrolling)
     sync_directory(home.path)
     new = AgentHome(home.enrolling)
@@ -54,6 +57,8 @@ def rekey(credentials: Credentials, home: AgentHome, *, now: datetime, journal: 
     write_atomically(new.sealing_key, X25519PrivateKey.generate().private_bytes_raw())
     write_atomically(new.vault_secret, home.vault_secret.read_bytes())
     write_atomically(new.journal, journal)
+    # Before the set is whole: from then on it is moved into place, whatever happens.
+    keep_former(home, credentials.identity.machine)
     write_atomically(new.settings, home.settings.read_bytes())
     finish(home)
     return answer.machine_id

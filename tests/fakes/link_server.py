@@ -153,6 +153,23 @@ class Realm:
         return identity
 
 
+def certify_key(
+    realm: Realm, identity: MachineIdentity, key: ec.EllipticCurvePublicKey, **changes: Any
+) -> x509.Certificate:
+    """A machine's certificate for a key that the realm has not got."""
+    made = realm.machine(identity, **changes).certificate
+    builder = x509.CertificateBuilder(
+        made.issuer,
+        made.subject,
+        key,
+        made.serial_number,
+        made.not_valid_before_utc,
+        made.not_valid_after_utc,
+        list(made.extensions),
+    )
+    return builder.sign(realm.issuing.key, SHA256())
+
+
 @dataclass
 class Visit:
     """One agent's connection, as the controller sees it."""

@@ -23,7 +23,7 @@ from protocol.order import Order, sign
 from protocol.outcome import OutcomeState
 from protocol.sealing import check_sealing_proof
 from protocol.v1 import enrollment_pb2, link_pb2
-from tests.fakes.link_server import DAY, TENANT_KEY, LinkServer, Realm, fresh, new_task
+from tests.fakes.link_server import DAY, TENANT_KEY, LinkServer, Realm, certify_key, fresh, new_task
 from tests.integration.agent_process import AgentProcess
 
 
@@ -200,18 +200,7 @@ def renewing(server: LinkServer, *, key: ec.EllipticCurvePublicKey, **changes: A
         key.verify(request.signature, signed, ec.ECDSA(SHA256()))
         identity = identity_of(x509.load_der_x509_certificate(request.certificate))
         assert isinstance(identity, MachineIdentity)
-        made = server.realm.machine(identity, **changes).certificate
-        # For the same key, which the server does not have.
-        builder = x509.CertificateBuilder(
-            made.issuer,
-            made.subject,
-            key,
-            made.serial_number,
-            made.not_valid_before_utc,
-            made.not_valid_after_utc,
-            list(made.extensions),
-        )
-        renewed = builder.sign(server.realm.issuing.key, SHA256())
+        renewed = certify_key(server.realm, identity, key, **changes)
         chain = [renewed, server.realm.issuing.certificate]
         return enrollment_pb2.RenewResponse(
             certificate_chain=[one.public_bytes(Encoding.DER) for one in chain]

@@ -1,0 +1,78 @@
+"""A controller in a stranger's hands calls machines copies: they lose nothing by it for good."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from controller.authority.enrollment import read_signing_request
+from protocol.errors import Code, SteadError
+from protocol.identity import MachineIdentity
+from protocol.ids import MachineId
+from protocol.v1 import enrollment_pb2
+from tests.fakes.link_server import LinkServer, Realm, certify_key, fresh
+from tests.integration.agent_process import AgentProcess
+from tests.integration.test_agent_enroll import troubles
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[AgentProcess]:
+    running = AgentProcess(tmp_path / "machine")
+    yield running
+    if running.alive:
+        await running.stop()
+
+
+async def test_a_machine_that_is_called_a_copy_again_and_again_stays_what_it_can_be(
+    agent: AgentProcess,
+) -> None:
+    realm = Realm()
+    async with LinkServer(realm) as server:
+        machine = realm.furnish(agent.home, server.address, server.open_address).machine
+        secrets = {part: getattr(agent.home, part).read_bytes() for part in ("key", "sealing_key")}
+        agent.home.backup_set.write_bytes(b"set")
+        asked: list[bytes] = []
+
+        def rekey(request: enrollment_pb2.RekeyRequest) -> enrollment_pb2.RekeyResponse:
+            asked.append(request.signing_request)
+            new = MachineIdentity(realm.tenant, MachineId(fresh("mc")))
+            key = read_signing_request(request.signing_request)
+            chain = [certify_key(realm, new, key), realm.issuing.certificate]
+            return enrollment_pb2.RekeyResponse(
+                machine_id=new.machine,
+                certificate_chain=[one.public_bytes(Encoding.DER) for one in chain],
+            )
+
+        server.rekey = rekey
+        server.refuse = SteadError("another computer is this machine", code=Code.CLONE)
+        await agent.start()
+        said = await agent.until_status(link="parked", code="precondition")
+        assert "stead-agent identity ls" in said["reason"]
+        assert len(asked) == 3
+        _, out, _ = await agent.command("status", "--output", "json")
+        assert machine in json.loads(out)["former_identities"]
+        code, out, _ = await agent.command("doctor", "--output", "json")
+        assert (code, "former" in troubles(out)) == (1, True)
+        code, _, err = await agent.command("identity", "back", machine, "--yes")
+        assert code == 1, err  # not while it runs
+        await agent.stop()
+
+        server.refuse = None
+        code, out, err = await agent.command("identity", "back", machine, "--yes")
+        assert (code, machine in out) == (0, True), err
+        assert {part: getattr(agent.home, part).read_bytes() for part in secrets} == secrets
+        assert agent.home.backup_set.read_bytes() == b"set"
+        await agent.start()
+        await server.visit()
+        await agent.until_status(link="connected", machine=machine)
+        _, out, _ = await agent.command("identity", "ls", "--output", "json")
+        assert len(json.loads(out)) == 3
+        await agent.stop()
+        code, _, _ = await agent.command(
+            "identity", "forget", json.loads(out)[0]["machine"], "--yes"
+        )
+        assert code == 0
