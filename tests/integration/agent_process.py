@@ -138,10 +138,16 @@ class AgentProcess:
         return await self.until(said_so)
 
     async def until(self, look: Callable[[], T | None]) -> T:
-        """Wait until `look` gives something; the error tells what the agent logged."""
+        """Wait until `look` gives something; the error tells what the agent logged.
+
+        An agent that has ended by itself is not waited for.
+        """
         try:
             async with asyncio.timeout(WAIT_S):
                 while (found := look()) is None:
+                    if self._running is not None and not self.alive:
+                        code = self._running.returncode
+                        raise AssertionError(f"the agent ended ({code}); {self.log.read_text()}")
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise AssertionError(f"it did not come to that; {self.log.read_text()}") from None
