@@ -43,7 +43,8 @@ def bring_back(connection: Connection, point: str) -> None:
     )
     if row is None:
         raise NotFoundError(
-            f"{point} is not among the forgotten restore points; see `stead backup ls --forgotten`"
+            f"{point} is not among the forgotten restore points; `stead backup keep MACHINE` "
+            "names those"
         )
     connection.execute(insert(points), {name: row[name] for name in _COPIED})
     connection.execute(delete(forgotten_points).where(forgotten_points.c.id == point))

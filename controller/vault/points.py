@@ -8,10 +8,11 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from controller.db.database import Database
-from controller.db.schema import machines, points
+from controller.db.schema import points
+from controller.fleet.scope import require_machine
 from protocol.errors import InvalidError, NotFoundError
 from protocol.identity import Identity, MachineIdentity, OperatorIdentity
-from protocol.ids import MachineId, PointId, TenantId, check_id
+from protocol.ids import MachineId, PointId, check_id
 from protocol.vault.point import decode_envelope, point_hash
 
 DEFAULT_LIMIT = 1000
@@ -49,13 +50,7 @@ async def list_points(
             wanted = str(own)
         case OperatorIdentity():
             wanted = check_id("mc", machine)
-            tenant = await db.read(
-                lambda connection: connection.scalar(
-                    select(machines.c.tenant_id).where(machines.c.id == wanted)
-                )
-            )
-            if tenant is None or not caller.may_see(TenantId(tenant)):
-                raise NotFoundError(f"there is no machine {wanted}; run `stead machine list`")
+            await db.read(lambda connection: require_machine(connection, caller, wanted))
         case _:
             raise InvalidError("restore points are listed for machines and operators")
     count = min(limit or DEFAULT_LIMIT, DEFAULT_LIMIT)

@@ -196,7 +196,7 @@ def _readable(caller: Identity, tenant: str) -> TenantId:
         case OperatorIdentity():
             wanted = TenantId(check_id("tn", tenant))
             if not caller.may_see(wanted):
-                raise NotFoundError(f"there is no tenant {wanted}; run `stead tenant list`")
+                raise NotFoundError(f"there is no tenant {wanted}; see `stead tenant ls`")
             return wanted
         case _:
             raise InvalidError("chunks are read by machines and operators")

@@ -61,10 +61,10 @@ def show(app: App, root: Path | None, output: str) -> None:
     emit(rows, output, columns=("key", "protected_by", "ends_at", "file"))
     for row in rows:
         if row["protected_by"] == NOTHING:
-            which = f" {row['key']}" if row["key"] == Whose.ROOT else ""
+            which = (Whose.ROOT if row["key"] == Whose.ROOT else Whose.OPERATOR).value
             note(
-                f"Whoever can read {row['file']} has the {row['key']} key: `stead operator key "
-                f"protect{which}` asks for a passphrase."
+                f"Whoever can read {row['file']} has the {row['key']} key: "
+                f"`stead operator key protect {which}` asks for a passphrase."
             )
 
 

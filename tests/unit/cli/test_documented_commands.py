@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
@@ -94,3 +95,36 @@ def test_every_command_of_a_document_can_be_typed(document: Path) -> None:
 )
 def test_what_cannot_be_typed_is_found(words: str, problem: str | None) -> None:
     assert problem_of(shlex.split(words)) == problem
+
+
+SOURCES = sorted(
+    path
+    for part in ("agent", "controller", "protocol", "recovery")
+    for path in (TOP / part).rglob("*.py")
+    if "_pb2" not in path.name
+)
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """The texts in a program; what is put into one stands as the word VALUE."""
+    inside: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            inside |= {id(part) for part in node.values}
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "VALUE"
+                for part in node.values
+            )
+        elif isinstance(node, ast.Constant) and id(node) not in inside:
+            yield str(node.value)
+
+
+def test_every_command_that_a_program_names_can_be_typed() -> None:
+    problems = {}
+    for source in SOURCES:
+        for text in texts(ast.parse(source.read_text(encoding="utf-8"))):
+            for shown in INLINE.findall(" ".join(text.split())):
+                words = shlex.split(END.split(shown)[0])
+                if (problem := problem_of(words)) is not None:
+                    problems[f"{source.relative_to(TOP)}: {shown}"] = problem
+    assert not problems
