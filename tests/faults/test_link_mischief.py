@@ -93,3 +93,6 @@ async def test_often_lost_doubled_and_reordered_messages_leave_one_act_and_one_o
     seed = SEED + 1 + number
     fates = await acted_once(tmp_path, orders=80, losses=40, seed=seed)
     print(f"seed {seed}: 80 orders, {dict(fates)}")
+    assert fates["lost"] == 40
+    assert fates["doubled"]
+    assert fates["late"]

@@ -43,6 +43,7 @@ async def test_half_sent_enrollments_do_not_keep_a_machine_out(installation: Ins
     await asyncio.sleep(0.5)
     async with asyncio.timeout(WAIT_S):
         await installation.enroll(token)
+    assert not any(call.done() for call in stalled)
     enough.set()
     for call in stalled:
         call.cancel()
@@ -72,6 +73,7 @@ async def test_one_callers_slow_requests_do_not_hold_up_another(
     await asyncio.sleep(0.5)
     async with asyncio.timeout(WAIT_S):
         await ControllerServiceStub(installation.admin()).Status(operator_pb2.StatusRequest())
+    assert not any(call.done() for call in stalled)
     enough.set()
     for call in stalled:
         call.cancel()

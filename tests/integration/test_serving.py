@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -113,6 +114,9 @@ async def test_a_restore_that_reads_no_further_is_waited_for_as_long_as_a_short_
     _, ids, _ = await back_up(vault, machine)
     restore = vault.Get(vault_pb2.GetRequest(chunk_ids=ids * 10))
     await restore.read()
+    assert not restore.done()
+    began = time.monotonic()
     async with asyncio.timeout(60):
         await installation.controller.stop(SHORT)
+    assert time.monotonic() - began >= SHORT.total_seconds()
     installation.controller = await Controller.serve(installation.home)

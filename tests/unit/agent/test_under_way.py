@@ -63,3 +63,4 @@ def test_a_place_that_cannot_be_written_keeps_nothing_from_running(tmp_path: Pat
     home.cache.write_bytes(b"in the way")
     with noted(home, "ts_1", "run_backup") as note:
         note.heard({"files": 1})
+        assert under_way(home) == []
