@@ -7,7 +7,7 @@ scripts. What is said about the work, progress and notes, goes to standard error
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -27,6 +27,9 @@ UNBROKEN = frozenset({"id", "job", "point", "task", "state", "drill"})
 
 UNBOUNDED = 1_000_000_000
 """Columns of what is no terminal: programs that read lines want a row on each."""
+
+FOLDED = 12
+"""A column may be folded to so many characters before records go below each other instead."""
 
 GOOD = frozenset({"succeeded", "active", "ok", "linked", "running", "good", "up"})
 WARN = frozenset(
@@ -96,6 +99,23 @@ def emit(
         return
     if title:
         _print(Text(printable(title), style="bold"))
+    shown = [
+        {
+            column: _one_line(
+                cell_of(column, cells[column](row) if column in cells else row.get(column))
+            )
+            for column in columns
+        }
+        for row in rows
+    ]
+    whole = {
+        column
+        for column in columns
+        if column in UNBROKEN or any(isinstance(row.get(column), datetime) for row in rows)
+    }
+    if _least_width(shown, columns, whole) > console().width:
+        _print_blocks(shown)
+        return
     table = Table(box=None, pad_edge=False, header_style="bold" if not title else "dim")
     for column in columns:
         right = column not in cells and any(
@@ -106,18 +126,39 @@ def emit(
             _label(column),
             justify="right" if right else "left",
             overflow="fold",
-            no_wrap=column in UNBROKEN or any(isinstance(r.get(column), datetime) for r in rows),
+            no_wrap=column in whole,
         )
-    for row in rows:
-        table.add_row(
-            *(
-                _one_line(
-                    cell_of(column, cells[column](row) if column in cells else row.get(column))
-                )
-                for column in columns
-            )
-        )
+    for row in shown:
+        table.add_row(*row.values())
     _print(table)
+
+
+def _least_width(
+    shown: Sequence[Mapping[str, Text]], columns: Sequence[str], whole: Collection[str]
+) -> int:
+    """The columns of a terminal below which a table of these cells is hard to read."""
+    total = 2 * (len(columns) - 1)
+    for column in columns:
+        widest = max(cell.cell_len for cell in (_label(column), *(row[column] for row in shown)))
+        total += widest if column in whole else min(widest, FOLDED)
+    return total
+
+
+def _print_blocks(shown: Sequence[Mapping[str, Text]]) -> None:
+    """Records below each other, a line for each value, with a blank line between them."""
+    for place, row in enumerate(shown):
+        if place:
+            console().print()
+        _print(_block(row))
+
+
+def _block(row: Mapping[str, Text]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, cell in row.items():
+        table.add_row(_label(name), cell)
+    return table
 
 
 def emit_one(record: Row, output: str, *, title: str = "") -> None:
@@ -128,12 +169,7 @@ def emit_one(record: Row, output: str, *, title: str = "") -> None:
         return
     if title:
         _print(Text(printable(title), style="bold"))
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in record.items():
-        table.add_row(_label(name), _one_line(cell_of(name, value)))
-    _print(table)
+    _print(_block({name: _one_line(cell_of(name, value)) for name, value in record.items()}))
 
 
 def note(message: str) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from controller.cli.emit import emit, emit_one, printable
 
@@ -73,3 +75,21 @@ def test_a_row_is_one_line_of_its_own_where_no_terminal_reads(
     assert one == "one"
     assert wide == f"long   {long}"
     assert short == "short  s"
+
+
+@pytest.mark.parametrize("width", [40, 60, 79, 100])
+def test_a_name_to_be_copied_is_whole_in_a_narrow_window(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = io.StringIO()
+    monkeypatch.setattr("controller.cli.emit.console", lambda: Console(width=width, file=printed))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    job = "or_" + "0123456789" * 2 + "012345"
+    row = {"submitted": "3 min ago", "summary": "restart everything " * 3, "operator": "ann"}
+    emit([{**row, "job": job}] * 2, "table", columns=(*row, "job"))
+    lines = printed.getvalue().splitlines()
+    assert sum(job in line for line in lines) == 2
+    assert all(len(line) <= width for line in lines)
+    words = printed.getvalue().split()
+    assert words.count("restart") == 6, "no word is folded to a column of a few letters"
+    assert ("operator" in lines[0]) == (width >= 79)
