@@ -34,8 +34,8 @@ from controller.jobs.rolling import ROLLOUTS
 from controller.jobs.rollout import Course, Phase
 from controller.jobs.state import QUEUED, is_over
 from protocol.approval import check_may_order
-from protocol.errors import SteadError
-from protocol.identity import MachineIdentity, OperatorIdentity
+from protocol.errors import DeniedError, SteadError
+from protocol.identity import MachineIdentity, OperatorIdentity, Role
 from protocol.ids import TaskId
 from protocol.order import Order, Signature
 from protocol.outcome import Outcome
@@ -124,10 +124,19 @@ class JobDesk:
         return await self.db.read(look)
 
     async def envelope(self, job: str, operator: OperatorIdentity) -> bytes:
-        """The signed order behind a job."""
+        """The signed order behind a job.
+
+        It may hold secrets in arguments, scripts and input, so that the help desk reads only
+        what it signed itself: DENIED for another one.
+        """
 
         def look(connection: Connection) -> bytes:
-            return reading.envelope_of(connection, reading.job_row(connection, operator, job))
+            row = reading.job_row(connection, operator, job)
+            if operator.role is Role.HELPDESK and row.operator != operator.name:
+                raise DeniedError(
+                    f"{operator.name} is {operator.role} and reads no orders of others whole"
+                )
+            return reading.envelope_of(connection, row)
 
         return await self.db.read(look)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from controller.rpc.words import words_for
 from protocol.errors import DeniedError
 from protocol.identity import Identity, MachineIdentity, OperatorIdentity, Role
 
@@ -99,7 +100,7 @@ TABLE: Mapping[str, frozenset[Who]] = {
     "/protocol.v1.JobService/ResumeJob": ACTING,
     "/protocol.v1.JobService/ApproveJob": ACTING,
     "/protocol.v1.JobService/RejectJob": ACTING,
-    "/protocol.v1.JobService/GetOrder": ACTING,
+    "/protocol.v1.JobService/GetOrder": ORDERING,
     "/protocol.v1.JobService/ListStanding": READING,
     "/protocol.v1.PolicyService/ApplyPolicy": ADMINS,
     "/protocol.v1.PolicyService/GetPolicy": READING,
@@ -150,13 +151,13 @@ def check_allowed(method: str, caller: Identity | None, *, looking: bool = False
     `looking` is for a caller who has shown a key for connecting alone.
     """
     kind = kind_of(caller)
-    name = method.rpartition("/")[2]
+    doing = words_for(method)
     if kind is None or kind not in TABLE.get(method, frozenset()):
         others = sorted(TABLE.get(method, frozenset()) - {Who.ANYBODY})
         may = f"; {' or '.join(others)} may" if others else ""
-        raise DeniedError(f"{kind or 'this certificate'} may not call {name}{may}")
+        raise DeniedError(f"{kind or 'this certificate'} may not {doing}{may}")
     if looking and not only_looks(method):
         raise DeniedError(
-            f"{name} needs the operator's own key, which the ssh-agent holds; this certificate is "
-            "for connecting alone"
+            f"to {doing} takes the operator's own key, which the ssh-agent holds; this certificate "
+            "is for connecting alone"
         )

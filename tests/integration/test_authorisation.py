@@ -20,6 +20,7 @@ from controller.authority.certificates import (
 )
 from controller.authority.keys import new_key, new_serial
 from controller.rpc.authorisation import TABLE, Who, check_allowed
+from controller.rpc.words import WORDS, words_for
 from protocol.errors import Code, DeniedError
 from protocol.identity import (
     ControllerIdentity,
@@ -61,6 +62,16 @@ def test_what_the_table_does_not_name_is_denied_to_everybody() -> None:
             check_allowed(method, ControllerIdentity())
 
 
+def test_what_an_operator_may_not_do_has_words() -> None:
+    operators = {Who(role.value) for role in Role}
+    named = {method for method, who in TABLE.items() if who & operators}
+    assert {f"/protocol.v1.{one}" for one in WORDS} == named
+    with pytest.raises(DeniedError, match="helpdesk may not resume halted rollouts"):
+        check_allowed(
+            "/protocol.v1.JobService/ResumeJob", OperatorIdentity("hal", Role.HELPDESK, None)
+        )
+
+
 async def verdict(method: Method, channel: grpc.aio.Channel) -> str:
     """How the controller met a call: "in", or who turned it away."""
     try:
@@ -72,7 +83,7 @@ async def verdict(method: Method, channel: grpc.aio.Channel) -> str:
             return REFUSED_AT_THE_DOOR if unavailable else str(error.code())
         if refusal.code is Code.INTERNAL:
             return "broken"
-        if refusal.code is Code.DENIED and "may not call" in str(refusal):
+        if refusal.code is Code.DENIED and f" may not {words_for(method.path)}" in str(refusal):
             return "denied"
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
             return str(refusal.code)
