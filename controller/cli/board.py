@@ -19,6 +19,7 @@ from rich.text import Text
 from controller.cli.emit import cell_of, printable, render_bytes
 from controller.cli.exits import OVER
 from controller.cli.meter import render_left
+from controller.cli.outcomes import waits_for
 from protocol.codec import to_ms
 from protocol.v1.job_pb2 import Job, RolloutStatus, Task
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
@@ -63,7 +64,7 @@ class Line:
 class Board:
     """See the module."""
 
-    summary: str
+    job: Job
     lines: dict[str, Line]
     rollout: RolloutStatus | None = None
     _cut: dict[str, bytes] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class Board:
     def of(cls, job: Job) -> Board:
         """A job as it is now."""
         rollout = job.rollout if job.HasField("rollout") else None
-        board = cls(printable(job.summary), {}, rollout)
+        board = cls(job, {}, rollout)
         for task in job.tasks:
             board.saw(task)
         return board
@@ -90,6 +91,8 @@ class Board:
             line.started_ms, line.ended_ms = event.started_at_ms, event.ended_at_ms
             if event.state in OVER and event.message:
                 line.said = printable(event.message.split("\n")[0])[:LONGEST]
+            elif waits := waits_for(self.job, event.state):
+                line.said = printable(waits)
 
     @property
     def is_over(self) -> bool:
@@ -135,7 +138,7 @@ class Board:
         """How many are where, in one line."""
         done = sum(line.state in OVER for line in self.lines.values())
         counted = _counted(list(self.lines.values()))
-        return f"{self.summary}: {done} of {len(self.lines)} done: {counted}"
+        return f"{printable(self.job.summary)}: {done} of {len(self.lines)} done: {counted}"
 
     def _chosen(self, room: int) -> tuple[list[Line], list[Line]]:
         ordered = sorted(

@@ -16,6 +16,7 @@ from controller.cli.board import Board, render_rollout
 from controller.cli.connection import Connection
 from controller.cli.emit import note
 from controller.cli.exits import OVER
+from controller.cli.outcomes import waits_for
 from controller.cli.printed import Printer
 from controller.cli.waiting import say_unlinked
 from protocol.errors import Code
@@ -90,7 +91,7 @@ def _watch(
             if isinstance(event, Task):
                 tasks[event.task_id] = event
             if live or (lines and not on_terminal):
-                _say(event, before, lines=lines and not live)
+                _say(job, event, before, lines=lines and not live)
             heard = only is not None and all(tasks[one].state in OVER for one in awaited)
             if board.is_over or heard:
                 break
@@ -122,14 +123,15 @@ def _shown(board: Board, *, enabled: bool) -> Iterator[None]:
         yield
 
 
-def _say(event: Task | RolloutStatus, before: Task | None, *, lines: bool) -> None:
+def _say(job: Job, event: Task | RolloutStatus, before: Task | None, *, lines: bool) -> None:
     if isinstance(event, RolloutStatus):
         if event.phase != "halted":
             note(render_rollout(event, clock.now()))
         return
     if not lines or (before is not None and before.state == event.state):
         return
-    why = f": {event.message or event.code}" if event.state in OVER and event.message else ""
+    said = event.message if event.state in OVER else waits_for(job, event.state)
+    why = f": {said}" if said else ""
     note(f"{event.machine_name}: {event.state}{why}")
 
 

@@ -55,12 +55,23 @@ def task_rows(job: Job) -> list[dict[str, Any]]:
             if task.started_at_ms and task.ended_at_ms
             else None,
             "code": task.code,
-            "message": task.message,
+            "message": task.message or waits_for(job, task.state),
             "task": task.task_id,
             "job": job.job_id,
         }
         for task in job.tasks
     ]
+
+
+def waits_for(job: Job, state: str) -> str:
+    """What a machine waits for that has got the order; empty when that is nothing.
+
+    >>> waits_for(Job(windows=["03:00-05:00"]), "offered")
+    'the machine has it, and begins within 03:00-05:00 of its own time'
+    """
+    if state != "offered" or not job.windows:
+        return ""
+    return f"the machine has it, and begins within {'; '.join(job.windows)} of its own time"
 
 
 def result_of(task: Task) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from controller.cli.board import Board, render_rollout
+from controller.cli.outcomes import task_rows
 from protocol.codec import to_ms
 from protocol.v1.job_pb2 import Job, RolloutStatus, Task
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
@@ -116,3 +117,13 @@ def test_a_job_is_over_with_its_rollout_and_not_with_its_last_outcome() -> None:
         board.saw(Task(task_id="ts_0", machine_name="a", state="succeeded"))
         seen.append(board.is_over)
     assert seen == [False, True]
+
+
+def test_who_waits_for_a_window_says_so() -> None:
+    job = Job(summary="run x", windows=["22:00-04:00"], tasks=[Task(task_id="a", state="offered")])
+    board = Board.of(job)
+    assert "begins within 22:00-04:00" in board.lines["a"].said
+    assert "begins within 22:00-04:00" in task_rows(job)[0]["message"]
+    board.saw(Task(task_id="a", state="failed", message="no"))
+    assert board.lines["a"].said == "no"
+    assert task_rows(Job(tasks=[Task(state="offered")]))[0]["message"] == ""
