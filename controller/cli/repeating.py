@@ -85,5 +85,7 @@ def render_standing(standing: Standing | None) -> str:
     if standing is None:
         return ""
     most = f", at most {standing.max_runs} times" if standing.max_runs else ""
+    most += f", spread over {standing.spread_s} s" if standing.spread_s else ""
+    most += f", called {standing.name}" if standing.name else ""
     end = f"{standing.ends_at.astimezone():%Y-%m-%d %H:%M}"
     return f", again and again ({standing.schedule}) until {end}{most}"

@@ -14,7 +14,7 @@ from controller.cli.repeating import render_standing
 from protocol.action import Action, RunScript, name_of
 from protocol.approval import Approval
 from protocol.order import Order, Signer
-from protocol.rollout import render_batches
+from protocol.rollout import render_amount, render_batches
 from protocol.summary import summary_of
 
 LONG = 200
@@ -43,8 +43,11 @@ def review_row(
         "deliver_by": order.deliver_by,
         "timeout_s": int(order.timeout.total_seconds()),
     }
+    row["repeatable"] = order.repeatable
     if order.rollout is not None:
         row["batches"] = render_batches(order.rollout.batches)
+        row["soak_s"] = order.rollout.soak_s
+        row["max_failures"] = render_amount(order.rollout.max_failures)
     if order.windows:
         row["windows"] = list(order.windows)
         row["catch_up"] = order.catch_up
@@ -69,24 +72,35 @@ def lines_of(row: Mapping[str, Any]) -> Iterator[str]:
     What somebody else wrote cannot make lines of its own.
     """
     for name, value in for_people(row).items():
-        if value not in ("", None, [], 0, False):
+        if isinstance(value, bool):
+            yield f"{name}: {'yes' if value else 'no'}"
+        elif value not in ("", None, [], 0):
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             yield f"{name}: {shown}".replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def details_of(action: Action, *, whole: bool) -> dict[str, Any]:
-    """What an action says beside its name; values that say nothing are left out."""
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(action):
-        value = _plain(getattr(action, field.name))
-        if not value:
-            continue
-        if isinstance(value, str) and len(value) > LONG and not whole:
-            value = f"{len(value)} characters; --show shows them"
-        found[f"{name_of(action)}.{field.name}"] = value
+    """What an action says beside its name.
+
+    Values that say nothing are left out; of a choice it is said which way it was made.
+    """
+    found = dict(_details(name_of(action), action, whole=whole))
     if isinstance(action, RunScript) and not whole:
         found["run_script.body"] = f"{len(action.body)} bytes; --show shows them"
     return found
+
+
+def _details(name: str, said: Any, *, whole: bool) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(said):
+        inner, value = f"{name}.{field.name}", getattr(said, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _details(inner, value, whole=whole)
+            continue
+        value = _plain(value)
+        if isinstance(value, str) and len(value) > LONG and not whole:
+            value = f"{len(value)} characters; --show shows them"
+        if value or isinstance(value, bool):
+            yield inner, value
 
 
 def _plain(value: Any) -> Any:
@@ -98,7 +112,7 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if dataclasses.is_dataclass(value):
         parts = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {name: part for name, part in parts.items() if part}
+        return {name: part for name, part in parts.items() if part or isinstance(part, bool)}
     return value
 
 

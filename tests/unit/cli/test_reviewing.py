@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
+
+import pytest
 
 from controller.cli.reviewing import details_of, lines_of, review_row
-from protocol.action import RunProgram, RunScript
+from protocol.action import ACTIONS, Action, RunProgram, RunScript, name_of
 from protocol.approval import judge
+from protocol.codec import to_ms
+from protocol.limits import NO_LIMITS
 from protocol.policy import no_policy
-from tests.unit.protocol.signed import ORDER, TENANT
+from protocol.rollout import EVERYTHING, Amount, Rollout
+from protocol.selection import NO_COMMANDS
+from protocol.standing import Standing
+from tests.unit.protocol.signed import NOW, ORDER, TENANT
 from tests.unit.protocol.test_policy import ANN, HELPER
 
 
@@ -56,3 +66,67 @@ def test_what_somebody_else_wrote_makes_no_lines_of_its_own() -> None:
 def test_where_an_argument_ends_is_seen() -> None:
     row = details_of(RunProgram(("rm", "a, b")), whole=False)
     assert list(lines_of(row)) == ["run_program.argv: ['rm', 'a, b']"]
+
+
+@pytest.mark.parametrize("kind", ACTIONS.values(), ids=ACTIONS.keys())
+def test_of_every_choice_it_is_said_which_way_it_was_made(kind: type[Action]) -> None:
+    action = made_up(kind)
+    said = set(lines_of(details_of(action, whole=False)))
+    choices = {
+        f"{name}: {'yes' if on else 'no'}" for name, on in choices_of(name_of(action), action)
+    }
+    assert choices <= said
+    # Whatever else it says, and what is said inside of that.
+    shown = {line.partition(":")[0] for line in said}
+    for field in dataclasses.fields(action):
+        name = f"{name_of(action)}.{field.name}"
+        if getattr(action, field.name) not in (b"", "", (), {}, 0, NO_LIMITS, NO_COMMANDS):
+            assert any(one == name or one.startswith(f"{name}.") for one in shown), name
+
+
+def made_up(kind: type[Action]) -> Action:
+    """An action that says nothing but what it has to."""
+    needed = {
+        field.name: MADE_UP[str(field.type)]
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    return kind(**needed)  # type: ignore[arg-type]
+
+
+MADE_UP = {
+    "str": "x",
+    "int": 1,
+    "bytes": b"x",
+    "tuple[str, ...]": ("x",),
+    "tuple[bytes, ...]": (b"x",),
+    "Mapping[str, bytes]": {"x": b"x"},
+}
+
+
+def choices_of(name: str, said: object) -> Iterator[tuple[str, bool]]:
+    for field in dataclasses.fields(said):  # type: ignore[arg-type]
+        value = getattr(said, field.name)
+        if isinstance(value, bool):
+            yield f"{name}.{field.name}", value
+        elif dataclasses.is_dataclass(value):
+            yield from choices_of(f"{name}.{field.name}", value)
+
+
+def test_the_terms_are_shown_whole() -> None:
+    wanted = replace(
+        ORDER,
+        repeatable=True,
+        rollout=Rollout((Amount(1), EVERYTHING), soak_s=60),
+        windows=("22:00-04:00",),
+        standing=Standing(
+            "daily", to_ms(NOW + timedelta(days=1)), max_runs=3, spread_s=90, name="tidy"
+        ),
+    )
+    said = "\n".join(
+        lines_of(review_row(wanted, judge(wanted, [ANN], no_policy(TENANT)), {}, whole=False))
+    )
+    for line in ("repeatable: yes", "soak_s: 60", "max_failures: 0", "catch_up: no"):
+        assert line in said.splitlines()
+    for words in ("at most 3 times", "spread over 90 s", "called tidy", "22:00-04:00"):
+        assert words in said
