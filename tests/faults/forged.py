@@ -129,6 +129,9 @@ class Forger:
     def approved_badly(self) -> bytes:
         """One where two are needed; the same one twice; one who may not; over other bytes."""
         realm, order = self.realm, self.scripted()
+        if self.random.random() < 0.5:
+            bounds = Standing("daily", to_ms(self.now + DAY))
+            order = replace(order, standing=bounds)
         elsewhere = OperatorIdentity("bob", Role.ADMIN, frozenset({self.other_tenant}))
         seconds = [
             self.ann,

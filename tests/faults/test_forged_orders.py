@@ -16,6 +16,7 @@ from agent.host.spool import Spool
 from agent.link.identity import load_identity
 from agent.tasks.believe import load_believed
 from agent.tasks.execute import Turns
+from agent.tasks.in_force import orders_in_force
 from agent.tasks.intake import Intake
 from agent.tasks.journal import Journal
 from agent.tasks.policy import load_policy
@@ -96,6 +97,7 @@ async def test_nothing_that_a_hostile_controller_makes_is_executed(
 
     # The same way in takes what is good: the test would else prove nothing.
     assert not list(effects.iterdir())
+    assert not list(orders_in_force(home))
     helpdesk = forger.hal
     goods = (
         forger.signed(forger.ann, revocations_version=IN_FORCE, policy_version=IN_FORCE),
