@@ -92,6 +92,22 @@ def check_approved(
     return approval.counted[0]
 
 
+def check_holds(order: Order, approval: Approval, policy: Policy) -> None:
+    """Raise STALE_POLICY when machines might take an order before all have signed it.
+
+    `approval` is by the newest policy that its next signer knows, with that signature. Where
+    others have to sign as well, and the order names an earlier policy, a machine that was given
+    no later one might ask for fewer.
+    """
+    if not approval.is_whole and order.policy_version < policy.version:
+        raise SteadError(
+            f"version {policy.version} of the tenant's policy wants {approval.missing} more to "
+            f"sign it, and {order.id} was signed under version {order.policy_version}, by which a "
+            "machine might not wait for them: have it ordered again",
+            code=Code.STALE_POLICY,
+        )
+
+
 def check_may_order(
     action: Action, who: OperatorIdentity, policy: Policy, *, proposing: bool = False
 ) -> None:

@@ -16,17 +16,18 @@ from controller.cli.exits import DONE
 from controller.cli.following import follow
 from controller.cli.options import yes_option
 from controller.cli.outcomes import finish, task_rows
+from controller.cli.retrying import fetched_envelope
 from controller.cli.reviewing import for_people, lines_of, review_row
 from controller.cli.revoking import newest_list, read_of
 from controller.cli.ruling import is_awaiting, newest_policy
 from protocol.action import RunScript
-from protocol.approval import Approval, judge
-from protocol.codec import decode_envelope, decode_order
+from protocol.approval import Approval, check_holds, judge
+from protocol.codec import decode_order
 from protocol.errors import Code, DeniedError, InvalidError, SteadError
 from protocol.identity import key_hash
 from protocol.order import Envelope, Order, Signer, signed_bytes, signers_of
 from protocol.revocation import check_not_revoked
-from protocol.v1.job_pb2 import ApproveJobRequest, GetJobRequest, GetOrderRequest, RejectJobRequest
+from protocol.v1.job_pb2 import ApproveJobRequest, GetJobRequest, RejectJobRequest
 
 
 @click.command(epilog="Example: stead job approve or-01jt… --show")
@@ -52,7 +53,8 @@ def approve(
             f"{job} does not wait for a signature; see `stead job show {job}`",
             code=Code.PRECONDITION,
         )
-    envelope, order = _fetched(connection, job)
+    envelope = fetched_envelope(connection, job)
+    order = decode_order(envelope.order)
     approval = _as_it_stands(connection, envelope, order)
     machines, _ = known_machines(connection, "")
     names = {machine.machine_id: machine.name for machine in machines}
@@ -99,17 +101,6 @@ def reject(app: App, job: str, reason: str, output: str, *, yes: bool) -> int:
     return DONE
 
 
-def _fetched(connection: Connection, job: str) -> tuple[Envelope, Order]:
-    answer = connection.jobs.GetOrder(GetOrderRequest(job_id=job))
-    envelope = decode_envelope(answer.envelope)
-    order = decode_order(envelope.order)
-    if order.id != job:
-        raise SteadError(
-            f"the controller gave the order {order.id} for {job}", code=Code.BAD_SIGNATURE
-        )
-    return envelope, order
-
-
 def _as_it_stands(connection: Connection, envelope: Envelope, order: Order) -> Approval:
     """Who signed so far. Raises unless this operator's signature would count beside theirs."""
     signers = signers_of(
@@ -127,9 +118,11 @@ def _as_it_stands(connection: Connection, envelope: Envelope, order: Order) -> A
             f"{own.identity.name} has signed {order.id} already; somebody else has to approve it"
         )
     before = judge(order, signers, policy)
-    if own not in judge(order, (*signers, own), policy).counted:
+    after = judge(order, (*signers, own), policy)
+    if own not in after.counted:
         raise DeniedError(
             f"{own.identity.name} is {own.identity.role} and may not order this, so cannot "
             "approve it"
         )
+    check_holds(order, after, policy)
     return before

@@ -39,6 +39,7 @@ _BY_CODE: Mapping[Code, int] = {
     Code.UNAUTHENTICATED: REFUSED,
     Code.BAD_SIGNATURE: REFUSED,
     Code.WRONG_TENANT: REFUSED,
+    Code.STALE_POLICY: REFUSED,
 }
 
 

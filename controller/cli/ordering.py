@@ -66,7 +66,15 @@ def order_and_follow(
         emit(rows, output, columns=columns)
         return None
     confirm(machines, summary_of(action), terms)
-    job = submit(connection, machines, action, terms, repeatable=repeatable, retry_of=retry_of)
+    job = submit(
+        connection,
+        machines,
+        action,
+        terms,
+        output=output,
+        repeatable=repeatable,
+        retry_of=retry_of,
+    )
     if not terms.wait:
         emit([{"job": job.job_id, "machines": len(job.tasks)}], output, columns=("job", "machines"))
         return None
@@ -84,16 +92,18 @@ def submit(
     action: Action,
     terms: Terms,
     *,
+    output: str = "table",
     repeatable: bool = False,
     retry_of: OrderId | None = None,
 ) -> Job:
     """Sign an order and hand it in; it is durable when this returns.
 
     Raises DENIED for what machines would not obey this operator in, NEEDS_APPROVAL when
-    another one has to sign it first and nobody waits for that.
+    another one has to sign it first and nobody waits for that: then scripts get the job as a
+    record, since its name is what they approve.
     """
     job = _handed_in(connection, machines, action, terms, repeatable, retry_of)
-    say_awaiting([job], waits=terms.wait and terms.wait_for_approval)
+    say_awaiting([job], output, waits=terms.wait and terms.wait_for_approval)
     return job
 
 
@@ -102,6 +112,7 @@ def submit_all(
     parts: Sequence[tuple[Sequence[Machine], Action]],
     terms: Terms,
     *,
+    output: str,
     repeatable: bool = False,
 ) -> list[Job]:
     """Hand in several orders, all of them before it is said which await a signature.
@@ -111,7 +122,7 @@ def submit_all(
     jobs = [
         _handed_in(connection, machines, action, terms, repeatable) for machines, action in parts
     ]
-    say_awaiting(jobs, waits=terms.wait and terms.wait_for_approval)
+    say_awaiting(jobs, output, waits=terms.wait and terms.wait_for_approval)
     return jobs
 
 

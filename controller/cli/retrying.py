@@ -11,21 +11,28 @@ from controller.cli.connection import Connection
 from controller.cli.exits import OVER
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, SteadError
-from protocol.order import Order, signers_of
+from protocol.order import Envelope, Order, signers_of
 from protocol.v1.job_pb2 import GetOrderRequest, Job
+
+
+def fetched_envelope(connection: Connection, job: str) -> Envelope:
+    """What the controller has behind a job; BAD_SIGNATURE when it is another order's."""
+    answer = connection.jobs.GetOrder(GetOrderRequest(job_id=job))
+    envelope = decode_envelope(answer.envelope)
+    given = decode_order(envelope.order).id
+    if given != job:
+        raise SteadError(
+            f"the controller gave the order {given} for {job}", code=Code.BAD_SIGNATURE
+        )
+    return envelope
 
 
 def signed_order(connection: Connection, job: str) -> Order:
     """The order behind a job; BAD_SIGNATURE when nobody signed it as it is."""
-    answer = connection.jobs.GetOrder(GetOrderRequest(job_id=job))
-    envelope = decode_envelope(answer.envelope)
+    envelope = fetched_envelope(connection, job)
     order = decode_order(envelope.order)
     # Certificates end; what counts is that the signers were believed at that time.
     signers_of(envelope, root=connection.root, now=order.issued_at, until=order.deliver_by)
-    if order.id != job:
-        raise SteadError(
-            f"the controller gave the order {order.id} for {job}", code=Code.BAD_SIGNATURE
-        )
     return order
 
 

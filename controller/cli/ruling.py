@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
 from controller.authority.durable import make_directory, replace_durably
 from controller.cli.connection import Connection
-from controller.cli.emit import note
+from controller.cli.emit import emit, note
 from protocol.action import Action, name_of
 from protocol.approval import check_may_order
 from protocol.errors import Code, SteadError
@@ -78,10 +79,10 @@ def say_approval(ruled: Ruled, action: Action, machines: int, connection: Connec
         note(f"{name_of(action)} on {machines} machines takes the signature of {others}")
 
 
-def say_awaiting(jobs: Sequence[Job], *, waits: bool) -> None:
+def say_awaiting(jobs: Sequence[Job], output: str, *, waits: bool) -> None:
     """Say what there is to do with orders that others have still to sign.
 
-    Raises NEEDS_APPROVAL with that, unless somebody waits.
+    Raises NEEDS_APPROVAL with that, unless somebody waits; scripts get the jobs as records.
     """
     awaiting = [job for job in jobs if is_awaiting(job)]
     for job in jobs:
@@ -90,7 +91,18 @@ def say_awaiting(jobs: Sequence[Job], *, waits: bool) -> None:
     for job in awaiting[:-1] if not waits else awaiting:
         note(_awaits(job))
     if awaiting and not waits:
+        if output != "table":
+            emit([_row(job) for job in jobs], output, columns=())
         raise SteadError(_awaits(awaiting[-1]), code=Code.NEEDS_APPROVAL)
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {
+        "job": job.job_id,
+        "machines": len(job.tasks),
+        "awaiting": is_awaiting(job),
+        "signatures_missing": job.signatures_missing,
+    }
 
 
 def _awaits(job: Job) -> str:

@@ -31,8 +31,10 @@ from controller.cli.ruling import check_ordering
 from controller.cli.tenant_keys import all_keys
 from controller.cli.terms import Terms, acting_within, terms_of
 from protocol.action import GetFile, PutFile
-from protocol.errors import Code, InvalidError
+from protocol.errors import Code, DeniedError, InvalidError
+from protocol.identity import OperatorIdentity
 from protocol.ids import ParcelId, TenantId, check_name
+from protocol.order import MAY_ACT
 from protocol.parcel import key_of_content, parcel_of_key
 from protocol.summary import summary_of
 from protocol.v1.job_pb2 import GetJobRequest, Job
@@ -99,6 +101,7 @@ def put(
     that is replaced; a new file has mode 0644. A run that was cut off goes on where it was.
     """
     terms = terms_of(options)
+    check_role(app.connection.operator)
     path = remote_path(remote)
     machines = machines_meant(app.connection, selector, terms.tenant)
     tenant = TenantId(machines[0].tenant_id)
@@ -193,6 +196,7 @@ def get(
             "the machines seal the file for this very run alone; leave out --no-wait, and say "
             "with --deliver-by how long to wait for them"
         )
+    check_role(app.connection.operator)
     path = remote_path(remote)
     machines = machines_meant(app.connection, selector, terms.tenant)
     places = local_places(machines, path, local)
@@ -328,6 +332,19 @@ def _check_free(places: Iterable[Path | None]) -> None:
     for place in places:
         if place is not None and place.exists():
             raise taken(place)
+
+
+def check_role(operator: OperatorIdentity) -> None:
+    """Raise DENIED for whose role hands in no files, a proposal included.
+
+    What is sealed takes the tenant's recovery key, which opens every backup, and what is got
+    goes to whoever asked, not to whoever approved it.
+    """
+    if operator.role not in MAY_ACT:
+        raise DeniedError(
+            f"{operator.name} is {operator.role}, and files are put and got by technicians and "
+            "admins alone; `stead script --propose` carries up to 960 KiB"
+        )
 
 
 def remote_path(text: str) -> bytes:

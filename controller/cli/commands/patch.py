@@ -168,6 +168,7 @@ def apply(
             machines,
             PlanUpdates(packages),
             replace(terms, rollout=None),
+            output=output,
             repeatable=True,
         ),
         live=False,
@@ -188,7 +189,7 @@ def apply(
             "of one order: name machines that have the same plan, or leave out --batch"
         )
     parts = [([m for m in targets if _who(m) in group], action) for action, group in _orders(due)]
-    jobs = submit_all(connection, parts, terms)
+    jobs = submit_all(connection, parts, terms, output=output)
     if not terms.wait:
         rows = [{"job": job.job_id, "machines": len(job.tasks)} for job in jobs]
         emit(rows, output, columns=("job", "machines"))

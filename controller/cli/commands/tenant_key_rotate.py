@@ -18,6 +18,7 @@ from controller.cli.following import follow
 from controller.cli.options import yes_option
 from controller.cli.ordering import submit_all
 from controller.cli.outcomes import exit_code, say_failures
+from controller.cli.ruling import newest_policy, say_approval
 from controller.cli.spans import Span
 from controller.cli.tenant_keys import is_proved, key_of_machine, present_keys, unproved
 from controller.cli.terms import Terms
@@ -85,6 +86,8 @@ def rotate(
         f"give {found.name} a new recovery key, make its tokens worthless, and send the new "
         f"secret to {_count(machines)}"
     )
+    ruled = newest_policy(connection, name)
+    say_approval(ruled, ChangeVaultSecret({}), min(len(machines), MACHINES_AT_ONCE), connection)
     if dry_run:
         note(f"would {question}")
         emit([_machine_row(held, m) for m in machines], output, columns=_MACHINE_COLUMNS)
@@ -163,7 +166,7 @@ def _send(
         some = able[start : start + MACHINES_AT_ONCE]
         action = ChangeVaultSecret({m.machine_id: _sealed(keys, m) for m in some})
         parts.append((some, action))
-    jobs = submit_all(connection, parts, terms, repeatable=True)
+    jobs = submit_all(connection, parts, terms, output=output, repeatable=True)
     if not terms.wait:
         rows = [{"job": job.job_id, "machines": len(job.tasks)} for job in jobs]
         emit(rows, output, columns=("job", "machines"), empty="no machine is to be told")
