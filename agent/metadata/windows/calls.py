@@ -17,8 +17,13 @@ class Calls(Protocol):
         """Set what is not zero in it."""
         ...
 
-    def security(self, fd: int) -> bytes:
-        """The security descriptor, self-relative: owner, group, access list and label."""
+    def may_audit(self) -> bool:
+        """Whether this process has the privilege that the rules of auditing take."""
+        ...
+
+    def security(self, fd: int, *, auditing: bool) -> bytes:
+        """The security descriptor, self-relative: owner, group, access list and label, and the
+        rules of `auditing`."""
         ...
 
     def set_security(self, fd: int, parts: int, data: bytes) -> None:

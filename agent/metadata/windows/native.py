@@ -12,9 +12,11 @@ if sys.platform == "win32":
     import ctypes
     import msvcrt
     import os
+    import struct
     from collections.abc import Iterator, Sequence
     from contextlib import contextmanager
     from ctypes import wintypes
+    from functools import cache
     from typing import Final
 
     from agent.metadata.windows import basic, names, reparse, security, streams
@@ -29,6 +31,9 @@ if sys.platform == "win32":
     _WRITE_SECURITY: Final = 0x4_0000 | 0x8_0000  # the access list, the owner
     _SYSTEM_SECURITY: Final = 0x0100_0000
     _PARTS: Final = 1 | 2 | 4 | 0x10  # owner, group, access list, label
+    _PRIVILEGE: Final = "SeSecurityPrivilege"
+    _ADJUST_AND_QUERY: Final = 0x20 | 0x8
+    _ENABLED: Final = 2
     _GET_REPARSE_POINT: Final = 0x0009_00A8
     _SET_REPARSE_POINT: Final = 0x0009_00A4
     _READ_DATA: Final = 0x8000_0000  # GENERIC_READ
@@ -70,6 +75,15 @@ if sys.platform == "win32":
             (_handle, _word, _room, _word, _room),
         ),
         (_advapi, "SetKernelObjectSecurity", wintypes.BOOL, (_handle, _word, _room)),
+        (_kernel, "GetCurrentProcess", _handle, ()),
+        (_advapi, "OpenProcessToken", wintypes.BOOL, (_handle, _word, _room)),
+        (_advapi, "LookupPrivilegeValueW", wintypes.BOOL, (_text, _text, _room)),
+        (
+            _advapi,
+            "AdjustTokenPrivileges",
+            wintypes.BOOL,
+            (_handle, wintypes.BOOL, _room, _word, _room, _room),
+        ),
     ):
         _function = getattr(_library, _name)
         _function.restype, _function.argtypes = _gives, _takes
@@ -107,8 +121,30 @@ if sys.platform == "win32":
             _kernel.CloseHandle(handle)
             raise
 
+    @cache
+    def _is_privileged() -> bool:
+        """Whether the process has the privilege of auditing; it is switched on for good then.
+
+        Windows says of the call that it succeeded where the process has no such privilege, and
+        tells that by the last error alone.
+        """
+        token, luid = wintypes.HANDLE(), ctypes.create_string_buffer(8)
+        process = _kernel.GetCurrentProcess()
+        _check(_advapi.OpenProcessToken(process, _ADJUST_AND_QUERY, ctypes.byref(token)))
+        try:
+            _check(_advapi.LookupPrivilegeValueW(None, _PRIVILEGE, luid))
+            wanted = struct.pack("<I8sI", 1, luid.raw, _ENABLED)
+            _check(_advapi.AdjustTokenPrivileges(token, 0, wanted, 0, None, None))
+            return ctypes.get_last_error() == 0
+        finally:
+            _kernel.CloseHandle(token)
+
     class Native:
         """The calls themselves."""
+
+        def may_audit(self) -> bool:
+            """A service of Windows has the privilege, as administrators have."""
+            return _is_privileged()
 
         def basic(self, fd: int) -> bytes:
             """By a handle that may read attributes."""
@@ -122,21 +158,24 @@ if sys.platform == "win32":
             with _reopened(fd, _WRITE_ATTRIBUTES) as handle:
                 _check(_kernel.SetFileInformationByHandle(handle, 0, data, len(data)))
 
-        def security(self, fd: int) -> bytes:
-            """Not the rules of auditing, which only a special privilege may read."""
+        def security(self, fd: int, *, auditing: bool) -> bytes:
+            """By a handle that may read rules of auditing only where they are asked for."""
             room = ctypes.create_string_buffer(security.MAX_BYTES)
             needed = wintypes.DWORD()
-            with _reopened(fd, _READ_CONTROL) as handle:
+            parts = _PARTS | (security.AUDITING if auditing else 0)
+            access = _READ_CONTROL | (_SYSTEM_SECURITY if auditing else 0)
+            with _reopened(fd, access) as handle:
                 _check(
                     _advapi.GetKernelObjectSecurity(
-                        handle, _PARTS, room, len(room), ctypes.byref(needed)
+                        handle, parts, room, len(room), ctypes.byref(needed)
                     )
                 )
             return room.raw[: needed.value]
 
         def set_security(self, fd: int, parts: int, data: bytes) -> None:
             """Rules of auditing need a special privilege, and fail without it."""
-            access = _WRITE_SECURITY | (_SYSTEM_SECURITY if parts & 8 else 0)
+            audits = bool(parts & security.AUDITING) and _is_privileged()
+            access = _WRITE_SECURITY | (_SYSTEM_SECURITY if audits else 0)
             with _reopened(fd, access) as handle:
                 _check(_advapi.SetKernelObjectSecurity(handle, parts, data))
 

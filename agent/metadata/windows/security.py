@@ -23,6 +23,8 @@ DACL_PRESENT: Final = 0x0004
 SACL_PRESENT: Final = 0x0010
 DACL_PROTECTED: Final = 0x1000
 SELF_RELATIVE: Final = 0x8000
+AUDITING: Final = 0x8
+"""The part (`SECURITY_INFORMATION`) that are the rules of auditing."""
 _INHERITED: Final = 0x0400 | 0x0800
 
 PLAIN_KINDS: Final = frozenset((0, 1, 2, 3, 0x11, 0x13))
@@ -185,7 +187,7 @@ def to_set(descriptor: Descriptor) -> tuple[int, Descriptor]:
 
 def _parts_of_sacl(sacl: Acl | None) -> int:
     kinds = {ace.kind for ace in sacl.aces} if sacl else set()
-    return (0x10 if 0x11 in kinds else 0) | (0 if kinds == {0x11} else 8)
+    return (0x10 if 0x11 in kinds else 0) | (0 if kinds == {0x11} else AUDITING)
 
 
 def parse(data: bytes) -> Descriptor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from agent.metadata.extras import Extras
@@ -17,6 +18,7 @@ from protocol.errors import InvalidError
 from protocol.vault.entry import Entry
 
 _NORMAL: Final = 0x80
+_AUDITING: Final = f"{security.EXTENSION}, rules of auditing"
 
 
 class Windows:
@@ -48,7 +50,7 @@ class Windows:
         if bits:
             extensions.append((attributes.EXTENSION, attributes.build(bits)))
         try:
-            descriptor = self._calls.security(fd)
+            descriptor = self._security(fd)
             security.parse(descriptor)
             extensions.append((security.EXTENSION, descriptor))
         except InvalidError as error:
@@ -59,6 +61,13 @@ class Windows:
             born_ns = None
             left_out.append(str(error))
         return Extras((), tuple(sorted(extensions)), born_ns, tuple(left_out))
+
+    def _security(self, fd: int) -> bytes:
+        """With the rules of auditing, where somebody may read them and the volume has any."""
+        if self._calls.may_audit():
+            with suppress(OSError):
+                return self._calls.security(fd, auditing=True)
+        return self._calls.security(fd, auditing=False)
 
     def at(self, directory_fd: int, name: bytes) -> Extras:
         """Links are opened as themselves."""
@@ -73,7 +82,7 @@ class Windows:
             yield from _told(reparse.EXTENSION, lambda: self._give_reparse(fd, point))
         descriptor = extensions.get(security.EXTENSION)
         if descriptor is not None:
-            yield from _told(security.EXTENSION, lambda: self._give_security(fd, descriptor))
+            yield from self._give_security(fd, descriptor)
         born_ns = entry.born_ns
         if born_ns is not None:
             yield from _told("time of creation", lambda: self._give_birth(fd, born_ns))
@@ -155,9 +164,18 @@ class Windows:
         reparse.target_of(reparse.parse(buffer))
         self._calls.set_reparse(fd, buffer)
 
-    def _give_security(self, fd: int, data: bytes) -> None:
-        parts, descriptor = security.to_set(security.parse(data))
-        self._calls.set_security(fd, parts, security.build(descriptor))
+    def _give_security(self, fd: int, data: bytes) -> Iterator[str]:
+        """The rules of auditing apart: they take a privilege that nothing else takes."""
+        try:
+            parts, descriptor = security.to_set(security.parse(data))
+            asked = security.build(descriptor)
+        except InvalidError as error:
+            yield f"{security.EXTENSION}: {error}"
+            return
+        rest, audit = parts & ~security.AUDITING, parts & security.AUDITING
+        for what, which in ((security.EXTENSION, rest), (_AUDITING, audit)):
+            if which:
+                yield from _told(what, partial(self._calls.set_security, fd, which, asked))
 
     def _give_birth(self, fd: int, born_ns: int) -> None:
         created = attributes.to_filetime(born_ns)

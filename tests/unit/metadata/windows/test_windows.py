@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from agent.metadata.port import System
 from agent.metadata.windows import attributes, basic, native, security
 from agent.metadata.windows.basic import Basic
 from agent.metadata.windows.calls import Calls
+from agent.metadata.windows.security import Ace, Acl, Sid
 from agent.metadata.windows.windows import Windows
 from protocol.errors import InvalidError
 from protocol.vault.entry import Entry, Owner, check_entry
@@ -41,6 +43,9 @@ class Recorded:
     parts: int = 0
     listed: Sequence[bytes] | None = ()
     folder: Path | None = None
+    audited: bytes = b""
+    privileged: bool = False
+    asked: list[bool] = field(default_factory=list)
 
     def basic(self, fd: int) -> bytes:
         return basic.build(self.told)
@@ -51,12 +56,20 @@ class Recorded:
         kept = zip(self.told, given, strict=True)
         self.told = Basic(*(new or old for old, new in kept))
 
-    def security(self, fd: int) -> bytes:
-        return self.descriptor
+    def may_audit(self) -> bool:
+        return self.privileged
+
+    def security(self, fd: int, *, auditing: bool) -> bytes:
+        self.asked.append(auditing)
+        if auditing and not self.audited:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return self.audited if auditing else self.descriptor
 
     def set_security(self, fd: int, parts: int, data: bytes) -> None:
         self._refuse()
-        self.parts, self.descriptor = parts, data
+        if parts & security.AUDITING and not self.privileged:
+            raise PermissionError(errno.EPERM, "A required privilege is not held by the client")
+        self.parts, self.descriptor = self.parts | parts, data
 
     def reparse(self, fd: int) -> bytes:
         return self.point
@@ -231,6 +244,38 @@ def test_a_label_is_set_without_the_right_to_audit(kinds: tuple[int, ...], parts
     sacl = security.Acl(tuple(security.Ace(kind, 0, body) for kind in kinds))
     asked, _ = security.to_set(security.laid_out(security.SACL_PRESENT, sacl=sacl))
     assert asked == parts
+
+
+AUDITED = security.build(
+    security.laid_out(
+        security.DACL_PRESENT | security.SACL_PRESENT,
+        owner=Sid(5, (18,)),
+        sacl=Acl((Ace(2, 0xC0, b"\xff\x01\x1f\x00" + Sid(1, (0,)).to_bytes()),)),
+        dacl=Acl(()),
+    )
+)
+"""Owner, an access list without rules, and a rule of auditing for everybody."""
+
+
+def test_rules_of_auditing_are_read_where_the_privilege_is_there() -> None:
+    calls = Recorded(audited=AUDITED)
+    assert dict(Windows(calls).of_open(FD).extensions)[security.EXTENSION] == calls.descriptor
+    assert calls.asked == [False]
+    calls.privileged = True
+    assert dict(Windows(calls).of_open(FD).extensions)[security.EXTENSION] == AUDITED
+    # A volume that has none refuses the question, not the rest of the answer.
+    calls.audited = b""
+    assert dict(Windows(calls).of_open(FD).extensions)[security.EXTENSION] == calls.descriptor
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_rules_of_auditing_that_may_not_be_set_cost_nothing_else(*, privileged: bool) -> None:
+    calls = Recorded(privileged=privileged)
+    told = list(Windows(calls).give(FD, entry((security.EXTENSION, AUDITED))))
+    assert calls.parts == 1 | 4 | (8 if privileged else 0)
+    assert security.parse(calls.descriptor).owner == Sid(5, (18,))
+    assert bool(told) is not privileged
+    assert all("rules of auditing: a required privilege" in one for one in told)
 
 
 def test_the_streams_of_a_file_are_what_windows_lists_beside_the_content() -> None:
