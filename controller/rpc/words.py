@@ -29,6 +29,8 @@ WORDS: Mapping[str, str] = {
     "ControllerService/Status": "see how the controller is",
     "ControllerService/PrepareAuthority": "rotate the issuing authority",
     "ControllerService/InstallAuthority": "rotate the issuing authority",
+    "ControllerService/ListAuthorities": "list issuing authorities",
+    "ControllerService/DistrustAuthorities": "take back an issuing authority",
     "TenantService/AddTenant": "add tenants",
     "TenantService/ListTenants": "list tenants",
     "TenantService/RotateTenantKey": "rotate recovery keys",

@@ -101,4 +101,5 @@ def test_every_code_has_an_exit_code_of_the_contract() -> None:
         Code.UNAUTHENTICATED,
         Code.BAD_SIGNATURE,
         Code.WRONG_TENANT,
+        Code.STALE_POLICY,
     }
