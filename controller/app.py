@@ -136,6 +136,7 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
                 parts.started_at,
                 AuthorityChange(parts.home, db, parts.authority, parts.trust),
                 revoking,
+                parts.checkpoints,
                 parts.authority.root,
             ),
         ),

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, func, insert, literal, select, union_all
 from controller import clock
 from controller.audit.chain import EMPTY, Broken, Entry, Head, verify
 from controller.audit.log import INSTALLATION, entries, head
-from controller.audit.tree import WIDTH, fill, stored_node, unfilled
+from controller.audit.tree import WIDTH, fill, forget_tree, stored_node, unfilled
 from controller.db.database import Database
 from controller.db.schema import audit, audit_checkpoints, installation, tenants
 from controller.db.upsert import upsert
@@ -115,13 +115,19 @@ class Checkpoints:
         while True:
             try:
                 for log_id, size, covered in await self.db.read(logs_that_grew):
-                    if self.rests(log_id):
-                        continue
-                    if size - covered >= AFTER_ENTRIES or await self._is_due(log_id):
-                        await self.make(log_id)
+                    if not self.rests(log_id):
+                        await self._make_when_due(log_id, size - covered)
             except SteadError as error:
                 log.warning("checkpoints_not_made", reason=str(error))
             await asyncio.sleep(LOOK_EVERY.total_seconds())
+
+    async def _make_when_due(self, log_id: str, more: int) -> None:
+        """Sign a log in its time. What is wrong with one keeps no other one from that."""
+        try:
+            if more >= AFTER_ENTRIES or await self._is_due(log_id):
+                await self.make(log_id)
+        except SteadError as error:
+            self._noted(log_id, str(error))
 
     async def make(self, log_id: str) -> Kept | None:
         """The checkpoint of a log as it is now; an old one when nothing follows it soundly."""
@@ -132,11 +138,36 @@ class Checkpoints:
             if now_at == begun:
                 return last
             reason = await asyncio.to_thread(self._fault, log_id, begun, now_at)
+            if not reason and last is not None and not await self._is_root_of(last.checkpoint):
+                reason = f"what comes before is not what was signed at entry {begun.seq}"
             if self._noted(log_id, reason):
                 return last
-            while await self.db.read(lambda c: unfilled(c, log_id, now_at.seq)):
-                await self.db.write(lambda c: _fill_some(c, log_id, now_at.seq))
+            await self._fill(log_id, now_at.seq)
             return await self._sign(log_id, now_at)
+
+    async def _is_root_of(self, signed: Checkpoint) -> bool:
+        """Whether the stored log still has the root that was signed.
+
+        The rows of the tree are made of the entries: damaged ones are made anew.
+        """
+
+        def has(connection: Connection) -> bool:
+            try:
+                return root_of(signed.size, stored_node(connection, signed.log)) == signed.root
+            except SteadError as error:
+                if error.code is not Code.DATABASE_DAMAGED:
+                    raise
+                return False
+
+        if await self.db.read(has):
+            return True
+        await self.db.write(lambda c: forget_tree(c, signed.log))
+        await self._fill(signed.log, signed.size)
+        return await self.db.read(has)
+
+    async def _fill(self, log_id: str, size: int) -> None:
+        while await self.db.read(lambda c: unfilled(c, log_id, size)):
+            await self.db.write(lambda c: _fill_some(c, log_id, size))
 
     async def _sign(self, log_id: str, now_at: Head) -> Kept:
         root = await self.db.read(lambda c: root_of(now_at.seq, stored_node(c, log_id)))
@@ -145,6 +176,10 @@ class Checkpoints:
         signed = sign_checkpoint(made, sealer.key, sealer.certificate)
         await self.db.write(lambda c: _add(c, made, signed))
         return Kept(made, encode_signed(signed))
+
+    def fault_of(self, log_id: str) -> str:
+        """Why the log could not be signed when that was tried last; empty when it could."""
+        return self._broken.get(log_id, "")
 
     def rests(self, log_id: str) -> bool:
         """A log that could not be signed is not read again every two seconds."""
@@ -162,8 +197,10 @@ class Checkpoints:
 
     def _fault(self, log_id: str, begun: Head, now_at: Head) -> str:
         """Why the entries after a checkpoint do not follow it; empty when they do."""
-        if now_at.seq <= begun.seq:
+        if now_at.seq < begun.seq:
             return f"the log ends at entry {now_at.seq}, and {begun.seq} were signed"
+        if now_at.seq == begun.seq:
+            return f"entry {begun.seq} is not the one that was signed"
         found = verify(self._entries(log_id, begun.seq, now_at.seq), log_id, after=begun)
         if isinstance(found, Broken):
             return f"entry {found.seq}: {found.reason}"

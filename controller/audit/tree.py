@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from controller.db.schema import audit, audit_nodes
 from protocol.errors import Code, SteadError
@@ -76,6 +76,11 @@ def fill(connection: Connection, log: str, size: int) -> None:
             made = fold_full([node(level - STEP, number * WIDTH + at) for at in range(WIDTH)])
             row = {"tenant_id": log, "level": level, "number": number, "hash": made}
             connection.execute(insert(audit_nodes), row)
+
+
+def forget_tree(connection: Connection, log: str) -> None:
+    """Remove the rows of a log, which `fill` makes anew of its entries."""
+    connection.execute(delete(audit_nodes).where(audit_nodes.c.tenant_id == log))
 
 
 def unfilled(connection: Connection, log: str, size: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, distinct, func, select
 
-from controller.db.schema import machines, tasks
+from controller.db.schema import audit_alarms, machines, tasks, tenants
 from controller.fleet.scope import visible
 from controller.jobs.state import OPEN
 from protocol.identity import OperatorIdentity
@@ -15,10 +16,14 @@ from protocol.ids import MachineId
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The machines by id, and how many jobs are not over."""
+    """The tenants' names by id, the machines by id, how many jobs are not over, and how many
+    machines find something wrong with the audit logs.
+    """
 
+    tenants: Mapping[str, str]
     machines: tuple[MachineId, ...]
     open_jobs: int
+    alarmed: int
 
 
 def take_census(connection: Connection, operator: OperatorIdentity) -> Census:
@@ -29,4 +34,17 @@ def take_census(connection: Connection, operator: OperatorIdentity) -> Census:
             tasks.c.state.in_(OPEN), visible(tasks.c.tenant_id, operator)
         )
     )
-    return Census(tuple(MachineId(machine) for machine in found), open_jobs or 0)
+    alarmed = connection.scalar(
+        select(func.count(distinct(audit_alarms.c.machine_id))).where(
+            visible(audit_alarms.c.tenant_id, operator)
+        )
+    )
+    named = connection.execute(
+        select(tenants.c.id, tenants.c.name).where(visible(tenants.c.id, operator))
+    )
+    return Census(
+        {row.id: row.name for row in named},
+        tuple(MachineId(machine) for machine in found),
+        open_jobs or 0,
+        alarmed or 0,
+    )

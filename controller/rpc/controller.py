@@ -9,6 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller import clock
+from controller.audit.checkpoints import Checkpoints
+from controller.audit.log import INSTALLATION
+from controller.audit.unsigned import unsigned_logs
 from controller.authority.change import AuthorityChange
 from controller.db.database import Database
 from controller.fleet.census import take_census
@@ -34,11 +37,13 @@ class Status(ControllerServiceServicer):
         started_at: datetime,
         changing: AuthorityChange,
         revoking: Revoking,
+        checkpoints: Checkpoints,
         root: x509.Certificate,
     ) -> None:
         self._revoking = revoking
         self._root = root
         self._changing = changing
+        self._checkpoints = checkpoints
         self._db = db
         self._store = store
         self._presence = presence
@@ -48,6 +53,12 @@ class Status(ControllerServiceServicer):
         """See `protocol/v1/operator.proto`."""
         operator = operator_calling()
         census = await self._db.read(lambda c: take_census(c, operator))
+        names = dict(census.tenants)
+        if operator.tenants is None:
+            names[INSTALLATION] = "installation"
+        unsigned = await self._db.read(
+            lambda c: unsigned_logs(c, names, self._checkpoints.fault_of, clock.now())
+        )
         free = await asyncio.to_thread(self._store.free_bytes)
         return pb.StatusResponse(
             version=VERSION,
@@ -58,6 +69,17 @@ class Status(ControllerServiceServicer):
             open_jobs=census.open_jobs,
             free_bytes=free or 0,
             authority_ends_at_ms=to_ms(self._changing.ends_at),
+            unsigned_logs=[
+                pb.UnsignedLog(
+                    log=one.name,
+                    entries=one.entries,
+                    signed=one.signed,
+                    since_ms=to_ms(one.since),
+                    reason=one.reason,
+                )
+                for one in unsigned
+            ],
+            machines_with_audit_alarms=census.alarmed,
         )
 
     async def PrepareAuthority(

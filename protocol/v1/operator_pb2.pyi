@@ -207,6 +207,8 @@ class StatusResponse(_message.Message):
     OPEN_JOBS_FIELD_NUMBER: _builtins.int
     FREE_BYTES_FIELD_NUMBER: _builtins.int
     AUTHORITY_ENDS_AT_MS_FIELD_NUMBER: _builtins.int
+    UNSIGNED_LOGS_FIELD_NUMBER: _builtins.int
+    MACHINES_WITH_AUDIT_ALARMS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Its version."""
     controller_time_ms: _builtins.int
@@ -223,6 +225,16 @@ class StatusResponse(_message.Message):
     """Bytes free where objects are kept."""
     authority_ends_at_ms: _builtins.int
     """When the authority ends that certifies machines, in milliseconds since 1970."""
+    machines_with_audit_alarms: _builtins.int
+    """Machines that find something wrong with the audit logs, of the tenants that the caller may
+    see.
+    """
+    @_builtins.property
+    def unsigned_logs(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnsignedLog]:
+        """Audit logs with entries that should be signed and are not, of the tenants that the caller
+        may see; the installation's for who sees all.
+        """
+
     def __init__(
         self,
         *,
@@ -234,14 +246,56 @@ class StatusResponse(_message.Message):
         open_jobs: _builtins.int = ...,
         free_bytes: _builtins.int = ...,
         authority_ends_at_ms: _builtins.int = ...,
+        unsigned_logs: _abc.Iterable[Global___UnsignedLog] | None = ...,
+        machines_with_audit_alarms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority_ends_at_ms", b"authority_ends_at_ms", "controller_time_ms", b"controller_time_ms", "free_bytes", b"free_bytes", "linked_machines", b"linked_machines", "machines", b"machines", "open_jobs", b"open_jobs", "started_at_ms", b"started_at_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority_ends_at_ms", b"authority_ends_at_ms", "controller_time_ms", b"controller_time_ms", "free_bytes", b"free_bytes", "linked_machines", b"linked_machines", "machines", b"machines", "machines_with_audit_alarms", b"machines_with_audit_alarms", "open_jobs", b"open_jobs", "started_at_ms", b"started_at_ms", "unsigned_logs", b"unsigned_logs", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatusResponse: _TypeAlias = StatusResponse  # noqa: Y015
+
+@_typing.final
+class UnsignedLog(_message.Message):
+    """An audit log that is not signed as it should be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    SIGNED_FIELD_NUMBER: _builtins.int
+    SINCE_MS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    log: _builtins.str
+    """The tenant's name, or `installation`."""
+    entries: _builtins.int
+    """How many entries it has; fewer than are signed where it was cut."""
+    signed: _builtins.int
+    """How many of them are signed."""
+    since_ms: _builtins.int
+    """When the first one that is not signed was written, in milliseconds since 1970; 0 when it is
+    not there.
+    """
+    reason: _builtins.str
+    """Why it could not be signed when that was tried last; empty when nobody knows."""
+    def __init__(
+        self,
+        *,
+        log: _builtins.str = ...,
+        entries: _builtins.int = ...,
+        signed: _builtins.int = ...,
+        since_ms: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "log", b"log", "reason", b"reason", "signed", b"signed", "since_ms", b"since_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnsignedLog: _TypeAlias = UnsignedLog  # noqa: Y015
 
 @_typing.final
 class Tenant(_message.Message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -14,6 +15,9 @@ from controller.cli.commands.operator_key import root_option
 from controller.cli.emit import emit_one, from_wire_ms, note, output_option
 from controller.cli.options import yes_option
 from controller.config import ENROLLMENT_PORT, LINK_PORT
+
+if TYPE_CHECKING:
+    from protocol.v1.operator_pb2 import UnsignedLog
 
 
 @click.group(epilog="Example: stead controller status")
@@ -155,16 +159,35 @@ def status(app: App, output: str) -> None:
             "open_jobs": found.open_jobs,
             "free_bytes": found.free_bytes,
             "authority_until": ends_at,
+            "audit_unsigned": [_unsigned(one) for one in found.unsigned_logs],
+            "audit_alarms": found.machines_with_audit_alarms,
             "operator": connection.operator.name,
             "role": connection.operator.role.value,
         },
         output,
     )
+    if found.unsigned_logs:
+        note(
+            "An audit log that is not signed can be changed by whoever has the database, and "
+            "nobody notices. The controller's log says why it is not; `stead audit verify` names "
+            "the entry that does not fit."
+        )
     if ends_at is not None and clock.now() >= ends_at - ENDS_SOON:
         note(
             f"The issuing authority ends on {ends_at:%Y-%m-%d}; then no machine connects any "
             "more. Run `stead controller rotate-authority`."
         )
+
+
+def _unsigned(one: UnsignedLog) -> str:
+    """An audit log that is not signed as it should be, in words."""
+    if one.entries < one.signed:
+        said = f"{one.log}: it has {one.entries} entries, and {one.signed} were signed"
+    else:
+        since = from_wire_ms(one.since_ms)
+        at = "" if since is None else f", the first of {since:%Y-%m-%d %H:%M:%S}Z"
+        said = f"{one.log}: {one.entries - one.signed} of {one.entries} entries are not signed{at}"
+    return f"{said}; {one.reason}" if one.reason else said
 
 
 @command.command(

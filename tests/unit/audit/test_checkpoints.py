@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from controller import clock
 from controller.audit import checkpoints
@@ -15,12 +17,13 @@ from controller.audit.chain import Entry
 from controller.audit.checkpoints import Checkpoints, Sealer, listed, logs_that_grew, newest
 from controller.audit.log import INSTALLATION, append, entries
 from controller.audit.tree import stored_node
+from controller.audit.unsigned import Unsigned, unsigned_logs
 from controller.audit.wanted import Wanted
 from controller.audit.witnesses import Witnesses
 from controller.db.database import Database
 from controller.db.schema import audit, audit_nodes, tenants
 from protocol.checkpoint import open_checkpoint
-from protocol.errors import SteadError
+from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity
 from protocol.ids import MachineId, TenantId
 from protocol.merkle import EMPTY_ROOT, Frontier, is_consistent, is_included, prove_inclusion
@@ -121,6 +124,9 @@ async def test_a_log_that_was_there_before_is_signed_in_short_acts(
         "DELETE FROM audit WHERE seq = 5",
         "DELETE FROM audit WHERE seq > 2",
         "UPDATE audit SET hash = zeroblob(32) WHERE seq = 6",
+        "UPDATE audit SET hash = zeroblob(32) WHERE seq = 2",
+        "UPDATE audit SET hash = zeroblob(32) WHERE seq = 3",
+        "DELETE FROM audit WHERE seq = 2",
     ],
 )
 async def test_a_log_that_was_edited_is_not_signed(
@@ -143,6 +149,104 @@ async def test_a_tree_with_a_gap_is_said_to_be_damaged(db: Database, signing: Ch
     db.write_now(lambda c: c.execute(delete(audit_nodes)).rowcount)
     with pytest.raises(SteadError, match="lacks entries or nodes"):
         await Witnesses(db).news(MACHINE, {TENANT: 3})
+    # The next checkpoint finds that the entries are those that were signed.
+    grow(db, 1)
+    again = await signing.make(TENANT)
+    assert again is not None
+    assert again.checkpoint.root == root_now(db, 601)
+    assert (await Witnesses(db).news(MACHINE, {TENANT: 3}))[TENANT].proof
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_a_tree_with_another_hash_is_made_anew(
+    db: Database, signing: Checkpoints, number: int
+) -> None:
+    grow(db, 600)
+    await signing.make(TENANT)
+    altered = update(audit_nodes).where(audit_nodes.c.number == number).values(hash=bytes(32))
+    db.write_now(lambda c: c.execute(altered).rowcount)
+    grow(db, 1)
+    made = await signing.make(TENANT)
+    assert made is not None
+    assert made.checkpoint.root == root_now(db, 601)
+
+
+async def test_an_entry_put_in_the_place_of_the_last_one_is_named(
+    db: Database, signing: Checkpoints
+) -> None:
+    grow(db, 3)
+    await signing.make(TENANT)
+    db.write_now(lambda c: c.execute(text("DELETE FROM audit WHERE seq = 3")).rowcount)
+    db.write_now(lambda c: append(c, TENANT, "operator/eve", "lied", {}, AT))
+    await signing.make(TENANT)
+    assert signing.fault_of(TENANT) == "entry 3 is not the one that was signed"
+
+
+async def test_what_is_wrong_with_one_log_keeps_no_other_from_being_signed(
+    db: Database, signing: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(db, 3, INSTALLATION)
+    await signing.make(INSTALLATION)
+    grow(db, 3, INSTALLATION)
+    grow(db, 3)
+    real, tried = Checkpoints.make, asyncio.Event()
+
+    async def make(self: Checkpoints, log_id: str) -> object:
+        """The installation's log, which is looked at first, cannot be read."""
+        if log_id == INSTALLATION:
+            raise SteadError("this page of the database is gone", code=Code.DATABASE_DAMAGED)
+        made = await real(self, log_id)
+        tried.set()
+        return made
+
+    monkeypatch.setattr(Checkpoints, "make", make)
+    signing.after = timedelta()
+    running = asyncio.create_task(signing.run_forever())
+    async with asyncio.timeout(60):
+        await tried.wait()
+    running.cancel()
+    assert signing.fault_of(INSTALLATION) == "this page of the database is gone"
+    found = db.read_now(lambda c: newest(c, TENANT))
+    assert found is not None
+    assert found.checkpoint.size == 3
+
+
+async def test_logs_that_are_late_or_cannot_be_signed_are_named(
+    db: Database, signing: Checkpoints
+) -> None:
+    def late(minutes: int, names: dict[str, str] | None = None) -> list[Unsigned]:
+        names = {TENANT: "acme", INSTALLATION: "installation"} if names is None else names
+        now = AT + timedelta(minutes=minutes)
+        return db.read_now(lambda c: unsigned_logs(c, names, signing.fault_of, now))
+
+    assert late(60) == []
+    grow(db, 2)
+    await signing.make(TENANT)
+    assert late(60) == []
+    grow(db, 3)
+    assert late(1) == []
+    assert late(10) == [Unsigned("acme", 5, 2, AT, "")]
+    assert late(10, {INSTALLATION: "installation"}) == []
+    # A clock that was set back far makes no entry early for ever.
+    assert late(-60 * 24 * 30) == [Unsigned("acme", 5, 2, AT, "")]
+    db.write_now(lambda c: c.execute(text("UPDATE audit SET body = '[]' WHERE seq = 4")).rowcount)
+    await signing.make(TENANT)
+    assert late(1) == [Unsigned("acme", 5, 2, AT, "entry 4: the entry was altered")]
+    db.write_now(lambda c: c.execute(text("DELETE FROM audit WHERE seq > 1")).rowcount)
+    assert [(one.entries, one.signed, one.since) for one in late(1)] == [(1, 2, None)]
+
+
+def test_a_page_ends_where_it_gets_too_large(db: Database) -> None:
+    for number in range(6):
+        body = {"text": "x" * 1000 if number else "x" * 9000}
+        db.write_now(lambda c, b=body: append(c, TENANT, "operator/ann", "seen", b, AT))  # type: ignore[misc]
+
+    def page(after: int, *, newest: bool = False) -> list[int]:
+        found = db.read_now(lambda c: entries(c, TENANT, after, 4, newest=newest, most_bytes=3500))
+        return [one.seq for one in found]
+
+    assert [page(after) for after in (0, 1, 4, 6)] == [[1], [2, 3, 4], [5, 6], []]
+    assert page(0, newest=True) == [4, 5, 6]
 
 
 async def test_only_logs_that_grew_are_looked_at(db: Database, signing: Checkpoints) -> None:
