@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +14,7 @@ from agent.host import clock, group, log
 from agent.host.hostname import hostname
 from agent.host.lock import locked
 from agent.host.sd_notify import notify, watchdog_interval
+from agent.host.stopping import on_stop
 from agent.version import VERSION
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ async def _main(home: AgentHome, pace: Pace) -> bool:
     """Be the agent of one identity; true when it has another one by now."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    on_stop(loop, stop.set)
     agent = Agent(home, pace)
     await agent.run(stop)
     return not stop.is_set()

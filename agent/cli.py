@@ -321,15 +321,6 @@ def work() -> None:
     os._exit(0)
 
 
-@cli.command(hidden=True)
-@click.argument("channel", type=int)
-def launch(channel: int) -> None:
-    """Become an ordered program; see `agent.host.launch`."""
-    from agent.host.launch import launch as do_launch
-
-    do_launch(channel)
-
-
 def _next_line() -> str:
     """A line of standard input, which may hold anything, and may not be there at all."""
     if sys.stdin is None:

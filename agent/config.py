@@ -1,13 +1,16 @@
 """Where the agent keeps what it knows, and what its administrator may set.
 
-Everything is under one directory: `$STEAD_HOME/agent` when that variable is set,
-`/var/lib/stead/agent` for the service, and a folder of the person's own otherwise.
+Everything is under one directory: the folder `agent` in `$STEAD_HOME` when that variable is
+set, in the system's own place for the service (`/var/lib/stead`, `%ProgramData%\\Stead`,
+`/Library/Application Support/Stead`), and in a folder of the person's own otherwise.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -77,9 +80,27 @@ def default_home() -> Path:
     """The directory of both programs' state for whoever runs this."""
     if home := os.environ.get("STEAD_HOME"):
         return Path(home)
-    if os.name == "posix" and os.geteuid() == 0:
+    if sys.platform == "win32":
+        from ctypes import windll
+
+        return windows_home(os.environ, service=bool(windll.shell32.IsUserAnAdmin()))
+    if sys.platform == "darwin":
+        top = Path("/") if os.geteuid() == 0 else Path.home()
+        return top / "Library" / "Application Support" / "Stead"
+    if os.geteuid() == 0:
         return Path("/var/lib/stead")
     return Path.home() / ".local" / "share" / "stead"
+
+
+def windows_home(environment: Mapping[str, str], *, service: bool) -> Path:
+    """Where Windows wants state: that of the machine for administrators and services, that of
+    a person otherwise.
+    """
+    name, otherwise = ("ProgramData", "C:\\ProgramData") if service else ("LOCALAPPDATA", "")
+    folder = environment.get(name, otherwise)
+    if not folder:
+        raise SteadError(f"{name} is not set; say --home", code=Code.PRECONDITION)
+    return Path(folder) / "Stead"
 
 
 @dataclass(frozen=True, slots=True)

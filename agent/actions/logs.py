@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from agent.actions.action import ActionResult, Workplace
 from agent.host import clock
-from agent.host.process import ENVIRONMENT, run
+from agent.host.environment import find_program
+from agent.host.process import run
 from agent.host.spool import LIMIT_BYTES, PIECE_BYTES
 from agent.host.zone import local_zone
 from agent.logs.files import Follower, read_log
@@ -95,7 +95,7 @@ def execute(action: ReadLog, place: Workplace) -> ActionResult:
 
 def _journal(action: ReadLog, span: Span, shown: Shown) -> str:
     argv = journalctl(action.unit, span, action.lines, follow=action.follow)
-    if shutil.which(argv[0], path=ENVIRONMENT["PATH"]) is None:
+    if find_program(argv[0]) is None:
         raise SteadError(
             "this machine has no journalctl; name a file of its logs with --file",
             code=Code.UNSUPPORTED,

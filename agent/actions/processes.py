@@ -5,7 +5,8 @@ Arguments are not shown: they hold secrets, and whoever may look need not see th
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 import psutil
@@ -18,7 +19,8 @@ from protocol.outcome import OutcomeState
 
 MOST = 20_000
 ENDS_WITHIN_S = 10.0
-_ATTRIBUTES = ["pid", "ppid", "name", "username", "status", "cpu_times", "memory_info"]
+
+T = TypeVar("T")
 
 
 def execute(action: ListProcesses | KillProcess, place: Workplace) -> ActionResult:
@@ -35,26 +37,36 @@ def execute(action: ListProcesses | KillProcess, place: Workplace) -> ActionResu
 def listed() -> list[dict[str, Any]]:
     """Every process that is still there when it is looked at."""
     rows = []
-    for process in psutil.process_iter(_ATTRIBUTES):
-        said = process.info
+    for process in psutil.process_iter():
         try:
-            identity = identity_of(said["pid"])
-        except NotFoundError:
+            identity = identity_of(process.pid)
+            with process.oneshot():
+                times, memory = _told(process.cpu_times), _told(process.memory_info)
+                rows.append(
+                    {
+                        "pid": process.pid,
+                        "identity": identity,
+                        "parent": _told(process.ppid) or 0,
+                        "name": _told(process.name) or "",
+                        "user": _told(process.username) or "",
+                        "state": _told(process.status) or "",
+                        "cpu_seconds": round(times.user + times.system, 2) if times else 0.0,
+                        "memory_bytes": memory.rss if memory else 0,
+                    }
+                )
+        except (NotFoundError, psutil.NoSuchProcess):
             continue
-        times, memory = said["cpu_times"], said["memory_info"]
-        rows.append(
-            {
-                "pid": said["pid"],
-                "identity": identity,
-                "parent": said["ppid"] or 0,
-                "name": said["name"] or "",
-                "user": said["username"] or "",
-                "state": said["status"] or "",
-                "cpu_seconds": round(times.user + times.system, 2) if times else 0.0,
-                "memory_bytes": memory.rss if memory else 0,
-            }
-        )
     return rows
+
+
+def _told(ask: Callable[[], T]) -> T | None:
+    """What may be seen of a process; None where it may not be, or the system does not tell."""
+    try:
+        return ask()
+    except psutil.NoSuchProcess:
+        raise
+    except (psutil.Error, OSError):
+        return None
 
 
 def _kill(action: KillProcess) -> ActionResult:

@@ -6,6 +6,8 @@ import dataclasses
 import os
 import signal
 
+from agent.host.environment import TOP
+from agent.host.family import KILLED
 from agent.host.process import TASK_VARIABLE
 from protocol.action import RunProgram
 from protocol.errors import Code, InvalidError
@@ -17,6 +19,7 @@ LEAST_MEMORY_BYTES = 16 * 1024 * 1024
 MOST_MEMORY_BYTES = 2**60
 MOST_CPU_PERCENT = 100 * 4096
 MOST_NICE = 19
+MOST_EXIT_CODE = 2**31 - 1
 
 
 def checked_program(action: RunProgram) -> RunProgram:
@@ -28,7 +31,7 @@ def checked_program(action: RunProgram) -> RunProgram:
         raise InvalidError("a program's arguments, environment and directory have no NUL")
     if any("=" in name or not name or name == TASK_VARIABLE for name in action.environment):
         raise InvalidError("the order's environment has a name that cannot be set")
-    directory = action.directory or os.sep
+    directory = action.directory or TOP
     if not os.path.isabs(directory):  # noqa: PTH117 - a text, for the machine to interpret
         raise InvalidError(f"{directory[:200]!r} is not an absolute path")
     check_limits(action.limits)
@@ -50,16 +53,23 @@ def check_limits(limits: Limits) -> None:
 def over_memory(task: TaskId, limits: Limits) -> Outcome:
     """How a program ended that took more memory than it might."""
     message = f"was ended for taking more than {limits.memory_bytes} bytes of memory"
-    code = -signal.SIGKILL
-    return Outcome(task, OutcomeState.FAILED, Code.LIMIT, message, exit_code=code)
+    return Outcome(task, OutcomeState.FAILED, Code.LIMIT, message, exit_code=KILLED)
 
 
 def outcome_of_program(task: TaskId, code: int) -> Outcome:
-    """How a program ended, by its exit code; negative when a signal ended it."""
+    """How a program ended, by its exit code; negative when a signal ended it.
+
+    Windows has 32 bits for a code, and the outcome has them with a sign: 0xC0000005 is kept as
+    -1073741819.
+    """
     if code == 0:
         return Outcome(task, OutcomeState.SUCCEEDED)
     message = f"ended with exit code {code}"
-    if code < 0:
+    if code > MOST_EXIT_CODE:
+        # One of Windows: its own errors are spoken of in these digits.
+        message = f"ended with exit code 0x{code:08X}"
+        code -= 2**32
+    elif code < 0:
         try:
             name = signal.Signals(-code).name
         except ValueError:

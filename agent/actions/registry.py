@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 from agent.actions.action import ActionResult, Workplace
@@ -34,11 +35,31 @@ MODULES = {
 """Programs and backup sets are not here: they need no worker."""
 
 
+NOT_ON_WINDOWS = frozenset(
+    {
+        "scan_updates",
+        "plan_updates",
+        "apply_updates",
+        "run_backup",
+        "plan_backup",
+        "restore_files",
+        "plan_restore",
+        "compare_live",
+        "run_drill",
+        "get_file",
+        "put_file",
+    }
+)
+"""What is not written for Windows yet; to say so is better than to fail half way."""
+
+
 def execute(action: Action, place: Workplace) -> ActionResult:
     """Execute an action in this process; raises `SteadError` when it could not be."""
     module = MODULES.get(name_of(action))
     if module is None:
         raise SteadError(f"{name_of(action)} is not executed by a worker", code=Code.UNKNOWN_ACTION)
+    if sys.platform == "win32" and name_of(action) in NOT_ON_WINDOWS:
+        raise SteadError(f"{name_of(action)} does not run on Windows yet", code=Code.UNSUPPORTED)
     result = import_module(module).execute(action, place)
     assert isinstance(result, ActionResult)
     return result

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from agent.config import AgentHome
+from agent.host.descriptor import OURS
+from agent.host.environment import ENVIRONMENT, find_program
 from agent.host.files import make_private_directory
-from agent.host.process import ENVIRONMENT
 from protocol.action import RunProgram, RunScript
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import TaskId
@@ -38,7 +39,7 @@ def interpreter(script: RunScript) -> tuple[str, ...]:
         )
     path = script.environment.get("PATH", ENVIRONMENT["PATH"])
     names = PROGRAMS[script.shell]
-    program = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+    program = next(filter(None, (find_program(name, path) for name in names)), None)
     if program is None:
         raise SteadError(
             f"this machine has no {script.shell}: there is no {' or '.join(names)} in {path[:200]}",
@@ -52,6 +53,17 @@ def interpreter(script: RunScript) -> tuple[str, ...]:
     return (program, *flags)
 
 
+def as_read(body: bytes, program: str) -> bytes:
+    """A script's body as its interpreter has to find it.
+
+    Windows PowerShell takes a file for one in the machine's old code page, unless it begins
+    with the mark of UTF-8; what an order carries is UTF-8.
+    """
+    if program.lower().endswith("powershell.exe") and not body.startswith(BOM_UTF8):
+        return BOM_UTF8 + body
+    return body
+
+
 @contextmanager
 def laid_out(home: AgentHome, task: TaskId, script: RunScript) -> Iterator[RunProgram]:
     """The program that runs the script, whose file is there as long as the block lasts.
@@ -63,9 +75,9 @@ def laid_out(home: AgentHome, task: TaskId, script: RunScript) -> Iterator[RunPr
     try:
         try:
             make_private_directory(home.scripts)
-            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OURS, 0o600)
             with os.fdopen(number, "wb") as file:
-                file.write(script.body)
+                file.write(as_read(script.body, program[0]))
         except OSError as error:
             raise SteadError(
                 f"the script cannot be written to {home.scripts}: {error.strerror}",

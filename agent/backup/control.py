@@ -9,7 +9,6 @@ a backup runs at all shows by a lock that ends with its process.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from agent.backup.share import LOOK_S as SHARE_LOOK_S
 from agent.backup.share import Share, processor_time
 from agent.config import AgentHome
 from agent.host import clock
+from agent.host.descriptor import OURS, take_lock
 from agent.host.files import make_private_directory, read_if_there, write_atomically
 from protocol.errors import Code, InvalidError, SteadError
 
@@ -191,7 +191,7 @@ def _working(home: AgentHome) -> Iterator[None]:
     make_private_directory(home.cache)
     number = _open_lock(home.backup_working)
     try:
-        fcntl.flock(number, fcntl.LOCK_SH)
+        take_lock(number, shared=True, wait=True)
         yield
     finally:
         os.close(number)
@@ -202,16 +202,13 @@ def is_working(home: AgentHome) -> bool:
     make_private_directory(home.cache)
     number = _open_lock(home.backup_working)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not take_lock(number)
     finally:
         os.close(number)
-    return False
 
 
 def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CREAT | OURS, 0o600)
 
 
 def pause(home: AgentHome, who: str) -> bool:

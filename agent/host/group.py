@@ -11,6 +11,7 @@ Where there are none of these groups, everything here does nothing and says so.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import suppress
 from functools import cache
@@ -69,7 +70,7 @@ def delegated(directory: Path) -> bool:
     """Whether the service manager has left what is below this group to us."""
     for name in ("trusted.delegate", "user.delegate"):
         with suppress(OSError):
-            if os.getxattr(directory, name) == b"1":
+            if sys.platform == "linux" and os.getxattr(directory, name) == b"1":
                 return True
     return False
 

@@ -17,9 +17,12 @@ from __future__ import annotations
 import errno
 import marshal
 import os
-import resource
 import signal
 import sys
+
+assert sys.platform != "win32"
+
+import resource  # noqa: E402 - Windows has none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import IO
 
-from agent.host.process import OUTPUT_LIMIT_BYTES, Finished, ProgramError, begin, end_group
+from agent.host.family import end_group, let_go
+from agent.host.process import OUTPUT_LIMIT_BYTES, Finished, ProgramError, begin
 from protocol.errors import Code
 
 
@@ -39,6 +40,8 @@ def run_leaving(
         except BaseException:
             end_group(process.pid)
             raise
+        finally:
+            let_go(process.pid)
         finished = Finished(argv, code, _all(out), _all(err))
     if on_output is not None:
         on_output(finished.stdout + finished.stderr)

@@ -7,27 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.host.descriptor import OURS, pread, pwrite, take_lock
 from protocol.errors import Code, SteadError
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock for the block; LOCKED names the process that has it."""
-    import fcntl
-
-    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    number = os.open(path, os.O_RDWR | os.O_CREAT | OURS, 0o600)
     try:
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(number, 32, 0).decode(errors="replace").strip() or "unknown"
+        if not take_lock(number):
+            holder = pread(number, 32, 0).decode(errors="replace").strip() or "unknown"
             raise SteadError(
                 f"an agent is running in {path.parent} already, as process {holder}; stop it "
                 "first, or choose another --home",
                 code=Code.LOCKED,
-            ) from None
+            )
         os.ftruncate(number, 0)
-        os.pwrite(number, f"{os.getpid()}\n".encode(), 0)
+        pwrite(number, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(number)
@@ -36,11 +33,9 @@ def locked(path: Path) -> Iterator[None]:
 @contextmanager
 def in_turn(path: Path) -> Iterator[None]:
     """Wait until no other process is in such a block with the same path, then run it."""
-    import fcntl
-
-    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    number = os.open(path, os.O_RDWR | os.O_CREAT | OURS, 0o600)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX)
+        take_lock(number, wait=True)
         yield
     finally:
         os.close(number)
@@ -48,17 +43,14 @@ def in_turn(path: Path) -> Iterator[None]:
 
 def holder_of(path: Path) -> int | None:
     """The process that holds the lock; None when nobody does."""
-    import fcntl
-
     try:
-        number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        number = os.open(path, os.O_RDWR | OURS)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        said = os.pread(number, 32, 0).strip()
+        if take_lock(number, shared=True):
+            return None
+        said = pread(number, 32, 0).strip()
         return int(said) if said.isdigit() else None
     finally:
         os.close(number)
-    return None

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import selectors
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from agent.host import clock
-from agent.host.process import ProgramError, begin, end_group
+from agent.host.family import end_group, let_go
+from agent.host.process import ProgramError, begin
 from protocol.errors import Code
+
+assert sys.platform != "win32"
 
 _TAIL_BYTES = 500
 
@@ -104,4 +108,5 @@ def piped(argv: Sequence[str], *, timeout: float) -> Iterator[Piped]:
             yield program
         finally:
             end_group(process.pid)
+            let_go(process.pid)
             program.close()

@@ -1,47 +1,31 @@
 """The one place where the agent starts programs.
 
-A program gets its own process group, so that a time-out or a cancel ends its
-children too. Nothing goes through a shell, and nothing is inherited but what is
+A program is apart with all that it starts (`agent.host.family`), so that a time-out or a
+cancel ends its children too. Nothing goes through a shell, and nothing is inherited but what is
 named here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
-import marshal
 import os
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from agent.host import launch
-from agent.host.group import group_of, leave_group_of
+from agent.host.environment import ENVIRONMENT, TOP, find_program, with_added
+from agent.host.family import APART, KILLED, end_group, let_go, take_in
 from protocol.errors import Code, SteadError
 from protocol.limits import NO_LIMITS, Limits
 
-ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LC_ALL": "C.UTF-8",
-    "LANG": "C.UTF-8",
-}
 TASK_VARIABLE = "STEAD_TASK"
 """Tells in a program's environment for which task it was started."""
 
 KILLED_WITHIN_S = 5.0
 """How long a killed program is waited for."""
-
-START_WITHIN_S = 30.0
-"""How long a program may take to begin; what takes longer hangs on a dead file server."""
-
-LAUNCHER = "stead-launch"
-"""What lies beside the bundled agent to begin programs; see `packaging/linux/agent.spec`."""
 
 OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -111,6 +95,8 @@ def run(
         except BaseException:
             end_group(process.pid)
             raise
+        finally:
+            let_go(process.pid)
     return Finished(tuple(argv), process.returncode, stdout, stderr)
 
 
@@ -122,26 +108,60 @@ def begin(
     stdout: int = subprocess.PIPE,
     stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """A program in a group of its own. `stdin`, `stdout` and `stderr` as in `subprocess`.
+    """A program apart. `stdin`, `stdout` and `stderr` as in `subprocess`.
 
-    Raises `ProgramError` when it cannot be started.
+    Whoever has waited for its end calls `let_go`. Raises `ProgramError` when it cannot be
+    started.
     """
-    full = {**ENVIRONMENT, **(env or {})}
-    if task := os.environ.get(TASK_VARIABLE):
-        full[TASK_VARIABLE] = task
+    task = os.environ.get(TASK_VARIABLE)
+    full = with_added(ENVIRONMENT, env or {}, {TASK_VARIABLE: task} if task else {})
     try:
-        return subprocess.Popen(
-            argv,
+        process = subprocess.Popen(
+            located(argv, full),
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             env=full,
-            cwd="/",
-            start_new_session=True,
+            cwd=TOP,
+            **APART,
         )
+        try:
+            take_in(process.pid)
+        except OSError:
+            process.kill()
+            raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ProgramError(f"cannot start {argv[0][:200]}: {reason}") from error
+    return process
+
+
+def located(argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
+    """How a program is called on this system; raises what `windows_argv` raises."""
+    if sys.platform == "win32":
+        return windows_argv(argv, environment)
+    return argv
+
+
+def windows_argv(argv: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
+    """How a program is called on Windows, which by itself looks in more places than `PATH`.
+
+    Raises `ProgramError` for a batch file: what stands in its arguments would be read as
+    commands by whatever runs it.
+    """
+    name = argv[0]
+    path = next((value for one, value in environment.items() if one.upper() == "PATH"), "")
+    found = name if set("\\/:") & set(name) else find_program(name, path)
+    if found is None:
+        raise ProgramError(f"cannot start {name[:200]}: it is not in {path[:400]}")
+    # Windows does not see dots and blanks at the end.
+    if found.lower().rstrip(". ").endswith((".bat", ".cmd")):
+        raise ProgramError(
+            f"cannot start {name[:200]}: a batch file takes no arguments that are safe from "
+            "cmd.exe; order cmd.exe /c with a line of your own, or a script",
+            code=Code.UNSUPPORTED,
+        )
+    return (found, *argv[1:])
 
 
 def _pump(
@@ -151,50 +171,33 @@ def _pump(
     on_output: Callable[[bytes], None],
 ) -> tuple[bytes, bytes]:
     """Feed a program and pass on what it prints as it prints it."""
-    import selectors
     import time
+
+    from agent.host.pipes import pieces
 
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     deadline = time.monotonic() + timeout
-    kept: dict[int, bytearray] = {
-        process.stdout.fileno(): bytearray(),
-        process.stderr.fileno(): bytearray(),
-    }
+
+    def left() -> float:
+        if time.monotonic() >= deadline:
+            raise subprocess.TimeoutExpired(process.args, timeout)
+        return deadline - time.monotonic()
+
     process.stdin.write(stdin)
     process.stdin.close()
-    with selectors.DefaultSelector() as selector:
-        for number in kept:
-            selector.register(number, selectors.EVENT_READ)
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise subprocess.TimeoutExpired(process.args, timeout)
-            for key, _ in selector.select(left):
-                piece = os.read(key.fd, 65536)
-                if not piece:
-                    selector.unregister(key.fd)
-                    continue
-                on_output(piece)
-                if len(kept[key.fd]) < OUTPUT_LIMIT_BYTES:
-                    kept[key.fd] += piece
+    kept = (bytearray(), bytearray())
+    for which, piece in pieces((process.stdout, process.stderr), left):
+        on_output(piece)
+        if len(kept[which]) < OUTPUT_LIMIT_BYTES:
+            kept[which].extend(piece)
     process.wait(max(deadline - time.monotonic(), 0.001))
-    stdout, stderr = kept.values()
-    return bytes(stdout), bytes(stderr)
-
-
-def end_group(pid: int) -> None:
-    """Kill a process group that `run` or `started` began, grandchildren included."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        # Nobody is left, or all that is left has become another user's.
-        return
+    return bytes(kept[0]), bytes(kept[1])
 
 
 class Child(asyncio.SubprocessProtocol):
-    """A program in a process group of its own, whose output is passed on as it comes."""
+    """A program that is apart, whose output is passed on as it comes."""
 
     def __init__(self, on_output: Callable[[int, bytes], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -210,7 +213,7 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def pid(self) -> int:
-        """The program's process id, also its group's."""
+        """The program's process id, also that of its group."""
         assert self._transport is not None
         return self._transport.get_pid()
 
@@ -245,7 +248,12 @@ class Child(asyncio.SubprocessProtocol):
         assert self._transport is not None
         code = self._transport.get_returncode()
         if not self.exited.done():
-            self.exited.set_result(code if code is not None else -signal.SIGKILL)
+            self.exited.set_result(code if code is not None else KILLED)
+
+    def kill(self) -> None:
+        """End the program alone; for one that never began."""
+        assert self._transport is not None
+        self._transport.kill()
 
     def close(self) -> None:
         """Let go of the pipes, also of those that somebody else still holds open."""
@@ -260,95 +268,21 @@ async def started(
     *,
     on_output: Callable[[int, bytes], None],
     env: Mapping[str, str] | None = None,
-    cwd: str = "/",
+    cwd: str = TOP,
     task: str = "",
     limits: Limits = NO_LIMITS,
 ) -> AsyncIterator[Child]:
     """Start a program whose output (1 or 2, bytes) goes to `on_output`.
 
-    Its whole process group ends with the block. With `task` it is marked, so that
-    `agent.host.marked` finds it, and is in the task's control group where there can be one.
-    Raises `ProgramError` when it cannot be started.
+    It ends with the block, and so does its whole family: its process group, or its job on
+    Windows. With `task` it is marked, so that `agent.host.marked` finds it.
+    Raises `ProgramError` when it cannot be started, UNSUPPORTED for limits that this
+    system knows no way to enforce.
     """
-    group = group_of(task) if task else None
-    wish: launch.Wish = {
-        "argv": list(argv),
-        "environment": {**ENVIRONMENT, **(env or {}), **({TASK_VARIABLE: task} if task else {})},
-        "directory": cwd,
-        "group": str(group or ""),
-        "memory_bytes": limits.memory_bytes,
-        "cpu_percent": limits.cpu_percent,
-        "nice": limits.nice,
-    }
-    ours, theirs = socket.socketpair()
-    with ours:
-        child = await _launcher(theirs, on_output, task)
-        try:
-            child.missed = await _launched(ours, wish)
-            yield child
-        finally:
-            end_group(child.pid)
-            # Not for ever: what hangs in the kernel (a dead file server) dies when that ends.
-            await asyncio.wait({child.exited}, timeout=KILLED_WITHIN_S)
-            child.close()
-            if task:
-                leave_group_of(task)
-
-
-def launcher_argv(channel: int) -> tuple[str, ...]:
-    """How a program is started that becomes another; see `agent.host.launch`."""
-    if getattr(sys, "frozen", False):
-        return (str(Path(sys.executable).with_name(LAUNCHER)), str(channel))
-    # Neither its folder nor anybody's settings: it needs the standard library alone.
-    return (sys.executable, "-I", "-S", launch.__file__, str(channel))
-
-
-async def _launcher(
-    theirs: socket.socket, on_output: Callable[[int, bytes], None], task: str
-) -> Child:
-    argv = launcher_argv(theirs.fileno())
-    mark = {TASK_VARIABLE: task} if task else {}
-    with theirs:
-        try:
-            _, child = await asyncio.get_running_loop().subprocess_exec(
-                lambda: Child(on_output),
-                *argv,
-                env={**ENVIRONMENT, **mark},
-                cwd="/",
-                start_new_session=True,
-                pass_fds=(theirs.fileno(),),
-            )
-        except OSError as error:
-            raise ProgramError(f"cannot start {argv[0]}: {error.strerror}") from error
-    return child
-
-
-async def _launched(ours: socket.socket, wish: launch.Wish) -> tuple[str, ...]:
-    """Tell the launcher what to become, and wait until it has; what it could not enforce."""
-    loop = asyncio.get_running_loop()
-    ours.setblocking(False)
-    name = wish["argv"][0][:200]
-    said = b""
-    try:
-        async with asyncio.timeout(START_WITHIN_S):
-            await loop.sock_sendall(ours, marshal.dumps(wish))  # type: ignore[arg-type]
-            ours.shutdown(socket.SHUT_WR)
-            while piece := await loop.sock_recv(ours, 65536):
-                said += piece
-    except TimeoutError:
-        raise ProgramError(
-            f"cannot start {name}: it did not begin within {START_WITHIN_S:g} s",
-            code=Code.TIMED_OUT,
-        ) from None
-    except OSError as error:
-        raise ProgramError(f"cannot start {name}: {error.strerror}") from error
-    missed: tuple[str, ...] = ()
-    told = io.BytesIO(said)
-    while told.tell() < len(said):
-        answer: launch.Said = marshal.load(told)  # noqa: S302 - the agent's own launcher's
-        missed += tuple(answer["missed"])
-        if answer["part"]:
-            # A missing program and a missing directory are both "No such file or directory".
-            where = f"the directory {wish['directory'][:200]}: " * (answer["part"] == "directory")
-            raise ProgramError(f"cannot start {name}: {where}{answer['reason']}")
-    return missed
+    if sys.platform == "win32":
+        from agent.host.in_job import begun
+    else:
+        from agent.host.launching import begun
+    full = with_added(ENVIRONMENT, env or {}, {TASK_VARIABLE: task} if task else {})
+    async with begun(argv, on_output, full, cwd, task, limits) as child:
+        yield child

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from datetime import timedelta
 
 
 def notify(message: str) -> bool:
     """Send for example `READY=1` or `STATUS=...`; False when nobody asked to be told."""
     address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
+    if sys.platform != "linux" or not address.startswith(("/", "@")):
         return False
     name = "\0" + address[1:] if address.startswith("@") else address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from agent.host.descriptor import OURS, pread, pwrite
 from protocol.errors import Code, SteadError
 from protocol.ids import TaskId, check_id
 
@@ -49,7 +50,7 @@ class Spool:
         self.truncated = False
         self.on_append: Callable[[], None] = lambda: None
         try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | OURS, 0o600)
         except OSError as error:
             raise SteadError(
                 f"the task's output cannot be kept in {directory}: {error.strerror}; look at free "
@@ -78,7 +79,7 @@ class Spool:
             piece = data[start : start + PIECE_BYTES]
             line = _HEAD.pack(printed, len(piece)) + piece
             try:
-                if os.pwrite(self._file, line, self.size) != len(line):
+                if pwrite(self._file, line, self.size) != len(line):
                     self.truncated = True
                     return
             except OSError:
@@ -92,14 +93,14 @@ class Spool:
     def piece_at(self, offset: int, size: int | None = None) -> Piece | None:
         """The piece that begins at an offset; None at the end."""
         end = self.size if size is None else size
-        head = os.pread(self._file, _HEAD.size, offset) if offset + _HEAD.size <= end else b""
+        head = pread(self._file, _HEAD.size, offset) if offset + _HEAD.size <= end else b""
         if len(head) < _HEAD.size:
             return None
         printed, length = _HEAD.unpack(head)
         following = offset + _HEAD.size + length
         if following > end or printed not in set(Printed) or length > PIECE_BYTES:
             return None
-        return Piece(Printed(printed), os.pread(self._file, length, offset + _HEAD.size), following)
+        return Piece(Printed(printed), pread(self._file, length, offset + _HEAD.size), following)
 
     def close(self) -> None:
         """Let go of the file and leave it where it is."""

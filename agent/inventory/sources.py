@@ -6,7 +6,10 @@ Paths are absolute and lie under `root`; a recorded tree stands in for a machine
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +111,8 @@ def sources_at(root: Path = Path("/"), *, run: Run = run) -> Sources:
         return str(at(path).readlink())
 
     def capacity(path: str) -> Capacity:
+        if sys.platform == "win32":
+            return Capacity(*shutil.disk_usage(at(path)))
         found = os.statvfs(at(path))
         unit = found.f_frsize
         return Capacity(
@@ -123,7 +128,7 @@ def sources_at(root: Path = Path("/"), *, run: Run = run) -> Sources:
         capacity=capacity,
         addresses_v4=addresses_v4,
         run=run,
-        arch=os.uname().machine,
+        arch=platform.machine(),
     )
 
 

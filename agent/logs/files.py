@@ -21,6 +21,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import IO, Any
 
+from agent.host.descriptor import ANYBODYS
 from agent.logs.span import Chooser, Span, last
 from agent.logs.stamps import time_of
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
@@ -68,7 +69,7 @@ def files_of(path: Path) -> list[LogFile]:
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """A regular file, unpacked; nothing is waited for, whatever else lies there."""
     try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        number = os.open(path, os.O_RDONLY | ANYBODYS)
     except OSError as error:
         code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.PRECONDITION
         raise SteadError(f"cannot read {path}: {error.strerror}", code=code) from error
@@ -236,7 +237,7 @@ class Follower:
 
     def _open(self) -> IO[bytes] | None:
         try:
-            number = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            number = os.open(self._path, os.O_RDONLY | ANYBODYS)
         except OSError:
             return None
         if not stat.S_ISREG(os.fstat(number).st_mode):

@@ -13,15 +13,14 @@ def _this() -> System:
         from agent.metadata.macos.calls import MacOS
 
         return MacOS()
-    elif sys.platform == "win32":  # noqa: RET505 - each system's types are checked apart
+    if sys.platform == "win32":
         from agent.metadata.windows.native import Native
         from agent.metadata.windows.windows import Windows
 
         return Windows(Native())
-    else:
-        from agent.metadata.linux import Linux
+    from agent.metadata.linux import Linux
 
-        return Linux()
+    return Linux()
 
 
 SYSTEM: Final = _this()

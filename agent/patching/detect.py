@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.host.process import ENVIRONMENT, Run, run
+from agent.host.environment import find_program
+from agent.host.process import Run, run
 from agent.patching.errors import ManagerMissingError
 from agent.patching.manager import PackageManager
 
 APT_PROGRAMS = ("dpkg", "apt-get")
 # dpkg can be installed on a machine that another manager owns; its database is empty then.
 APT_DATABASE = Path("/var/lib/dpkg/status")
-
-
-def find_program(name: str) -> str | None:
-    """Where `agent.host.process` would find a program, `None` when it would not."""
-    return shutil.which(name, path=ENVIRONMENT["PATH"])
 
 
 def detect_manager(

@@ -26,19 +26,16 @@ def detect_services(
         from agent.services.windows import WindowsServices
 
         return WindowsServices(NativeScm(), described, memory_of, _wait)
-    elif sys.platform == "darwin":  # noqa: RET505 - each system's types are checked apart
+    if sys.platform == "darwin":
         from agent.services.by_psutil import memory_of
         from agent.services.launchd import Launchd
 
         return Launchd(start, memory_of, _wait)
-    else:
-        if booted.is_dir():
-            return Systemd(start)
-        if scripts.is_dir():
-            return InitD(start, scripts)
-        raise SteadError(
-            f"systemd does not run here and there is no {scripts}", code=Code.UNSUPPORTED
-        )
+    if booted.is_dir():
+        return Systemd(start)
+    if scripts.is_dir():
+        return InitD(start, scripts)
+    raise SteadError(f"systemd does not run here and there is no {scripts}", code=Code.UNSUPPORTED)
 
 
 def _wait(seconds: float) -> None:

@@ -11,12 +11,15 @@ What is kept in memory of an order is where its records lie, not the records.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
+from agent.host.descriptor import OURS, pread
 from agent.host.files import write_atomically
 from agent.tasks.entry import Entry, JournalError, State
 from agent.tasks.record import (
@@ -54,6 +57,9 @@ def new_journal() -> bytes:
     return encode_line(Opened())
 
 
+_CLOSED = -1
+
+
 class Journal:
     """See the module. One process at a time; not safe for threads."""
 
@@ -72,7 +78,7 @@ class Journal:
         self._broken: str | None = None
         self.latest_seen = from_ms(0)
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | OURS)
         except OSError as error:
             raise JournalError(
                 f"the journal {path} cannot be opened ({error.strerror}), so nobody can tell "
@@ -87,7 +93,9 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the file."""
-        os.close(self._file)
+        if self._file != _CLOSED:
+            os.close(self._file)
+        self._file = _CLOSED
 
     def _read(self) -> int:
         offset = 0
@@ -317,7 +325,7 @@ class Journal:
     def _at(self, place: tuple[int, int]) -> Line:
         offset, length = place
         try:
-            return decode_line(os.pread(self._file, length, offset))
+            return decode_line(pread(self._file, length, offset))
         except (ValueError, msgspec.DecodeError) as error:
             damaged = self._damaged(offset, str(error))
             self._broken = f"the journal {self._path} was damaged while the agent ran"
@@ -340,14 +348,19 @@ class Journal:
         ]
         kept = [entry for entry in self._entries.values() if entry.order not in set(gone)]
         content = b"".join(self._lines(kept))
+        if sys.platform == "win32":
+            self.close()  # an open file cannot be replaced there
         try:
             write_atomically(self._path, content)
             self._step("replaced")
-            replaced = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            replaced = os.open(self._path, os.O_RDWR | os.O_APPEND | OURS)
         except (OSError, SteadError) as error:
+            if sys.platform == "win32":
+                with suppress(OSError):
+                    self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | OURS)
             self._check_in_place()
             raise JournalError(f"the journal {self._path} was not tidied: {error}") from error
-        os.close(self._file)
+        self.close()
         self._file = replaced
         self._entries, self._tasks, self._last_runs = {}, {}, {}
         self._untold, self._summed_until = {}, {}

@@ -6,8 +6,9 @@ from running. One whose process was killed is not locked any more, and goes away
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -18,6 +19,7 @@ import msgspec
 
 from agent.config import AgentHome
 from agent.host import clock, log
+from agent.host.descriptor import OURS, pread, pwrite, take_lock
 from agent.host.files import make_private_directory
 
 _AGAIN_S = 0.5
@@ -55,7 +57,7 @@ class Noted:
         try:
             # A reader takes what is before the end of the line, whatever is behind it still.
             data = msgspec.json.encode(self._last) + b"\n"
-            os.pwrite(self._fd, data, 0)
+            pwrite(self._fd, data, 0)
             os.ftruncate(self._fd, len(data))
         except OSError as error:
             log.warning("progress_not_kept", reason=error.strerror)
@@ -70,23 +72,26 @@ def noted(home: AgentHome, task: str, kind: str) -> Iterator[Noted]:
         yield Noted(fd, UnderWay(task, kind, clock.now()))
     finally:
         if fd is not None:
+            os.close(fd)  # first, because Windows removes no open file
             with suppress(OSError):
                 path.unlink()
-            os.close(fd)
 
 
 def _open(path: Path) -> int | None:
-    aside = path.with_suffix(".new")
+    # Windows renames no open file; there a reader cannot remove what he finds without a lock.
+    aside = path if sys.platform == "win32" else path.with_suffix(".new")
     try:
         make_private_directory(path.parent)
-        fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(aside, os.O_RDWR | os.O_CREAT | OURS, 0o600)
     except OSError as error:
         log.warning("progress_not_kept", reason=error.strerror)
         return None
     try:
         # Locked before it has its name, so that nobody finds it without.
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        aside.rename(path)
+        if not take_lock(fd):
+            raise BlockingIOError(errno.EAGAIN, "another process has it")
+        if aside != path:
+            aside.rename(path)
     except OSError as error:
         log.warning("progress_not_kept", reason=error.strerror)
         os.close(fd)
@@ -107,20 +112,20 @@ def under_way(home: AgentHome) -> list[UnderWay]:
 
 def _read(path: Path) -> UnderWay | None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | OURS)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        data = os.pread(fd, _MOST_BYTES, 0).partition(b"\n")[0]
-        try:
-            return msgspec.json.decode(data, type=UnderWay)
-        except msgspec.DecodeError:
-            # Just being written for the first time.
-            return None
-    else:
-        path.unlink(missing_ok=True)
-        return None
+        runs = not take_lock(fd, shared=True)
+        data = pread(fd, _MOST_BYTES, 0).partition(b"\n")[0]
     finally:
         os.close(fd)
+    if not runs:
+        with suppress(OSError):
+            path.unlink()
+        return None
+    try:
+        return msgspec.json.decode(data, type=UnderWay)
+    except msgspec.DecodeError:
+        # Just being written for the first time.
+        return None

@@ -22,8 +22,8 @@ import msgspec
 from agent.actions.action import ActionResult, Workplace
 from agent.backup.control import Control
 from agent.config import AgentHome
+from agent.host.family import end_group
 from agent.host.marked import end_marked
-from agent.host.process import end_group
 from agent.tasks.by_set import by_set
 from protocol.action import ACTIONS, Action, RunBackup, name_of
 from protocol.errors import Code, SteadError

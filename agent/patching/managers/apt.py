@@ -7,7 +7,7 @@ files that were changed on the machine stay, and are reported.
 
 from __future__ import annotations
 
-import os
+import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -188,7 +188,7 @@ class Apt:
             flagged=flag.exists(),
             packages=names.read_text(errors="replace").split() if names.exists() else (),
             # A private root has no running kernel of its own.
-            running="" if self.root.private else os.uname().release,
+            running="" if self.root.private else platform.release(),
             images=[entry.name for entry in boot.glob("vmlinuz-*")],
         )
 

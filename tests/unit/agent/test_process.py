@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.host.by_psutil import with_mark
 from agent.host.group import group_of, parse_own_group
+from agent.host.launching import launcher_argv
 from agent.host.marked import end_marked
-from agent.host.process import TASK_VARIABLE, ProgramError, launcher_argv, started
+from agent.host.process import TASK_VARIABLE, ProgramError, started
 from protocol.ids import make_id
 from protocol.limits import Limits
 
@@ -57,6 +59,16 @@ async def test_what_leaves_its_group_and_its_environment_is_ended_with_its_task(
         escaped = await said(told)
         assert end_marked(mark) >= 1  # the other one may end by itself before it is killed
     await until_gone(escaped)
+
+
+async def test_psutil_finds_the_mark_of_a_task_as_proc_does(tmp_path: Path) -> None:
+    mark, told = task(), tmp_path / "pid"
+    script = f"echo $$ > {told}; exec sleep 600"
+    async with started(("sh", "-c", script), on_output=lambda *_: None, task=mark) as child:
+        pid = await said(told)
+        found = {number: parent for number, parent, has in with_mark(TASK_VARIABLE, mark) if has}
+        assert pid == child.pid
+        assert found == {pid: os.getpid()}
 
 
 async def test_another_tasks_programs_are_left_alone(tmp_path: Path) -> None:

@@ -7,12 +7,23 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
+import psutil
 import pytest
 
 from agent.actions.processes import listed
+from agent.host import by_pidfd, by_psutil, signalling
 from agent.host.signalling import identity_of, signal_process
 from protocol.errors import Code, SteadError
+
+
+@pytest.fixture(params=[by_pidfd, by_psutil], ids=["pidfd", "psutil"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Both ways of knowing a process; that of Windows and macOS works on Linux, too."""
+    module: ModuleType = request.param
+    monkeypatch.setattr(signalling, "send", module.send)
+    return module
 
 
 @pytest.fixture
@@ -22,13 +33,18 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
         running.kill()
 
 
-def test_a_process_is_ended_and_that_is_seen(process: subprocess.Popen[bytes]) -> None:
-    assert signal_process(process.pid, identity_of(process.pid), "TERM", within_s=10)
-    assert process.wait(10) == -signal.SIGTERM
+def test_a_process_is_ended_and_that_is_seen(
+    process: subprocess.Popen[bytes], way: ModuleType
+) -> None:
+    assert signal_process(process.pid, way.identity_of(process.pid), "TERM", within_s=10)
+    # psutil has collected the code already, as it may of a child of its own.
+    assert process.wait(10) == (-signal.SIGTERM if way is by_pidfd else 0)
 
 
-def test_who_does_not_end_is_said_not_to_have(process: subprocess.Popen[bytes]) -> None:
-    assert not signal_process(process.pid, identity_of(process.pid), "CONT", within_s=0.05)
+def test_who_does_not_end_is_said_not_to_have(
+    process: subprocess.Popen[bytes], way: ModuleType
+) -> None:
+    assert not signal_process(process.pid, way.identity_of(process.pid), "CONT", within_s=0.05)
     assert process.poll() is None
 
 
@@ -41,8 +57,46 @@ def test_a_number_that_is_anothers_by_now_is_not_hit(process: subprocess.Popen[b
     assert process.poll() is None
 
 
-def test_a_process_that_is_gone_is_said_to_be(process: subprocess.Popen[bytes]) -> None:
-    identity = identity_of(process.pid)
+def test_what_psutil_takes_for_another_is_not_hit(process: subprocess.Popen[bytes]) -> None:
+    found = by_psutil.identity_of(process.pid)
+    for identity in (f"{int(found) - 1}", "", "x"):
+        with pytest.raises(SteadError, match="is another one by now") as caught:
+            by_psutil.send(process.pid, identity, "KILL", 0)
+        assert caught.value.code is Code.NOT_FOUND
+    assert process.poll() is None
+
+
+def test_on_windows_to_end_and_to_rest_is_all_there_is(
+    process: subprocess.Popen[bytes],
+) -> None:
+    known = psutil.Process(process.pid)
+    acts = {name: by_psutil.act_of(known, name, "win32") for name in ("TERM", "KILL", "STOP")}
+    assert acts["TERM"] == acts["KILL"] == known.kill
+    for name in ("INT", "HUP", "QUIT", "USR1", "USR2"):
+        with pytest.raises(SteadError, match=f"Windows has no {name}") as caught:
+            by_psutil.act_of(known, name, "win32")
+        assert caught.value.code is Code.UNSUPPORTED
+    acts["STOP"]()
+    stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    assert stopped is not None
+    assert stopped.si_status == signal.SIGSTOP
+    by_psutil.act_of(known, "CONT", "win32")()
+    acts["KILL"]()
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_whoever_is_above_the_agent_is_not_hit_by_psutil() -> None:
+    above = psutil.Process().parents()
+    for one in above:
+        with pytest.raises(SteadError, match="nobody could reach") as caught:
+            by_psutil.send(one.pid, by_psutil.identity_of(one.pid), "CONT", 0)
+        assert caught.value.code is Code.DENIED
+
+
+def test_a_process_that_is_gone_is_said_to_be(
+    process: subprocess.Popen[bytes], way: ModuleType
+) -> None:
+    identity = way.identity_of(process.pid)
     process.kill()
     process.wait()
     with pytest.raises(SteadError, match="there is no process"):
@@ -76,7 +130,7 @@ def test_a_name_with_brackets_and_blanks_does_not_move_the_time_of_the_start(
     (tmp_path / "7" / "stat").write_text(f"7 (a) S 1 (b) {fields}\n")
     (tmp_path / "sys/kernel/random").mkdir(parents=True)
     (tmp_path / "sys/kernel/random/boot_id").write_text("0123abcd-4567\n")
-    assert identity_of(7, proc=tmp_path) == "22-0123abcd"
+    assert by_pidfd.identity_of(7, proc=tmp_path) == "22-0123abcd"
 
 
 def test_processes_are_listed_without_their_arguments() -> None:
