@@ -16,7 +16,7 @@ from controller.cli.exits import DONE
 from controller.cli.following import follow
 from controller.cli.options import yes_option
 from controller.cli.outcomes import finish, task_rows
-from controller.cli.retrying import fetched_envelope
+from controller.cli.retrying import fetched_envelope, signers_in
 from controller.cli.reviewing import for_people, lines_of, review_row
 from controller.cli.revoking import newest_list, read_of
 from controller.cli.ruling import is_awaiting, newest_policy
@@ -25,7 +25,7 @@ from protocol.approval import Approval, check_holds, judge
 from protocol.codec import decode_order
 from protocol.errors import Code, DeniedError, InvalidError, SteadError
 from protocol.identity import key_hash
-from protocol.order import Envelope, Order, Signer, signed_bytes, signers_of
+from protocol.order import Envelope, Order, Signer, signed_bytes
 from protocol.revocation import check_not_revoked
 from protocol.v1.job_pb2 import ApproveJobRequest, GetJobRequest, RejectJobRequest
 
@@ -103,9 +103,7 @@ def reject(app: App, job: str, reason: str, output: str, *, yes: bool) -> int:
 
 def _as_it_stands(connection: Connection, envelope: Envelope, order: Order) -> Approval:
     """Who signed so far. Raises unless this operator's signature would count beside theirs."""
-    signers = signers_of(
-        envelope, root=connection.root, now=order.issued_at, until=order.deliver_by
-    )
+    signers = signers_in(envelope, order, connection.root)
     revoked = read_of(newest_list(connection), connection.root)
     for signer in signers:
         check_not_revoked(revoked, signer)

@@ -7,11 +7,15 @@ installation signed, under the very id that was asked for.
 
 from __future__ import annotations
 
+from cryptography import x509
+
 from controller.cli.connection import Connection
 from controller.cli.exits import OVER
+from controller.cli.revoking import newest_list, read_of
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, SteadError
-from protocol.order import Envelope, Order, signers_of
+from protocol.order import Envelope, Order, Signer, signers_of
+from protocol.revocation import check_not_revoked
 from protocol.v1.job_pb2 import GetOrderRequest, Job
 
 
@@ -31,8 +35,37 @@ def signed_order(connection: Connection, job: str) -> Order:
     """The order behind a job; BAD_SIGNATURE when nobody signed it as it is."""
     envelope = fetched_envelope(connection, job)
     order = decode_order(envelope.order)
-    # Certificates end; what counts is that the signers were believed at that time.
-    signers_of(envelope, root=connection.root, now=order.issued_at, until=order.deliver_by)
+    signers_in(envelope, order, connection.root)
+    return order
+
+
+def signers_in(envelope: Envelope, order: Order, root: x509.Certificate) -> tuple[Signer, ...]:
+    """Who signed an order, or raise as `protocol.order.signers_of`.
+
+    Certificates end; what counts is that the signers were believed at that time.
+    """
+    return signers_of(envelope, root=root, now=order.issued_at, until=order.deliver_by)
+
+
+def order_to_repeat(connection: Connection, job: str, *, own: bool) -> Order:
+    """The order behind a job, for whoever is to sign the same again; raises as `signed_order`.
+
+    Besides, REVOKED when one of its signers has been: an operator must not be made to give new
+    life to what a stolen key signed. `own` is for a job that the controller chose as the last
+    one that this operator ordered: BAD_SIGNATURE when somebody else did.
+    """
+    envelope = fetched_envelope(connection, job)
+    order = decode_order(envelope.order)
+    signers = signers_in(envelope, order, connection.root)
+    revoked = read_of(newest_list(connection), connection.root)
+    for signer in signers:
+        check_not_revoked(revoked, signer)
+    name = connection.operator.name
+    if own and name not in {signer.identity.name for signer in signers}:
+        raise SteadError(
+            f"the controller gave {job} as the last order of {name}, who did not sign it",
+            code=Code.BAD_SIGNATURE,
+        )
     return order
 
 

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
+from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from agent.host import clock as agent_clock
 from agent.host.files import write_atomically
-from agent.tasks.in_force import KeptOrder
+from agent.tasks import untold
+from agent.tasks.entry import Entry, State
+from agent.tasks.in_force import KeptOrder, load_order
+from agent.tasks.journal import Journal
+from protocol.codec import decode_envelope, decode_order
+from protocol.ids import TaskId
+from protocol.outcome import Outcome, OutcomeState
+from protocol.standing import Run, job_of_run
 from protocol.v1 import job_pb2
 from protocol.v1.job_pb2_grpc import JobServiceStub
 from tests.integration.agent_process import AgentProcess, ended_job, token_text
@@ -145,3 +157,57 @@ async def test_a_run_that_was_made_while_nobody_listened_is_told_later(
     assert names.count("order_submitted") == 2
     assert names.count("task_ended") == 3
     await agent.stop()
+
+
+async def test_what_was_summed_up_while_nobody_listened_is_told_in_the_sum(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = ImpatientAgent(tmp_path / "machine")
+    await agent.enroll(await token_text(installation, await installation.add_tenant()))
+    await agent.start()
+    await agent.until_status(link="connected")
+    words = ("--every", "daily", "--until", "90d", "-o", "json", "--", "true")
+    [row] = json.loads(await stead(installation, "run", "all", *words))
+    await agent.stop()
+    monkeypatch.setattr(untold, "MOST", 8)
+    journal = Journal(agent.home.journal)
+    order = decode_order(decode_envelope(load_order(agent.home, row["job"]).envelope).order)
+    begun = order.issued_at - timedelta(days=60)
+    for number in range(1, 31):
+        run = Run(order.id, begun + number * timedelta(days=1), number)
+        one = replace(order, id=job_of_run(run.order, run.slot), standing=None)
+        task = TaskId(agent_clock.new_id("ts"))
+        journal.accept_run(one, task, run, order.deliver_by)
+        journal.start(one.id, run.slot)
+        state = OutcomeState.FAILED if number == 3 else OutcomeState.SUCCEEDED
+        journal.end(one.id, Outcome(task, state, ended_at=run.slot))
+    left = [entry for entry in journal.entries() if entry.run is not None]
+    journal.close()
+    await agent.start()
+    machine = await ran(installation, order.id, "succeeded")
+    async with asyncio.timeout(60):
+        while machine.runs < 30 or any(
+            entry.state is not State.ACKNOWLEDGED for entry in noted(agent)
+        ):
+            await asyncio.sleep(0.05)
+            machine = await standing(installation, order.id)
+    listed = json.loads(await stead(installation, "job", "ls", "--order", order.id, "-o", "json"))
+    assert len(listed) == len(left) < 8
+    told = Counter[str]()
+    for job in listed:
+        [shown] = json.loads(await stead(installation, "job", "show", job["job"], "-o", "json"))[
+            "tasks"
+        ]
+        told[shown["state"]] += 1
+        for count, state in re.findall(r"(\d+) (succeeded|failed)", shown["message"]):
+            told[state] += int(count)
+    assert told == {"succeeded": 29, "failed": 1}
+
+
+def noted(agent: AgentProcess) -> list[Entry]:
+    """The runs in an agent's journal, which it may be writing."""
+    copy = agent.directory / "journal.copy"
+    copy.write_bytes(agent.home.journal.read_bytes())
+    journal = Journal(copy)
+    journal.close()
+    return [entry for entry in journal.entries() if entry.run is not None]

@@ -44,7 +44,7 @@ from controller.cli.outcomes import (
     say_failures,
     task_rows,
 )
-from controller.cli.retrying import failed_machines, signed_order
+from controller.cli.retrying import failed_machines, order_to_repeat
 from controller.cli.terms import acting, terms_of
 from protocol.action import NAMES, CancelOrder
 from protocol.codec import to_ms
@@ -235,7 +235,7 @@ def retry(app: App, /, job: str, output: str, **options: Any) -> int:
             f"{found.job_id} is a run of a standing order, which the machine makes again in the "
             "next slot by itself; to do it now, order it with `stead run` and the like"
         )
-    order = signed_order(connection, found.job_id)
+    order = order_to_repeat(connection, found.job_id, own=job == LATEST)
     terms = replace(terms, standing=order.standing)
     failed = failed_machines(found, order)
     if not failed:
