@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from agent.config import AgentHome
 from agent.host import clock, group, log
 from agent.host.hostname import hostname
+from agent.host.installed import Installed, begin_anew, is_whole
 from agent.host.lock import locked
 from agent.host.sd_notify import notify, watchdog_interval
 from agent.host.stopping import on_stop
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
     from protocol.v1 import link_pb2
 
 STOP_PATIENCE = timedelta(seconds=20)
+REPLACED_PATIENCE = timedelta(hours=1)
+"""How long an agent whose files were replaced waits for the end of what runs."""
+
+
+class Ended(StrEnum):
+    """Why the agent of one identity ended."""
+
+    STOPPED = "it was told to"
+    IDENTITY_CHANGED = "this machine has a new identity"
+    REPLACED = "its files were replaced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class Pace:
     first_inventory: timedelta = timedelta(seconds=2)
     look_for_backups: timedelta = timedelta(minutes=1)
     look_for_runs: timedelta = timedelta(seconds=20)
+    look_for_upgrade: timedelta = timedelta(seconds=5)
 
 
 def run_agent(home: AgentHome, pace: Pace | None = None) -> None:
@@ -38,6 +51,7 @@ def run_agent(home: AgentHome, pace: Pace | None = None) -> None:
 
     Raises LOCKED when one runs in this home, PRECONDITION when the machine is not enrolled.
     """
+    installed = Installed()
     home.load_settings()
     with locked(home.lock):
         from agent.link.enroll import finish
@@ -46,24 +60,29 @@ def run_agent(home: AgentHome, pace: Pace | None = None) -> None:
 
         finish(home)
         enroll_first(home, new_journal())
-        while asyncio.run(_main(home, pace or Pace())):
-            log.info("agent_begins_anew", reason="this machine has a new identity")
+        ended = Ended.IDENTITY_CHANGED
+        while ended is Ended.IDENTITY_CHANGED:
+            ended = asyncio.run(_main(home, pace or Pace(), installed))
+            if ended is not Ended.STOPPED:
+                log.info("agent_begins_anew", reason=ended)
+    if ended is Ended.REPLACED:
+        begin_anew()
 
 
-async def _main(home: AgentHome, pace: Pace) -> bool:
-    """Be the agent of one identity; true when it has another one by now."""
+async def _main(home: AgentHome, pace: Pace, installed: Installed) -> Ended:
+    """Be the agent of one identity; why it ended."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     on_stop(loop, stop.set)
-    agent = Agent(home, pace)
-    await agent.run(stop)
-    return not stop.is_set()
+    agent = Agent(home, pace, installed)
+    ended = await agent.run(stop)
+    return Ended.STOPPED if stop.is_set() else ended
 
 
 class Agent:
     """The running agent. Everything that it is made of is made here."""
 
-    def __init__(self, home: AgentHome, pace: Pace) -> None:
+    def __init__(self, home: AgentHome, pace: Pace, installed: Installed) -> None:
         from agent.link.identity import load_identity
         from agent.link.outbox import Outbox
         from agent.link.stay import Link
@@ -90,7 +109,8 @@ class Agent:
             return load_believed(home, credentials)
 
         self._journal = journal
-        outbox, turns = Outbox(), Turns()
+        outbox, turns = Outbox(), Turns(installed)
+        self._installed, self._turns = installed, turns
         self._watching = Watching(home)
         self._intake = Intake(
             home, believed, journal, outbox, turns, self._watching, self._greet_again
@@ -112,8 +132,8 @@ class Agent:
     def _greet_again(self) -> None:
         self._link.greet_again()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set, or until this machine has another identity."""
+    async def run(self, stop: asyncio.Event) -> Ended:
+        """Run until `stop` is set, this machine has another identity, or the agent other files."""
         from agent.tasks.journal import Journal
 
         log.info("agent_started", version=VERSION, process=os.getpid())
@@ -133,10 +153,13 @@ class Agent:
         ]
         notify("READY=1")
         stopped = asyncio.create_task(stop.wait())
+        replaced = asyncio.create_task(self._until_replaced(self._pace.look_for_upgrade))
+        work.append(replaced)
         try:
             done, _ = await asyncio.wait({stopped, *work}, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
                 task.result()
+            return Ended.REPLACED if replaced in done else Ended.IDENTITY_CHANGED
         finally:
             notify("STOPPING=1")
             await self._intake.stop(STOP_PATIENCE)
@@ -148,6 +171,26 @@ class Agent:
             if isinstance(self._journal, Journal):
                 self._journal.close()
             log.info("agent_stopped")
+
+    async def _until_replaced(self, look: timedelta) -> None:
+        """Return when the agent's files are others, all are there, and nothing runs."""
+        since: float | None = None
+        before = self._installed.look()
+        while True:
+            await asyncio.sleep(look.total_seconds())
+            found, last = self._installed.look(), before
+            before = found
+            if not self._installed.is_replaced():
+                since = None
+                continue
+            if since is None:
+                since = clock.monotonic()
+                log.warning("agent_replaced", running=self._turns.working)
+                self._presence.replaced()
+            # While a package is unpacked, the next look finds still others.
+            waited = clock.monotonic() - since > REPLACED_PATIENCE.total_seconds()
+            if is_whole(found) and found == last and (waited or not self._turns.working):
+                return
 
 
 def _hello(home: AgentHome) -> Callable[[Credentials], link_pb2.Hello]:

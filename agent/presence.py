@@ -34,7 +34,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The file `status.json`. `clock_ahead_s` is this clock's lead over the controller's.
 
     `list_refused` says why the last list of revoked operators was not taken, `policy_refused`
-    why the last policy was not.
+    why the last policy was not. `replaced`: the agent's files are others than those it was
+    started from; it begins nothing, and begins anew once nothing runs any more.
     """
 
     version: str
@@ -53,6 +54,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     journal: str = "ok"
     list_refused: str = ""
     policy_refused: str = ""
+    replaced: bool = False
 
 
 def is_stale(status: Status, now: datetime) -> bool:
@@ -96,6 +98,7 @@ class Presence:
         self._ahead_s: float | None = None
         self._list_refused = ""
         self._policy_refused = ""
+        self._replaced = False
         self.linked = asyncio.Event()
         """Set while there is a link."""
 
@@ -171,6 +174,11 @@ class Presence:
         """What this machine's own administrator rules out; None when that cannot be read."""
         return self._ceiling()
 
+    def replaced(self) -> None:
+        """The agent's files are others by now."""
+        self._replaced = True
+        self._write()
+
     def gone(self) -> None:
         """The agent ends."""
         self._home.status.unlink(missing_ok=True)
@@ -194,6 +202,7 @@ class Presence:
             journal="ok" if problem is None else str(problem),
             list_refused=self._list_refused,
             policy_refused=self._policy_refused,
+            replaced=self._replaced,
         )
         # Not made durable: it is of no use after a crash.
         aside = self._home.status.with_suffix(".new")

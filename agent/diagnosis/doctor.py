@@ -132,6 +132,13 @@ def _agent(home: AgentHome) -> Finding:
     if status is None or is_stale(status, clock.now()):
         said = f"process {process} is there and does nothing"
         return Finding("agent", good=False, said=said, next_step="look at its log, restart it")
+    if status.replaced:
+        return Finding(
+            "agent",
+            good=False,
+            said=f"process {process} is of release {status.version}, and its files were replaced",
+            next_step="it begins anew when nothing runs any more, or restart it",
+        )
     if status.link is LinkState.CONNECTED:
         return Finding("agent", good=True, said=f"process {process}, connected")
     step = NEXT_STEPS.get(status.code, "see what else is found here, and the agent's log")

@@ -60,6 +60,7 @@ def describe(home: AgentHome) -> Told:
         "last_heartbeat_at": last.last_heartbeat_at if last else None,
         "clock_ahead_s": last.clock_ahead_s if last else None,
         "running_tasks": list(last.running) if last else [],
+        "agent_version": _version(last),
         "runs": [msgspec.to_builtins(one, builtin_types=(datetime,)) for one in under_way(home)],
         "paused_by": _paused_by(home),
         "journal": str(damage) if damage else (last.journal if last else "ok"),
@@ -144,6 +145,15 @@ def _drill(home: AgentHome) -> dict[str, Any]:
         "last_drill_at": drill.at if drill else None,
         "last_drill": f"{drill.state}: {drill.reason}" if drill else "none yet",
     }
+
+
+def _version(last: Status | None) -> str:
+    """Of which release the running agent is."""
+    if last is None:
+        return ""
+    if last.replaced:
+        return f"{last.version}; its files were replaced: it begins anew when nothing runs any more"
+    return last.version
 
 
 def _link(last: Status | None, process: int | None) -> tuple[str, str]:

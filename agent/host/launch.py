@@ -4,9 +4,10 @@ A program must be in its group before it runs its first instruction, or what it 
 once escapes. This runs in the child, as a program of its own and with the standard library
 alone, because code of ours between fork and exec would run beside the agent's own threads.
 
-Its only argument is a socket. On it comes a `Wish` up to the end; back goes a `Said` when
-something was missed or the program could not be started, and in any case the end, when the
-program has been started. Both are marshalled: the two ends are one release on one machine.
+Its only argument is a socket. On it comes a `Wish` up to the end; back goes a `Said` before
+the program is started, another one when it could not be, and the end. Who hears nothing before
+the end knows that this was no launcher of its release. Both are marshalled: the two ends are
+one release on one machine.
 
 Every order waits for this to start, so it imports as little as may be: json, contextlib and
 typing alone took as long as the interpreter.
@@ -67,8 +68,7 @@ def launch(channel: int) -> NoReturn:
     try:
         os.chdir(wish["directory"])
         part = "program"
-        if missed:
-            _say(channel, {"missed": missed, "part": "", "reason": ""})
+        _say(channel, {"missed": missed, "part": "", "reason": ""})
         os.execvpe(wish["argv"][0], wish["argv"], wish["environment"])  # noqa: S606
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -10,7 +10,7 @@ import io
 import marshal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -128,15 +128,32 @@ async def _launched(ours: socket.socket, wish: launch.Wish) -> tuple[str, ...]:
             f"cannot start {name}: it did not begin within {START_WITHIN_S:g} s",
             code=Code.TIMED_OUT,
         ) from None
+    except ConnectionError:
+        said = b""  # it ended and has not even read
     except OSError as error:
         raise ProgramError(f"cannot start {name}: {error.strerror}") from error
     missed: tuple[str, ...] = ()
-    told = io.BytesIO(said)
-    while told.tell() < len(said):
-        answer: launch.Said = marshal.load(told)  # noqa: S302 - the agent's own launcher's
+    for answer in _answers(said, name):
         missed += tuple(answer["missed"])
         if answer["part"]:
             # A missing program and a missing directory are both "No such file or directory".
             where = f"the directory {wish['directory'][:200]}: " * (answer["part"] == "directory")
             raise ProgramError(f"cannot start {name}: {where}{answer['reason']}")
     return missed
+
+
+def _answers(said: bytes, name: str) -> Iterator[launch.Said]:
+    """What a launcher said; UPGRADE_REQUIRED for one that does not speak as this release does."""
+    told = io.BytesIO(said)
+    try:
+        while told.tell() < len(said):
+            answer: launch.Said = marshal.load(told)  # noqa: S302 - the agent's own launcher's
+            yield {"missed": answer["missed"], "part": answer["part"], "reason": answer["reason"]}
+    except (EOFError, KeyError, TypeError, ValueError):
+        said = b""
+    if not said:
+        raise ProgramError(
+            f"cannot start {name}: what begins programs ended before; it is of another release "
+            "when the agent's files were replaced, and then the agent begins anew by itself",
+            code=Code.UPGRADE_REQUIRED,
+        )

@@ -23,6 +23,7 @@ from agent.actions.script import laid_out
 from agent.config import AgentHome
 from agent.host import log
 from agent.host.group import ended_for_memory
+from agent.host.installed import Installed
 from agent.host.marked import end_marked
 from agent.host.process import Child, ProgramError, started
 from agent.host.spool import Printed, Spool
@@ -65,6 +66,7 @@ AT_ONCE = 4
 WAITING_AT_ONCE = 16
 """Of those that mostly wait; they must not keep others from their turn."""
 DRAIN_S = 2.0
+REPLACED_LOOK_S = 1.0
 EXCLUSIVE: Mapping[type[Action], str] = {
     ScanUpdates: "packages",
     PlanUpdates: "packages",
@@ -89,9 +91,13 @@ SHORT: tuple[type[Action], ...] = (
 class Turns:
     """Who may work now: a few tasks at once, and one of each exclusive kind.
 
-    What mostly waits, and what is over soon, have places of their own.
+    What mostly waits, and what is over soon, have places of their own. Nothing begins while the
+    agent's files are others than those it was started from: its workers would be, too.
     """
 
+    installed: Installed | None = None
+    working: int = 0
+    """How many have their turn."""
     _any: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _short: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _waiting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WAITING_AT_ONCE))
@@ -110,7 +116,19 @@ class Turns:
                 # First, so that a second backup in line does not take one of the few places.
                 await stack.enter_async_context(self._kinds.setdefault(kind, asyncio.Lock()))
             await stack.enter_async_context(self._places(action))
-            yield
+            await self._until_own()
+            self.working += 1
+            try:
+                yield
+            finally:
+                self.working -= 1
+
+    async def _until_own(self) -> None:
+        """Wait for ever when the agent was replaced: it begins anew, with what waits here."""
+        while True:
+            if self.installed is None or not self.installed.is_replaced():
+                return
+            await asyncio.sleep(REPLACED_LOOK_S)
 
     def _places(self, action: Action) -> asyncio.Semaphore:
         if _waits(action):

@@ -25,6 +25,7 @@ from agent.config import AgentHome
 from agent.host.family import end_group
 from agent.host.marked import end_marked
 from agent.tasks.by_set import by_set
+from agent.version import VERSION
 from protocol.action import ACTIONS, Action, RunBackup, name_of
 from protocol.errors import Code, SteadError
 from protocol.ids import MachineId, TaskId, TenantId
@@ -38,8 +39,10 @@ class Request(msgspec.Struct, frozen=True):
     """What a worker is to do. `fields` is the action's record.
 
     `handed` is the file with what was watched for a backup, empty when there is none.
+    `version` is the agent's: a worker of another release does nothing.
     """
 
+    version: str
     home: str
     tenant: str
     machine: str
@@ -80,7 +83,9 @@ def encode_request(
 ) -> bytes:
     """The line that tells a worker what to do."""
     fields = msgspec.Raw(msgspec.json.encode(action))
-    request = Request(str(home.path), tenant, machine, task, name_of(action), fields, handed)
+    request = Request(
+        VERSION, str(home.path), tenant, machine, task, name_of(action), fields, handed
+    )
     return msgspec.json.encode(request) + b"\n"
 
 
@@ -100,6 +105,9 @@ def work() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     line, _, early = _lines().partition(b"\n")
+    if (refused := _other_release(line)) is not None:
+        _say(answers, Answer(result=refused))
+        return
     request = msgspec.json.decode(line, type=Request)
     action = msgspec.json.decode(request.fields, type=ACTIONS[request.action])
     control = Control()
@@ -121,6 +129,25 @@ def work() -> None:
         target=_listen_to_agent, args=(request.task, cancel, early), name="agent", daemon=True
     ).start()
     _say(answers, Answer(result=_execute(request, action, progress, printed, leave, control)))
+
+
+class _Asker(msgspec.Struct, frozen=True):
+    """What every release says in a request."""
+
+    version: str = ""
+
+
+def _other_release(line: bytes) -> ActionResult | None:
+    """The answer to an agent of another release, whose requests may mean something else."""
+    asker = msgspec.json.decode(line, type=_Asker)
+    if asker.version == VERSION:
+        return None
+    return ActionResult(
+        OutcomeState.FAILED,
+        code=Code.UPGRADE_REQUIRED,
+        message=f"the running agent is of release {asker.version or 'unknown'} and its files by "
+        f"now of {VERSION}; nothing was done: order it again once the agent has begun anew",
+    )
 
 
 def _lines() -> bytes:

@@ -57,8 +57,10 @@ async def token_text(
 class AgentProcess:
     """`stead-agent` with a home of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, code: Path | None = None) -> None:
+        """`code` is a folder with the packages to run it from; None for those under test."""
         self.directory = directory
+        self.code = code
         self.home = AgentHome(directory / "agent")
         self._running: asyncio.subprocess.Process | None = None
         self.log = directory / "agent.log"
@@ -100,7 +102,11 @@ class AgentProcess:
         """Start `stead-agent run`; returns its process id."""
         with self.log.open("ab") as log:
             self._running = await asyncio.create_subprocess_exec(
-                *before, *self._argv("run"), stderr=log, env={**os.environ, **(env or {})}
+                *before,
+                *self._argv("run"),
+                stderr=log,
+                env={**os.environ, **(env or {})},
+                cwd=self.code,
             )
         return self._running.pid
 

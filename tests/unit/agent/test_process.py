@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.host import launching
 from agent.host.by_psutil import with_mark
 from agent.host.group import group_of, parse_own_group
 from agent.host.launching import launcher_argv
 from agent.host.marked import end_marked
 from agent.host.process import TASK_VARIABLE, ProgramError, started
+from protocol.errors import Code
 from protocol.ids import make_id
 from protocol.limits import Limits
 
@@ -41,6 +43,20 @@ def lives(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.rpartition(") ")[2][0] not in "ZX"
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [("true",), ("false",), ("sh", "-c", "echo '{}' >&$0"), ("sh", "-c", "echo x >&$0")],
+)
+async def test_a_launcher_of_another_release_is_no_program_that_ended(
+    launcher: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "launcher_argv", lambda channel: (*launcher, str(channel)))
+    with pytest.raises(ProgramError) as caught:
+        async with started(("true",), on_output=lambda *_: None):
+            pass
+    assert caught.value.code is Code.UPGRADE_REQUIRED
 
 
 async def until_gone(pid: int) -> None:
