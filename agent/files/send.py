@@ -161,6 +161,6 @@ def _check_size(size: int, max_bytes: int, spot: Spot) -> None:
 
 def _name(find: Callable[[], str], number: int) -> str:
     try:
-        return find()
+        return find().encode(errors="surrogateescape").decode(errors="backslashreplace")
     except KeyError:
         return str(number)

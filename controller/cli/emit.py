@@ -188,16 +188,13 @@ def printable(text: str) -> str:
     >>> printable("a\\x1b[31mb")
     'a\\\\x1b[31mb'
     """
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
 
 
-def shown(name: bytes) -> str:
-    """A name or path as people and JSON get it: what is no UTF-8 as `\\xff`.
-
-    >>> shown(b"caf\xe9")
-    'caf\\\\xe9'
-    """
-    return name.decode(errors="backslashreplace")
+def _escaped(character: str) -> str:
+    """One that would do something, or a byte of a name that is no UTF-8."""
+    byte = ord(character) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else repr(character)[1:-1]
 
 
 def render_bytes(count: float) -> str:
@@ -260,12 +257,15 @@ def plain_row(row: Row) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
+    if isinstance(value, str) and not value.isascii():
+        # A name that was typed may be no UTF-8; everywhere else it shows as \\xff.
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, datetime):
         return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, Mapping):
-        return {name: _value(inner) for name, inner in value.items()}
+        return {_value(name): _value(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_value(inner) for inner in value]
     return value

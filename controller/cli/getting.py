@@ -12,7 +12,8 @@ from typing import Any
 
 from controller.authority.durable import sync_directory
 from controller.cli.begun import Get
-from controller.cli.emit import note, shown
+from controller.cli.emit import note
+from controller.cli.entries import text_of
 from controller.cli.meter import meter
 from controller.cli.outcomes import result_of, task_rows
 from controller.cli.parcels import PASSING, Parcel
@@ -59,7 +60,7 @@ def bring(
             size = _size_of(task)
             if task.machine_id not in get.got:
                 _bring_one(MachineId(task.machine_id), size, get, parcel, place, overwrite)
-            found |= {"bytes": size, "file": place and shown(os.fsencode(place))}
+            found |= {"bytes": size, "file": place and text_of(os.fsencode(place))}
         except (SteadError, OSError) as error:
             if isinstance(error, SteadError) and error.code in PASSING:
                 raise
@@ -127,6 +128,6 @@ def put_in_place(part: Path, place: Path, *, overwrite: bool) -> None:
 def taken(place: Path) -> SteadError:
     """Why a local file is not written."""
     return SteadError(
-        f"{shown(os.fsencode(place))} is there already; add --overwrite to replace it",
+        f"{text_of(os.fsencode(place))} is there already; add --overwrite to replace it",
         code=Code.ALREADY_EXISTS,
     )

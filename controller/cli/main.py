@@ -120,6 +120,10 @@ def program(ctx: click.Context, home: Path | None, address: str) -> None:
     ctx.obj = App((home or default_home()).expanduser(), address)
 
 
+_NOT_TEXT = "surrogates not allowed"
+"""What Python says of a word that was typed as other bytes."""
+
+
 def main() -> NoReturn:
     """Run the program and exit."""
     # gRPC's own words about connections would stand between ours.
@@ -158,6 +162,12 @@ def run(arguments: Sequence[str]) -> int:
         return _hush()
     except OSError as error:
         return complain(_about(error), FAILED, SYSTEM)
+    except UnicodeEncodeError as error:
+        if error.reason != _NOT_TEXT:
+            raise
+        word = os.fsencode(error.object).decode(errors="backslashreplace")[:200]
+        said = f"'{word}' is not UTF-8, and can be no part of an order or a name"
+        return complain(said, WRONG_USE, USAGE)
     except Exception as error:
         explained = _explained(error, root)
         if explained is None:

@@ -70,6 +70,32 @@ def test_what_cannot_be_is_told_and_a_dry_run_sends_nothing(place: Place, machin
     place.bad("file", "get", machine, "/etc/hosts", "-", "--no-wait", code=2)
 
 
+def test_names_of_any_bytes_travel_and_are_shown(place: Place, machine: str) -> None:
+    folder = place.directory / "names"
+    folder.mkdir()
+    there, back = (folder / os.fsdecode(name) for name in (b"\xff\x1b[2J there", b"\xe9 back"))
+    local = folder / os.fsdecode(b"caf\xe9")
+    local.write_bytes(b"abc")
+    place.good("file", "put", machine, str(local), str(there))
+    (row,) = place.rows("file", "get", machine, str(there), str(back))
+    assert back.read_bytes() == b"abc"
+    assert row["file"] == f"{folder}/\\xe9 back"
+    assert "\\xe9 back" in place.good(
+        "file", "get", machine, str(there), str(back), "--overwrite", apart=True
+    )
+    # Words that go into an order as text say so, instead of ending in a traceback.
+    bad = os.fsdecode(b"caf\xe9")
+    for words in (
+        ("file", "put", machine, str(local), str(there), "--owner", bad),
+        ("run", machine, "--", "printf", bad),
+        ("run", machine, "--env", f"A={bad}", "--", "true"),
+        ("service", "status", machine, bad),
+        ("logs", machine, "--file", f"/{bad}"),
+    ):
+        assert "caf\\xe9" in place.bad(*words, code=2)
+    assert "caf\\xe9" in place.bad("run", machine, "--", "printf", bad, code=2, apart=True)
+
+
 def test_a_controller_that_edits_a_file_gets_nothing_in_place(place: Place, machine: str) -> None:
     local, remote = place.directory / "signed", place.directory / "edited"
     local.write_bytes(os.urandom(PIECE_BYTES + 1))

@@ -103,6 +103,8 @@ def put(
     terms = terms_of(options)
     check_role(app.connection.operator)
     path = remote_path(remote)
+    # Words that no order can say are to be told before anything is sent.
+    (options["owner"] + options["group"] + terms.reason).encode()
     machines = machines_meant(app.connection, selector, terms.tenant)
     tenant = TenantId(machines[0].tenant_id)
     keys = all_keys(app.connection, tenant)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,6 +49,19 @@ def test_nothing_from_afar_steers_the_terminal(capsys: pytest.CaptureFixture[str
     emit_one(ROWS[1], "table", title="\x1b]0;title\x07")
     assert "\x1b" not in capsys.readouterr().out
     assert "\x07" not in printable("\x07")
+
+
+@pytest.mark.parametrize("output", ["json", "jsonl", "table"])
+def test_a_name_that_is_no_utf8_shows_as_its_bytes(
+    output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    emit([{"file": name, "more": {name: [name]}}], output, columns=("file",))
+    out = capsys.readouterr().out
+    assert "caf\\xe9" in out.replace("\\\\", "\\")
+    if output != "table":
+        (row,) = json.loads(out if output == "json" else f"[{out}]")
+        assert row == {"file": "caf\\xe9", "more": {"caf\\xe9": ["caf\\xe9"]}}
 
 
 def test_nested_records_keep_their_shape(capsys: pytest.CaptureFixture[str]) -> None:
