@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from protocol.action import Action, name_of
+from protocol.action import Action, ReadLog, name_of
 from protocol.selection import NO_COMMANDS
 
 
@@ -51,11 +51,28 @@ CLASSES: Mapping[str, ActionClass] = {
     "get_file": ActionClass.DANGEROUS,
     "put_file": ActionClass.DANGEROUS,
 }
-"""Of every action; one whose order names programs to run is dangerous besides."""
+"""Of every action; one whose order names programs to run, or a file beyond `LOGS` to show as
+a log, is dangerous besides."""
+
+LOGS = "/var/log/"
+"""Where logs are. Any other file that is shown may be any secret of the machine."""
 
 
 def class_of(action: Action) -> ActionClass:
     """What an action counts as; see `CLASSES`."""
-    if getattr(action, "commands", NO_COMMANDS).any:
+    if getattr(action, "commands", NO_COMMANDS).any or is_any_file(action):
         return ActionClass.DANGEROUS
     return CLASSES[name_of(action)]
+
+
+def is_any_file(action: Action) -> bool:
+    """Whether an action shows a file, as a log, that is none by its place.
+
+    >>> is_any_file(ReadLog(file="/var/log/web.log")), is_any_file(ReadLog(unit="web"))
+    (False, False)
+    >>> is_any_file(ReadLog(file="/etc/shadow")), is_any_file(ReadLog(file="/var/log/../x"))
+    (True, True)
+    """
+    if not isinstance(action, ReadLog) or not action.file:
+        return False
+    return not action.file.startswith(LOGS) or ".." in action.file.split("/")

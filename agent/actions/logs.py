@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.actions.action import ActionResult, Workplace
+from agent.files.reach import open_file
 from agent.host import clock
 from agent.host.environment import find_program
 from agent.host.process import run
@@ -77,7 +78,7 @@ def execute(action: ReadLog, place: Workplace) -> ActionResult:
     shown = Shown(place.printed)
     try:
         if action.file:
-            message, damaged = _file(action, span, shown)
+            message, damaged = _file(action, span, shown, place)
         else:
             message, damaged = _journal(action, span, shown), ()
     except FullError:
@@ -104,11 +105,17 @@ def _journal(action: ReadLog, span: Span, shown: Shown) -> str:
     return ""
 
 
-def _file(action: ReadLog, span: Span, shown: Shown) -> tuple[str, tuple[str, ...]]:
+def _file(
+    action: ReadLog, span: Span, shown: Shown, place: Workplace
+) -> tuple[str, tuple[str, ...]]:
     path = Path(action.file)
-    follower = Follower(path)
+
+    def reach(one: Path) -> int:
+        return open_file(one, place.home.path)
+
+    follower = Follower(path, reach)
     end = follower.begin() if action.follow else None
-    read = read_log(path, span, action.lines, local_zone(), shown.add, end)
+    read = read_log(path, span, action.lines, local_zone(), shown.add, end, reach=reach)
     if read.cut:
         return _cut(), read.damaged
     while action.follow and (span.until is None or clock.now() <= span.until):

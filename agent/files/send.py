@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from agent.files.parcels import Parcels
-from agent.files.way import Spot
+from agent.files.way import Spot, open_regular
 from protocol.abreast import abreast
-from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.errors import Code, SteadError
 from protocol.ids import ParcelId
 from protocol.parcel import AT_ONCE, PIECE_BYTES, Trailer, pieces_in, seal_piece, seal_trailer
-
-_OPENED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +35,9 @@ def opened(spot: Spot, max_bytes: int) -> Iterator[int]:
 
     Raises NOT_FOUND, INVALID for what is no regular file, LIMIT for one that is too large.
     """
+    fd = open_regular(spot)
     try:
-        fd = os.open(spot.name, _OPENED, dir_fd=spot.fd)
-    except FileNotFoundError:
-        raise NotFoundError(f"{spot.shown} is not there") from None
-    except OSError as error:
-        raise SteadError(f"{spot.shown}: {error.strerror}", code=Code.PRECONDITION) from error
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
-            raise InvalidError(f"{spot.shown} is {kind}; only files can be got")
-        _check_size(found.st_size, max_bytes, spot)
+        _check_size(os.fstat(fd).st_size, max_bytes, spot)
         yield fd
     finally:
         os.close(fd)

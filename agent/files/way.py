@@ -19,6 +19,7 @@ from typing import Final
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MOST_LINKS: Final = 40
 _MADE_MODE: Final = 0o755
 _LONGEST: Final = 4096
@@ -99,6 +100,34 @@ def spot_at(path: bytes, home: Path, *, make: bool = False, follow: bool = False
         yield Spot(fd, left[0], path)
     finally:
         os.close(fd)
+
+
+def open_regular(spot: Spot) -> int:
+    """Open a regular file for reading; nothing is waited for, whatever else lies there.
+
+    Raises NOT_FOUND, and INVALID for what is no regular file: it is not even opened, since
+    opening some devices does something, such as starting the machine's watchdog.
+    """
+    try:
+        found = os.lstat(spot.name, dir_fd=spot.fd)
+        _check_regular(found, spot)
+        fd = os.open(spot.name, _READ, dir_fd=spot.fd)
+    except FileNotFoundError:
+        raise NotFoundError(f"{spot.shown} is not there") from None
+    except OSError as error:
+        raise _trouble(spot.path, error) from error
+    try:
+        _check_regular(os.fstat(fd), spot)
+    except SteadError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_regular(found: os.stat_result, spot: Spot) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        raise InvalidError(f"{spot.shown} is {kind}")
 
 
 def _link_at(fd: int, name: bytes, path: bytes) -> bytes | None:

@@ -2,7 +2,8 @@
 
 Rotation renames: `messages` becomes `messages.1`, `messages-20260504`, perhaps compressed.
 Whatever is read is a regular file, a piece at a time; one line is at most `LINE_BYTES` long,
-and what is longer comes in pieces.
+and what is longer comes in pieces. How a file is opened, and which are not, is the caller's
+to say: `Reach` gives a descriptor.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import IO, Any
 
-from agent.host.descriptor import ANYBODYS
 from agent.logs.span import Chooser, Span, last
 from agent.logs.stamps import time_of
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 
 LINE_BYTES = 64 * 1024
 MOST_BYTES = 8 * 1024 * 1024
+Reach = Callable[[Path], int]
+"""Opens a regular file for reading; raises `SteadError` for any other."""
+
 _ROTATED = re.compile(r"(?:\.\d{1,4}|-\d{8}(?:-?\d{1,10})?)(?:\.(?:gz|xz|bz2))?")
 
 
@@ -66,16 +69,9 @@ def files_of(path: Path) -> list[LogFile]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A regular file, unpacked; nothing is waited for, whatever else lies there."""
-    try:
-        number = os.open(path, os.O_RDONLY | ANYBODYS)
-    except OSError as error:
-        code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.PRECONDITION
-        raise SteadError(f"cannot read {path}: {error.strerror}", code=code) from error
-    with os.fdopen(number, "rb") as file:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise InvalidError(f"{path} is no regular file")
+def opened(path: Path, reach: Reach) -> Iterator[IO[bytes]]:
+    """A regular file, unpacked."""
+    with os.fdopen(reach(path), "rb") as file:
         yield _unpacked(file, path.suffix)
 
 
@@ -130,6 +126,8 @@ def read_log(
     zone: tzinfo,
     printed: Callable[[bytes], bool],
     end: End | None = None,
+    *,
+    reach: Reach,
 ) -> Read:
     """Pass on the lines within `span`, the last `count` of them (all when 0).
 
@@ -147,7 +145,7 @@ def read_log(
     if not count:
         for one in files:
             choose = chooser(one)
-            with _unless_rotated(one.path, path, damaged), opened(one.path) as file:
+            with _unless_rotated(one.path, path, damaged), opened(one.path, reach) as file:
                 for line in choose.chosen(_lines_to(file, one.path, end)):
                     if not printed(line):
                         return Read(cut=True, stamped=True, damaged=tuple(damaged))
@@ -159,7 +157,7 @@ def read_log(
     for one in reversed(files):
         choose = chooser(one)
         found: list[bytes] = []
-        with _unless_rotated(one.path, path, damaged), opened(one.path) as file:
+        with _unless_rotated(one.path, path, damaged), opened(one.path, reach) as file:
             found, cut = last(choose.chosen(_lines_to(file, one.path, end)), left, most_bytes=room)
         stamped = stamped or choose.stamped
         pieces.append(found)
@@ -193,8 +191,9 @@ def _lines_to(file: IO[bytes], path: Path, end: End | None) -> Iterator[bytes]:
 class Follower:
     """What is added to a file, through rotation: `begin` before the rest is read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reach: Reach) -> None:
         self._path = path
+        self._reach = reach
         self._file: IO[bytes] | None = None
 
     def begin(self) -> End | None:
@@ -237,10 +236,6 @@ class Follower:
 
     def _open(self) -> IO[bytes] | None:
         try:
-            number = os.open(self._path, os.O_RDONLY | ANYBODYS)
-        except OSError:
-            return None
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            os.close(number)
-            return None
-        return os.fdopen(number, "rb", buffering=0)
+            return os.fdopen(self._reach(self._path), "rb", buffering=0)
+        except NotFoundError:
+            return None  # between two steps of a rotation

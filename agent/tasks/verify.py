@@ -20,7 +20,7 @@ from protocol.action import (
     RunScript,
     name_of,
 )
-from protocol.action_class import ActionClass, class_of
+from protocol.action_class import LOGS, ActionClass, class_of, is_any_file
 from protocol.approval import check_approved
 from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, SteadError
@@ -201,6 +201,11 @@ def check_denied(order: Order, believed: Believed, *, standing: bool = False) ->
         raise OrderRejectedError(
             "a file can be put where it is run, and this machine's own settings do not allow "
             "run_program; its administrator can change `deny` in agent.toml"
+        )
+    if is_any_file(order.action) and "get_file" in believed.deny:
+        raise OrderRejectedError(
+            f"beyond {LOGS} a log may be any file, and this machine's own settings do not allow "
+            "get_file; its administrator can change `deny` in agent.toml"
         )
     commands = getattr(order.action, "commands", NO_COMMANDS)
     if commands.any and "run_program" in believed.deny:

@@ -62,6 +62,9 @@ def test_what_cannot_be_is_told_and_a_dry_run_sends_nothing(place: Place, machin
     done = place.stead("file", "get", machine, str(own), "-", "--max-size", "1M")
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"the agent's own" in done.stderr
+    done = place.stead("logs", machine, "--file", str(own))
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"the agent's own" in done.stderr
     os.mkfifo(place.directory / "pipe")
     place.bad("file", "put", machine, str(place.directory / "pipe"), "/x", code=2)
     place.bad("file", "put", machine, str(local), "relative", code=2)

@@ -218,6 +218,25 @@ def test_what_is_no_file_is_neither_replaced_nor_got(tmp_path: Path) -> None:
     assert error.value.code is Code.NOT_FOUND
 
 
+def test_what_is_no_file_is_not_even_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # To open a watchdog's device starts it, and the machine restarts a minute later.
+    os.mkfifo(tmp_path / "pipe")
+    opened_names = []
+    real = os.open
+
+    def noted(path: object, *rest: object, **more: object) -> int:
+        opened_names.append(path)
+        return real(path, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", noted)
+    with pytest.raises(SteadError):
+        got(tmp_path / "pipe", MemoryParcels())
+    assert b"pipe" not in opened_names
+    assert os.fsencode(tmp_path.name) in opened_names
+
+
 def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "a"
     parcels = parcels_of(b"abc")

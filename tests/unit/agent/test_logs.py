@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.actions.logs import FullError, Shown
+from agent.files.reach import open_file
 from agent.host.spool import LIMIT_BYTES
 from agent.logs.files import LINE_BYTES, Follower, files_of, read_log
 from agent.logs.journal import journalctl
@@ -27,6 +28,11 @@ from protocol.errors import Code, SteadError
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 EAST = timezone(timedelta(hours=2))
 ALL = Span()
+NOWHERE = Path("/nonexistent")
+
+
+def reach(path: Path, home: Path = NOWHERE) -> int:
+    return open_file(path, home)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +114,7 @@ def shown(path: Path, span: Span = ALL, count: int = 0) -> list[str]:
         lines.append(line)
         return True
 
-    read_log(path, span, count, UTC, keep)
+    read_log(path, span, count, UTC, keep, reach=reach)
     return [line.decode().split("+")[0].removesuffix("\n") for line in lines]
 
 
@@ -143,7 +149,7 @@ def test_no_more_is_unpacked_than_is_wanted(log: Path) -> None:
     broken.write_bytes(b"this is no gzip")
     os.utime(broken, (NOON.timestamp() - 2 * 86400,) * 2)
     assert len(shown(log, count=8)) == 8
-    read = read_log(log, ALL, 9, UTC, lambda _: True)
+    read = read_log(log, ALL, 9, UTC, lambda _: True, reach=reach)
     # What was rotated away must not keep back what happened since.
     assert shown(log, count=8) == shown(log, count=9)
     [why] = read.damaged
@@ -155,15 +161,15 @@ def test_a_log_that_cannot_be_read_itself_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(b"this is no gzip")
     for count in (0, 9):
         with pytest.raises(SteadError, match="cannot be read whole"):
-            read_log(path, ALL, count, UTC, lambda _: True)
+            read_log(path, ALL, count, UTC, lambda _: True, reach=reach)
 
 
 def test_a_log_without_times_says_that_none_could_be_chosen(tmp_path: Path) -> None:
     path = tmp_path / "plain"
     write(path, b"one\ntwo\n", at=NOON)
-    read = read_log(path, Span(NOON - timedelta(days=1)), 10, UTC, lambda _: True)
+    read = read_log(path, Span(NOON - timedelta(days=1)), 10, UTC, lambda _: True, reach=reach)
     assert not read.stamped
-    assert read_log(path, ALL, 10, UTC, lambda _: True).stamped
+    assert read_log(path, ALL, 10, UTC, lambda _: True, reach=reach).stamped
 
 
 def test_a_line_without_end_comes_in_pieces_and_a_small_bomb_does_not_grow(tmp_path: Path) -> None:
@@ -175,10 +181,10 @@ def test_a_line_without_end_comes_in_pieces_and_a_small_bomb_does_not_grow(tmp_p
         pieces.append(len(line))
         return sum(pieces) < LIMIT_BYTES
 
-    assert read_log(path, ALL, 0, UTC, keep).cut
+    assert read_log(path, ALL, 0, UTC, keep, reach=reach).cut
     assert max(pieces) == LINE_BYTES
     assert sum(pieces) == LIMIT_BYTES
-    assert read_log(path, ALL, 1_000_000, UTC, lambda _: True).cut
+    assert read_log(path, ALL, 1_000_000, UTC, lambda _: True, reach=reach).cut
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
@@ -191,6 +197,43 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
         shown(Path("relative"))
 
 
+def test_a_log_leads_neither_to_the_agents_own_nor_where_others_point(tmp_path: Path) -> None:
+    home, open_to_all = tmp_path / "home", tmp_path / "open"
+    for folder in (home, open_to_all):
+        folder.mkdir()
+    (home / "machine.key").write_bytes(b"secret\n")
+    (tmp_path / "way").symlink_to(home / "machine.key")
+    (open_to_all / "web.log").symlink_to(tmp_path / "other")
+    (tmp_path / "other").write_bytes(b"secret\n")
+    open_to_all.chmod(0o777)
+
+    def kept_away(path: Path) -> int:
+        return reach(path, home)
+
+    for path in (home / "machine.key", tmp_path / "way", open_to_all / "web.log"):
+        for count in (0, 9):
+            with pytest.raises(SteadError) as caught:
+                read_log(path, ALL, count, UTC, lambda _: True, reach=kept_away)
+            assert caught.value.code is Code.DENIED
+        with pytest.raises(SteadError) as caught:
+            Follower(path, kept_away).begin()
+        assert caught.value.code is Code.DENIED
+
+
+def test_a_log_that_turns_into_a_link_is_followed_no_further(tmp_path: Path) -> None:
+    path = tmp_path / "web.log"
+    path.write_bytes(b"one\n")
+    follower = Follower(path, reach)
+    follower.begin()
+    tmp_path.chmod(0o777)
+    (tmp_path / "secret").write_bytes(b"secret\n")
+    path.unlink()
+    path.symlink_to("secret")
+    with pytest.raises(SteadError) as caught:
+        follower.added()
+    assert caught.value.code is Code.DENIED
+
+
 def followed(follower: Follower) -> bytes:
     pieces = bytearray()
     while piece := follower.added():
@@ -201,7 +244,7 @@ def followed(follower: Follower) -> bytes:
 def test_what_is_added_is_followed_through_rotation_and_none_of_it_twice(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"before\npart")
-    follower = Follower(path)
+    follower = Follower(path, reach)
     end = follower.begin()
     with path.open("ab") as file:
         file.write(b"ial\n")
@@ -211,7 +254,7 @@ def test_what_is_added_is_followed_through_rotation_and_none_of_it_twice(tmp_pat
         read.append(line)
         return True
 
-    read_log(path, ALL, 10, UTC, keep, end)
+    read_log(path, ALL, 10, UTC, keep, end, reach=reach)
     assert read == [b"before\n", b"part"]
     assert followed(follower) == b"ial\n"
     with path.open("ab") as file:

@@ -23,6 +23,7 @@ from protocol.action import (
     Action,
     GetFile,
     PutFile,
+    ReadLog,
     RunBackup,
     RunDrill,
     SetBackup,
@@ -199,6 +200,17 @@ def test_a_set_ordered_while_the_clock_was_ahead_is_run_once_and_not_at_every_lo
     assert due_backup(desk.home, desk.believed, now=soon) is None
     later = before + timedelta(days=1)
     assert due_backup(desk.home, desk.believed, now=later) == RunBackup((b"/etc",))
+
+
+def test_who_denies_getting_files_is_not_got_round_by_a_log(desk: Desk) -> None:
+    denying = Believed(desk.believed.root, desk.believed.identity, ("get_file",))
+    for file in ("/etc/shadow", "/var/log/../../etc/shadow", "/var/logs"):
+        order = decode_order(desk.envelope(ReadLog(file=file)).order)
+        with pytest.raises(OrderRejectedError, match="get_file"):
+            check_denied(order, denying)
+        check_denied(order, desk.believed)
+    for log in (ReadLog(file="/var/log/web/web.log"), ReadLog(unit="web"), ReadLog()):
+        check_denied(decode_order(desk.envelope(log).order), denying)
 
 
 def test_who_denies_programs_is_not_got_round_by_a_file_that_is_run(desk: Desk) -> None:

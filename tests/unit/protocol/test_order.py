@@ -25,6 +25,7 @@ from protocol.action import (
     ControlPower,
     ControlService,
     KillProcess,
+    ReadLog,
     Rehome,
     RestoreFiles,
     RevokeStanding,
@@ -255,6 +256,8 @@ def test_every_action_has_a_class_and_with_programs_it_is_dangerous() -> None:
     for kind in (SetBackup, RunBackup):
         assert class_of(kind((b"/etc",))) is ActionClass.ROUTINE
         assert class_of(kind((b"/etc",), commands=commands)) is ActionClass.DANGEROUS
+    assert class_of(ReadLog(file="/var/log/web.log")) is ActionClass.ROUTINE
+    assert class_of(ReadLog(file="/etc/shadow")) is ActionClass.DANGEROUS
 
 
 @pytest.mark.parametrize(
