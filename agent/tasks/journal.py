@@ -34,19 +34,17 @@ from agent.tasks.record import (
     encode_line,
     is_cut_short,
 )
-from agent.tasks.untold import Untold, one_run, summed, to_sum_up
+from agent.tasks.runs import Runs
+from agent.tasks.untold import Untold, one_run, summed
 from protocol.codec import decode_envelope, encode_envelope, from_ms, to_ms
 from protocol.errors import Code, SteadError
 from protocol.ids import OrderId, TaskId
-from protocol.order import CLOCK_TOLERANCE, Envelope, Order
+from protocol.order import Envelope, Order
 from protocol.outcome import Outcome
 from protocol.standing import Run
 
 KEPT = timedelta(days=30)
 """How long after its last time for delivery an order is remembered."""
-
-RUN_KEPT = timedelta(days=1)
-"""How long a run of a standing order is remembered at least, for whoever cancels it."""
 
 SEEN_STEP = timedelta(minutes=10)
 """The latest time that was believed is kept this exactly."""
@@ -72,9 +70,7 @@ class Journal:
         self._step = step
         self._entries: dict[OrderId, Entry] = {}
         self._tasks: dict[TaskId, OrderId] = {}
-        self._last_runs: dict[OrderId, Entry] = {}
-        self._untold: dict[OrderId, dict[OrderId, int]] = {}
-        self._summed_until: dict[OrderId, datetime] = {}
+        self._runs = Runs()
         self._broken: str | None = None
         self.latest_seen = from_ms(0)
         try:
@@ -146,13 +142,11 @@ class Journal:
             case Ended():
                 entry = self._of(record.order, place)
                 entry.state, entry.outcome_place = State.ENDED, place
-                if entry.run is not None:
-                    self._untold.setdefault(entry.run.order, {})[entry.order] = place[1]
+                self._runs.ended(entry, place[1])
             case Acknowledged():
                 entry = self._of(record.order, place)
                 entry.state = State.ACKNOWLEDGED
-                if entry.run is not None:
-                    self._untold[entry.run.order].pop(entry.order, None)
+                self._runs.heard(entry)
             case Seen():
                 self.latest_seen = max(self.latest_seen, from_ms(record.at_ms))
             case Opened():
@@ -161,18 +155,14 @@ class Journal:
 
     def _apply_run(self, record: Accepted, entry: Entry) -> None:
         """Take in that a run was accepted, and forget those that it sums up."""
-        order = OrderId(record.standing)
-        entry.run = Run(order, from_ms(record.slot_ms), record.number)
-        self._last_runs[order] = entry
         for name in record.sums_up:
             gone = self._entries.pop(OrderId(name), None)
             if gone is not None:
                 del self._tasks[gone.task]
-                self._untold[order].pop(gone.order, None)
-        if record.untold is not None:
-            entry.untold = record.untold
-            until, known = from_ms(record.untold.until_ms), self._summed_until.get(order)
-            self._summed_until[order] = until if known is None else max(known, until)
+                self._runs.heard(gone)
+        entry.run = Run(OrderId(record.standing), from_ms(record.slot_ms), record.number)
+        entry.untold = record.untold
+        self._runs.accepted(entry)
 
     def _of(self, order: str, place: tuple[int, int]) -> Entry:
         entry = self._entries.get(OrderId(order))
@@ -257,7 +247,7 @@ class Journal:
         The tasks of the runs that this one sums up, which are forgotten; see
         `agent.tasks.untold`.
         """
-        gone = [self._entries[one] for one in to_sum_up(self._untold.get(run.order, {}))]
+        gone = [self._entries[one] for one in self._runs.to_sum_up(run.order)]
         self._append(
             Accepted(
                 order.id,
@@ -282,11 +272,11 @@ class Journal:
 
     def last_run(self, order: OrderId) -> Entry | None:
         """The run of a standing order that was noted last."""
-        return self._last_runs.get(order)
+        return self._runs.last.get(order)
 
     def summed_until(self, order: OrderId) -> datetime | None:
         """The last slot of a standing order whose run is known in a sum alone."""
-        return self._summed_until.get(order)
+        return self._runs.summed_until.get(order)
 
     def start(self, order: OrderId, at: datetime) -> None:
         """Say that execution begins now; durable on return."""
@@ -336,7 +326,7 @@ class Journal:
 
         An order goes when its outcome is acknowledged and its last time for delivery is
         `KEPT` ago: offered again, it is refused as expired. That is so by a time that was
-        believed, since a clock that is ahead for a while comes back. See `_is_over` for runs.
+        believed, since a clock that is ahead for a while comes back. See `Runs.is_over` for runs.
         """
         self.check()
         past = self.past(now)
@@ -344,7 +334,7 @@ class Journal:
             entry.order
             for entry in self._entries.values()
             if entry.state is State.ACKNOWLEDGED
-            and (past > entry.deliver_by + KEPT or self._is_over(entry, now))
+            and (past > entry.deliver_by + KEPT or self._runs.is_over(entry, now, self.latest_seen))
         ]
         kept = [entry for entry in self._entries.values() if entry.order not in set(gone)]
         content = b"".join(self._lines(kept))
@@ -362,28 +352,13 @@ class Journal:
             raise JournalError(f"the journal {self._path} was not tidied: {error}") from error
         self.close()
         self._file = replaced
-        self._entries, self._tasks, self._last_runs = {}, {}, {}
-        self._untold, self._summed_until = {}, {}
+        self._entries, self._tasks, self._runs = {}, {}, Runs()
         try:
             self._size = self._read()
         except JournalError as error:
             self._broken = str(error)
             raise
         return len(gone)
-
-    def _is_over(self, entry: Entry, now: datetime) -> bool:
-        """True for a run that is not the last of its standing order, and cannot come due again.
-
-        The last one says how many there were. The slot of any other is over for good once
-        the last one's began before a time that was believed, for nothing is due before that.
-        """
-        last = None if entry.run is None else self._last_runs.get(entry.run.order)
-        if entry.run is None or last is None or last.run is None or last is entry:
-            return False
-        seen = self.latest_seen - CLOCK_TOLERANCE
-        over = entry.run.slot < last.run.slot <= seen
-        summed_over = entry.untold is None or from_ms(entry.untold.until_ms) <= seen
-        return over and summed_over and now > entry.run.slot + RUN_KEPT
 
     def _check_in_place(self) -> None:
         """Rely no more on a file that has lost its name: nobody will read what is written there."""
