@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from controller.db.schema import audit, audit_nodes
 from protocol.errors import Code, SteadError
-from protocol.merkle import Node, fold_full, leaf_hash
+from protocol.merkle import Node, fold_full, leaf_hash, node_hash
 
 STEP = 8
 """Rows are kept of every eighth level."""
@@ -73,7 +73,8 @@ def fill(connection: Connection, log: str, size: int) -> None:
         # The level below was filled in this very call, so a new reading sees it.
         node = stored_node(connection, log)
         for number in range(_kept(connection, log, level), full):
-            made = fold_full([node(level - STEP, number * WIDTH + at) for at in range(WIDTH)])
+            # Each half is one reading of 128 hashes; all nodes below would be one reading each.
+            made = node_hash(node(level - 1, 2 * number), node(level - 1, 2 * number + 1))
             row = {"tenant_id": log, "level": level, "number": number, "hash": made}
             connection.execute(insert(audit_nodes), row)
 
