@@ -1,4 +1,4 @@
-"""Read a log and show it as it is read: systemd's journal, or a file with its rotations."""
+"""Read a log and show it as it is read: the system's own, or a file with its rotations."""
 
 from __future__ import annotations
 
@@ -9,22 +9,18 @@ from pathlib import Path
 from agent.actions.action import ActionResult, Workplace
 from agent.files.reach import open_file
 from agent.host import clock
-from agent.host.environment import find_program
-from agent.host.process import run
 from agent.host.spool import LIMIT_BYTES, PIECE_BYTES
 from agent.host.zone import local_zone
+from agent.logs.detect import detect_log
 from agent.logs.files import Follower, read_log
-from agent.logs.journal import journalctl
 from agent.logs.span import Span
 from protocol.action import ReadLog
 from protocol.codec import from_ms
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import Code, InvalidError
 from protocol.outcome import OutcomeState
 
 MOST_LINES = 1_000_000
 LOOK_S = 0.25
-DAY_S = 86_400.0
-"""Longer than any order follows; its time-out ends it before."""
 
 
 class FullError(Exception):
@@ -80,7 +76,7 @@ def execute(action: ReadLog, place: Workplace) -> ActionResult:
         if action.file:
             message, damaged = _file(action, span, shown, place)
         else:
-            message, damaged = _journal(action, span, shown), ()
+            message, damaged = _system(action, span, shown), ()
     except FullError:
         message, damaged = _cut(), ()
     finally:
@@ -94,15 +90,15 @@ def execute(action: ReadLog, place: Workplace) -> ActionResult:
     return ActionResult(OutcomeState.SUCCEEDED, message=message)
 
 
-def _journal(action: ReadLog, span: Span, shown: Shown) -> str:
-    argv = journalctl(action.unit, span, action.lines, follow=action.follow)
-    if find_program(argv[0]) is None:
-        raise SteadError(
-            "this machine has no journalctl; name a file of its logs with --file",
-            code=Code.UNSUPPORTED,
-        )
-    run(*argv, timeout=DAY_S, on_output=shown.add_now).checked()
-    return ""
+def _system(action: ReadLog, span: Span, shown: Shown) -> str:
+    def printed(data: bytes) -> None:
+        # What is followed is seen as it comes.
+        if action.follow:
+            shown.add_now(data)
+        elif not shown.add(data):
+            raise FullError
+
+    return detect_log().read(action.unit, span, action.lines, follow=action.follow, printed=printed)
 
 
 def _file(
