@@ -18,6 +18,7 @@ EVERY = list(commands())
 GUIDE = Path(__file__).parents[3] / "docs/guide/command-line.md"
 
 WITHOUT_A_CONTROLLER = {
+    ("audit", "compare"),
     ("controller", "init"),
     ("controller", "serve"),
     ("controller", "upgrade-db"),

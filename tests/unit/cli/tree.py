@@ -44,6 +44,7 @@ WORDS = {
     "arguments": "word",
     "argv": "true",
     "file": "a-file",
+    "files": "a-file",
     "job": "or_00000000000000000000000000",
     "keys": "a-file",
     "local": "a-file",
