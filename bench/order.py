@@ -24,9 +24,8 @@ from typing import Any
 from protocol.action import RunProgram
 from protocol.v1.job_pb2 import SubmitOrderRequest, WatchJobRequest
 from protocol.v1.job_pb2_grpc import JobServiceStub
-from tests.integration.agent_process import AgentProcess, token_text
+from tests.integration.agent_process import AgentProcess, order_to, token_text
 from tests.integration.conftest import Installation, install
-from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import enveloped
 
 WARM_UP = 10

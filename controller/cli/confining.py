@@ -1,4 +1,4 @@
-"""Options that say how much of a machine an ordered program may take."""
+"""Options that say where an ordered program runs, and how much of a machine it may take."""
 
 from __future__ import annotations
 
@@ -38,6 +38,20 @@ def confined(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def surrounded(command: F) -> F:
+    """Add `--env` and `--directory`."""
+    command = click.option(
+        "--directory", metavar="PATH", default="", help="Where to run it. Default: /"
+    )(command)
+    return click.option(
+        "--env",
+        "environment",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="A variable; may be repeated.",
+    )(command)
 
 
 def limits_of(options: dict[str, Any]) -> Limits:

@@ -23,8 +23,8 @@ from controller.vault import index
 from controller.vault.check import doomed_now, record_of, rows_of
 from controller.vault.keys import PackKey, PointKey, pack_key, point_key
 from controller.vault.losses import note_loss
+from controller.vault.records import not_its_own
 from controller.vault.survey import intact, objects
-from protocol.errors import SteadError
 from protocol.vault.chunk import ChunkId, Kind, chunk_id
 from protocol.vault.pack import (
     PackBuilder,
@@ -34,7 +34,6 @@ from protocol.vault.pack import (
     pack_id,
     read_index,
 )
-from protocol.vault.point import decode_envelope, verify_point
 
 
 @dataclass(slots=True)
@@ -259,7 +258,7 @@ def _mend_point(store: ObjectStore, db: Database, named: PointKey, done: Repaire
     problem: str | None = None
     there = True
     try:
-        problem = _problem(store.get(key), named)
+        problem = not_its_own(store.get(key), named)
     except ObjectMissingError:
         there, problem = False, "the record is missing"
     except StoreFailedError as error:
@@ -270,18 +269,8 @@ def _mend_point(store: ObjectStore, db: Database, named: PointKey, done: Repaire
     if there:
         store.quarantine(key, problem)
         done.points_put_aside += 1
-    if record is not None and _problem(record, named) is None:
+    if record is not None and not_its_own(record, named) is None:
         store.put(key, [record])
         done.points_restored += 1
     else:
         done.problems.append(f"{key}: {problem}; no sound copy of it is known")
-
-
-def _problem(record: bytes, named: PointKey) -> str | None:
-    try:
-        point = verify_point(decode_envelope(record))
-    except SteadError as error:
-        return str(error)
-    if (point.tenant, point.machine, point.id) != named:
-        return f"it is the record of {point.id} of {point.machine}"
-    return None

@@ -28,9 +28,8 @@ from protocol.action import RunProgram
 from protocol.v1.job_pb2 import GetJobRequest, SubmitOrderRequest
 from protocol.v1.job_pb2_grpc import JobServiceStub
 from tests.fakes.new_database import new_installation
-from tests.integration.agent_process import OVER, AgentProcess, token_text
+from tests.integration.agent_process import OVER, AgentProcess, order_to, token_text
 from tests.integration.conftest import Installation
-from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import enveloped
 
 SEED = 20261127

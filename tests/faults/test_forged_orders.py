@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 
 from agent.config import AgentHome
 from agent.host import clock
-from agent.host.spool import Spool
 from agent.link.identity import load_identity
 from agent.tasks.believe import load_believed
 from agent.tasks.execute import Turns
@@ -22,34 +20,12 @@ from agent.tasks.journal import Journal
 from agent.tasks.policy import load_policy
 from agent.tasks.revoked import load_revocations
 from protocol.codec import decode_order, encode_envelope
-from protocol.ids import TaskId
 from protocol.outcome import Outcome, OutcomeState
 from tests.fakes.link_server import Realm, new_task
+from tests.fakes.standing_machine import Heard
 from tests.faults.forged import IN_FORCE, Forger
 
 SEED = 20261126
-
-
-class Heard:
-    """What the tasks tell; see `agent.tasks.telling`."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[TaskId, Outcome] = {}
-
-    def started(self, task: TaskId, at: object, spool: Spool) -> None: ...
-
-    def run(self, task: TaskId, run: object, next_at: object) -> None: ...
-
-    def printed(self) -> None: ...
-
-    def ended(self, task: TaskId, outcome: Callable[[], Outcome]) -> None:
-        self.outcomes[task] = outcome()
-
-    def rejected(self, outcome: Outcome) -> None:
-        self.outcomes[outcome.task] = outcome
-
-    def acknowledged(self, task: TaskId) -> Spool | None:
-        return None
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,8 @@ from controller.authority.authority import load_key
 from protocol.action import RunProgram
 from protocol.tls import chain_pem, private_pem
 from tests.fakes.relay import Relay
-from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.agent_process import AgentProcess, ended_job, order_to, token_text
 from tests.integration.conftest import Installation, install
-from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import enveloped, submit
 
 SEED = 20261126

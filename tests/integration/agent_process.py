@@ -7,21 +7,26 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from agent.config import AgentHome
 from agent.host.lock import holder_of
+from protocol.action import Action
 from protocol.identity import MachineIdentity, identity_of, pin_of
 from protocol.ids import TenantId, TokenId
+from protocol.order import Order
 from protocol.outcome import OutcomeState
 from protocol.token import Token, encode_token, hash_secret, seal_bundle
 from protocol.v1 import job_pb2, operator_pb2
 from protocol.v1.operator_pb2_grpc import TokenServiceStub
 from protocol.vault.keys import TenantKey, encode_vault_secret
 from tests.integration.conftest import Installation
-from tests.integration.test_link import job_of
+from tests.integration.test_link import job_of, order_for
 
 TENANT_KEY = TenantKey(bytes(range(32)))
 WAIT_S = 60.0
@@ -178,3 +183,36 @@ async def ended_job(installation: Installation, job: str) -> job_pb2.GetJobRespo
 def printed(answer: job_pb2.GetJobResponse, stream: int = 1) -> bytes:
     """What a job's tasks printed on one of their streams."""
     return b"".join(piece.data for piece in answer.output if piece.stream == stream)
+
+
+def order_to(agent: AgentProcess, action: Action, **changes: object) -> Order:
+    """An order to an agent, as `order_for` makes one."""
+    identity = agent.identity
+    order = order_for(identity.tenant, action=action)
+    return replace(order, machines=(identity.machine,), **changes)  # type: ignore[arg-type]
+
+
+async def join(installation: Installation, agent: AgentProcess) -> None:
+    """Enroll an agent in a new tenant, start it, and wait for its link."""
+    await agent.enroll(await token_text(installation, await installation.add_tenant()))
+    await agent.start()
+    await agent.until_status(link="connected")
+
+
+@pytest.fixture(name="agent")
+async def idle_agent(tmp_path: Path) -> AsyncIterator[AgentProcess]:
+    """An agent that is not enrolled and does not run; it is stopped in the end."""
+    agent = AgentProcess(tmp_path / "machine")
+    yield agent
+    if agent.alive:
+        await agent.stop()
+
+
+@pytest.fixture(name="agent")
+async def linked_agent(installation: Installation, tmp_path: Path) -> AsyncIterator[AgentProcess]:
+    """An enrolled agent that runs and is connected."""
+    agent = AgentProcess(tmp_path / "machine")
+    await join(installation, agent)
+    yield agent
+    if agent.alive:
+        await agent.stop()

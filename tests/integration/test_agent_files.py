@@ -29,7 +29,7 @@ from protocol.parcel import (
 )
 from protocol.v1 import parcel_pb2 as pb
 from protocol.v1.parcel_pb2_grpc import ParcelServiceStub
-from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.agent_process import AgentProcess, ended_job, join
 from tests.integration.conftest import Installation
 from tests.integration.test_link import enveloped, order_for, submit
 
@@ -100,9 +100,7 @@ class World:
 @pytest.fixture
 async def world(installation: Installation, tmp_path: Path) -> AsyncIterator[World]:
     agent = AgentProcess(tmp_path / "machine")
-    await agent.enroll(await token_text(installation, await installation.add_tenant()))
-    await agent.start()
-    await agent.until_status(link="connected")
+    await join(installation, agent)
     stub = ParcelServiceStub(installation.admin())
     yield World(installation, agent, ParcelId(clock.new_id("pc")), stub)
     if agent.alive:

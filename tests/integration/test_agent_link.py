@@ -24,21 +24,15 @@ from protocol.outcome import OutcomeState
 from protocol.sealing import check_sealing_proof
 from protocol.v1 import enrollment_pb2, link_pb2
 from tests.fakes.link_server import DAY, TENANT_KEY, LinkServer, Realm, certify_key, fresh, new_task
-from tests.integration.agent_process import AgentProcess
+from tests.integration.agent_process import AgentProcess, idle_agent
+
+__all__ = ["idle_agent"]
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[LinkServer]:
     async with LinkServer(Realm(), heartbeat_s=1) as running:
         yield running
-
-
-@pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    running = AgentProcess(tmp_path / "machine")
-    yield running
-    if running.alive:
-        await running.stop()
 
 
 def envelope_for(server: LinkServer, machine: MachineIdentity, *argv: str) -> bytes:

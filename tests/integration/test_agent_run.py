@@ -5,45 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from protocol.action import (
-    Action,
     CollectInventory,
     RunBackup,
     RunProgram,
     SetBackup,
     TakeSnapshot,
 )
-from protocol.order import Order
 from protocol.v1 import job_pb2
-from tests.integration.agent_process import AgentProcess, ended_job, printed, token_text
+from tests.integration.agent_process import (
+    AgentProcess,
+    ended_job,
+    linked_agent,
+    order_to,
+    printed,
+)
 from tests.integration.conftest import Installation
-from tests.integration.test_link import enveloped, order_for, submit
+from tests.integration.test_link import enveloped, submit
 
-
-@pytest.fixture
-async def agent(installation: Installation, tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    """An enrolled agent that runs and is connected."""
-    running = AgentProcess(tmp_path / "machine")
-    tenant = await installation.add_tenant()
-    await running.enroll(await token_text(installation, tenant))
-    await running.start()
-    await running.until_status(link="connected")
-    yield running
-    if running.alive:
-        await running.stop()
-
-
-def order_to(agent: AgentProcess, action: Action, **changes: object) -> Order:
-    identity = agent.identity
-    order = order_for(identity.tenant, action=action)
-    return replace(order, machines=(identity.machine,), **changes)  # type: ignore[arg-type]
+__all__ = ["linked_agent"]
 
 
 async def test_a_program_runs_and_its_output_exit_code_and_times_come_back(

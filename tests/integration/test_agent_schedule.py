@@ -15,9 +15,8 @@ from agent.tasks.standing import load_set
 from protocol.action import RunBackup, SetBackup
 from protocol.v1 import proof_pb2
 from protocol.v1.proof_pb2_grpc import ProofServiceStub
-from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.agent_process import AgentProcess, ended_job, join, order_to
 from tests.integration.conftest import Installation
-from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import enveloped, submit
 
 IMPATIENT = """
@@ -64,9 +63,7 @@ async def test_a_due_backup_is_made_once_and_not_again_after_a_restart(
     kept.mkdir()
     (kept / "file").write_bytes(b"content")
     agent = ImpatientAgent(tmp_path / "machine")
-    await agent.enroll(await token_text(installation, await installation.add_tenant()))
-    await agent.start()
-    await agent.until_status(link="connected")
+    await join(installation, agent)
     order = order_to(agent, SetBackup((bytes(kept),), "weekly"))
     [task] = (
         await ended_job(
@@ -93,9 +90,7 @@ async def test_a_backup_that_came_due_while_the_agent_was_away_is_made_when_it_r
     installation: Installation, tmp_path: Path
 ) -> None:
     agent = ImpatientAgent(tmp_path / "machine")
-    await agent.enroll(await token_text(installation, await installation.add_tenant()))
-    await agent.start()
-    await agent.until_status(link="connected")
+    await join(installation, agent)
     order = order_to(agent, SetBackup((b"/etc/hostname",), "hourly"))
     await ended_job(
         installation, (await submit(installation, enveloped(installation, order))).job_id
@@ -112,9 +107,7 @@ async def test_a_due_drill_is_made_and_told_and_not_again_after_a_restart(
     installation: Installation, tmp_path: Path
 ) -> None:
     agent = ImpatientAgent(tmp_path / "machine")
-    await agent.enroll(await token_text(installation, await installation.add_tenant()))
-    await agent.start()
-    await agent.until_status(link="connected")
+    await join(installation, agent)
     kept = SetBackup((b"/etc/hostname",), "hourly", seal_to_machine=True, drills="weekly")
     for action in (kept, RunBackup()):
         order = order_to(agent, action)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.authority.enrollment import read_signing_request
@@ -15,16 +12,10 @@ from protocol.identity import MachineIdentity
 from protocol.ids import MachineId
 from protocol.v1 import enrollment_pb2
 from tests.fakes.link_server import LinkServer, Realm, certify_key, fresh
-from tests.integration.agent_process import AgentProcess
+from tests.integration.agent_process import AgentProcess, idle_agent
 from tests.integration.test_agent_enroll import troubles
 
-
-@pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    running = AgentProcess(tmp_path / "machine")
-    yield running
-    if running.alive:
-        await running.stop()
+__all__ = ["idle_agent"]
 
 
 async def test_a_machine_that_is_called_a_copy_again_and_again_stays_what_it_can_be(

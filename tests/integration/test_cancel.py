@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from protocol.action import Action, CancelOrder, RunBackup, RunProgram
 from protocol.selection import Commands
 from protocol.v1 import job_pb2
-from tests.integration.agent_process import WAIT_S, AgentProcess, ended_job, token_text
+from tests.integration.agent_process import (
+    WAIT_S,
+    AgentProcess,
+    ended_job,
+    linked_agent,
+    order_to,
+)
 from tests.integration.conftest import Installation
-from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import enveloped, job_of, submit
+
+__all__ = ["linked_agent"]
 
 SOON_MS = 10_000
 """Much less than what is cancelled would go on for."""
-
-
-@pytest.fixture
-async def agent(installation: Installation, tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    """An enrolled agent that runs and is connected."""
-    running = AgentProcess(tmp_path / "machine")
-    tenant = await installation.add_tenant()
-    await running.enroll(await token_text(installation, tenant))
-    await running.start()
-    await running.until_status(link="connected")
-    yield running
-    if running.alive:
-        await running.stop()
 
 
 async def begin(installation: Installation, agent: AgentProcess, action: Action) -> str:

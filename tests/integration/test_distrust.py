@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,12 +34,14 @@ from protocol.revocation import (
 from protocol.v1 import enrollment_pb2
 from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 from tests.fakes.link_server import Authority, LinkServer, Realm, certify, fresh
-from tests.integration.agent_process import AgentProcess, token_text
+from tests.integration.agent_process import AgentProcess, idle_agent, token_text
 from tests.integration.commands import stead
 from tests.integration.conftest import Enrolled, Installation, signing_request
 from tests.integration.refusal import refused
 from tests.integration.test_clone import connect, hello, points
 from tests.integration.test_enrollment import renew
+
+__all__ = ["idle_agent"]
 
 
 async def distrust(installation: Installation) -> None:
@@ -184,14 +185,6 @@ async def test_a_controller_does_not_serve_with_an_authority_that_nobody_believe
     for path, content in after.items():
         path.write_bytes(content)
     installation.controller = await Controller.serve(installation.home)
-
-
-@pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    running = AgentProcess(tmp_path / "machine")
-    yield running
-    if running.alive:
-        await running.stop()
 
 
 def distrusting(realm: Realm, *stolen: Authority) -> bytes:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,34 +11,22 @@ import psutil
 import pytest
 
 from agent.host.group import group_of
-from protocol.action import Action, CancelOrder, RunProgram
+from protocol.action import CancelOrder, RunProgram
 from protocol.limits import Limits
-from protocol.order import Order
-from tests.integration.agent_process import AgentProcess, ended_job, printed, token_text
+from tests.integration.agent_process import (
+    AgentProcess,
+    ended_job,
+    linked_agent,
+    order_to,
+    printed,
+)
 from tests.integration.conftest import Installation
-from tests.integration.test_link import enveloped, order_for, submit
+from tests.integration.test_link import enveloped, submit
 from tests.unit.agent.test_process import ESCAPE, lives, said
 
+__all__ = ["linked_agent"]
+
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-async def agent(installation: Installation, tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    """An enrolled agent that runs and is connected."""
-    running = AgentProcess(tmp_path / "machine")
-    tenant = await installation.add_tenant()
-    await running.enroll(await token_text(installation, tenant))
-    await running.start()
-    await running.until_status(link="connected")
-    yield running
-    if running.alive:
-        await running.stop()
-
-
-def order_to(agent: AgentProcess, action: Action, **changes: object) -> Order:
-    identity = agent.identity
-    order = order_for(identity.tenant, action=action)
-    return replace(order, machines=(identity.machine,), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(group_of("try") is None, reason="not run: no control groups to be made here")

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -20,24 +18,13 @@ from protocol.action import CancelOrder, ControlPower
 from protocol.ids import TaskId
 from protocol.order import Order
 from protocol.v1 import job_pb2
-from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.agent_process import AgentProcess, ended_job, linked_agent
 from tests.integration.conftest import Installation
 from tests.integration.test_link import enveloped, order_for, submit
 
+__all__ = ["linked_agent"]
+
 NEVER = ControlPower("reboot", "nobody is told", MOST_DELAY_S)
-
-
-@pytest.fixture
-async def agent(installation: Installation, tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    """An enrolled agent that runs and is connected."""
-    running = AgentProcess(tmp_path / "machine")
-    tenant = await installation.add_tenant()
-    await running.enroll(await token_text(installation, tenant))
-    await running.start()
-    await running.until_status(link="connected")
-    yield running
-    if running.alive:
-        await running.stop()
 
 
 async def waiting(installation: Installation, agent: AgentProcess) -> tuple[Order, job_pb2.Job]:

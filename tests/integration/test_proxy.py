@@ -18,11 +18,18 @@ from protocol.v1 import operator_pb2
 from protocol.v1.operator_pb2_grpc import MachineServiceStub
 from tests.fakes.connect_proxy import ConnectProxy
 from tests.fakes.link_server import LinkServer, Realm
-from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.agent_process import (
+    AgentProcess,
+    ended_job,
+    idle_agent,
+    order_to,
+    token_text,
+)
 from tests.integration.conftest import Installation
 from tests.integration.test_agent_enroll import troubles
-from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import enveloped, submit
+
+__all__ = ["idle_agent"]
 
 USER, PASSWORD = "acme", "s:cret@1"
 NOTICED_S = 90.0
@@ -33,14 +40,6 @@ NOTICED_S = 90.0
 async def proxy() -> AsyncIterator[ConnectProxy]:
     async with ConnectProxy(user=USER, password=PASSWORD) as running:
         yield running
-
-
-@pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    running = AgentProcess(tmp_path / "machine")
-    yield running
-    if running.alive:
-        await running.stop()
 
 
 def url_of(proxy: ConnectProxy, password: str = PASSWORD) -> str:

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from protocol.action import RunScript
-from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.agent_process import AgentProcess, ended_job, linked_agent
 from tests.integration.conftest import Installation
 from tests.integration.test_link import enveloped, order_for, submit
 
-
-@pytest.fixture
-async def agent(installation: Installation, tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    """An enrolled agent that runs and is connected."""
-    running = AgentProcess(tmp_path / "machine")
-    tenant = await installation.add_tenant()
-    await running.enroll(await token_text(installation, tenant))
-    await running.start()
-    await running.until_status(link="connected")
-    yield running
-    if running.alive:
-        await running.stop()
+__all__ = ["linked_agent"]
 
 
 async def submitted(installation: Installation, agent: AgentProcess, body: bytes) -> str:

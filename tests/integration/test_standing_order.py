@@ -27,7 +27,7 @@ from protocol.outcome import Outcome, OutcomeState
 from protocol.standing import Run, job_of_run
 from protocol.v1 import job_pb2
 from protocol.v1.job_pb2_grpc import JobServiceStub
-from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.agent_process import AgentProcess, ended_job, join
 from tests.integration.commands import stead
 from tests.integration.conftest import Installation
 
@@ -79,9 +79,7 @@ async def test_a_standing_order_is_made_runs_by_itself_and_is_revoked(
 ) -> None:
     marker = tmp_path / "ran"
     agent = ImpatientAgent(tmp_path / "machine")
-    await agent.enroll(await token_text(installation, await installation.add_tenant()))
-    await agent.start()
-    await agent.until_status(link="connected")
+    await join(installation, agent)
     bounds = ("--every", "daily", "--until", "90d", "--max-runs", "2", "--name", "tidy")
     program = ("--", "sh", "-c", f"echo x >> {marker}; echo told")
     rows = json.loads(await stead(installation, "run", "all", *bounds, "-o", "json", *program))
@@ -124,9 +122,7 @@ async def test_a_run_that_was_made_while_nobody_listened_is_told_later(
 ) -> None:
     marker = tmp_path / "ran"
     agent = ImpatientAgent(tmp_path / "machine")
-    await agent.enroll(await token_text(installation, await installation.add_tenant()))
-    await agent.start()
-    await agent.until_status(link="connected")
+    await join(installation, agent)
     words = ("--every", "daily", "--until", "90d", "-o", "json", "--", "sh", "-c")
     program = f"echo x >> {marker}; echo later; exit 7"
     [row] = json.loads(await stead(installation, "run", "all", *words, program))

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from protocol.action import RunBackup, SetBackup
-from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.agent_process import AgentProcess, ended_job, join, order_to, token_text
 from tests.integration.conftest import Installation
-from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import enveloped, submit
 
 
@@ -32,9 +31,7 @@ async def test_a_backup_goes_by_what_the_running_agent_watched(
         (kept / f"d{number}").mkdir(parents=True)
         (kept / f"d{number}" / "file").write_bytes(b"content %d" % number)
     agent = AgentProcess(tmp_path / "machine")
-    await agent.enroll(await token_text(installation, await installation.add_tenant()))
-    await agent.start()
-    await agent.until_status(link="connected")
+    await join(installation, agent)
     await ordered(installation, agent, SetBackup((bytes(kept),), "weekly"))
     first = await ordered(installation, agent, RunBackup())
     assert (first["detector"], first["why"]) == (

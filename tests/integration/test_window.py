@@ -13,9 +13,8 @@ import pytest
 from controller import clock
 from protocol.action import RunProgram
 from protocol.errors import Code
-from tests.integration.agent_process import AgentProcess, ended_job, token_text
+from tests.integration.agent_process import AgentProcess, ended_job, order_to, token_text
 from tests.integration.conftest import Installation
-from tests.integration.test_agent_run import order_to
 from tests.integration.test_link import code_of, enveloped, submit
 
 ZONE = ZoneInfo("Asia/Kolkata")

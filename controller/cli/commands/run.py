@@ -9,7 +9,7 @@ import rich_click as click
 
 from controller.cli.app import App
 from controller.cli.choice import machines_meant
-from controller.cli.confining import confined, limits_of
+from controller.cli.confining import confined, limits_of, surrounded
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE
@@ -34,10 +34,7 @@ LARGEST_INPUT = MAX_ORDER_BYTES - 64 * 1024
 @click.argument("selector")
 @click.argument("argv", nargs=-1, required=True, metavar="-- PROGRAM [ARGUMENT]...")
 @click.option("--stdin", "stdin", type=click.File("rb"), help="A file for the program to read.")
-@click.option(
-    "--env", "environment", metavar="NAME=VALUE", multiple=True, help="A variable; may be repeated."
-)
-@click.option("--directory", metavar="PATH", default="", help="Where to run it. Default: /")
+@surrounded
 @confined
 @acting
 @repeating

@@ -10,7 +10,7 @@ import rich_click as click
 from controller.cli.app import App
 from controller.cli.choice import machines_meant
 from controller.cli.commands.run import LARGEST_INPUT, order_live, parse_environment, read_input
-from controller.cli.confining import confined, limits_of
+from controller.cli.confining import confined, limits_of, surrounded
 from controller.cli.emit import output_option
 from controller.cli.repeating import repeating
 from controller.cli.terms import acting, terms_of
@@ -29,10 +29,7 @@ STANDARD_INPUT = "<stdin>"
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT]... [-- ARGUMENT...]")
 @click.option("--shell", type=click.Choice(SHELLS), help="Default: by its #! line, or its suffix.")
 @click.option("--stdin", "stdin", type=click.File("rb"), help="A file for the script to read.")
-@click.option(
-    "--env", "environment", metavar="NAME=VALUE", multiple=True, help="A variable; may be repeated."
-)
-@click.option("--directory", metavar="PATH", default="", help="Where to run it. Default: /")
+@surrounded
 @confined
 @acting
 @repeating

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +71,13 @@ def put(action: PutFile, parcels: MemoryParcels, home: Path = NOWHERE) -> None:
         write_file(spot, action, KEY, parcels, TASK, wait=ignore, told=ignore)
 
 
-def got(path: Path, parcels: MemoryParcels, *, max_bytes: int = 1 << 30) -> Sent:
+def got(
+    path: Path,
+    parcels: MemoryParcels,
+    *,
+    max_bytes: int = 1 << 30,
+    told: Callable[[int, int], None] = lambda *_: None,
+) -> Sent:
     with (
         spot_at(os.fsencode(path), NOWHERE, follow=True) as spot,
         opened(spot, max_bytes) as fd,
@@ -84,7 +91,7 @@ def got(path: Path, parcels: MemoryParcels, *, max_bytes: int = 1 << 30) -> Sent
             parcels,
             max_bytes=max_bytes,
             wait=lambda _: None,
-            told=lambda *_: None,
+            told=told,
         )
 
 
@@ -385,22 +392,11 @@ def test_a_file_that_grows_is_got_as_far_as_it_went(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(bytes(PIECE_BYTES + 3))
     parcels = MemoryParcels()
-    with spot_at(os.fsencode(path), NOWHERE) as spot, opened(spot, 1 << 30) as fd:
 
-        def grow(_done: int, _size: int) -> None:
-            with path.open("ab") as file:
-                file.write(b"more")
+    def grow(_done: int, _size: int) -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
 
-        sent = send_file(
-            spot,
-            fd,
-            KEY,
-            PARCEL,
-            SENDER,
-            parcels,
-            max_bytes=1 << 30,
-            wait=lambda _: None,
-            told=grow,
-        )
+    sent = got(path, parcels, told=grow)
     assert sent.changed
     assert content_in(parcels, sent) == bytes(PIECE_BYTES + 3)

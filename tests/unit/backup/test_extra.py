@@ -278,13 +278,8 @@ def test_a_leaf_that_is_lost_in_between_ends_it(machine: Machine) -> None:
     assert "nothing more was removed" in restore.removals.failed.kept[0].reason
 
 
-def test_the_agents_own_and_half_written_files_stay(machine: Machine) -> None:
-    report = machine.back_up(rules=EVERYTHING)
-    own = machine.files / "new/agent"
-    (own / "cache").mkdir(parents=True)
-    (own / "machine.key").write_bytes(b"key")
-    half = machine.files / "full" / os.fsdecode(next(temporary_names()))
-    half.write_bytes(b"half")
+def restored_around(machine: Machine, report: BackupReport, own: Path) -> None:
+    """Restore everything in place on a machine whose agent has its own state there."""
     seen = own.stat()
     machine.restoring(
         report.root,
@@ -293,6 +288,16 @@ def test_the_agents_own_and_half_written_files_stay(machine: Machine) -> None:
         bounds=bounds_of(machine, EVERYTHING),
         own=frozenset([(seen.st_dev, seen.st_ino)]),
     ).run()
+
+
+def test_the_agents_own_and_half_written_files_stay(machine: Machine) -> None:
+    report = machine.back_up(rules=EVERYTHING)
+    own = machine.files / "new/agent"
+    (own / "cache").mkdir(parents=True)
+    (own / "machine.key").write_bytes(b"key")
+    half = machine.files / "full" / os.fsdecode(next(temporary_names()))
+    half.write_bytes(b"half")
+    restored_around(machine, report, own)
     assert (own / "machine.key").exists()
     assert (own / "cache").exists()
     assert half.exists()
@@ -304,14 +309,7 @@ def test_the_agents_own_stays_where_the_restore_point_has_some_of_it(machine: Ma
     report = machine.back_up(rules=EVERYTHING)
     (own / "cache/new").touch()
     (own / "new").touch()
-    seen = own.stat()
-    machine.restoring(
-        report.root,
-        machine.home,
-        overwrite=True,
-        bounds=bounds_of(machine, EVERYTHING),
-        own=frozenset([(seen.st_dev, seen.st_ino)]),
-    ).run()
+    restored_around(machine, report, own)
     assert names_below(own) == {"cache", "cache/new", "new"}
 
 
