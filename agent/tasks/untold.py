@@ -70,7 +70,7 @@ def render(untold: Untold) -> str:
     """The sum in words.
 
     >>> render(Untold({"failed": 1, "succeeded": 5}, 0, 60_000))
-    '6 runs before it, of 1970-01-01 00:00Z to 00:01Z, are told in sum alone: 1 failed, 9 succeeded'
+    '6 runs before it, of 1970-01-01 00:00Z to 00:01Z, are told in sum alone: 1 failed, 5 succeeded'
     """
     since, until = from_ms(untold.since_ms), from_ms(untold.until_ms)
     to = f"{until:%H:%M}Z" if since.date() == until.date() else f"{until:%Y-%m-%d %H:%M}Z"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
 from datetime import timedelta
 
 import pytest
@@ -13,7 +12,7 @@ from controller.audit.log import entries
 from controller.db import schema
 from controller.fleet.machines import listed as machines_listed
 from controller.rpc.proof import stats_to_pb
-from controller.vault import drills, stats
+from controller.vault import drills
 from controller.vault.drills import Drill, listed, report
 from controller.vault.stats import figures, step_of
 from protocol.errors import InvalidError, NotFoundError
@@ -155,10 +154,6 @@ async def test_a_machine_that_makes_figures_up_does_not_break_those_of_others(wo
     assert found.logical_bytes == 6 * most
     said = stats_to_pb(found)
     assert said.logical_bytes == said.machines[0].logical_bytes == (1 << 64) - 1
-
-
-def test_the_examples_hold() -> None:
-    assert doctest.testmod(stats).failed == 0
 
 
 def test_a_step_begins_at_or_before_its_times() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
@@ -13,10 +12,6 @@ from controller.vault.pace import PROMISE, SPAN, Round, due_at, most_urgent, res
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 SIZES = st.lists(st.integers(1, 1 << 26), min_size=1, max_size=60)
-
-
-def test_the_examples_hold() -> None:
-    assert doctest.testmod(pace).failed == 0
 
 
 def finished_at(sizes: list[int], on: timedelta, off: timedelta) -> datetime:
