@@ -159,9 +159,7 @@ async def test_what_was_summed_up_while_nobody_listened_is_told_in_the_sum(
     installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = ImpatientAgent(tmp_path / "machine")
-    await agent.enroll(await token_text(installation, await installation.add_tenant()))
-    await agent.start()
-    await agent.until_status(link="connected")
+    await join(installation, agent)
     words = ("--every", "daily", "--until", "90d", "-o", "json", "--", "true")
     [row] = json.loads(await stead(installation, "run", "all", *words))
     await agent.stop()

@@ -14,6 +14,7 @@ from protocol.merkle import (
     is_consistent,
     is_included,
     leaf_hash,
+    node_hash,
     prove_consistency,
     prove_inclusion,
     root_of,
@@ -170,3 +171,13 @@ def test_no_proof_is_made_of_what_is_not_there() -> None:
         prove_inclusion(3, 3, node)
     with pytest.raises(ValueError, match="did not begin"):
         prove_consistency(4, 3, node)
+
+
+def test_a_proof_is_as_long_as_the_tree_is_high() -> None:
+    """Else who made the root could show anything to be in a tree of another size."""
+    entry, step = bytes(32), bytes([1]) * 32
+    assert is_included(entry, 0, 1, (), leaf_hash(entry))
+    assert not is_included(entry, 0, 5, (), leaf_hash(entry))
+    longer = node_hash(step, leaf_hash(entry))
+    assert is_included(entry, 1, 2, (step,), longer)
+    assert not is_included(entry, 0, 1, (step,), longer)

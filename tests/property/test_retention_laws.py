@@ -116,3 +116,13 @@ def test_a_day_begins_where_the_zone_says() -> None:
     assert [one.is_kept for one in plan_forgetting(late, by, now=NOW)] == [True, False]
     by = Rules(daily=2, floor=1, zone="Europe/Vienna")
     assert [one.is_kept for one in plan_forgetting(late, by, now=NOW)] == [True, True]
+
+
+def test_damage_of_before_the_periods_that_are_kept_is_not_kept() -> None:
+    """A rule of two days reaches back two good days, and what is damaged among those."""
+    points = [
+        Candidate(f"rp_{day}", NOW - timedelta(days=day), fault="damaged" if day in {2, 5} else "")
+        for day in (1, 2, 3, 5)
+    ]
+    plan = plan_forgetting(points, Rules(daily=2, floor=1), now=NOW)
+    assert {one.point for one in plan if one.is_kept} == {"rp_1", "rp_2", "rp_3"}

@@ -222,8 +222,40 @@ def test_any_text_is_batches_or_a_named_error(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "5", "10%,50%", "100%,100%", "5,3,100%", "50%,10%,100%", "0,100%", "101%", "-1"]
+    "text",
+    [
+        "",
+        "5",
+        "10%,50%",
+        "100%,100%",
+        "5,5,100%",
+        "9%,9%,100%",
+        "5,3,100%",
+        "50%,10%,100%",
+        "0,100%",
+        "101%",
+        "-1",
+    ],
 )
 def test_batches_that_leave_somebody_out_or_shrink_are_refused(text: str) -> None:
     with pytest.raises(InvalidError):
         parse_batches(text)
+
+
+@given(rollouts(), courses, st.lists(st.sampled_from(list(OutcomeState)), min_size=1))
+def test_whatever_came_before_a_job_whose_tasks_are_over_is_over(
+    rollout: Rollout, course: Course, ends: list[OutcomeState]
+) -> None:
+    """Also one that was halted, and then cancelled."""
+    tasks = [Standing(str(number), end.value, linked=False) for number, end in enumerate(ends)]
+    assert decide(rollout, course, tasks, NOW).course.phase is Phase.OVER
+
+
+def test_a_batch_without_a_place_of_its_own_is_no_batch() -> None:
+    """Of 20 machines 10 % are the two that the first batch has already: no second pause."""
+    rollout = Rollout((Amount(machines=2), Amount(percent=10), EVERYTHING), soak_s=60)
+    tasks = [Standing(str(n), "succeeded" if n < 2 else WAITING, linked=True) for n in range(20)]
+    soaking = decide(rollout, Course(), tasks, NOW).course
+    assert (soaking.phase, soaking.batch) == (Phase.SOAKING, 0)
+    later = decide(rollout, soaking, tasks, NOW + timedelta(seconds=60))
+    assert (later.course.batch, len(later.release)) == (2, 18)

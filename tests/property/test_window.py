@@ -99,3 +99,9 @@ def test_windows_count_in_the_zone_of_the_machine(window: str, at: str, opening:
 def test_what_is_no_window_is_refused(text: str) -> None:
     with pytest.raises(InvalidError):
         parse_window(text)
+
+
+def test_a_window_that_summer_time_leaves_out_comes_the_day_after() -> None:
+    """On 29 March 2026 there is no 02:00 to 03:00 in Berlin."""
+    window, saturday = parse_window("02:00-03:00"), datetime(2026, 3, 28, 12, tzinfo=UTC)
+    assert next_opening([window], saturday, BERLIN) == datetime(2026, 3, 30, 0, tzinfo=UTC)

@@ -46,7 +46,7 @@ from protocol.codec import (
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import OperatorIdentity, Role
 from protocol.ids import MachineId, OrderId, TenantId
-from protocol.order import Envelope, Order, Signature, sign, signed_bytes
+from protocol.order import Envelope, Order, Signature, sign, signed_bytes, signers_of
 from protocol.rollout import EVERYTHING, Rollout
 from protocol.selection import Commands
 from protocol.standing import Standing
@@ -360,3 +360,17 @@ def test_a_value_out_of_range_is_refused_though_it_was_signed(edit: dict[str, An
 def test_an_order_has_an_end_to_its_length() -> None:
     with pytest.raises(InvalidError):
         decode_order(bytes(MAX_ORDER_BYTES + 1))
+
+
+def test_every_signature_is_looked_at_and_not_the_first_two_alone() -> None:
+    order = encode_order(ORDER)
+    keys = [new_key() for _ in range(3)]
+    good = [sign(order, key=key, certificate=operator(key=key)).signatures[0] for key in keys]
+    assert len(signers_of(Envelope(order, tuple(good)), root=ROOT.certificate, now=NOW)) == 3
+    wrong = new_key().sign(signed_bytes(order), ec.ECDSA(SHA256()))
+    for place in range(3):
+        some = [*good]
+        some[place] = replace(some[place], signature=wrong)
+        with pytest.raises(SteadError) as refused:
+            signers_of(Envelope(order, tuple(some)), root=ROOT.certificate, now=NOW)
+        assert refused.value.code is Code.BAD_SIGNATURE
