@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable
 
 from agent.actions.action import ActionResult, Workplace
+from agent.host.boot import boot_id
 from agent.host.process import run
 from agent.power.machine import VERBS, Power, SystemPower, checked_notice
-from agent.power.record import Phase, Record, boot_id, keep_record
+from agent.power.record import Phase, Record, keep_record
 from protocol.action import ControlPower
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.outcome import OutcomeState
@@ -50,7 +51,7 @@ def carry_out(
     place.control.settle()
     keep_record(place.home, place.task, Record(action.verb, record.boot, Phase.ORDERED))
     place.progress({"step": action.verb})
-    power.act(action.verb)
+    power.act(action.verb, notice)
     wait(STILL_UP_S)
     return ActionResult(
         OutcomeState.FAILED,

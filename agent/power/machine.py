@@ -13,6 +13,12 @@ from protocol.errors import Code, InvalidError, SteadError
 VERBS = ("reboot", "shutdown")
 NOTICE_CHARACTERS = 1000
 TOLD_WITHIN_S = 30.0
+TOLD_S = 60
+"""How long Windows leaves a text on the screen."""
+SHOWN_S = 30
+"""How long Windows shows its own notice, when there is no way back any more."""
+COMMENT_CHARACTERS = 512
+"""The longest comment that Windows' shutdown takes."""
 
 
 class Power(Protocol):
@@ -21,23 +27,47 @@ class Power(Protocol):
     def tell(self, text: str) -> None:
         """Show a text to everybody who is logged in."""
 
-    def act(self, verb: str) -> None:
-        """Do one of `VERBS` now. It may return before it has happened."""
+    def act(self, verb: str, notice: str) -> None:
+        """Do one of `VERBS` now. It may return before it has happened.
+
+        `notice` is shown and recorded where the system does that itself.
+        """
 
 
-def act_argv(verb: str, system: str = sys.platform) -> Sequence[str]:
-    """The program that reboots a machine, or switches it off."""
+def act_argv(verb: str, notice: str, system: str = sys.platform) -> Sequence[str]:
+    """The program that reboots a machine, or switches it off.
+
+    Windows shows its own notice for as long as it is told to wait, on every edition, and closes
+    programs that would have a word to say (`/f`): people have been told. `/d` is in the log
+    that it was planned.
+    """
     if system == "win32":
-        return ("shutdown.exe", "/r" if verb == "reboot" else "/s", "/t", "0")
+        words = one_line(notice)[:COMMENT_CHARACTERS] or "Ordered by an administrator."
+        how = "/r" if verb == "reboot" else "/s"
+        return ("shutdown.exe", how, "/f", "/t", str(SHOWN_S), "/d", "p:4:1", "/c", words)
+    if system == "darwin":
+        words = one_line(notice)
+        how = "-r" if verb == "reboot" else "-h"
+        return ("shutdown", how, "now", *filter(None, (words,)))
     if verb == "reboot":
         return ("shutdown", "-r", "now")
-    # `-P` alone is no shutdown for the init of old, and unknown to macOS.
-    return ("shutdown", "-h", "now") if system == "darwin" else ("shutdown", "-h", "-P", "now")
+    # `-P` alone is no shutdown for the init of old.
+    return ("shutdown", "-h", "-P", "now")
 
 
-def tell_argv(system: str = sys.platform) -> Sequence[str]:
-    """The program that shows everybody what it reads from standard input."""
-    return ("msg.exe", "*") if system == "win32" else ("wall",)
+def tell_argv(text: str, system: str = sys.platform) -> Sequence[str]:
+    """The program that shows everybody a text: from its arguments on Windows, where what it
+    reads is in an old code page, and from standard input elsewhere.
+    """
+    if system != "win32":
+        return ("wall",)
+    # Never as the first word, where a slash would make it an option.
+    return ("msg.exe", "*", f"/TIME:{TOLD_S}", f"Stead: {one_line(text)}")
+
+
+def one_line(text: str) -> str:
+    """A text without ends of lines, which not every program takes in an argument."""
+    return " ".join(text.split())
 
 
 def checked_notice(notice: str) -> str:
@@ -56,11 +86,12 @@ class SystemPower:
 
     def tell(self, text: str) -> None:
         """See `Power`."""
-        words = f"{text}\n".encode()
-        self.run(*tell_argv(self.system), stdin=words, timeout=TOLD_WITHIN_S).checked()
+        words = b"" if self.system == "win32" else f"{text}\n".encode()
+        argv = tell_argv(text, self.system)
+        self.run(*argv, stdin=words, timeout=TOLD_WITHIN_S).checked()
 
-    def act(self, verb: str) -> None:
+    def act(self, verb: str, notice: str) -> None:
         """See `Power`."""
         if verb not in VERBS:
             raise SteadError(f"{verb[:40]!r} is no way to end", code=Code.INVALID)
-        self.run(*act_argv(verb, self.system)).checked()
+        self.run(*act_argv(verb, notice, self.system)).checked()

@@ -1,14 +1,13 @@
 """What an agent must still know after the restart that it was told to bring about.
 
-Which boot a machine is in has a name of its own: another name is a restart, whatever clocks
-say. What became of an order is decided here, purely; the record is a file for each task.
+Which boot a machine is in says `agent.host.boot`. What became of an order is decided here,
+purely; the record is a file for each task.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 
 import msgspec
 
@@ -17,8 +16,6 @@ from agent.host.files import make_private_directory, read_if_there, write_atomic
 from protocol.errors import Code
 from protocol.ids import TaskId, check_id
 from protocol.outcome import Outcome, OutcomeState
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Phase(StrEnum):
@@ -34,16 +31,6 @@ class Record(msgspec.Struct, frozen=True):
     verb: str
     boot: str
     phase: Phase
-
-
-def boot_id(path: Path = BOOT_ID) -> str:
-    """The name of this boot; where the system gives none, the time of the start."""
-    told = read_if_there(path)
-    if told is not None:
-        return told.decode().strip()
-    import psutil
-
-    return f"{psutil.boot_time():.0f}"
 
 
 def keep_record(home: AgentHome, task: TaskId, record: Record) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from agent.config import AgentHome
-from agent.power.record import boot_id, load_record, outcome_after
+from agent.host.boot import boot_id
+from agent.power.record import load_record, outcome_after
 from agent.tasks.entry import Entry
 from protocol.errors import Code
 from protocol.outcome import Outcome, OutcomeState

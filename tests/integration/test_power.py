@@ -13,7 +13,8 @@ from datetime import timedelta
 import pytest
 
 from agent.actions.power import MOST_DELAY_S
-from agent.power.record import Phase, Record, boot_id, keep_record, load_record
+from agent.host.boot import boot_id
+from agent.power.record import Phase, Record, keep_record, load_record
 from protocol.action import CancelOrder, ControlPower
 from protocol.ids import TaskId
 from protocol.order import Order

@@ -13,12 +13,12 @@ import pytest
 from agent.actions.action import Workplace
 from agent.actions.power import MOST_DELAY_S, STILL_UP_S, calls, carry_out
 from agent.config import AgentHome
+from agent.host.boot import boot_id
 from agent.host.process import Finished, ProgramError
-from agent.power.machine import SystemPower, act_argv, checked_notice, tell_argv
+from agent.power.machine import SystemPower, act_argv, checked_notice
 from agent.power.record import (
     Phase,
     Record,
-    boot_id,
     keep_record,
     load_record,
     outcome_after,
@@ -40,13 +40,15 @@ class FakePower:
         self._home = home
         self.events: list[Any] = []
         self.deaf = False
+        self.notice = ""
 
     def tell(self, text: str) -> None:
         if self.deaf:
             raise ProgramError("wall is not there")
         self.events.append(text)
 
-    def act(self, verb: str) -> None:
+    def act(self, verb: str, notice: str) -> None:
+        self.notice = notice
         record = load_record(self._home, TASK)
         assert record is not None
         self.events.append((verb, record.phase))
@@ -144,15 +146,19 @@ def test_what_cannot_be_ordered_is_refused_before_anybody_is_told(
     assert power.events == []
 
 
+WINDOWS = ("/f", "/t", "30", "/d", "p:4:1", "/c")
+MSG = ("msg.exe", "*", "/TIME:60", "Stead: /A It is time")
+
+
 @pytest.mark.parametrize(
     ("system", "verb", "argv", "tell"),
     [
         ("linux", "reboot", ("shutdown", "-r", "now"), ("wall",)),
         ("linux", "shutdown", ("shutdown", "-h", "-P", "now"), ("wall",)),
-        ("darwin", "reboot", ("shutdown", "-r", "now"), ("wall",)),
-        ("darwin", "shutdown", ("shutdown", "-h", "now"), ("wall",)),
-        ("win32", "reboot", ("shutdown.exe", "/r", "/t", "0"), ("msg.exe", "*")),
-        ("win32", "shutdown", ("shutdown.exe", "/s", "/t", "0"), ("msg.exe", "*")),
+        ("darwin", "reboot", ("shutdown", "-r", "now", "/A It is time"), ("wall",)),
+        ("darwin", "shutdown", ("shutdown", "-h", "now", "/A It is time"), ("wall",)),
+        ("win32", "reboot", ("shutdown.exe", "/r", *WINDOWS, "/A It is time"), MSG),
+        ("win32", "shutdown", ("shutdown.exe", "/s", *WINDOWS, "/A It is time"), MSG),
     ],
 )
 def test_each_system_is_called_to_the_letter(
@@ -164,14 +170,25 @@ def test_each_system_is_called_to_the_letter(
         called.append((words, stdin))
         return Finished(words, 0, b"", b"")
 
+    notice = "/A It\nis time"
     power = SystemPower(run, system)
-    power.tell("hello")
-    power.act(verb)
-    assert called == [(tell, b"hello\n"), (argv, b"")]
-    assert tuple(act_argv(verb, system)) == argv
-    assert tuple(tell_argv(system)) == tell
+    power.tell(notice)
+    power.act(verb, notice)
+    assert called == [(tell, b"" if system == "win32" else b"/A It\nis time\n"), (argv, b"")]
     with pytest.raises(SteadError):
-        power.act("halt")
+        power.act("halt", notice)
+
+
+def test_without_a_notice_there_is_none_and_a_long_one_is_cut_for_windows() -> None:
+    assert act_argv("reboot", "", "darwin") == ("shutdown", "-r", "now")
+    assert act_argv("reboot", "\n", "win32")[-1] == "Ordered by an administrator."
+    assert len(act_argv("reboot", "x" * 1000, "win32")[-1]) == 512
+
+
+def test_the_system_is_given_the_notice(home: AgentHome) -> None:
+    power = FakePower(home)
+    carry_out(ControlPower("reboot", "Up\x1bdates"), place(home), power, power.wait)
+    assert power.notice == "Up?dates"
 
 
 def test_nothing_of_a_notice_steers_a_terminal() -> None:
