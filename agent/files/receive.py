@@ -11,7 +11,6 @@ import fcntl
 import grp
 import os
 import pwd
-import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from typing import Final
 from blake3 import blake3
 
 from agent.files.parcels import Parcels
+from agent.files.part import part_name, remove_parts
 from agent.files.way import Spot
 from protocol.abreast import abreast
 from protocol.action import PutFile
@@ -42,9 +42,6 @@ SPARE_BYTES: Final = 16 * 1024 * 1024
 
 _OPENED: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _LARGEST_ID: Final = 0xFFFFFFFE
-_LONGEST: Final = 200
-_PART: Final = b".part"
-_TASK: Final = re.compile(r"ts_[0-9a-z]{26}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +114,14 @@ def write_file(
     order's, ALREADY_EXISTS, and what `Parcels` raises.
     """
     own = belongings(action, there(spot))
-    aside = _beginning(spot) + task.encode() + _PART
+    aside = part_name(spot, task)
     with _failing(spot):
         fd = os.open(aside, _OPENED, 0o600, dir_fd=spot.fd)
     try:
         with _failing(spot):
             _check_own(fd, spot)
             fcntl.flock(fd, fcntl.LOCK_EX)
-            _remove_left(spot, aside)
+            remove_parts(spot, aside)
         try:
             with _failing(spot):
                 done = min(os.fstat(fd).st_size // PIECE_BYTES, action.size // PIECE_BYTES)
@@ -209,28 +206,6 @@ def _put_in_place(spot: Spot, aside: bytes, action: PutFile) -> None:
             there(spot)
             os.rename(aside, spot.name, src_dir_fd=spot.fd, dst_dir_fd=spot.fd)
         os.fsync(spot.fd)
-
-
-def _beginning(spot: Spot) -> bytes:
-    return b"." + spot.name[:_LONGEST] + b"."
-
-
-def _remove_left(spot: Spot, own: bytes) -> None:
-    """Remove what runs left that were killed for taking too long: nobody holds it locked."""
-    beginning = _beginning(spot)
-    with os.scandir(spot.fd) as entries:
-        names = [os.fsencode(entry.name) for entry in entries]
-    for name in names:
-        task = name.removeprefix(beginning).removesuffix(_PART).decode(errors="replace")
-        if name == own or name != beginning + task.encode() + _PART or not _TASK.match(task):
-            continue
-        with suppress(OSError):
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=spot.fd)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(name, dir_fd=spot.fd)
-            finally:
-                os.close(fd)
 
 
 def _check_own(fd: int, spot: Spot) -> None:

@@ -25,7 +25,7 @@ from agent.host import log
 from agent.host.group import ended_for_memory
 from agent.host.installed import Installed
 from agent.host.marked import end_marked
-from agent.host.process import Child, ProgramError, started
+from agent.host.process import KILLED_WITHIN_S, Child, ProgramError, started
 from agent.host.spool import Printed, Spool
 from agent.tasks.after import run_after
 from agent.tasks.under_way import Noted, noted
@@ -48,6 +48,7 @@ from protocol.action import (
     ListProcesses,
     ListServices,
     PlanUpdates,
+    PutFile,
     ReadLog,
     RunBackup,
     RunDrill,
@@ -175,9 +176,11 @@ class Executor:
                 outcome = await self._worker(task, action, limit, spool, off, note)
         except SteadError as error:
             outcome = Outcome(task, OutcomeState.FAILED, code=error.code, message=str(error))
+        # Not by the worker, which is gone.
         if isinstance(action, ControlPower) and outcome.state is OutcomeState.CANCELLED:
-            # Not by the worker, which is gone.
             await _tell_cancelled()
+        if isinstance(action, PutFile) and _was_ended(outcome):
+            await _remove_part(self.home, task, action)
         if isinstance(action, RunBackup):
             # Not by the worker, which may have been killed for taking too long.
             return await run_after(self.home, task, action, outcome, spool)
@@ -311,6 +314,20 @@ def _late(task: TaskId, limit: timedelta) -> Outcome:
         code=Code.TIMED_OUT,
         message=f"ended after {limit.total_seconds():g} s, the order's time for execution",
     )
+
+
+def _was_ended(outcome: Outcome) -> bool:
+    """Whether a worker was ended before it could clear up."""
+    ended = outcome.state in (OutcomeState.TIMED_OUT, OutcomeState.CANCELLED)
+    return ended or outcome.code == Code.INTERNAL
+
+
+async def _remove_part(home: AgentHome, task: TaskId, action: PutFile) -> None:
+    from agent.files.part import remove_part
+
+    removing = asyncio.create_task(asyncio.to_thread(remove_part, action.path, home.path, task))
+    # Not for ever: what hangs on a dead file server hung the worker, too.
+    await asyncio.wait({removing}, timeout=KILLED_WITHIN_S)
 
 
 async def _tell_cancelled() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +16,8 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from controller import clock
-from protocol.action import GetFile, PutFile
-from protocol.ids import ParcelId
+from protocol.action import CancelOrder, GetFile, PutFile
+from protocol.ids import OrderId, ParcelId
 from protocol.parcel import (
     OPERATOR,
     PIECE_BYTES,
@@ -64,7 +66,26 @@ class World:
             )
         )
 
-    async def ordered(self, action: GetFile | PutFile) -> str:
+    async def sent(self, content: bytes) -> None:
+        """Have the operator's pieces kept."""
+        await self.opened(from_machines=False)
+        parts = [content[at : at + PIECE_BYTES] for at in range(0, len(content), PIECE_BYTES)]
+        pieces = [seal_piece(KEY, self.parcel, OPERATOR, i, part) for i, part in enumerate(parts)]
+        trailer = Trailer(len(content), blake3(content).digest())
+        pieces.append(seal_trailer(KEY, self.parcel, OPERATOR, trailer))
+        for index, sealed in enumerate(pieces):
+            await self.stub.SendPiece(
+                pb.SendPieceRequest(
+                    tenant_id=self.agent.identity.tenant,
+                    parcel_id=self.parcel,
+                    index=index,
+                    sealed=sealed,
+                )
+            )
+
+    async def ordered(
+        self, action: GetFile | PutFile, *, timeout: timedelta = timedelta(minutes=5)
+    ) -> str:
         identity = self.agent.identity
         private = X25519PrivateKey.from_private_bytes(self.agent.home.sealing_key.read_bytes())
         sealed = seal_key(
@@ -79,6 +100,7 @@ class World:
             order_for(identity.tenant, action=action),
             machines=(identity.machine,),
             repeatable=True,
+            timeout=timeout,
         )
         return (await submit(self.installation, enveloped(self.installation, order))).job_id
 
@@ -109,28 +131,13 @@ async def world(installation: Installation, tmp_path: Path) -> AsyncIterator[Wor
 
 async def test_a_put_goes_on_with_what_lies_beside_its_place(world: World, tmp_path: Path) -> None:
     content = os.urandom(PIECES * PIECE_BYTES)
-    digest = blake3(content).digest()
-    await world.opened(from_machines=False)
-    pieces = [
-        seal_piece(KEY, world.parcel, OPERATOR, i, content[i * PIECE_BYTES : (i + 1) * PIECE_BYTES])
-        for i in range(PIECES)
-    ]
-    pieces.append(seal_trailer(KEY, world.parcel, OPERATOR, Trailer(len(content), digest)))
-    for index, sealed in enumerate(pieces):
-        await world.stub.SendPiece(
-            pb.SendPieceRequest(
-                tenant_id=world.agent.identity.tenant,
-                parcel_id=world.parcel,
-                index=index,
-                sealed=sealed,
-            )
-        )
+    await world.sent(content)
     target = tmp_path / "there" / "file"
     job = await world.ordered(
         PutFile(
             path=os.fsencode(target),
             size=len(content),
-            content_hash=digest,
+            content_hash=blake3(content).digest(),
             make_directories=True,
             limit_rate=RATE,
         )
@@ -152,6 +159,46 @@ async def test_a_put_goes_on_with_what_lies_beside_its_place(world: World, tmp_p
     assert task.state == "succeeded", task.message
     assert target.read_bytes() == content
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("end", ["cancelled", "timed_out", "failed"])
+async def test_a_put_that_is_ended_from_outside_leaves_nothing(
+    world: World, tmp_path: Path, end: str
+) -> None:
+    content = os.urandom(PIECES * PIECE_BYTES)
+    await world.sent(content)
+    target = tmp_path / "there" / "file"
+    target.parent.mkdir()
+    put = PutFile(
+        path=os.fsencode(target),
+        size=len(content),
+        content_hash=blake3(content).digest(),
+        # A piece takes two minutes.
+        limit_rate=16 * 1024,
+    )
+    short = timedelta(seconds=10 if end == "timed_out" else 300)
+    job = await world.ordered(put, timeout=short)
+    (part,) = await world.agent.until(lambda: list(target.parent.iterdir()) or None)
+    assert part.name.endswith(".part")
+    if end == "cancelled":
+        identity = world.agent.identity
+        cancel = order_for(identity.tenant, action=CancelOrder(OrderId(job)))
+        cancel = replace(cancel, machines=(identity.machine,))
+        await submit(world.installation, enveloped(world.installation, cancel))
+    if end == "failed":
+        os.kill(_holder_of(part), signal.SIGKILL)
+    (task,) = (await ended_job(world.installation, job)).job.tasks
+    assert task.state == end, task.message
+    assert list(target.parent.iterdir()) == []
+
+
+def _holder_of(path: Path) -> int:
+    """The process that has a file open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if link.readlink() == path:
+                return int(link.parts[2])
+    raise AssertionError(f"nobody has {path} open")
 
 
 async def test_a_get_sends_nothing_twice(world: World, tmp_path: Path) -> None:
