@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from agent.files.way import Spot, spot_at
+from agent.files.way import Spot, listing, spot_at
 from agent.host import log
 from protocol.errors import SteadError
 from protocol.ids import TaskId
@@ -29,9 +29,14 @@ def part_name(spot: Spot, task: TaskId) -> bytes:
 
 
 def remove_parts(spot: Spot, own: bytes) -> None:
-    """Remove those of other tasks that nobody holds locked."""
+    """Remove those of other tasks that nobody holds locked, where the directory may be read."""
     beginning = _beginning(spot)
-    with os.scandir(spot.fd) as entries:
+    names: list[bytes] = []
+    with (
+        suppress(PermissionError),
+        listing(spot.fd) as readable,
+        os.scandir(readable) as entries,
+    ):
         names = [os.fsencode(entry.name) for entry in entries]
     for name in names:
         task = name.removeprefix(beginning).removesuffix(_PART).decode(errors="replace")

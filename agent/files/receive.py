@@ -21,7 +21,7 @@ from blake3 import blake3
 
 from agent.files.parcels import Parcels
 from agent.files.part import part_name, remove_parts
-from agent.files.way import Spot
+from agent.files.way import Spot, sync_names
 from protocol.abreast import abreast
 from protocol.action import PutFile
 from protocol.errors import Code, InvalidError, SteadError
@@ -130,7 +130,7 @@ def write_file(
                 _fill(fd, action, key, parcels, done, wait=wait, told=told)
                 if action.verify:
                     _check_read_back(fd, action)
-                os.fchown(fd, own.uid, own.gid)
+                _give(fd, own, spot)
                 # Afterwards: a change of owner takes bits away.
                 os.fchmod(fd, own.mode)
                 os.fsync(fd)
@@ -205,7 +205,7 @@ def _put_in_place(spot: Spot, aside: bytes, action: PutFile) -> None:
         else:
             there(spot)
             os.rename(aside, spot.name, src_dir_fd=spot.fd, dst_dir_fd=spot.fd)
-        os.fsync(spot.fd)
+        sync_names(spot.fd)
 
 
 def _check_own(fd: int, spot: Spot) -> None:
@@ -218,6 +218,17 @@ def _check_own(fd: int, spot: Spot) -> None:
             code=Code.DENIED,
         )
     os.fchmod(fd, 0o600)
+
+
+def _give(fd: int, own: Belongings, spot: Spot) -> None:
+    try:
+        os.fchown(fd, own.uid, own.gid)
+    except PermissionError:
+        raise SteadError(
+            f"{spot.shown}: it would belong to {own.uid}:{own.gid}, and this agent does not run "
+            "as root; name its own user and a group of its own with --owner and --group",
+            code=Code.PRECONDITION,
+        ) from None
 
 
 def _check_room(fd: int, needed: int, spot: Spot) -> None:

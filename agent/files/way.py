@@ -18,7 +18,10 @@ from typing import Final
 
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 
-DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# On a way it is enough to be let through: many directories let nobody look into them.
+_ON_THE_WAY: Final = (
+    getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+)
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MOST_LINKS: Final = 40
 _MADE_MODE: Final = 0o755
@@ -27,7 +30,10 @@ _LONGEST: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """An open directory and a name in it. `path` is how it was asked for."""
+    """An open directory and a name in it. `path` is how it was asked for.
+
+    The directory is open for going on from there, and for nothing else.
+    """
 
     fd: int
     name: bytes
@@ -67,7 +73,7 @@ def spot_at(path: bytes, home: Path, *, make: bool = False, follow: bool = False
     the agent's own.
     """
     left = [part for part in check_path(path).split(b"/") if part not in (b"", b".")]
-    fd = os.open(b"/", DIRECTORY)
+    fd = os.open(b"/", _ON_THE_WAY)
     links = 0
     try:
         while len(left) > 1 or follow:
@@ -82,9 +88,9 @@ def spot_at(path: bytes, home: Path, *, make: bool = False, follow: bool = False
                 if links > _MOST_LINKS:
                     raise InvalidError(f"{shown(path)}: too many links on the way")
                 left = [p for p in target.split(b"/") if p not in (b"", b".")] + left[1:]
-                below = os.open(b"/", DIRECTORY) if target.startswith(b"/") else os.dup(fd)
+                below = os.open(b"/", _ON_THE_WAY) if target.startswith(b"/") else os.dup(fd)
                 while left[:1] == [b".."]:
-                    above = os.open(b"..", DIRECTORY, dir_fd=below)
+                    above = os.open(b"..", _ON_THE_WAY, dir_fd=below)
                     os.close(below)
                     below, left = above, left[1:]
                 if not left:
@@ -100,6 +106,22 @@ def spot_at(path: bytes, home: Path, *, make: bool = False, follow: bool = False
         yield Spot(fd, left[0], path)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def listing(fd: int) -> Iterator[int]:
+    """A directory of a way, open for reading; `PermissionError` where that is not allowed."""
+    readable = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+    try:
+        yield readable
+    finally:
+        os.close(readable)
+
+
+def sync_names(fd: int) -> None:
+    """Make the names in a directory of a way durable, where it may be read: else nobody can."""
+    with suppress(PermissionError), listing(fd) as readable:
+        os.fsync(readable)
 
 
 def open_regular(spot: Spot) -> int:
@@ -163,8 +185,8 @@ def _entered(fd: int, name: bytes, path: bytes, *, make: bool) -> int:
         if make:
             with suppress(FileExistsError):
                 os.mkdir(name, _MADE_MODE, dir_fd=fd)
-                os.fsync(fd)
-        return os.open(name, DIRECTORY, dir_fd=fd)
+                sync_names(fd)
+        return os.open(name, _ON_THE_WAY, dir_fd=fd)
     except FileNotFoundError as error:
         raise NotFoundError(
             f"{shown(path)}: there is no directory {shown(name)}; make it, or add "
@@ -190,7 +212,7 @@ def _is_within(fd: int, home: Path) -> bool:
             here = os.fstat(now)
             if (here.st_dev, here.st_ino) == (own.st_dev, own.st_ino):
                 return True
-            above = os.open(b"..", DIRECTORY, dir_fd=now)
+            above = os.open(b"..", _ON_THE_WAY, dir_fd=now)
             os.close(now)
             now = above
             up = os.fstat(now)
