@@ -33,12 +33,14 @@ from controller.jobs.feed import Feed, set_or_timeout
 from controller.jobs.rolling import ROLLOUTS
 from controller.jobs.rollout import Course, Phase
 from controller.jobs.state import QUEUED, is_over
+from protocol.action import CancelOrder
 from protocol.approval import check_may_order
 from protocol.errors import DeniedError, SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity, Role
 from protocol.ids import TaskId
 from protocol.order import Order, Signature
 from protocol.outcome import Outcome
+from protocol.policy import terms_for
 from protocol.rollout import Rollout
 from protocol.standing import Run
 
@@ -200,7 +202,10 @@ class JobDesk:
                 await set_or_timeout(event, LOOK_EVERY)
 
     async def cancel(self, job: str, operator: OperatorIdentity) -> JobView:
-        """Cancel what no machine has got yet; DENIED for what the operator could not order."""
+        """Cancel what no machine has got yet.
+
+        DENIED for who could neither order that, nor order machines to cancel it.
+        """
 
         def check(connection: Connection) -> None:
             row = reading.job_row(connection, operator, job)
@@ -208,7 +213,8 @@ class JobDesk:
                 return  # whoever proposed something may take it back
             order = advance.order_in(reading.envelope_of(connection, row))
             policy = policies.in_force(connection, order.tenant, self.root)
-            check_may_order(order.action, operator, policy)
+            if operator.role not in terms_for(CancelOrder(job), policy).roles:
+                check_may_order(order.action, operator, policy)
 
         await self.db.read(check)
         now = clock.now()

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, and_, case, func, select
 
 from controller.db.schema import jobs, machines, standing_orders, standing_runs, tasks
-from controller.jobs.state import OPEN
+from controller.jobs.state import AT_WORK, OPEN, WAITING
 from protocol.action import NAMES, RevokeStanding
 from protocol.errors import NotFoundError
 from protocol.identity import OperatorIdentity
@@ -171,10 +171,13 @@ def _counts(connection: Connection, order: Row[Any], now: datetime) -> Mapping[s
 
 
 def _revocations(order: str) -> Select[Any]:
-    """By machine: how far the furthest task that revokes an order has come; see `_REVOKED`."""
+    """By machine: how far the furthest task that revokes an order has come; see `_REVOKED`.
+
+    One that somebody has still to sign is not on its way.
+    """
     rank = case(
         (tasks.c.state == OutcomeState.SUCCEEDED.value, 2),
-        (tasks.c.state.in_(OPEN), 1),
+        (tasks.c.state.in_((WAITING, *AT_WORK)), 1),
         else_=0,
     )
     return (

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from controller import clock
 from controller.authority.keys import new_key
 from controller.jobs import progress
-from protocol.codec import decode_envelope, encode_envelope, encode_order
+from protocol.action import RevokeStanding
+from protocol.codec import decode_envelope, encode_envelope, encode_order, to_ms
 from protocol.errors import Code
 from protocol.identity import Role
 from protocol.ids import TenantId
@@ -22,6 +23,7 @@ from protocol.order import Order, Signature, sign, signers_of
 from protocol.policy import Policy, Rule, sign_policy
 from protocol.policy_codec import encode_policy, encode_signed_policy
 from protocol.rollout import EVERYTHING, Amount, Rollout
+from protocol.standing import Standing
 from protocol.v1 import job_pb2, link_pb2, operator_pb2, policy_pb2
 from protocol.v1.job_pb2_grpc import JobServiceStub
 from protocol.v1.operator_pb2_grpc import MachineServiceStub
@@ -248,3 +250,44 @@ async def test_what_a_machines_own_settings_rule_out_is_shown_while_it_is_linked
         ceiling = (await shown()).ceiling
         assert list(ceiling.deny) == ["run_script", "x" * 80]
         assert (ceiling.read_only, ceiling.policy_version) == (True, 3)
+
+
+async def test_whoever_may_cancel_stops_also_what_a_policy_keeps_from_them(
+    installation: Installation, machine: Enrolled
+) -> None:
+    """To stop something nobody has to wait for a second person, nor for another role."""
+    root = person(installation, "root", Role.ADMIN)
+    ann = person(installation, "ann", Role.TECHNICIAN)
+    hal = person(installation, "hal", Role.HELPDESK)
+    first, second = order_for(machine), order_for(machine)
+    for one in (first, second):
+        await root.submit(one)
+    for version, ruled, order in (
+        (1, Rule("run_program", roles=("admin",)), first),
+        (2, Rule("run_program", forbid=True), second),
+    ):
+        await rule(installation, machine, version, ruled)
+        request = job_pb2.CancelJobRequest(job_id=order.id)
+        assert (await refused(hal.jobs.CancelJob(request))).code is Code.DENIED
+        assert states((await ann.jobs.CancelJob(request)).job) == ["cancelled"]
+
+
+async def test_a_revocation_that_is_only_proposed_is_not_on_its_way(
+    installation: Installation, machine: Enrolled
+) -> None:
+    ann = person(installation, "ann", Role.TECHNICIAN)
+    hal = person(installation, "hal", Role.HELPDESK)
+    bounds = Standing("daily", to_ms(clock.now() + timedelta(days=9)))
+    standing = order_for(machine, standing=bounds)
+    await ann.submit(standing)
+    revoking = order_for(machine, action=RevokeStanding(standing.id))
+    await hal.submit(revoking, propose=True)
+
+    async def state() -> str:
+        asked = job_pb2.ListStandingRequest(order_id=standing.id)
+        [found] = (await ann.jobs.ListStanding(asked)).orders
+        return str(found.machines[0].state)
+
+    assert await state() == "sent"
+    await ann.approve(revoking)
+    assert await state() == "revoking"

@@ -209,5 +209,8 @@ async def test_a_standing_order_of_what_takes_two_is_run_once_both_have_signed(
     assert (machine.runs, office.effects) == (0, "run\n")
     told = json.loads(await office.typed("ann", "job", "show", machine.last_job_id, "-o", "json"))
     assert told["tasks"][0]["code"] == "revoked"
-    await office.typed("ann", "order", "revoke", "tidy", "--yes")
+    # What ends it takes one operator, whoever proposed that.
+    ending = await office.ordered("hal", "order", "revoke", "tidy", "--propose", "-o", "json")
+    assert (await standing(office.installation, job)).state == "in force"
+    await office.typed("ann", "job", "approve", ending, "--yes", "--wait")
     assert (await standing(office.installation, job)).state == "revoked"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import rich_click as click
@@ -23,7 +23,9 @@ from controller.cli.terms import acting, terms_of
 from protocol.action import RevokeStanding
 from protocol.codec import from_ms, to_ms
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.identity import Role
 from protocol.order import Order
+from protocol.standing import LONGEST
 from protocol.summary import summary_of
 from protocol.v1.job_pb2 import CancelJobRequest, ListStandingRequest, StandingOrder
 
@@ -131,12 +133,13 @@ def revoke(app: App, /, order: str, output: str, **options: Any) -> int:
     if not machines:
         note("It is in force on no machine.")
         return DONE
-    action = RevokeStanding(found.order_id, to_ms(_signed(connection, found, order).deliver_by))
+    action = RevokeStanding(found.order_id, to_ms(_taken_in_until(connection, found, order)))
     if not terms.dry_run:
         confirm(machines, summary_of(action), terms)
         terms = replace(terms, yes=True)
-        # What has not reached its machine need not; those machines are told all the same.
-        connection.jobs.CancelJob(CancelJobRequest(job_id=found.order_id))
+        if not terms.propose:
+            # What has not reached its machine need not; those machines are told all the same.
+            connection.jobs.CancelJob(CancelJobRequest(job_id=found.order_id))
     job = order_and_follow(
         connection, machines, action, terms, output=output, repeatable=True, only_linked=True
     )
@@ -152,6 +155,14 @@ def revoke(app: App, /, order: str, output: str, **options: Any) -> int:
 def _what(order: StandingOrder) -> dict[str, Any]:
     row = order_row(order)
     return {name: row[name] for name in ("summary", "schedule", "name")}
+
+
+def _taken_in_until(connection: Connection, found: StandingOrder, named: str) -> datetime:
+    """Until when a machine might still take the order in, which it then remembers not to."""
+    if connection.operator.role is not Role.HELPDESK:
+        return _signed(connection, found, named).deliver_by
+    # Who only proposes does not read the orders of others; whoever approves names the id.
+    return max(from_ms(found.deliver_by_ms), clock.now() + LONGEST)
 
 
 def _signed(connection: Connection, found: StandingOrder, named: str) -> Order:
