@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from controller import clock
 from controller.audit.checkpoints import Checkpoints, Sealer
 from controller.audit.witnesses import Witnesses
-from controller.authority import operators, revocations
+from controller.authority import holders, operators, revocations
 from controller.authority.authority import (
     ENDS_SOON,
     Authority,
@@ -58,6 +58,7 @@ from controller.store.local import LocalStore
 from controller.store.store import ObjectStore
 from controller.vault.vault import Vault
 from protocol.errors import InvalidError
+from protocol.identity import MachineIdentity
 from protocol.v1.enrollment_pb2_grpc import add_EnrollmentServiceServicer_to_server
 from protocol.v1.inventory_pb2_grpc import add_InventoryServiceServicer_to_server
 from protocol.v1.job_pb2_grpc import add_JobServiceServicer_to_server
@@ -254,8 +255,19 @@ async def _assemble(
             listed.distrusted,
             machines.keys(connection),
         )
+        trust.holding.load(holders.key_of(connection), holders.newest(connection))
 
-    await db.read(load)
+    await db.write(load)
+    notes: set[asyncio.Task[None]] = set()
+
+    def note_old(machine: MachineIdentity, shown: int, newest: int) -> None:
+        noting = asyncio.create_task(
+            db.write(lambda c: holders.note_old(c, machine, shown, newest, clock.now()))
+        )
+        notes.add(noting)
+        noting.add_done_callback(notes.discard)
+
+    trust.holding.on_old = note_old
     authority.check_trusted(trust.distrusted)
     calls = LiveCalls()
     trust.on_revoked(calls.cut)

@@ -68,7 +68,7 @@ def run_backup(home: AgentHome, *, on_progress: Callable[[str], None]) -> tuple[
 
 def list_points(home: AgentHome) -> list[dict[str, Any]]:
     """This machine's restore points, newest first, as the controller has them."""
-    with open_channel(load_identity(home)) as channel:
+    with open_channel(home) as channel:
         try:
             answer = VaultServiceStub(channel).ListPoints(
                 vault_pb2.ListPointsRequest(), timeout=ANSWER_S

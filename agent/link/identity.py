@@ -13,8 +13,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from agent.config import AgentHome, Settings
 from agent.host import clock
 from agent.host.files import read_if_there
-from protocol.codec import read_revocations
+from protocol.attached import Attached, Metadata
+from protocol.codec import encode_holder, read_revocations
 from protocol.errors import Code, SteadError
+from protocol.holder import METADATA_KEY, Holder
 from protocol.identity import MachineIdentity, identity_of, key_hash, public_key_of
 from protocol.tls import channel_options, client_credentials, find_anchor
 from protocol.vault.keys import VaultSecret, decode_vault_secret
@@ -114,12 +116,20 @@ def _broken(home: AgentHome, why: str) -> SteadError:
     )
 
 
-def open_channel(credentials: Credentials) -> grpc.Channel:
+def open_channel(home: AgentHome) -> grpc.Channel:
     """A channel to the controller as this machine, for calls that block.
 
-    Raises what `find_anchor` raises.
+    Each call shows the token that is on the disk by then: the link may move it on meanwhile.
+    Raises PRECONDITION for a machine that is not enrolled, and what `find_anchor` raises.
     """
+    credentials = load_identity(home)
     address = credentials.settings.link_address
     options = channel_options(credentials.settings.proxy_for(address))
     shown = credentials.for_channel(credentials.anchor(address, clock.now()))
-    return grpc.secure_channel(address, shown, options=options)
+    channel = grpc.secure_channel(address, shown, options=options)
+
+    def holder(method: str) -> Metadata:
+        del method
+        return ((METADATA_KEY, encode_holder(Holder(read_if_there(home.ratchet) or b""))),)
+
+    return grpc.intercept_channel(channel, Attached(holder))

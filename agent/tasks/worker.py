@@ -193,9 +193,9 @@ def _workplace(request: Request, progress: Any) -> Workplace:
     home = AgentHome(Path(request.home))
 
     def channel() -> Any:
-        from agent.link.identity import load_identity, open_channel
+        from agent.link.identity import open_channel
 
-        return open_channel(load_identity(home))
+        return open_channel(home)
 
     def of_set() -> RunBackup:
         action = by_set(RunBackup(), home)

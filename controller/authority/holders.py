@@ -41,9 +41,13 @@ _KEY = "ratchet"
 
 @dataclass(frozen=True, slots=True)
 class Greeted:
-    """What Welcome hands out, or why there is none. `parked` cuts whoever is linked."""
+    """What Welcome hands out, or why there is none. `parked` cuts whoever is linked.
+
+    `newest` is the generation that counts from now on.
+    """
 
     token: bytes = b""
+    newest: int = 0
     refusal: SteadError | None = None
     parked: bool = False
 
@@ -58,7 +62,7 @@ def greet(
     now: datetime,
 ) -> Greeted:
     """Judge a holder at Hello. `ratchets_on`: its release knows the ratchet."""
-    key = _key(connection)
+    key = key_of(connection)
     kept = kept_of(connection, machine.machine)
     shown = _shown(key, machine.machine, holder)
     if kept.generation > 0 and not ratchets_on:
@@ -73,7 +77,7 @@ def greet(
     _note(connection, machine, kept, after, verdict, shown, now)
     if verdict in ACCEPTED:
         token = token_of(key, machine.machine, after.generation + 1)
-        return Greeted(token=token if ratchets_on else b"")
+        return Greeted(token if ratchets_on else b"", after.generation)
     if verdict is Verdict.CONTESTED:
         connection.execute(
             update(machines)
@@ -89,19 +93,23 @@ def keep(
     token: bytes,
     hardware: bytes,
     now: datetime,
-) -> None:
-    """An agent made a token durable: what it had before counts as old from now on."""
-    shown = _shown(_key(connection), machine.machine, Holder(token, hardware))
+) -> int:
+    """An agent made a token durable: what it had before counts as old from now on.
+
+    The generation that counts.
+    """
+    shown = _shown(key_of(connection), machine.machine, Holder(token, hardware))
     kept = kept_of(connection, machine.machine)
     if shown.generation > kept.generation + 1:
-        return
+        return kept.generation
     after = acknowledged(kept, shown)
     _note(connection, machine, kept, after, Verdict.CURRENT, shown, now)
+    return after.generation
 
 
 def is_clone(connection: Connection, machine: MachineId, holder: Holder, now: datetime) -> bool:
     """Whether this holder would be refused as a clone, and so may become a new machine."""
-    shown = _shown(_key(connection), machine, holder)
+    shown = _shown(key_of(connection), machine, holder)
     verdict, _ = judge(kept_of(connection, machine), shown, linked=False, now=now)
     return verdict is Verdict.CLONE
 
@@ -166,6 +174,26 @@ def kept_of(connection: Connection, machine: MachineId) -> Kept:
     return Kept(**{name: getattr(row, name) for name in Kept.__dataclass_fields__})
 
 
+def newest(connection: Connection) -> dict[str, int]:
+    """Of each machine that has a ratchet, the generation that counts."""
+    rows = connection.execute(select(ratchets.c.machine_id, ratchets.c.generation))
+    return {row.machine_id: row.generation for row in rows}
+
+
+def note_old(
+    connection: Connection, machine: MachineIdentity, shown: int, newest: int, now: datetime
+) -> None:
+    """Write down that a call beside the link showed an old token."""
+    row = machine_row(connection, machine.machine)
+    body = {
+        "machine": machine.machine,
+        "name": row.name if row is not None else "",
+        "shown": shown,
+        "newest": newest,
+    }
+    append(connection, machine.tenant, f"machine/{machine.machine}", "old_token_shown", body, now)
+
+
 def _write(connection: Connection, machine: MachineIdentity, kept: Kept) -> None:
     values = asdict(kept)
     row = {"machine_id": machine.machine, "tenant_id": machine.tenant, **values}
@@ -213,7 +241,7 @@ def _shown(key: bytes, machine: MachineId, holder: Holder) -> Shown:
     return Shown(generation_of(key, machine, token), hardware)
 
 
-def _key(connection: Connection) -> bytes:
+def key_of(connection: Connection) -> bytes:
     """The key of the tokens. It is where they are judged: a backup brings both or neither."""
     query = select(installation.c.value).where(installation.c.key == _KEY)
     kept: bytes | None = connection.scalar(query)

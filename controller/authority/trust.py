@@ -12,6 +12,7 @@ from datetime import datetime
 
 from cryptography import x509
 
+from controller.authority.holding import Holding
 from protocol.errors import Code
 from protocol.identity import (
     Identity,
@@ -63,6 +64,8 @@ class Trust:
     machine_keys: dict[str, bytes] = field(default_factory=dict)
     """Of every machine that was ever let in, the hash of its key: what an issuing authority's
     word is held against, for whoever stole that can certify any key as any machine's."""
+    holding: Holding = field(default_factory=Holding)
+    """Which state of each machine counts."""
     waiting_machines: set[str] = field(default_factory=set)
     """Clones that nobody approved yet: they may be seen, and nothing else."""
     revoked_operators: set[str] = field(default_factory=set)

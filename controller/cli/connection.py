@@ -19,6 +19,7 @@ from controller.cli.renewal import ended_error
 from controller.config import OperatorHome
 from controller.rpc.refusals import METADATA_KEY
 from protocol.address import split_address
+from protocol.attached import Attached
 from protocol.codec import read_revocations, refusal_from_pb
 from protocol.errors import Code, InvalidError, SteadError, UnavailableError
 from protocol.identity import OperatorIdentity, identity_of
@@ -122,7 +123,7 @@ class Connection:
         if self.home.held_by_agent:
             from controller.cli.unlocking import Unlocking
 
-            return grpc.intercept_channel(channel, Unlocking(self))
+            return grpc.intercept_channel(channel, Attached(Unlocking(self).of))
         return channel
 
     @cached_property

@@ -111,13 +111,13 @@ TABLE: Mapping[str, frozenset[Who]] = {
 }
 
 
+CONNECT = "/protocol.v1.LinkService/Connect"
+
 SIGNED = frozenset({"/protocol.v1.JobService/SubmitOrder", "/protocol.v1.JobService/ApproveJob"})
 """Methods whose request is signed by the operator's own key, and checked."""
 
 
-WAITING_MAY = frozenset(
-    {"/protocol.v1.LinkService/Connect", "/protocol.v1.InventoryService/Report"}
-)
+WAITING_MAY = frozenset({CONNECT, "/protocol.v1.InventoryService/Report"})
 """What a clone may call that nobody approved yet: it is seen, and reads nothing."""
 
 

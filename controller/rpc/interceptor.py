@@ -1,8 +1,8 @@
 """What happens to every call before and after its method: one interceptor.
 
 Before: the caller's certificate is believed or not, the table says whether it may
-call this, and only then its request is read, in its turn, and refused when it has
-fields that are not known. After: a
+call this, a machine's ratchet whether it is the machine, and only then its request is
+read, in its turn, and refused when it has fields that are not known. After: a
 `SteadError` leaves as a status with a refusal; anything else leaves as INTERNAL with
 a number that the log has too. Meanwhile: a call of a caller who is revoked, or whose
 certificate ends, is cut.
@@ -26,10 +26,12 @@ from google.protobuf.message import DecodeError
 
 from controller import clock
 from controller.authority.trust import TOLD, Peer, Trust
-from controller.rpc.authorisation import check_allowed, check_waiting
+from controller.rpc.authorisation import CONNECT, check_allowed, check_waiting
 from controller.rpc.refusals import refuse
-from protocol.codec import decode_unlock, refuse_unknown
+from protocol.codec import decode_holder, decode_unlock, refuse_unknown
 from protocol.errors import Code, InvalidError, SteadError, UnavailableError
+from protocol.holder import METADATA_KEY as HOLDER_KEY
+from protocol.holder import Holder
 from protocol.identity import (
     ControllerIdentity,
     Identity,
@@ -76,6 +78,14 @@ def caller() -> Identity:
     """Whoever makes the present call; never nobody."""
     peer = _caller.get()
     return peer.identity if peer is not None else ControllerIdentity()
+
+
+def shown_holder(context: Context) -> Holder:
+    """What the caller shows of its ratchet; nothing for an agent that does not know of it."""
+    for key, value in context.invocation_metadata() or ():
+        if key == HOLDER_KEY and isinstance(value, bytes):
+            return decode_holder(value)
+    return Holder()
 
 
 class LiveCalls:
@@ -234,6 +244,14 @@ class Gate(grpc.aio.ServerInterceptor):
         check_allowed(method, peer.identity if peer is not None else None)
         if peer is not None and self._trust is not None and self._trust.is_waiting(peer.identity):
             check_waiting(method)
+        if (
+            self._trust is not None
+            and peer is not None
+            and isinstance(peer.identity, MachineIdentity)
+            and method != CONNECT
+        ):
+            # The link has rules of its own: it is what moves the token on.
+            self._trust.holding.check(peer.identity, shown_holder(context).token)
         return peer
 
     def _admit_connecting(

@@ -18,13 +18,13 @@ from controller.db.database import Database
 from controller.fleet.presence import Greeting, Parting, Presence
 from controller.jobs import policies
 from controller.jobs.desk import JobDesk
-from controller.rpc.interceptor import Context, machine_calling
+from controller.rpc.interceptor import Context, machine_calling, shown_holder
 from controller.version import VERSION
 from protocol.ceiling import Ceiling, bounded
 from protocol.checkpoint import Found, from_us
-from protocol.codec import REVISION, decode_holder, from_ms, outcome_from_pb, refusal_to_pb, to_ms
+from protocol.codec import REVISION, from_ms, outcome_from_pb, refusal_to_pb, to_ms
 from protocol.errors import Code, InvalidError, SteadError
-from protocol.holder import METADATA_KEY, Holder
+from protocol.holder import Holder
 from protocol.identity import MachineIdentity
 from protocol.ids import OrderId
 from protocol.standing import Run
@@ -84,7 +84,7 @@ class Link(LinkServiceServicer):
         machine = machine_calling()
         hello = await _first(request_iterator)
         welcome = self._welcome(hello)
-        holder = _holder(context)
+        holder = shown_holder(context)
         welcome.ratchet = await self._judge(machine, holder, welcome.revision)
         outgoing: Outgoing = asyncio.Queue(WAITING)
         watched: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
@@ -151,6 +151,8 @@ class Link(LinkServiceServicer):
                 now=clock.now(),
             )
         )
+        if greeted.newest:
+            self._trust.holding.moved_on(machine.machine, greeted.newest)
         if greeted.parked:
             self._trust.revoke(machine, Code.PARKED)
         if greeted.refusal is not None:
@@ -270,9 +272,10 @@ class Link(LinkServiceServicer):
                 )
             case "ratchet_kept":
                 token = request.ratchet_kept.token
-                await self._db.write(
+                newest = await self._db.write(
                     lambda c: holders.keep(c, machine, token, holder.hardware, clock.now())
                 )
+                self._trust.holding.moved_on(machine.machine, newest)
                 return None
             case "task_started":
                 started = request.task_started
@@ -365,14 +368,6 @@ async def _first(requests: AsyncIterator[pb.ConnectRequest]) -> pb.Hello:
     if request.WhichOneof("message") != "hello":
         raise InvalidError("a link begins with Hello")
     return request.hello
-
-
-def _holder(context: Context) -> Holder:
-    """What the caller shows beside Hello; nothing for an agent that does not know of it."""
-    for key, value in context.invocation_metadata() or ():
-        if key == METADATA_KEY and isinstance(value, bytes):
-            return decode_holder(value)
-    return Holder()
 
 
 def _greeting(hello: pb.Hello) -> Greeting:

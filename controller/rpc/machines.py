@@ -124,6 +124,8 @@ class Machines(MachineServiceServicer):
                 c, operator, request.machine_id, older=request.older, now=clock.now()
             )
         )
+        kept = await self._db.read(lambda c: holders.kept_of(c, approved.machine))
+        self._trust.holding.moved_on(approved.machine, kept.generation)
         self._trust.approve(approved)
         return pb.ApproveMachineResponse()
 

@@ -159,7 +159,7 @@ class World:
 
     def points(self) -> list[vault_pb2.PointRecord]:
         """What the controller holds, newest first."""
-        with open_channel(load_identity(self.home)) as channel:
+        with open_channel(self.home) as channel:
             answer = VaultServiceStub(channel).ListPoints(vault_pb2.ListPointsRequest())
             return list(answer.points)
 
@@ -172,7 +172,7 @@ class World:
         tenant_key = decode_tenant_key(key_file.read_bytes())
         point = verify_point(decode_envelope(record))
         path = bytes(self.files).lstrip(b"/")
-        with open_channel(load_identity(self.home)) as channel:
+        with open_channel(self.home) as channel:
             reader = TreeReader(Opener(tenant_key.secret), GrpcVault(channel).get)
             spans = reader.subtree(open_contents(tenant_key.recovery_private, point).root, path)
         sealed = seal_grant(
@@ -187,7 +187,7 @@ class World:
             self.identity.tenant,
             self.identity.machine,
             TaskId(clock.new_id("ts")),
-            lambda: open_channel(load_identity(self.home)),
+            lambda: open_channel(self.home),
             lambda _said: None,
         )
         return RestoreFiles(point.id, path, (sealed,), os.fsencode(target)), place

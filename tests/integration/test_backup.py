@@ -14,7 +14,7 @@ import pytest
 from agent.actions.action import Workplace
 from agent.actions.backup import execute as back_up
 from agent.host import clock
-from agent.link.identity import load_identity, open_channel
+from agent.link.identity import open_channel
 from protocol.action import RunBackup
 from protocol.errors import Code
 from protocol.ids import TaskId
@@ -98,7 +98,7 @@ def test_named_streams_go_to_the_vault_and_come_back(
         world.identity.tenant,
         world.identity.machine,
         TaskId(clock.new_id("ts")),
-        lambda: open_channel(load_identity(world.home)),
+        lambda: open_channel(world.home),
         lambda _said: None,
     )
     done = back_up(RunBackup((bytes(files),)), place)

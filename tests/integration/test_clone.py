@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -136,9 +137,10 @@ def as_machine(machine: Enrolled, answer: enrollment_pb2.RekeyResponse, key: Any
     )
 
 
-def points(installation: Installation, machine: Enrolled) -> Any:
+def points(installation: Installation, machine: Enrolled, token: bytes = b"") -> Any:
     stub = VaultServiceStub(installation.machine_channel(machine))
-    return stub.ListPoints(vault_pb2.ListPointsRequest())
+    shown = ((METADATA_KEY, encode_holder(Holder(token))),) if token else ()
+    return stub.ListPoints(vault_pb2.ListPointsRequest(), metadata=shown)
 
 
 async def test_a_copy_on_another_computer_becomes_a_machine_of_its_own(
@@ -165,14 +167,14 @@ async def test_a_copy_on_another_computer_becomes_a_machine_of_its_own(
     assert told.count("clone_rekeyed") == 1
 
     new = as_machine(machine, answer, key)
-    await connect(installation, new, b"", THERE)
+    own = await connect(installation, new, b"", THERE)
     assert (await refused(points(installation, new))).code == Code.DENIED
     await installation.restart()
     assert (await refused(points(installation, new))).code == Code.DENIED
     await approve(installation, new.id)
-    assert not (await points(installation, new)).points
+    assert not (await points(installation, new, own)).points
     assert (await rekey(installation, machine, key, old)).machine_id == new.id
-    assert not (await points(installation, new)).points
+    assert not (await points(installation, new, own)).points
 
 
 async def test_a_copy_that_speaks_first_gives_way_to_the_first_computer(
@@ -229,6 +231,39 @@ async def test_a_token_that_was_kept_and_not_acknowledged_is_as_good(
         token = shown_next
     quiet = {"tenant_added", "token_created", "machine_enrolled"}
     assert set(await events(installation, machine)) == quiet
+
+
+async def test_who_copied_a_disk_and_makes_no_link_is_found_out_by_other_calls(
+    installation: Installation, machine: Enrolled
+) -> None:
+    assert not (await points(installation, machine)).points  # of a release without the ratchet
+    copied = await connect(installation, machine)
+    await gone(installation, machine)
+    refusal = await refused(points(installation, machine))
+    assert refusal.code == Code.UPGRADE_REQUIRED
+    for nonsense in (b"x", bytes(24), bytes(100)):
+        assert (await refused(points(installation, machine, nonsense))).code == Code.CLONE
+    assert not (await points(installation, machine, copied)).points
+    newest = await connect(installation, machine, copied)
+    await gone(installation, machine)
+    # One that was made as the token moved on.
+    assert not (await points(installation, machine, copied)).points
+    # A token that is handed out and not acknowledged is good as well.
+    ahead = await connect(installation, machine, newest, keep=False)
+    assert not (await points(installation, machine, ahead)).points
+    await gone(installation, machine)
+    newest = await connect(installation, machine, ahead)
+    for _ in range(2):
+        for _ in range(3):
+            assert (await refused(points(installation, machine, copied))).code == Code.CLONE
+        assert not (await points(installation, machine, newest)).points
+        await installation.restart()
+    told = await installation.audit(machine.tenant)
+    shown = [json.loads(entry.body)["shown"] for entry in told if entry.event == "old_token_shown"]
+    # Once for each that was shown, in each run of the controller.
+    assert shown.count(1) == 2
+    # The machine itself noticed nothing of it.
+    await connect(installation, machine, newest)
 
 
 async def test_only_a_clone_becomes_a_new_machine_and_not_many(

@@ -75,7 +75,7 @@ def commit(installation: Installation, rows: Rows) -> None:
     who = Who(
         known.identity.tenant, known.identity.machine, secret, known.key, known.chain, "0.1.0"
     )
-    with open_channel(known) as channel:
+    with open_channel(home) as channel:
         vault = GrpcVault(channel)
         session = vault.begin(point)
         assert list(vault.put(session.id, [Batch([stored], flush=True)]))[-1] == 1
