@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, and_, bindparam, case, insert, or_, select, update
 
 from controller.audit.log import append
@@ -33,6 +34,8 @@ from protocol.action import NAMES, RevokeStanding
 from protocol.errors import InvalidError
 from protocol.identity import MachineIdentity
 from protocol.outcome import Outcome, OutcomeState
+
+log = structlog.get_logger()
 
 MAX_OUTPUT_BYTES = 32 * 1024 * 1024
 """Twice what an agent keeps of a task's output, pieces of a line each included."""
@@ -180,7 +183,17 @@ def end(
     What a machine says of itself is cut to a length; a result that is cut would be none.
     """
     row = _find(connection, machine, outcome.task)
-    if row is None or not may_follow(row.state, row.code or "", outcome.state):
+    if row is None:
+        # Acknowledged all the same, or it would be told for ever; see ADR 60.
+        log.warning(
+            "outcome_of_unknown_task",
+            machine=machine.machine,
+            task=outcome.task,
+            state=outcome.state.value,
+            code=outcome.code[:MAX_CODE],
+        )
+        return None
+    if not may_follow(row.state, row.code or "", outcome.state):
         return None
     too_long = len(outcome.result) > MAX_RESULT_BYTES
     message = outcome.message[:MAX_MESSAGE]

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 
 from controller import clock
 from controller.db.schema import jobs, tasks
@@ -212,6 +213,17 @@ async def test_the_first_outcome_counts_and_a_repeated_one_is_acknowledged(
         await agent.finish(offer.task_id, OutcomeState.SUCCEEDED)
     (task,) = (await job_of(installation, job.job_id)).job.tasks
     assert task.state == "failed"
+
+
+async def test_an_outcome_of_a_task_that_nobody_knows_leaves_a_trace(
+    installation: Installation, machine: Enrolled
+) -> None:
+    task = clock.new_id("ts")
+    with capture_logs() as logs:
+        async with linked(installation, machine) as agent:
+            await agent.finish(task)
+    [told] = [line for line in logs if line["event"] == "outcome_of_unknown_task"]
+    assert (told["machine"], told["task"], told["state"]) == (machine.id, task, "succeeded")
 
 
 async def test_an_order_handed_in_twice_is_one_job(
