@@ -185,6 +185,7 @@ async def test_what_was_summed_up_while_nobody_listened_is_told_in_the_sum(
         ):
             await asyncio.sleep(0.05)
             machine = await standing(installation, order.id)
+    await agent.stop()
     listed = json.loads(await stead(installation, "job", "ls", "--order", order.id, "-o", "json"))
     assert len(listed) == len(left) < 8
     told = Counter[str]()
