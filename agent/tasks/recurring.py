@@ -208,12 +208,19 @@ class Recurring:
         times, now = timetable(head.standing, believed.identity.machine, zone), clock.now()
         if self._is_quiet(name, head, times, now):
             return None
+        summed_until = self._journal.summed_until(name)
+        if summed_until is not None and now + CLOCK_TOLERANCE < summed_until:
+            raise SteadError(
+                f"its runs until {summed_until:%Y-%m-%d %H:%M}Z were made, by a clock that was "
+                "ahead of this one; revoke it and order it again",
+                code=Code.CLOCK_SKEW,
+            )
         run = due_run(
             name,
             head,
             times,
             last=None if last is None else last.run,
-            summed_until=self._journal.summed_until(name),
+            summed_until=summed_until,
             now=now,
             latest_seen=self._journal.latest_seen,
         )

@@ -63,7 +63,8 @@ def approve(
         for line in order.action.body.decode(errors="backslashreplace").splitlines():
             note(f"  | {line}")
     if dry_run:
-        emit_one(for_people(row) if output == "table" else row, output)
+        ids = {"machine_ids": list(order.machines)}
+        emit_one(for_people(row) if output == "table" else {**row, **ids}, output)
         return DONE
     if not yes:
         if not sys.stdin.isatty():

@@ -104,6 +104,7 @@ async def test_the_help_desk_proposes_a_technician_approves_and_the_machine_does
     shown = json.loads(await office.typed("ann", "job", "approve", job, "--dry-run", "-o", "json"))
     assert shown["run_program.argv"][:2] == ["sh", "-c"]
     assert shown["proposed_by"] == ["hal (helpdesk)"]
+    assert shown["machine_ids"] == [office.agent.identity.machine]
     assert office.effects == ""
 
     approve = ("job", "approve", job, "--yes", "--wait", "-o", "json")

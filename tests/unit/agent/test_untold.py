@@ -22,6 +22,7 @@ from protocol.ids import MachineId, OrderId, TaskId, TenantId, make_id
 from protocol.order import Order
 from protocol.outcome import Outcome, OutcomeState
 from protocol.standing import Run, job_of_run
+from tests.fakes.link_server import DAY
 from tests.fakes.standing_machine import HOUR, Machine
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -75,6 +76,20 @@ async def test_a_machine_that_is_away_keeps_some_runs_and_the_sum_of_the_others(
         machine.at += hours * HOUR
     machine.at += HOUR
     assert await machine.look() == 31
+
+
+async def test_a_clock_that_was_ahead_for_all_of_them_is_named(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await machine.take(machine.standing())
+    machine.at += 10 * DAY
+    for _ in range(9):
+        machine.at += HOUR
+        await machine.look()
+    machine.at -= 10 * DAY
+    assert await machine.look(3) == 9
+    said = capfd.readouterr().err
+    assert said.count("by a clock that was ahead of this one") == 1
 
 
 async def test_long_results_are_bounded_together(machine: Machine) -> None:
