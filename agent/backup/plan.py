@@ -125,7 +125,7 @@ def plan_backup(
                 put(plan.largest, (stat.st_size, path))
         tick(seen)
     if not walk.found_paths:
-        raise NotFoundError("none of the paths to back up exists")
+        raise NotFoundError("none of the paths to back up is there: " + plan.skipped.summary())
     plan.left_out = choice.as_json(shown)
     return plan
 

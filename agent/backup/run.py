@@ -242,8 +242,7 @@ class Backup:
                 scan.signs.active = scan.signs.active and not previous.damaged
                 if not walk.found_paths:
                     raise NotFoundError(
-                        "none of the paths to back up exists: "
-                        + ", ".join(str(one["path"]) for one in skipped.as_json()[:10])
+                        "none of the paths to back up is there: " + skipped.summary()
                     )
                 root, top = planter.finish()
             self._lap("read")

@@ -43,6 +43,10 @@ class SkippedList:
         room = max(0, KEPT - len(self.kept))
         self.kept += [one._replace(path=join(before, one.path)) for one in other.kept[:room]]
 
+    def summary(self) -> str:
+        """The first ten in one line, each with its reason."""
+        return ", ".join(f"{shown(one.path)} ({one.reason})" for one in self.kept[:10])
+
     def as_json(self) -> list[dict[str, Any]]:
         """The kept ones for a result; names that are no text are escaped."""
         return [{"path": shown(one.path), "reason": one.reason} for one in self.kept]

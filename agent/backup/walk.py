@@ -19,7 +19,8 @@ from agent.backup.beneath import Beneath
 from agent.backup.choose import CACHE_TAG, CACHE_TAG_TEXT, Choice
 from agent.backup.exclude import Place
 from agent.backup.select import Selection, select
-from agent.backup.skipped import SkippedList, reason_of
+from agent.backup.skipped import SkippedList, reason_of, shown
+from agent.watch.mounts import is_below
 from protocol.vault.path import MAX_PATH_BYTES, children_prefix, join
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -111,7 +112,8 @@ class Walk:
         choice: Choice | None = None,
     ) -> None:
         self._choice = choice
-        self._selection = select(paths)
+        self._paths = tuple(paths)
+        self._selection = select(self._paths)
         self._skipped = skipped
         self._own = own
         self._pseudo = pseudo
@@ -368,12 +370,25 @@ class Walk:
                 level.left.append((name, wanted))
             elif wanted.whole:
                 self.found_paths += 1
+                self._say_where_it_leads(path, kind)
+            elif kind == _SYMLINK:
+                real = shown(os.path.realpath(os.path.join(self._start, path)))  # noqa: PTH118
+                self._lost(path, wanted, f"leads through a symbolic link to {real}; name that")
             else:
-                link = "leads through a symbolic link; name the real path"
-                self._lost(path, wanted, link if kind == _SYMLINK else "is not a directory")
+                self._lost(path, wanted, "is not a directory")
             rows.append((name, stat, line_of(name, stat)))
         if rows:
             yield Listing(level.path, children_prefix(level.path), os.dup(level.fd), rows)
+
+    def _say_where_it_leads(self, path: bytes, kind: int) -> None:
+        """A named link is kept as one: tell where what it leads to is not backed up as well."""
+        if kind != _SYMLINK:
+            return
+        real = os.path.realpath(os.path.join(self._start, path))  # noqa: PTH118
+        below = real.removeprefix(self._start.rstrip(b"/") + b"/")
+        if os.path.lexists(real) and not any(is_below(below, one) for one in self._paths):
+            reason = f"a symbolic link; what it leads to is not backed up: name {shown(real)}"
+            self._skipped.add(path, reason)
 
     def _lost(self, path: bytes, wanted: Selection, reason: str) -> None:
         """Report every path of the backup set that lies at or below a lost place."""
