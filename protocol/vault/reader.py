@@ -6,6 +6,7 @@ in the same order; everything is verified here. Only nodes on the way are asked 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -270,11 +271,15 @@ def inside(leaf: Leaf, low: bytes, high: bytes | None) -> Iterable[Found]:
     """The entries of a leaf whose keys are from `low` to `high`, see `Span`."""
     if leaf.first_key >= low and (high is None or leaf.last_key < high):
         return leaf.entries
-    return [
-        (parent, entry)
-        for parent, entry in leaf.entries
-        if low <= (key := children_prefix(parent) + entry.name) and (high is None or key < high)
-    ]
+    # A leaf that was decoded is in order, so a single entry costs a few comparisons.
+    start = bisect_left(leaf.entries, low, key=_key)
+    end = None if high is None else bisect_left(leaf.entries, high, lo=start, key=_key)
+    return leaf.entries[start:end]
+
+
+def _key(found: Found) -> bytes:
+    parent, entry = found
+    return children_prefix(parent) + entry.name
 
 
 def within(items: Sequence[Item], low: bytes, high: bytes | None) -> Iterator[Item]:
