@@ -30,9 +30,10 @@ from controller.cli.audit_reading import (
 )
 from controller.cli.connection import Connection
 from controller.cli.emit import note
+from controller.cli.exits import REFUSED, UNREACHABLE, exit_code_of
 from controller.cli.heads import SeenHeads
 from protocol.checkpoint import Checkpoint, render_log
-from protocol.errors import InvalidError, SteadError
+from protocol.errors import Code, InvalidError, SteadError
 
 Row = dict[str, Any]
 SAY_EVERY = 50_000
@@ -72,6 +73,9 @@ def check_log(
     try:
         result = walk(steps(), log, expected={*heads, *seen.heads(log)})
     except SteadError as error:
+        if exit_code_of(error) in {UNREACHABLE, REFUSED} and error.code is not Code.BAD_SIGNATURE:
+            # Who did not answer has said nothing about the log.
+            raise
         result = Broken(count + 1, str(error))
     row = {"log": name, "entries": count, **_said(result)}
     if isinstance(result, Broken):

@@ -22,7 +22,11 @@ VERSION = 1
 LONGEST_LINE = 32 * 1024 * 1024
 
 
-class Header(msgspec.Struct, frozen=True, tag="export", omit_defaults=True):
+class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is in no line of this version is in no line: nothing unsigned passes for verified."""
+
+
+class Header(_Line, frozen=True, tag="export"):
     """The first line. `filter` is what was asked for; None for a whole log."""
 
     version: int
@@ -33,7 +37,7 @@ class Header(msgspec.Struct, frozen=True, tag="export", omit_defaults=True):
     filter: dict[str, str] | None = None
 
 
-class EntryLine(msgspec.Struct, frozen=True, tag="entry", omit_defaults=True):
+class EntryLine(_Line, frozen=True, tag="entry"):
     """An entry; hashes are in hex, `proof` only in a filtered file."""
 
     sequence: int
@@ -63,7 +67,7 @@ class EntryLine(msgspec.Struct, frozen=True, tag="entry", omit_defaults=True):
         return [_bytes(step) for step in self.proof or ()]
 
 
-class CheckpointLine(msgspec.Struct, frozen=True, tag="checkpoint"):
+class CheckpointLine(_Line, frozen=True, tag="checkpoint"):
     """A signed checkpoint, in hex."""
 
     signed: str
@@ -73,7 +77,7 @@ class CheckpointLine(msgspec.Struct, frozen=True, tag="checkpoint"):
         return _bytes(self.signed)
 
 
-class StatementLine(msgspec.Struct, frozen=True, tag="statement"):
+class StatementLine(_Line, frozen=True, tag="statement"):
     """What a machine answered, in a file of its own. `name` is there for people."""
 
     name: str
@@ -87,7 +91,7 @@ class StatementLine(msgspec.Struct, frozen=True, tag="statement"):
         return SignedStatement(self.body, self.signature, tuple(self.chain), self.proof)
 
 
-class End(msgspec.Struct, frozen=True, tag="end"):
+class End(_Line, frozen=True, tag="end"):
     """The last line: how many entries stand before it."""
 
     entries: int

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from controller.audit.chain import Entry
 from controller.audit.log import INSTALLATION
 from controller.audit.trail import Mark
 from controller.audit.wanted import Wanted
-from controller.cli.choice import tenant_named
+from controller.cli.choice import machine_meant, tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import note
 from protocol.checkpoint import Checkpoint, from_us, open_checkpoint, to_us
@@ -40,6 +41,21 @@ def all_logs(connection: Connection) -> Sequence[tuple[str, str]]:
         return [(INSTALLATION, INSTALLATION_NAME), *logs]
     note("the installation's own log is for operators of all tenants, and was left out")
     return logs
+
+
+def wanted_of(
+    connection: Connection,
+    log: str,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    event: str,
+    actor: str,
+    machine: str,
+) -> Wanted:
+    """What the options of a command choose of a log; `machine` is a name or an id."""
+    by_id = machine_meant(connection, machine, log).machine_id if machine else ""
+    return Wanted(since, until, event, actor, by_id)
 
 
 def request_for(log: str, wanted: Wanted) -> ListAuditRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from controller import clock
+from controller.audit.chain import Entry
 from controller.audit.log import append
+from controller.cli import audit_checking
 from controller.cli.main import run
 from controller.db.schema import audit
+from protocol.errors import UnavailableError
 from protocol.v1 import operator_pb2
 from protocol.v1.operator_pb2_grpc import MachineServiceStub
 from tests.integration.conftest import Installation
@@ -94,6 +98,52 @@ async def test_entries_that_the_controller_does_not_sign_are_named(
     assert code == 1
     states = {row["log"]: (row["state"], row["signed"]) for row in json.loads(said)}
     assert states["acme"] == ("unsigned", first.checkpoint.size)
+
+
+async def test_a_log_that_does_not_hold_is_exported_as_evidence_and_said_to_be(
+    installation: Installation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = await installation.new_machine(await installation.add_tenant())
+    parts = installation.controller.parts
+    await parts.checkpoints.make(machine.tenant)
+    edited = update(audit).where(audit.c.tenant_id == machine.tenant, audit.c.seq == 2)
+    await parts.db.write(lambda c: c.execute(edited.values(body="{}")).rowcount)
+    words = ["--home", str(installation.home), "--controller", installation.link_address, "audit"]
+    for number, more in enumerate(([], ["--event", "token_created"])):
+        file = tmp_path / f"file-{number}"
+        export = ["export", "--tenant", "acme", "--output-file", str(file), *more]
+        assert await asyncio.to_thread(run, [*words, *export]) == 1
+        assert "entry 2: the entry was altered" in capsys.readouterr().err.replace("\n", " ")
+        assert await asyncio.to_thread(run, [*words, "verify", "--from", str(file)]) == 1
+
+
+async def test_a_controller_that_goes_away_is_no_damage(
+    installation: Installation,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await installation.new_machine(await installation.add_tenant())
+
+    def goes_away(*_: object, **__: object) -> Iterator[Entry]:
+        raise UnavailableError("the controller went away")
+
+    monkeypatch.setattr(audit_checking, "read_entries", goes_away)
+    assert (await verified(installation, capsys))[0] == 6
+    assert not list((installation.made.operator.path / "audit").glob("*.told"))
+
+
+async def test_a_machine_is_meant_by_its_name_within_the_tenant_of_the_log(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("acme", "other"):
+        await installation.new_machine(await installation.add_tenant(name), "web-01")
+    words = ["--home", str(installation.home), "--controller", installation.link_address, "audit"]
+    words += ["ls", "--machine", "web-01", "--output", "json"]
+    capsys.readouterr()
+    assert await asyncio.to_thread(run, [*words, "--tenant", "other"]) == 0
+    [enrolled] = json.loads(capsys.readouterr().out)
+    assert enrolled["event"] == "machine_enrolled"
+    assert await asyncio.to_thread(run, words) == 2
 
 
 async def test_a_log_cut_at_its_end_is_noticed_at_the_next_look(

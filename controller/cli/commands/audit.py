@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from controller.audit.wanted import Wanted
 from controller.cli.app import App
 from controller.cli.audit_checking import check_file, check_log, check_marks, gone
 from controller.cli.audit_file import write_line
@@ -18,8 +16,9 @@ from controller.cli.audit_reading import (
     entry_of,
     log_named,
     request_for,
+    wanted_of,
 )
-from controller.cli.choice import machine_meant, machines_meant
+from controller.cli.choice import machines_meant
 from controller.cli.commands.audit_compare import compare, root_certificate_option
 from controller.cli.commands.audit_export import export, wanting
 from controller.cli.emit import emit, note, output_option
@@ -59,20 +58,16 @@ command.add_command(export)
 @click.pass_obj
 def ls(
     app: App,
+    /,
     tenant: str,
     limit: int,
-    since: datetime | None,
-    until: datetime | None,
-    event: str,
-    actor: str,
-    machine: str,
     output: str,
+    **choice: Any,
 ) -> None:
     """Show the newest entries of a log that fit, oldest first."""
     connection = app.connection
     log, _ = log_named(connection, tenant)
-    by_id = machine_meant(connection, machine, "").machine_id if machine else ""
-    request = request_for(log, Wanted(since, until, event, actor, by_id))
+    request = request_for(log, wanted_of(connection, log, **choice))
     request.limit, request.newest = limit, True
     rows = [
         {
@@ -166,6 +161,7 @@ def witness(
                 write_line(file, answer)
     for line in (*found.alarms, *found.in_words()):
         note(line)
+    note(f"{len(found.answers)} of {len(machines)} machines were heard")
     rows = _held_against(app, found)
     emit(rows, output, columns=(*COLUMNS[:4], "witnesses", "reason"), empty="nothing is kept yet")
     if found.alarms or any(row["state"] != "ok" for row in rows):

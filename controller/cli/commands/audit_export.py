@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -16,6 +15,7 @@ from controller import clock
 from controller.audit.chain import Entry
 from controller.audit.wanted import Wanted
 from controller.cli.app import App
+from controller.cli.audit_checking import check_file
 from controller.cli.audit_file import VERSION, CheckpointLine, End, Header, line_of, write_line
 from controller.cli.audit_reading import (
     INSTALLATION_NAME,
@@ -24,10 +24,11 @@ from controller.cli.audit_reading import (
     read_checkpoints,
     read_entries,
     steps_of,
+    wanted_of,
 )
-from controller.cli.choice import machine_meant
 from controller.cli.connection import Connection
 from controller.cli.emit import note
+from controller.cli.exits import DONE, FAILED
 from controller.cli.new_file import new_file
 from controller.cli.options import Moment
 from protocol.checkpoint import Checkpoint
@@ -79,23 +80,21 @@ def wanting(command: F) -> F:
 @click.pass_obj
 def export(
     app: App,
+    /,
     tenant: str,
     output_file: Path,
     kind: str,
-    since: datetime | None,
-    until: datetime | None,
-    event: str,
-    actor: str,
-    machine: str,
-) -> None:
+    **choice: Any,
+) -> int:
     """Write a log into a file, which `stead audit verify --from` checks without a controller.
 
-    A whole log comes with all its checkpoints, a filtered one with a proof for each entry.
+    A whole log comes with all its checkpoints, a filtered one with a proof for each entry. It
+    is verified once it is written: one that does not hold stays as evidence, and the exit code
+    is 1.
     """
     connection = app.connection
     log, name = log_named(connection, tenant)
-    by_id = machine_meant(connection, machine, "").machine_id if machine else ""
-    wanted = Wanted(since, until, event, actor, by_id)
+    wanted = wanted_of(connection, log, **choice)
     newest = fresh_checkpoint(connection, log)
     if newest is None:
         raise SteadError(f"the log {name} has no entries to export", code=Code.NOT_FOUND)
@@ -116,12 +115,16 @@ def export(
             write = _whole if wanted.everything else _chosen
             count = write(connection, file, newest[1], wanted)
             write_line(file, End(count))
-    how = (
-        "CSV, which proves nothing"
-        if kind == "csv"
-        else f"signed at {newest[1].at:%Y-%m-%d %H:%M:%S}Z"
-    )
-    note(f"{count} entries of {name} are in {output_file}: {how}.")
+    note(f"{count} entries of {name} are in {output_file}")
+    if kind == "csv":
+        note("CSV proves nothing: it is for people")
+        return DONE
+    row = check_file(app, output_file, heads=(), tenant=log or INSTALLATION_NAME, root=None)
+    if row["state"] == "ok":
+        note(f"signed at {newest[1].at:%Y-%m-%d %H:%M:%S}Z, and verified")
+        return DONE
+    note(f"it does not hold: {row['reason']}; keep it as evidence")
+    return FAILED
 
 
 def _whole(connection: Connection, file: IO[bytes], newest: Checkpoint, wanted: Wanted) -> int:

@@ -122,6 +122,17 @@ def test_a_field_out_of_range_is_damage(
         assert [row["state"] for row in rows] == ["damaged"]
 
 
+def test_nothing_unsigned_is_slipped_into_a_line(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = exported(home / "whole", LOG[:3]).read_bytes()
+    for place in (b'{"type":"export",', b'{"type":"entry",', b'{"type":"end",'):
+        file = home / "file"
+        file.write_bytes(data.replace(place, place + b'"approved_by":"root",', 1))
+        code, _, said = typed(capsys, home, "verify", "--from", file, "-o", "json")
+        assert code in {1, 2}, (place, said)
+
+
 def test_a_file_cut_at_any_byte_is_never_whole(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
