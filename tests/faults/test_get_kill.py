@@ -13,7 +13,7 @@ import pytest
 
 from protocol.parcel import PIECE_BYTES
 from tests.integration import test_cli
-from tests.integration.test_cli import STEAD, WAIT_S, Place
+from tests.integration.place import STEAD, WAIT_S, Place
 
 place = test_cli.place
 machine = test_cli.machine

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.integration.test_cli import Place, machine, place
+from tests.integration.place import Place, machine, place
 from tests.unit.cli.test_every_command import WITHOUT_A_CONTROLLER, documented_codes
 from tests.unit.cli.tree import Typed, commands
 

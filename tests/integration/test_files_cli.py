@@ -18,7 +18,7 @@ from controller.cli.app import App
 from protocol.parcel import PIECE_BYTES
 from protocol.v1 import parcel_pb2 as pb
 from tests.integration import test_cli
-from tests.integration.test_cli import Place
+from tests.integration.place import Place
 
 place = test_cli.place
 machine = test_cli.machine

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import test_cli
-from tests.integration.test_cli import Place
+from tests.integration.place import Place
 
 place = test_cli.place
 machine = test_cli.machine

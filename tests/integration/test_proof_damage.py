@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.integration import test_cli, test_proof_cli
-from tests.integration.test_cli import Place
+from tests.integration.place import Place
 from tests.integration.test_proof_cli import objects
 
 place = test_cli.place

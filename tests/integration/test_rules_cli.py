@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.integration import test_cli
-from tests.integration.test_cli import Place
+from tests.integration.place import Place
 
 place = test_cli.place
 machine = test_cli.machine

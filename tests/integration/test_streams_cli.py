@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.integration import test_cli
-from tests.integration.test_cli import Place
+from tests.integration.place import Place
 
 place = test_cli.place
 machine = test_cli.machine

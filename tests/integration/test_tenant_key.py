@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_cli import Place, machine, place
+from tests.integration.place import Place, machine, place
 
 __all__ = ["machine", "place"]
 
