@@ -126,3 +126,10 @@ def test_damage_of_before_the_periods_that_are_kept_is_not_kept() -> None:
     ]
     plan = plan_forgetting(points, Rules(daily=2, floor=1), now=NOW)
     assert {one.point for one in plan if one.is_kept} == {"rp_1", "rp_2", "rp_3"}
+
+
+def test_a_span_is_kept_to_its_very_end() -> None:
+    day = 86_400
+    points = [Candidate(f"rp_{s}", NOW - timedelta(seconds=s)) for s in (0, day, day + 1)]
+    plan = plan_forgetting(points, Rules(within_s=day, floor=1), now=NOW)
+    assert [one.is_kept for one in plan] == [True, True, False]

@@ -157,3 +157,11 @@ def test_what_tells_nothing_is_no_hardware(tmp_path: Path) -> None:
         )
         == b""
     )
+
+
+def test_the_awaited_holder_on_the_hardware_of_before_returns_and_is_no_copy() -> None:
+    kept = Kept(generation=20, hardware=THERE, former=HERE, awaited=5, settled=9)
+    assert told(kept, Shown(5, HERE)) is Verdict.RETURNED
+    assert told(kept, Shown(6, HERE)) is Verdict.CLONE
+    assert told(kept, Shown(9, HERE)) is Verdict.CLONE
+    assert told(kept, Shown(10, HERE)) is Verdict.RETURNED

@@ -110,3 +110,11 @@ async def test_what_is_no_points_id_begins_nothing(world: World) -> None:
     with pytest.raises(SteadError) as refused:
         await world.vault.begin(machine.identity, "../../etc/passwd")
     assert refused.value.code is Code.INVALID
+
+
+async def test_a_lease_is_over_at_its_end_and_not_after_it(world: World) -> None:
+    machine = await world.machine()
+    begun = await world.vault.begin(machine.identity, an_id("rp"))
+    world.clock.at = begun.session.lease_until
+    with pytest.raises(SessionLostError, match="ran out"):
+        await world.vault.has(machine.identity, begun.session.id, [])
