@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from agent.actions.action import ActionResult, Workplace
-from agent.inventory.sections.services import collect
+from agent.inventory.chosen import section_of
+from agent.inventory.sections.services import Services
 from agent.inventory.sources import sources_at
 from agent.services.detect import detect_services
 from agent.services.manager import ServiceManager, Status, check_order
@@ -27,7 +28,8 @@ def execute(action: ListServices | ControlService, place: Workplace) -> ActionRe
         manager = detect_services()
         found = manager.show([manager.checked_name(name) for name in action.names])
         return _done({"services": found})
-    facts = collect(sources_at())
+    facts = section_of("services").collect(sources_at())
+    assert isinstance(facts, Services)
     services = [
         {"name": one.name, "description": one.description, "state": one.state, "start": one.start}
         for one in facts.services

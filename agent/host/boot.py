@@ -13,7 +13,8 @@ _FIRST_OF_WINDOWS = "wininit.exe"
 
 def boot_id(path: Path = BOOT_ID) -> str:
     """The name of this boot; where the system gives none, the time of the start."""
-    told = read_if_there(path)
+    # Anybody may make such a path on a drive of Windows.
+    told = read_if_there(path) if sys.platform == "linux" else None
     if told is not None:
         return told.decode().strip()
     return _by_system() or _by_time()

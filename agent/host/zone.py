@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -15,6 +16,8 @@ LOCALTIME = Path("/etc/localtime")
 def local_zone(localtime: Path = LOCALTIME) -> tzinfo:
     """The zone of `TZ`, else of the file `/etc/localtime`, else the present offset alone.
 
+    Windows keeps its zones under names of its own: there `TZ` or the present offset it is.
+
     Read anew each time: people move their machines.
     """
     name = os.environ.get("TZ", "").lstrip(":")
@@ -23,6 +26,8 @@ def local_zone(localtime: Path = LOCALTIME) -> tzinfo:
             return ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             return _present_offset()
+    if sys.platform == "win32":
+        return _present_offset()
     try:
         with localtime.open("rb") as file:
             return ZoneInfo.from_file(file, key="localtime")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from agent.host import clock
 from agent.host.process import Finished, Run
+from agent.inventory.chosen import SECTIONS
 from agent.inventory.delta import root_of
 from agent.inventory.section import Section, encode_facts, encode_unavailable
-from agent.inventory.sections import SECTIONS
 from agent.inventory.sources import Sources
 from protocol.errors import Code, InvalidError, SteadError
 

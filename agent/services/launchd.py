@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
 
+from agent.host.launchd import parse_disabled
 from agent.host.process import Finished, Run
 from agent.services.manager import ServiceError, Status
 from protocol.errors import InvalidError, NotFoundError
@@ -28,7 +29,6 @@ PLIST_BYTES = 1024 * 1024
 
 _LABEL = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.:@+() -]{0,249}")
 _PAIR = re.compile(r"\t([a-z ]+) = (.*)")
-_SWITCH = re.compile(r'\s*"(.+)" => (\w+)')
 _NOT_THERE = 113
 _UNDER_WAY = 36  # EINPROGRESS: it is being ended
 _STATES = {"running": "running", "spawn scheduled": "restarting", "not running": "stopped"}
@@ -42,15 +42,6 @@ def parse_print(output: str) -> dict[str, str]:
     """
     pairs = filter(None, map(_PAIR.fullmatch, output.splitlines()))
     return {pair[1]: pair[2] for pair in pairs if pair[2] != "{"}
-
-
-def parse_disabled(output: str) -> dict[str, bool]:
-    """Whether services are disabled, by label, as `launchctl print-disabled system` prints it.
-
-    Before macOS 13 the words were `true` and `false`.
-    """
-    found = filter(None, map(_SWITCH.fullmatch, output.splitlines()))
-    return {match[1]: match[2] in ("disabled", "true") for match in found}
 
 
 def state_of(printed: Mapping[str, str]) -> tuple[str, str]:

@@ -46,7 +46,7 @@ class Device(msgspec.Struct, frozen=True):
 class Disks(Facts, frozen=True, kw_only=True):
     """Block devices sorted by name."""
 
-    source: Literal["lsblk", "sysfs"]
+    source: Literal["lsblk", "sysfs", "cim", "system_profiler"]
     devices: list[Device]
 
 

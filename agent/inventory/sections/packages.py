@@ -32,7 +32,7 @@ _SOURCE_RPM = re.compile(r"(?P<name>.+)-(?P<version>[^-]+-[^-]+)\.(?:no)?src\.rp
 class Package(msgspec.Struct, frozen=True, order=True):
     """`state` is `installed`, or what dpkg says when it got stuck on the way there."""
 
-    manager: Literal["dpkg", "rpm"]
+    manager: Literal["dpkg", "rpm", "registry", "pkgutil", "application"]
     name: str
     arch: str
     version: str

@@ -52,7 +52,7 @@ class Service(msgspec.Struct, frozen=True, order=True):
 class Services(Facts, frozen=True, kw_only=True):
     """Services by name, and who said so."""
 
-    source: Literal["systemd", "init.d"]
+    source: Literal["systemd", "init.d", "windows", "launchd"]
     services: list[Service]
 
 

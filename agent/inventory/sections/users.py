@@ -39,7 +39,7 @@ class Login(msgspec.Struct, frozen=True, order=True):
 class Users(Facts, frozen=True, kw_only=True):
     """Log-ins by name, terminal, origin."""
 
-    source: Literal["logind", "utmp"]
+    source: Literal["logind", "utmp", "psutil"]
     logins: list[Login]
 
 

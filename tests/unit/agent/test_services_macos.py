@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.host.launchd import parse_disabled
 from agent.host.process import Finished
 from agent.services.launchd import (
     Launchd,
-    parse_disabled,
     parse_print,
     program_of,
     read_plist,
