@@ -15,10 +15,13 @@ from controller.cli.choice import tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import from_wire_ms
 from controller.cli.renewal import load_root
+from controller.cli.revoking import newest_list, read_of
 from controller.config import RootHome
 from protocol.errors import Code, NotFoundError, SteadError
-from protocol.identity import OperatorIdentity, Role, believe, read_certificate
+from protocol.identity import OperatorIdentity, Role, believe, key_hash, read_certificate
 from protocol.ids import TenantId
+from protocol.order import Signer
+from protocol.revocation import check_not_revoked
 from protocol.v1.operator_pb2 import ListOperatorsRequest, ListTenantsRequest, Operator
 
 
@@ -35,10 +38,10 @@ def refuse_taken(connection: Connection, name: str) -> None:
 def known_operator(
     connection: Connection, name: str, key: ec.EllipticCurvePublicKey
 ) -> OperatorIdentity:
-    """Who an operator is, by the certificate that the root signed for this very key.
+    """Who an operator is, by the certificate that the root signed for this very key and name.
 
-    Raises NOT_FOUND for nobody, REVOKED, and BAD_SIGNATURE for another key: a name goes to no
-    key that did not have it.
+    Raises NOT_FOUND for nobody, REVOKED also where the root's list alone says so, and
+    BAD_SIGNATURE for another key: a name goes to no key that did not have it.
     """
     known = connection.operators.ListOperators(ListOperatorsRequest()).operators
     found = next((operator for operator in known if operator.name == name), None)
@@ -55,6 +58,13 @@ def known_operator(
             "under another name",
             code=Code.BAD_SIGNATURE,
         )
+    if identity.name != name:
+        raise SteadError(
+            f"the controller gave {identity.name}'s certificate for {name}'s",
+            code=Code.BAD_SIGNATURE,
+        )
+    revoked = read_of(newest_list(connection), connection.root)
+    check_not_revoked(revoked, Signer(identity, key_hash(key)))
     return identity
 
 

@@ -223,7 +223,9 @@ def certify(
             f"{answer} is there already; name another with --to", code=Code.ALREADY_EXISTS
         )
     held = "in an ssh-agent" if connect is not None else "in a file of theirs"
-    what = "again" if renew else f"for {role}"
+    names = tenant_names(app)
+    where = ", ".join(sorted(names.get(t, t) for t in identity.tenants or ())) or "all tenants"
+    what = f"{'again ' if renew else ''}to be {identity.role} in {where}"
     note(f"{asked.name} asks {what}, with a key {held}:\n  {short_hash(key)}")
     if not yes:
         click.confirm("Is this what they told you by another way?", abort=True, err=True)
@@ -239,7 +241,7 @@ def certify(
     ).operator
     data = make_granted(asked.name, issuer.certificate, leaf, other, app.address_now)
     write_durably(answer, data, mode=0o644)
-    emit_one({**operator_row(recorded, tenant_names(app)), "answer": str(answer)}, output)
+    emit_one({**operator_row(recorded, names), "answer": str(answer)}, output)
     note(f"Send {answer} back; it holds nothing secret. They run: stead operator accept {answer}")
 
 
