@@ -26,6 +26,12 @@ def test_a_drained_agent_returns_within_the_window(within: timedelta, chance: fl
     assert wait <= min(max(within, timedelta(seconds=1)), timedelta(minutes=5))
 
 
+def test_drained_agents_spread_over_the_window() -> None:
+    within = timedelta(seconds=40)
+    waits = [backoff.wait_when_drained(within, chance=chance) for chance in (0.0, 0.25, 0.5)]
+    assert waits == [timedelta(), timedelta(seconds=10), timedelta(seconds=20)]
+
+
 def test_only_a_minute_of_health_makes_failures_forgotten() -> None:
     assert backoff.failures_after(5, timedelta(seconds=59)) == 6
     assert backoff.failures_after(5, timedelta(seconds=60)) == 1
