@@ -21,7 +21,7 @@ from agent.tasks.verify import believable_time
 from agent.version import VERSION
 from agent.witness.watch import Witness
 from protocol.ceiling import Ceiling
-from protocol.errors import InvalidError, SteadError
+from protocol.errors import UNREADABLE, InvalidError, SteadError
 from protocol.identity import MachineIdentity
 from protocol.ids import TaskId
 from protocol.witness import Watched
@@ -73,7 +73,7 @@ def load_status(home: AgentHome) -> Status | None:
     data = read_if_there(home.status)
     try:
         return None if data is None else msgspec.json.decode(data, type=Status)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidError(f"{home.status} cannot be read: {error}") from error
 
 

@@ -24,7 +24,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import UNREADABLE, Code, InvalidError, SteadError
 from protocol.identity import IdentityError, believe_authority, read_certificate
 from protocol.merkle import HASH_BYTES, is_consistent
 
@@ -102,7 +102,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
         version, log, size, root, head, at_us = msgspec.msgpack.decode(
             data, type=tuple[int, str, int, bytes, bytes, int]
         )
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidError("these bytes are not a checkpoint") from error
     if version != VERSION:
         raise SteadError(
@@ -141,7 +141,7 @@ def decode_signed(data: bytes) -> SignedCheckpoint:
         raise InvalidError(f"a signed checkpoint has at most {MAX_SIGNED_BYTES} bytes")
     try:
         fields = msgspec.msgpack.decode(data, type=tuple[bytes, bytes, bytes])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidError("these bytes are not a signed checkpoint") from error
     return SignedCheckpoint(*fields)
 

@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import msgspec
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading JSON or msgpack raises for bytes that are none, are not text where that should
+be, or are nested too deep.
+"""
+
 
 class Code(StrEnum):
     """What went wrong, as a stable word that scripts may compare."""

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from protocol.errors import Code, SteadError
+from protocol.errors import UNREADABLE, Code, SteadError
 from protocol.ids import TokenId, check_id
 
 PREFIX = "stead1-"
@@ -77,7 +77,7 @@ def decode_token(text: str) -> Token:
             body, type=tuple[str, bytes, bytes, bytes, str]
         )
         token = Token(TokenId(check_id("tk", name)), secret, opening, pin, address)
-    except (msgspec.DecodeError, SteadError):
+    except (SteadError, *UNREADABLE):
         raise damaged from None
     if (len(secret), len(opening), len(pin)) != (SECRET_BYTES, SECRET_BYTES, 32):
         raise damaged

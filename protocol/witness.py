@@ -34,7 +34,7 @@ from protocol.checkpoint import (
     from_us,
     to_us,
 )
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import UNREADABLE, Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity, believe, read_certificate
 from protocol.ids import MachineId, TenantId
 
@@ -105,7 +105,7 @@ def decode_watched(data: bytes) -> Watched:
     try:
         watched = msgspec.json.decode(data, type=Watched)
         watched.sizes()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SteadError) as error:
+    except (SteadError, *UNREADABLE) as error:
         raise InvalidError(f"this is not what a machine keeps of the audit logs: {error}") from None
     return watched
 

@@ -22,7 +22,7 @@ from agent.config import AgentHome
 from agent.host import clock
 from agent.host.descriptor import OURS, take_lock
 from agent.host.files import make_private_directory, read_if_there, write_atomically
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import UNREADABLE, Code, InvalidError, SteadError
 
 LOOK_S = 0.2
 KEEP_S = 120.0
@@ -44,7 +44,7 @@ def read_wish(home: AgentHome) -> Wish:
     data = read_if_there(home.backup_wish)
     try:
         return Wish() if data is None else msgspec.json.decode(data, type=Wish)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidError(
             f"{home.backup_wish} is damaged: {error}; `stead-agent backup resume` writes it anew"
         ) from error

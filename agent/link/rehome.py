@@ -15,7 +15,7 @@ from agent.config import AgentHome, Settings, render_settings
 from agent.host.files import read_if_there, write_atomically
 from agent.link.identity import Credentials
 from protocol.address import split_address
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import UNREADABLE, Code, InvalidError, SteadError
 from protocol.tls import shown_certificate
 
 PROBE_S = 5.0
@@ -37,7 +37,7 @@ def load_rehoming(home: AgentHome) -> Rehoming | None:
     data = read_if_there(home.rehoming)
     try:
         return None if data is None else msgspec.json.decode(data, type=Rehoming)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidError(
             f"{home.rehoming} is damaged: {error}; delete it, then order it again"
         ) from error

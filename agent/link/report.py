@@ -21,7 +21,7 @@ from agent.inventory.delta import HASH_BYTES, changed, root_of
 from agent.inventory.section import Envelope
 from agent.link.refusal import error_of_call
 from protocol.codec import to_ms
-from protocol.errors import Code, SteadError
+from protocol.errors import UNREADABLE, Code, SteadError
 from protocol.v1 import inventory_pb2
 from protocol.v1.inventory_pb2_grpc import InventoryServiceStub
 
@@ -58,7 +58,7 @@ def known_sections(home: AgentHome) -> dict[str, bytes]:
 def _is_body_of(name: str, body: bytes) -> bool:
     try:
         return msgspec.json.decode(body, type=Envelope).section == name
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 import blake3
 import msgspec
 
-from protocol.errors import InvalidError
+from protocol.errors import UNREADABLE, InvalidError
 
 
 class Change(StrEnum):
@@ -75,7 +75,7 @@ def decode_plan(data: bytes) -> PatchPlan:
     """The plan that `encode_plan` encoded; raises `InvalidError` for anything else."""
     try:
         return msgspec.json.decode(data, type=PatchPlan)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidError(f"this is not a patch plan: {error}") from error
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from agent.config import AgentHome
 from agent.host.files import make_private_directory, read_if_there, write_atomically
-from protocol.errors import Code
+from protocol.errors import UNREADABLE, Code
 from protocol.ids import TaskId, check_id
 from protocol.outcome import Outcome, OutcomeState
 
@@ -46,7 +46,7 @@ def load_record(home: AgentHome, task: TaskId) -> Record | None:
         return None
     try:
         return msgspec.json.decode(told, type=Record)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
 
 

@@ -13,7 +13,7 @@ from agent.host.process import started
 from agent.host.spool import Printed, Spool
 from agent.tasks.by_set import by_set
 from protocol.action import RunBackup
-from protocol.errors import SteadError
+from protocol.errors import UNREADABLE, SteadError
 from protocol.ids import TaskId
 from protocol.outcome import Outcome, OutcomeState
 
@@ -69,6 +69,6 @@ def point_of(outcome: Outcome) -> str:
         return ""
     try:
         found = msgspec.json.decode(outcome.result)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return ""
     return str(found.get("point", "")) if isinstance(found, dict) else ""

@@ -58,7 +58,7 @@ from protocol.action import (
     TakeSnapshot,
     name_of,
 )
-from protocol.errors import Code, SteadError
+from protocol.errors import UNREADABLE, Code, SteadError
 from protocol.identity import MachineIdentity
 from protocol.ids import TaskId
 from protocol.outcome import Outcome, OutcomeState
@@ -355,7 +355,7 @@ class _Answers:
         for line in lines:
             try:
                 answer = msgspec.json.decode(line, type=Answer)
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 self._spool.append(Printed.STDERR, bytes(line) + b"\n")
                 continue
             if answer.progress is not None:

@@ -17,7 +17,7 @@ from agent.host import log
 from agent.host.files import make_private_directory, read_if_there, write_atomically
 from agent.tasks.verify import Believed, Verified, verify_standing
 from protocol.codec import decode_envelope, decode_order, encode_envelope, from_ms
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import UNREADABLE, Code, InvalidError, SteadError
 from protocol.ids import OrderId, check_id
 from protocol.order import Envelope, Order
 from protocol.standing import Standing
@@ -105,7 +105,7 @@ def load_order(home: AgentHome, order: OrderId) -> KeptOrder:
         raise SteadError(f"this standing order is not in force any more{by}", code=Code.REVOKED)
     try:
         return msgspec.msgpack.decode(data, type=KeptOrder)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidError(
             f"the standing order in {home.standing / order} is damaged: {error}; revoke it and "
             "order it again"
@@ -156,7 +156,7 @@ def tidy(home: AgentHome, past: datetime) -> None:
                 kept = msgspec.msgpack.decode(path.read_bytes(), type=KeptOrder)
                 standing = decode_order(decode_envelope(kept.envelope).order).standing
                 over = standing is not None and past >= standing.ends_at
-        except (OSError, msgspec.DecodeError, SteadError):
+        except (OSError, SteadError, *UNREADABLE):
             continue  # looked at when it is to be run, and told then
         if over:
             path.unlink(missing_ok=True)
@@ -176,5 +176,5 @@ def _revoked(home: AgentHome, order: OrderId) -> Revoked | None:
         return None
     try:
         return msgspec.msgpack.decode(data, type=Revoked)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Revoked(datetime.max.replace(tzinfo=UTC), "somebody")

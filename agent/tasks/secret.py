@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from agent.config import AgentHome
 from agent.host.files import read_if_there, write_atomically
 from protocol.action import ChangeVaultSecret
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import UNREADABLE, Code, InvalidError, SteadError
 from protocol.ids import MachineId, TaskId
 from protocol.order import Order
 from protocol.outcome import Outcome, OutcomeState
@@ -61,7 +61,7 @@ def _last(home: AgentHome) -> SecretOrder | None:
     data = read_if_there(home.vault_order)
     try:
         return None if data is None else msgspec.json.decode(data, type=SecretOrder)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidError(
             f"{home.vault_order} is damaged: {error}; it guards against old orders. Delete it, "
             "then have the secret sent again with `stead tenant key send`"

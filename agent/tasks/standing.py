@@ -23,7 +23,7 @@ from agent.tasks.schedule import (
 from agent.tasks.verify import Believed, verify_standing
 from protocol.action import RunBackup, RunDrill, SetBackup
 from protocol.codec import decode_envelope, decode_order, encode_envelope
-from protocol.errors import Code, DeniedError, InvalidError, NotFoundError, SteadError
+from protocol.errors import UNREADABLE, Code, DeniedError, InvalidError, NotFoundError, SteadError
 from protocol.ids import MachineId, TaskId
 from protocol.order import Envelope
 from protocol.outcome import Outcome, OutcomeState
@@ -65,7 +65,7 @@ def load_set(home: AgentHome) -> KeptSet | None:
         return None
     try:
         return msgspec.msgpack.decode(data, type=KeptSet)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidError(
             f"the backup set in {home.backup_set} is damaged: {error}; order it again with "
             "`stead backup set`"
@@ -222,7 +222,7 @@ def _last(path: Path) -> LastRun | None:
     data = read_if_there(path)
     try:
         return None if data is None else msgspec.json.decode(data, type=LastRun)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None  # a run too many does no harm
 
 

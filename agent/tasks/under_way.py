@@ -21,6 +21,7 @@ from agent.config import AgentHome
 from agent.host import clock, log
 from agent.host.descriptor import OURS, pread, pwrite, take_lock
 from agent.host.files import make_private_directory
+from protocol.errors import UNREADABLE
 
 _AGAIN_S = 0.5
 _MOST_BYTES = 64 * 1024
@@ -126,6 +127,6 @@ def _read(path: Path) -> UnderWay | None:
         return None
     try:
         return msgspec.json.decode(data, type=UnderWay)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         # Just being written for the first time.
         return None

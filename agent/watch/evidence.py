@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from protocol.errors import UNREADABLE
+
 WALK_EVERY_NS: Final = 7 * 24 * 3600 * 1_000_000_000
 _STEP_NS: Final = 1_000_000_000
 """By how much a clock that is being adjusted may fall behind without having been set back."""
@@ -189,7 +191,7 @@ def decode_handover(data: bytes, task: str) -> Handover | None:
     """From the file; None when it is damaged or was meant for another task."""
     try:
         handed = _decode(data)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     return handed if handed.task == task else None
 
@@ -203,5 +205,5 @@ def decode_drained(data: bytes) -> Drained | None:
     """From the file; None when it is damaged."""
     try:
         return msgspec.msgpack.decode(data, type=Drained)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None

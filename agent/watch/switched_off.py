@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from agent.host.files import read_if_there, write_atomically
-from protocol.errors import InvalidError
+from protocol.errors import UNREADABLE, InvalidError
 
 
 class SwitchedOff(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ def load_off(path: Path) -> tuple[SwitchedOff, ...]:
     data = read_if_there(path)
     try:
         return () if data is None else _decode(data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidError(
             f"{path} is damaged: {error}; remove it to have everything watched again"
         ) from error

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import UNREADABLE, Code, InvalidError, SteadError
 from protocol.identity import key_hash
 from protocol.ids import check_name
 
@@ -159,6 +159,6 @@ def _text(record: msgspec.Struct) -> bytes:
 def _read(data: bytes, kind: type[S]) -> S:
     try:
         return msgspec.json.decode(data[: MAX_BYTES + 1], type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         word = "request" if kind is Request else "answer to a request"
         raise InvalidError(f"this is no operator's {word}: {error}") from error

@@ -15,7 +15,7 @@ import msgspec
 
 from controller.audit.chain import Entry
 from protocol.checkpoint import from_us, to_us
-from protocol.errors import InvalidError, SteadError
+from protocol.errors import UNREADABLE, InvalidError, SteadError
 from protocol.witness import SignedStatement
 
 VERSION = 1
@@ -129,7 +129,7 @@ def read_lines(path: Path) -> Iterator[Line]:
                 number += 1
                 try:
                     yield decoder.decode(raw)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                except UNREADABLE as error:
                     raise InvalidError(f"{path}, line {number}: {error}") from error
     except OSError as error:
         raise SteadError(f"{path} cannot be read: {error.strerror}") from error

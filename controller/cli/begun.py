@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from controller.authority.durable import make_directory, sync_directory
+from protocol.errors import UNREADABLE
 
 _LONGEST = 200
 _SUFFIX = ".jsonl"
@@ -107,7 +108,7 @@ class Get:
     def read_on(self, lines: Iterable[bytes]) -> None:
         """Take in what was done by an earlier run; a line that was cut off is none."""
         for line in lines:
-            with suppress(msgspec.DecodeError):
+            with suppress(*UNREADABLE):
                 since = msgspec.json.decode(line, type=_Since)
                 self.job = since.job or self.job
                 self.got |= {since.got} - {""}
@@ -164,7 +165,7 @@ def _opened(path: Path) -> Get | None:
     except (BlockingIOError, FileNotFoundError):
         os.close(fd)
         return None
-    except msgspec.DecodeError:
+    except UNREADABLE:
         # Cut off when it was begun, or of another release: nothing can be made of it.
         path.unlink(missing_ok=True)
         os.close(fd)

@@ -21,6 +21,7 @@ from controller.cli.exits import OVER
 from controller.cli.meter import render_left
 from controller.cli.outcomes import waits_for
 from protocol.codec import to_ms
+from protocol.errors import UNREADABLE
 from protocol.v1.job_pb2 import Job, RolloutStatus, Task
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
 
@@ -185,7 +186,7 @@ def progress_text(data: bytes) -> str:
     """What an action says of how far it is; empty when it cannot be read."""
     try:
         found = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return ""
     if not isinstance(found, dict):
         return ""

@@ -8,7 +8,7 @@ import msgspec
 
 from controller.cli.emit import emit, note
 from controller.cli.exits import DONE, FAILED, IN_PART, NOT_IN_TIME, OVER, REFUSED
-from protocol.errors import Code, InvalidError
+from protocol.errors import UNREADABLE, Code, InvalidError
 from protocol.v1.job_pb2 import (
     Job,
     Task,
@@ -80,7 +80,7 @@ def result_of(task: Task) -> dict[str, Any]:
         return {}
     try:
         found = msgspec.json.decode(task.result)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         found = None
     if not isinstance(found, dict):
         raise InvalidError(f"the result of {task.machine_name} is not a JSON object")

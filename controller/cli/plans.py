@@ -15,7 +15,7 @@ import msgspec
 from blake3 import blake3
 
 from controller.cli.emit import Row, render_bytes
-from protocol.errors import InvalidError
+from protocol.errors import UNREADABLE, InvalidError
 
 Who = tuple[str, str]
 """A machine's name and id."""
@@ -73,7 +73,7 @@ def parse_proposal(result: bytes) -> Proposal:
     try:
         data = bytes(msgspec.json.decode(result, type=_Answer).plan)
         return Proposal(data, msgspec.json.decode(data, type=Plan))
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidError(f"the machine's plan cannot be read: {error}") from error
 
 

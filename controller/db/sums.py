@@ -17,6 +17,7 @@ import msgspec
 from blake3 import blake3
 
 from controller.db.errors import DatabaseDamagedError
+from protocol.errors import UNREADABLE
 
 BLOCK_BYTES = 1024 * 1024
 SUM_BYTES = 16
@@ -67,7 +68,7 @@ def take_sums(path: Path) -> None:
         kept = msgspec.msgpack.decode(place.read_bytes(), type=Sums)
     except FileNotFoundError:
         return
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise DatabaseDamagedError(
             f"{place} is damaged ({error}); if the database beside it is sound, delete it"
         ) from error

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from controller.fleet.version_order import compare_versions
-from protocol.errors import InvalidError
+from protocol.errors import UNREADABLE, InvalidError
 
 MAX_FACTS: Final = 50
 _LONGEST: Final = 300
@@ -141,7 +141,7 @@ def holds(fact: Fact, body: bytes) -> bool | None:
         return _any_fits(fact, rows, None)
     try:
         facts = msgspec.json.decode(body, type=_Body).facts
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
     if facts is None:
         return None
@@ -192,7 +192,7 @@ def _rows_with(fact: Fact, body: bytes) -> list[Any] | None:
             return None
         try:
             row = msgspec.json.decode(body[begin : end + 1])
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return None
         if not isinstance(row, dict) or any(isinstance(one, dict | list) for one in row.values()):
             return None

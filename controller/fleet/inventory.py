@@ -22,7 +22,7 @@ from controller.db.database import Database
 from controller.db.schema import inventories, machines, sections
 from controller.db.upsert import upsert
 from controller.fleet.scope import machine_row
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import UNREADABLE, Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity
 from protocol.inventory import (
     HASH_BYTES,
@@ -215,7 +215,7 @@ def _moment(
 def _check_json(name: str, body: bytes) -> None:
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidError(f"the body of section {name} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidError(f"the body of section {name} is not a JSON object")

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, func, select, true
 from controller.db.schema import inventories, machines, sections
 from controller.fleet.history import unpack
 from controller.fleet.scope import visible
+from protocol.errors import UNREADABLE
 from protocol.identity import OperatorIdentity
 
 SYSTEM = "system"
@@ -130,7 +131,7 @@ def parse_system(body: bytes | None) -> str:
         return ""
     try:
         facts = msgspec.json.decode(body, type=_SystemBody).facts
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return ""
     return facts.os.name[:200] if facts is not None else ""
 
@@ -141,7 +142,7 @@ def parse_updates(body: bytes | None) -> tuple[int, int] | None:
         return None
     try:
         facts = msgspec.json.decode(body, type=_UpdatesBody).facts
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     if facts is None or not 0 <= facts.security_count <= len(facts.updates) + len(facts.held):
         return None

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, Select, and_, case, func, select
 from controller.db.schema import jobs, machines, standing_orders, standing_runs, tasks
 from controller.jobs.state import AT_WORK, OPEN, WAITING
 from protocol.action import NAMES, RevokeStanding
-from protocol.errors import NotFoundError
+from protocol.errors import UNREADABLE, NotFoundError
 from protocol.identity import OperatorIdentity
 from protocol.outcome import OutcomeState
 
@@ -261,5 +261,5 @@ def next_in(result: bytes) -> datetime | None:
     """When the first run will be, by what a machine answered when it took an order in."""
     try:
         return msgspec.json.decode(result, type=_TakenIn).next_at
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None

@@ -26,7 +26,7 @@ from controller.parcels.kept import (
     room_of,
 )
 from controller.store.store import ObjectMissingError, ObjectStore, StoreFullError
-from protocol.errors import Code, DeniedError, InvalidError, NotFoundError, SteadError
+from protocol.errors import UNREADABLE, Code, DeniedError, InvalidError, NotFoundError, SteadError
 from protocol.ids import TenantId, check_id
 from protocol.parcel import MAX_PIECES, OPERATOR, SEALED_PIECE_BYTES, pieces_in
 
@@ -314,7 +314,7 @@ class Parcels:
     def _announced(self, name: Name) -> Kept | None:
         try:
             about = msgspec.json.decode(self._store.get(name.key), type=About)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return None
         assert name.version is not None
         return Kept(name.tenant, name.parcel, about, name.version)

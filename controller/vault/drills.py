@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, insert, select
 from controller.audit import log as audit_log
 from controller.db.schema import drills
 from controller.fleet.scope import require_machine, require_tenant, visible
-from protocol.errors import InvalidError
+from protocol.errors import UNREADABLE, InvalidError
 from protocol.identity import MachineIdentity, OperatorIdentity
 from protocol.ids import check_id
 
@@ -164,5 +164,5 @@ def _check(drill: Drill) -> None:
         raise InvalidError(f"the details of a drill have at most {_LONGEST_DETAILS} bytes")
     try:
         msgspec.json.decode(drill.details or "[]")
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidError(f"the details of a drill are not JSON: {error}") from error

@@ -37,7 +37,7 @@ from controller.vault.retention import (
     parse_zone,
     plan_forgetting,
 )
-from protocol.errors import Code, InvalidError, NotFoundError, SteadError
+from protocol.errors import UNREADABLE, Code, InvalidError, NotFoundError, SteadError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def parse_rules(text: str) -> Rules:
     """Rules from JSON; INVALID for anything else."""
     try:
         rules = msgspec.json.decode(text, type=Rules)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidError(f"these are no retention rules: {error}") from error
     parse_zone(rules.zone)
     check_tags(sorted(rules.tags))

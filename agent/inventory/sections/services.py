@@ -19,7 +19,7 @@ import msgspec
 
 from agent.inventory.section import Facts, Section
 from agent.inventory.sources import Sources, decode
-from protocol.errors import UnavailableError
+from protocol.errors import UNREADABLE, UnavailableError
 
 BOOTED_BY_SYSTEMD = "/run/systemd/system"
 LIST = (
@@ -81,7 +81,7 @@ def parse_unit_files(output: str) -> dict[str, str]:
 def _rows(output: str) -> list[dict[str, Any]]:
     try:
         return msgspec.json.decode(output, type=list[dict[str, Any]])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UnavailableError(f"systemctl printed something unknown: {error}") from error
 
 

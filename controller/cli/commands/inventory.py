@@ -29,7 +29,7 @@ from controller.cli.options import Moment, tenant_option
 from controller.cli.sections import Fields, parts_of
 from controller.fleet.difference import Change, difference
 from protocol.codec import to_ms
-from protocol.errors import Code, InvalidError, NotFoundError
+from protocol.errors import UNREADABLE, Code, InvalidError, NotFoundError
 from protocol.v1.operator_pb2 import GetInventoryRequest, ListInventoriesRequest, Machine
 
 OLDEST = 10_000
@@ -186,7 +186,7 @@ def decode_body(name: str, body: bytes) -> dict[str, Any]:
     """A section's body; INVALID when it is none."""
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidError(f"the section {name} cannot be read: {error}") from error
 
 
