@@ -24,8 +24,16 @@ from protocol.codec import (
     encode_signed_revocations,
     read_revocations,
 )
-from protocol.errors import Code, InvalidError, SteadError
-from protocol.identity import Role, key_hash
+from protocol.errors import Code, SteadError
+from protocol.identity import (
+    Identity,
+    IdentityError,
+    OperatorIdentity,
+    Role,
+    believe,
+    key_hash,
+    read_certificate,
+)
 from protocol.revocation import (
     NO_REVOCATIONS,
     Revocations,
@@ -73,15 +81,25 @@ def keep_list(root: RootHome, profile: Path, data: bytes) -> None:
     replace_durably(profile, data)
 
 
-def revoked_operator(operator: Operator, at: datetime) -> RevokedOperator:
-    """The entry for an operator as the controller knows it."""
+def revoked_operator(operator: Operator, at: datetime, root: x509.Certificate) -> RevokedOperator:
+    """The entry for an operator as the controller knows it.
+
+    With the key that the root certified for that name; by the name alone where the controller
+    shows another, which might be somebody else's.
+    """
     try:
-        key = x509.load_der_x509_certificate(operator.certificate).public_key()
-    except ValueError as error:
-        raise InvalidError(f"the certificate of {operator.name} cannot be read") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise InvalidError(f"the certificate of {operator.name} is no operator's")
+        leaf = read_certificate(operator.certificate)
+        identity = believe(leaf, root=root, issuing=(), now=leaf.not_valid_before_utc)
+    except IdentityError:
+        return RevokedOperator(operator.name, b"", at)
+    key = leaf.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not _is(identity, operator.name):
+        return RevokedOperator(operator.name, b"", at)
     return RevokedOperator(operator.name, key_hash(key), at)
+
+
+def _is(identity: Identity, name: str) -> bool:
+    return isinstance(identity, OperatorIdentity) and identity.name == name
 
 
 def refuse_last(operators: list[Operator], name: str) -> None:

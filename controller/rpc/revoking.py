@@ -13,7 +13,8 @@ from controller.db.database import Database
 from controller.jobs.feed import Feed
 from controller.jobs.progress import cancel_all_of
 from protocol.codec import read_revocations
-from protocol.identity import OperatorIdentity
+from protocol.identity import OperatorIdentity, Role
+from protocol.revocation import NO_REVOCATIONS
 
 
 class Revoking:
@@ -28,18 +29,19 @@ class Revoking:
         """Revoke these operators and all whom the list names; `data` may be empty for no list.
 
         Their open jobs are cancelled, and calls of the operators and of machines whose
-        certificates are of a distrusted authority end. Raises NOT_FOUND for an operator who
-        is not known here, and what `revocations.take` raises.
+        certificates are of a distrusted authority end. The list may name operators who are not
+        known here. Raises NOT_FOUND for such a one without a list, and what `revocations.take`
+        raises.
         """
-        actor, now = f"operator/{by}", clock.now()
+        actor, now, root = f"operator/{by}", clock.now(), self._trust.root
+        listed = read_revocations(data, root) if data else NO_REVOCATIONS
+        named = revocations.names_in(listed)
 
         def act(connection: Connection) -> tuple[list[OperatorIdentity], list[str]]:
             wanted = set(names)
             if data:
-                root = self._trust.root
                 revocations.take(connection, data, root=root, actor=actor, now=now)
-                named = revocations.names_in(read_revocations(data, root))
-                wanted |= operators.known_among(connection, named)
+                wanted = operators.known_among(connection, named)
             gone = [
                 operators.revoke(connection, name, actor=actor, now=now) for name in sorted(wanted)
             ]
@@ -51,9 +53,14 @@ class Revoking:
         revoked, cancelled = await self._db.write(act)
         if data:
             self._trust.revocations = data
-            self._trust.distrust(read_revocations(data, self._trust.root).distrusted)
+            self._trust.distrust(listed.distrusted)
             self._feed.wake(revocations.TOPIC)
-        for one in revoked:
+        known = {one.name for one in revoked}
+        # Nobody here knows what those were to do, and by name alone they are let in no more.
+        unknown = [
+            OperatorIdentity(name, Role.AUDITOR, None) for name in named if name not in known
+        ]
+        for one in (*revoked, *unknown):
             self._trust.revoke(one)
         for job in cancelled:
             self._feed.wake(job)

@@ -29,6 +29,7 @@ from protocol.v1.operator_pb2_grpc import (
     MachineServiceStub,
     OperatorServiceStub,
 )
+from tests.integration.commands import stead
 from tests.integration.conftest import Enrolled, Installation
 from tests.integration.refusal import refused
 
@@ -220,6 +221,25 @@ async def test_a_revoked_operator_is_cut_from_what_runs_and_refused_from_then_on
     await installation.restart()
     again = ControllerServiceStub(installation.channel(*ann))
     assert (await refused(again.Status(status))).code is Code.REVOKED
+
+
+async def test_whom_the_controller_does_not_list_is_revoked_by_name(
+    installation: Installation,
+) -> None:
+    """As after its database was put back, or where it hides them."""
+    zoe = ControllerServiceStub(installation.channel(*installation.operator("zoe", Role.ADMIN)))
+    status = operator_pb2.StatusRequest()
+    await zoe.Status(status)
+    revoke = ("operator", "revoke", "zoe", "--yes")
+    said = await stead(installation, *revoke, code=1, error=True)
+    assert "--by-name revokes whom the controller does not list" in said
+    await zoe.Status(status)
+    said = await stead(installation, *revoke, "--by-name", error=True)
+    assert "zoe is revoked by name alone" in said
+    assert (await refused(zoe.Status(status))).code is Code.REVOKED
+    again = installation.operator("zoe", Role.ADMIN)
+    again_zoe = ControllerServiceStub(installation.channel(*again))
+    assert (await refused(again_zoe.Status(status))).code is Code.REVOKED
 
 
 async def test_a_revoked_operator_does_not_return_under_the_name(

@@ -42,7 +42,7 @@ from controller.config import OperatorHome, OperatorSettings, render_settings
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity, Role, identity_of
 from protocol.ids import TenantId, check_name
-from protocol.revocation import Revocations, plan_revocation
+from protocol.revocation import Revocations, RevokedOperator, plan_revocation
 from protocol.tls import chain_pem
 from protocol.v1.operator_pb2 import (
     AddOperatorRequest,
@@ -204,6 +204,9 @@ def renew_(app: App, name: str, root: Path | None, days: int, output: str) -> No
     is_flag=True,
     help="Tell no machine, for want of the root's key: a hostile controller can go on.",
 )
+@click.option(
+    "--by-name", is_flag=True, help="Also a name that the controller does not list, for it may lie."
+)
 @click.option("--dry-run", is_flag=True, help="Show the list that would be signed; sign nothing.")
 @yes_option
 @output_option
@@ -214,6 +217,7 @@ def revoke(
     root: Path | None,
     since: datetime,
     controller_only: bool,
+    by_name: bool,
     dry_run: bool,
     yes: bool,
     output: str,
@@ -225,14 +229,21 @@ def revoke(
     connection = app.connection
     found = list(connection.operators.ListOperators(ListOperatorsRequest()).operators)
     gone = next((operator for operator in found if operator.name == name), None)
-    if gone is None:
-        raise NotFoundError(f"there is no operator {name!r}; `stead operator ls` lists them")
+    if gone is None and (controller_only or not by_name):
+        raise NotFoundError(
+            f"there is no operator {name!r}; `stead operator ls` lists them, and --by-name revokes "
+            "whom the controller does not list"
+        )
     refuse_last(found, name)
     data, asked = b"", RevokeOperatorRequest(name=name)
     if not controller_only:
         now, home = clock.now(), root_of(app, root)
         issuer = issuer_of(app, root)
-        entry = revoked_operator(gone, since)
+        entry = RevokedOperator(check_name(name), b"", since)
+        if gone is not None:
+            entry = revoked_operator(gone, since, connection.root)
+        if not entry.key_hash:
+            note(f"{name} is revoked by name alone: the controller shows no certificate of theirs")
         listed, data = next_list(
             newest_list(connection),
             home,
