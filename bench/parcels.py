@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import signal
 import statistics
 import subprocess
@@ -39,17 +40,22 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         took = _measure(Path(directory), asked.mib, asked.rounds)
-    print(f"| {asked.mib} MiB, {asked.rounds} rounds | median | MiB/s | fastest |")
-    print("|---|---:|---:|---:|")
-    for name, seconds in took.items():
-        median = statistics.median(seconds)
-        print(f"| {name} | {median:.1f} s | {asked.mib / median:.0f} | {min(seconds):.1f} s |")
+    print(f"| {asked.mib} MiB, {asked.rounds} rounds | median | MiB/s | fastest | processor |")
+    print("|---|---:|---:|---:|---:|")
+    for name, rounds in took.items():
+        seconds, used = ([one[i] for one in rounds] for i in (0, 1))
+        median, cpu = statistics.median(seconds), statistics.median(used)
+        rate = asked.mib / median
+        print(f"| {name} | {median:.1f} s | {rate:.0f} | {min(seconds):.1f} s | {cpu:.1f} s |")
     print(f"\nload of the machine: {os.getloadavg()[0]:.1f}")
 
 
-def _measure(directory: Path, mib: int, rounds: int) -> dict[str, list[float]]:
+def _measure(directory: Path, mib: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
     source, there, back = (directory / name for name in ("source", "there", "back"))
-    with _served_by_openssl(directory) as (url, curl), _stead(directory) as stead:
+    with (
+        _served_by_openssl(directory) as (url, curl, server),
+        _stead(directory) as (stead, daemons),
+    ):
 
         def twice() -> None:
             _copied([*curl, "-o", str(there), f"{url}/{source.name}"], there)
@@ -61,17 +67,18 @@ def _measure(directory: Path, mib: int, rounds: int) -> dict[str, list[float]]:
             "cp, sync, sha256sum": lambda: _copied(["cp", str(source), str(back)], back),
             "curl, sync, sha256sum, twice": twice,
         }
-        took: dict[str, list[float]] = {name: [] for name in ways}
+        took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(rounds):
             with source.open("wb") as file:
                 for _ in range(mib):
                     file.write(os.urandom(MIB))
             for name, act in ways.items():
                 os.sync()
-                began = time.perf_counter()
+                began, used = time.perf_counter(), _cpu_s(server, *daemons)
                 act()
-                took[name].append(time.perf_counter() - began)
-                print(f"{name}: {took[name][-1]:.1f} s", file=sys.stderr)
+                seconds = time.perf_counter() - began, _cpu_s(server, *daemons) - used
+                took[name].append(seconds)
+                print(f"{name}: {seconds[0]:.1f} s", file=sys.stderr)
                 for made in (there, back):
                     if made.exists() and _digest(made) != _digest(source):
                         raise RuntimeError(f"{name} made another file")
@@ -79,6 +86,16 @@ def _measure(directory: Path, mib: int, rounds: int) -> dict[str, list[float]]:
                     there.unlink(missing_ok=True)
                     back.unlink(missing_ok=True)
     return took
+
+
+def _cpu_s(*daemons: int) -> float:
+    """Processor time of all programs that ended, and of those that run with their children."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = used.ru_utime + used.ru_stime
+    for pid in daemons:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def _digest(path: Path) -> bytes:
@@ -92,8 +109,8 @@ def _copied(argv: list[str], made: Path) -> None:
 
 
 @contextmanager
-def _served_by_openssl(directory: Path) -> Iterator[tuple[str, list[str]]]:
-    """The address of a server of the directory's files, and how to ask it."""
+def _served_by_openssl(directory: Path) -> Iterator[tuple[str, list[str], int]]:
+    """The address of a server of the directory's files, how to ask it, and its process."""
     key, certificate = directory / "key.pem", directory / "certificate.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
@@ -114,15 +131,15 @@ def _served_by_openssl(directory: Path) -> Iterator[tuple[str, list[str]]]:
             if (found := re.match(rb"ACCEPT .*:(\d+)", line))
         )
         curl = ["curl", "-sS", "--fail", "--noproxy", "*", "--cacert", str(certificate)]
-        yield f"https://localhost:{port}", curl
+        yield f"https://localhost:{port}", curl, server.pid
     finally:
         server.terminate()
         server.wait()
 
 
 @contextmanager
-def _stead(directory: Path) -> Iterator[Callable[..., None]]:
-    """A controller and an agent that run; gives what types a command."""
+def _stead(directory: Path) -> Iterator[tuple[Callable[..., None], tuple[int, int]]]:
+    """A controller and an agent that run; gives what types a command, and their processes."""
     home = directory / "home"
 
     def typed(*words: str, stdin: bytes = b"") -> bytes:
@@ -146,7 +163,11 @@ def _stead(directory: Path) -> Iterator[Callable[..., None]]:
             subprocess.run(enrolled, input=token, check=True, stdout=subprocess.DEVNULL)
             agent = subprocess.Popen([*argv, "run"], stderr=log)
             typed("run", "all", "--", "true")
-            yield lambda *words: print(typed(*words).decode(), end="", file=sys.stderr)
+
+            def act(*words: str) -> None:
+                print(typed(*words).decode(), end="", file=sys.stderr)
+
+            yield act, (controller.pid, agent.pid)
         finally:
             for process in filter(None, (agent, controller)):
                 process.send_signal(signal.SIGTERM)
