@@ -22,11 +22,16 @@ def inert(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t\r" else repr(c)[1:-1] for c in text)
 
 
+LINE_BYTES = 64 * 1024
+"""What is longer comes as several lines, where several machines print."""
+
+
 class Printer:
     """Prints pieces of output as they come; `names` are the machines' by task.
 
     With one task pieces go out as they are. With several, whole lines do, each with its
-    machine's name in front; `close` prints what had no end.
+    machine's name in front; `close` prints what had no end. Nothing in such a line goes back
+    to its beginning on a terminal: one machine cannot speak for another.
     """
 
     def __init__(self, names: Mapping[str, str]) -> None:
@@ -43,9 +48,12 @@ class Printer:
             return
         where = event.task_id, to_stderr
         *lines, rest = (self._begun.get(where, b"") + event.data).split(b"\n")
-        self._begun[where] = rest
         for line in lines:
             self._line(event.task_id, line, to_stderr)
+        while len(rest) > LINE_BYTES:
+            self._line(event.task_id, rest[:LINE_BYTES], to_stderr)
+            rest = rest[LINE_BYTES:]
+        self._begun[where] = rest
 
     def close(self) -> None:
         """Print what is left of lines and of characters."""
@@ -60,6 +68,8 @@ class Printer:
 
     def _line(self, task: str, line: bytes, to_stderr: bool) -> None:
         name = self._names.get(task, task)
+        if _stream(to_stderr).isatty():
+            line = line.removesuffix(b"\r").replace(b"\r", b"\\r")
         self._out(f"{name}: ".encode() + line + b"\n", to_stderr)
 
     def _out(self, data: bytes, to_stderr: bool) -> None:

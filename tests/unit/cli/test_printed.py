@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from controller.cli.printed import Printer
+from controller.cli.printed import LINE_BYTES, Printer
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
 
 OUT, ERR = OutputStream.OUTPUT_STREAM_STDOUT, OutputStream.OUTPUT_STREAM_STDERR
@@ -71,6 +71,22 @@ def test_nothing_steers_a_terminal(monkeypatch: pytest.MonkeyPatch, names: dict[
     assert b"\x07" not in said
     assert b"\\x1b]0;title\\x07\\xff" in said
     assert euro in said
+
+
+def test_no_machine_speaks_for_another_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"t": "web", "u": "db"}
+    said = on_a_terminal(monkeypatch, names, ("t", OUT, b"a\rdb: all is well\r\nb\n"))
+    # A terminal puts a return before each new line itself.
+    assert said == b"web: a\\rdb: all is well\r\nweb: b\r\n"
+
+
+def test_a_line_without_end_is_not_kept(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    names = {"t": "web", "u": "db"}
+    with closing(Printer(names)) as printer:
+        for _ in range(5):
+            printer.print(TaskOutput(task_id="t", stream=OUT, data=b"x" * LINE_BYTES))
+        assert len(capfdbinary.readouterr().out) == 4 * (LINE_BYTES + len(b"web: \n"))
+    assert capfdbinary.readouterr().out == b"web: " + b"x" * LINE_BYTES + b"\n"
 
 
 def test_half_a_character_at_the_end_is_not_lost_on_a_terminal(
