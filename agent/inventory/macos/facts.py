@@ -19,7 +19,7 @@ from agent.inventory.sections.network import Gateway, Resolver
 from agent.inventory.sections.packages import Package
 from agent.inventory.sections.services import Service
 from agent.inventory.sections.system import Hardware, OperatingSystem
-from protocol.errors import UnavailableError
+from protocol.errors import UNREADABLE, UnavailableError
 
 Row = dict[str, Any]
 _SIZE = re.compile(r"(\d+) (MB|GB|TB)")
@@ -31,7 +31,7 @@ def parse_profile(output: bytes) -> Mapping[str, list[Row]]:
     """What `system_profiler -json` prints; raises `UnavailableError` for anything else."""
     try:
         return msgspec.json.decode(output, type=dict[str, list[Row]])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UnavailableError(f"system_profiler printed something unknown: {error}") from error
 
 

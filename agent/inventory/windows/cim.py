@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from agent.host.process import Run
-from protocol.errors import UnavailableError
+from protocol.errors import UNREADABLE, UnavailableError
 
 
 def powershell(name: str, properties: Sequence[str]) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def parse_instances(output: bytes) -> list[dict[str, Any]]:
     """The objects of an answer; raises `UnavailableError` for anything else."""
     try:
         return msgspec.json.decode(output.strip(), type=list[dict[str, Any]])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         said = output[:80].decode(errors="replace")
         raise UnavailableError(f"PowerShell printed something unknown: {said!r}") from error
 
