@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from controller import clock
 from controller.authority.durable import write_durably
 from controller.cli.app import App
 from controller.cli.choice import active_machines, tenant_named
 from controller.cli.commands import tenant_key_rotate
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
+from controller.cli.sharing import recipient_of, sender_of
 from controller.cli.tenant_keys import (
     all_keys,
     is_proved,
@@ -28,10 +27,8 @@ from controller.cli.tenant_keys import (
     present_keys,
 )
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
-from protocol.identity import OperatorIdentity, believe
 from protocol.ids import TenantId
 from protocol.v1.operator_pb2 import (
-    ListOperatorsRequest,
     ListSharedKeysRequest,
     Machine,
     SharedKey,
@@ -139,7 +136,7 @@ def share(app: App, tenant: str, operator: str) -> None:
     found = tenant_named(connection, tenant)
     name = TenantId(found.tenant_id)
     keys = present_keys(connection, found)
-    certificate = _certificate_of(connection, operator, name)
+    certificate = recipient_of(connection, operator, name)
     sealed = seal_share(keys, certificate, tenant=name, name=operator)
     signature = connection.sign(share_bytes(sealed, name, operator))
     connection.tenants.ShareTenantKey(
@@ -171,7 +168,7 @@ def receive(app: App, tenant: str) -> None:
             f"who has it can: stead tenant key share {found.name} --with "
             f"{connection.operator.name}"
         )
-    sender = _sender_of(connection, left[0])
+    sender, who = sender_of(connection, left[0].certificate, name)
     keys = open_share(
         left[0].sealed,
         left[0].signature,
@@ -180,8 +177,7 @@ def receive(app: App, tenant: str) -> None:
         tenant=name,
         name=connection.operator.name,
     )
-    identity = believe(sender, root=connection.root, issuing=(), now=clock.now())
-    note(f"From {identity}:")
+    note(f"From {who.name}:")
     _take(connection, found, keys)
 
 
@@ -210,36 +206,6 @@ def _take(connection: Connection, tenant: Tenant, given: TenantKeys) -> None:
             "It is not the key in force: it opens restore points of before. Have the newest one "
             "shared with you, too."
         )
-
-
-def _certificate_of(connection: Connection, name: str, tenant: TenantId) -> x509.Certificate:
-    """The certificate of an operator who may see the tenant, as the root signed it."""
-    known = connection.operators.ListOperators(ListOperatorsRequest()).operators
-    found = next((o for o in known if o.name == name and not o.revoked_at_ms), None)
-    if found is None:
-        raise NotFoundError(f"there is no operator {name!r}; `stead operator ls` lists them")
-    certificate = x509.load_der_x509_certificate(found.certificate)
-    identity = believe(certificate, root=connection.root, issuing=(), now=clock.now())
-    if not isinstance(identity, OperatorIdentity) or identity.name != name:
-        raise SteadError(
-            f"the controller shows a certificate for {name} that is not theirs; nothing was sealed",
-            code=Code.BAD_SIGNATURE,
-        )
-    if identity.tenants is not None and tenant not in identity.tenants:
-        raise SteadError(f"{name} may not see this tenant", code=Code.WRONG_TENANT)
-    return certificate
-
-
-def _sender_of(connection: Connection, left: SharedKey) -> x509.Certificate:
-    """The certificate of the operator who shared, once the root is seen to have signed it."""
-    try:
-        sender = x509.load_der_x509_certificate(left.certificate)
-    except ValueError as error:
-        raise InvalidError(f"the sender's certificate cannot be read: {error}") from error
-    identity = believe(sender, root=connection.root, issuing=(), now=clock.now())
-    if not isinstance(identity, OperatorIdentity):
-        raise SteadError("this was not sent by an operator", code=Code.BAD_SIGNATURE)
-    return sender
 
 
 def _machines_by_key(keys: TenantKeys, machines: Sequence[Machine]) -> Counter[bytes]:
