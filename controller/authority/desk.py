@@ -9,9 +9,10 @@ from sqlalchemy import Connection, select
 
 from controller import clock
 from controller.audit.log import INSTALLATION, append
-from controller.authority import enrollment
+from controller.authority import enrollment, rekeying, renewal
+from controller.authority.admission import Enrolled
 from controller.authority.authority import Authority
-from controller.authority.enrollment import Application, Enrolled
+from controller.authority.enrollment import Application
 from controller.authority.failures import Failures, Refusals
 from controller.db.database import Database
 from controller.db.schema import tenants
@@ -49,10 +50,10 @@ class Desk:
     async def renew(
         self, *, certificate: bytes, requested_at_ms: int, signature: bytes
     ) -> tuple[bytes, ...]:
-        """See `enrollment.renew`."""
+        """See `renewal.renew`."""
 
         def act(connection: Connection) -> tuple[bytes, ...]:
-            return enrollment.renew(
+            return renewal.renew(
                 connection,
                 self._authority,
                 certificate=certificate,
@@ -74,10 +75,10 @@ class Desk:
         hostname: str,
         agent_version: str,
     ) -> Enrolled:
-        """See `enrollment.rekey`."""
+        """See `rekeying.rekey`."""
 
         def act(connection: Connection) -> Enrolled:
-            return enrollment.rekey(
+            return rekeying.rekey(
                 connection,
                 self._authority,
                 certificate=certificate,

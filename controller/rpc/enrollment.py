@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from controller.authority.admission import read_signing_request
 from controller.authority.desk import Desk
-from controller.authority.enrollment import Application, read_signing_request
+from controller.authority.enrollment import Application
 from controller.rpc.interceptor import Context
 from protocol.v1 import enrollment_pb2 as pb
 from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceServicer

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import func, select, update
 
 from controller import clock
+from controller.authority.admission import MOST_AN_HOUR
 from controller.authority.certificates import Issuer, certify_machine
 from controller.authority.keys import new_key, new_serial
 from controller.db.schema import machines, tokens
@@ -302,6 +303,21 @@ async def test_a_clock_that_is_wrong_is_named_with_the_right_one(
     assert refusal.code is Code.CLOCK_SKEW
     assert f"{theirs:%Y-%m-%d %H:%M:%S}Z" in str(refusal)
     assert f"{datetime.now(UTC):%Y-%m-%d}" in str(refusal)
+
+
+async def test_who_asks_on_and_on_fills_no_database(
+    installation: Installation, token: Token
+) -> None:
+    machine = await installation.enroll(token)
+    for _ in range(MOST_AN_HOUR - 1):
+        await renew(installation, machine.chain[0], machine.key)
+    for again in (
+        renew(installation, machine.chain[0], machine.key),
+        installation.enroll(token, key=machine.key),
+    ):
+        assert (await refused(again)).code is Code.LIMIT
+    # It is the machine's own affair.
+    await installation.new_machine(machine.tenant, "db-01")
 
 
 async def test_nobody_renews_without_the_key(installation: Installation, token: Token) -> None:
