@@ -33,6 +33,7 @@ from protocol.revocation import (
 )
 from protocol.rollout import Amount, Rollout
 from protocol.selection import Commands, CommandStream, Rules
+from protocol.shown import shown_text
 from protocol.standing import Standing
 from protocol.unlock import Unlock
 from protocol.v1 import link_pb2, order_pb2, refusal_pb2, revocation_pb2, unlock_pb2
@@ -47,6 +48,7 @@ REVISION = 6
 """
 
 MAX_ORDER_BYTES = 1024 * 1024
+MAX_REFUSAL = 4000
 MAX_REVOCATIONS_BYTES = 512 * 1024
 INNER: Mapping[str, type[Any]] = {
     "BackupRules": Rules,
@@ -370,6 +372,10 @@ def refusal_to_pb(error: SteadError) -> refusal_pb2.Refusal:
 
 
 def refusal_from_pb(message: refusal_pb2.Refusal) -> SteadError:
-    """The error that a peer meant; a code that is not known here becomes INTERNAL."""
+    """The error that a peer meant; a code that is not known here becomes INTERNAL.
+
+    Its words are shown to people, whoever the peer is: they are cut, and steer no terminal.
+    """
     known = message.code in {code.value for code in Code}
-    return SteadError(message.message, code=Code(message.code) if known else Code.INTERNAL)
+    words = shown_text(message.message, longest=MAX_REFUSAL)
+    return SteadError(words, code=Code(message.code) if known else Code.INTERNAL)

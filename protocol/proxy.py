@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
 from protocol.errors import InvalidError
+from protocol.shown import shown_text
 
 NO_PROXY = "none"
 """The setting that says so, whatever the environment says."""
@@ -135,8 +136,8 @@ def refusal_of(answer: bytes, address: str, proxy: Proxy) -> str | None:
         if is_whole(answer):
             return None
         return f"the proxy {proxy} did not end its answer; look at the proxy's log"
-    said = f"{code} {(status[2] or b'').decode(errors='replace')[:80]}".strip()
-    said = "".join(one if one.isprintable() else "?" for one in said)
+    words = shown_text((status[2] or b"").decode(errors="replace"), longest=80)
+    said = f"{code} {words}".strip()
     if code == 407:
         step = "give it a user and a password that it knows, as http://user:password@host:port"
     elif code in (403, 405):

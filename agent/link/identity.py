@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from agent.config import AgentHome, Settings
 from agent.host import clock
 from agent.host.files import read_if_there
+from agent.link.ratchet import load_token
 from protocol.attached import Attached, Metadata
 from protocol.codec import encode_holder, read_revocations
 from protocol.errors import Code, SteadError
@@ -130,6 +131,6 @@ def open_channel(home: AgentHome) -> grpc.Channel:
 
     def holder(method: str) -> Metadata:
         del method
-        return ((METADATA_KEY, encode_holder(Holder(read_if_there(home.ratchet) or b""))),)
+        return ((METADATA_KEY, encode_holder(Holder(load_token(home)))),)
 
     return grpc.intercept_channel(channel, Attached(holder))

@@ -9,12 +9,18 @@ from __future__ import annotations
 from agent.config import AgentHome
 from agent.host.files import read_if_there, write_atomically
 from agent.host.hardware import hardware
-from protocol.holder import Holder
+from protocol.holder import LONGEST_TOKEN, Holder
 
 
 def load_holder(home: AgentHome) -> Holder:
     """What to show at Hello."""
-    return Holder(read_if_there(home.ratchet) or b"", hardware())
+    return Holder(load_token(home), hardware())
+
+
+def load_token(home: AgentHome) -> bytes:
+    """The newest token; empty when there is none that could be shown."""
+    token = read_if_there(home.ratchet) or b""
+    return token if len(token) <= LONGEST_TOKEN else b""
 
 
 def keep_token(home: AgentHome, token: bytes) -> None:

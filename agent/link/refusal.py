@@ -8,8 +8,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from protocol.codec import refusal_from_pb
+from protocol.codec import MAX_REFUSAL, refusal_from_pb
 from protocol.errors import Code, SteadError, UnavailableError
+from protocol.shown import shown_text
 from protocol.v1 import refusal_pb2
 
 METADATA_KEY = "stead-refusal-bin"
@@ -28,9 +29,10 @@ def refusal_of(
                 return refusal_from_pb(refusal_pb2.Refusal.FromString(value))
             except DecodeError:
                 break
+    words = shown_text(details or "no answer", longest=MAX_REFUSAL)
     if status is None or status in _OUTAGE:
-        return UnavailableError(f"the controller cannot be reached: {details or 'no answer'}")
-    return SteadError(f"the controller answered {status.name}: {details}", code=Code.INTERNAL)
+        return UnavailableError(f"the controller cannot be reached: {words}")
+    return SteadError(f"the controller answered {status.name}: {words}", code=Code.INTERNAL)
 
 
 def error_of_call(error: grpc.RpcError) -> SteadError:

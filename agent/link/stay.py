@@ -209,12 +209,16 @@ class Link:
                 )
             )
             try:
-                await asyncio.wait(
+                done, _ = await asyncio.wait(
                     {renewing, stale, moving, talking}, return_when=asyncio.FIRST_COMPLETED
                 )
+                for task in done - {talking}:
+                    task.result()  # an unexpected end is no reason to connect on and on
                 return talking.result() if talking.done() else None
             except SteadError as error:
                 if error.code is Code.UNAVAILABLE:
+                    # To find out why may take a while, and there is no link meanwhile.
+                    self._tell(LinkState.WAITING, str(error), error.code)
                     raise await asyncio.to_thread(_explained, error, credentials) from error
                 raise
             finally:

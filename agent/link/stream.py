@@ -16,7 +16,7 @@ from agent.link.refusal import error_of_call, refusal_of
 from protocol.ceiling import Ceiling
 from protocol.codec import encode_holder, from_ms, refusal_from_pb, refuse_unknown, to_ms
 from protocol.errors import Code, SteadError, UnavailableError
-from protocol.holder import METADATA_KEY, Holder
+from protocol.holder import LONGEST_TOKEN, METADATA_KEY, Holder
 from protocol.ids import TaskId
 from protocol.v1 import link_pb2
 from protocol.v1.link_pb2_grpc import LinkServiceStub
@@ -164,7 +164,8 @@ class Stream:
             min(max(welcome.heartbeat_interval_s, SHORTEST_HEARTBEAT_S), LONGEST_HEARTBEAT_S)
         )
         self._heard_at = clock.monotonic()
-        if welcome.ratchet:
+        if 0 < len(welcome.ratchet) <= LONGEST_TOKEN:
+            # A longer one could not be shown any more, to whichever controller.
             await self._keep_ratchet(welcome.ratchet)
         self._listener.connected(
             from_ms(welcome.controller_time_ms), timedelta(seconds=self._interval_s)

@@ -20,10 +20,11 @@ from controller.config import OperatorHome
 from controller.rpc.refusals import METADATA_KEY
 from protocol.address import split_address
 from protocol.attached import Attached
-from protocol.codec import read_revocations, refusal_from_pb
+from protocol.codec import MAX_REFUSAL, read_revocations, refusal_from_pb
 from protocol.errors import Code, InvalidError, SteadError, UnavailableError
 from protocol.identity import OperatorIdentity, identity_of
 from protocol.proxy import Proxy, proxy_for
+from protocol.shown import shown_text
 from protocol.tls import channel_options, client_credentials, explain_failure, find_anchor
 from protocol.v1.job_pb2_grpc import JobServiceStub
 from protocol.v1.operator_pb2_grpc import (
@@ -209,7 +210,8 @@ class Connection:
                 "this controller does not know the call; is it an older release?",
                 code=Code.UNSUPPORTED,
             )
-        return SteadError(f"the call failed: {call.details() or call.code().name}")
+        words = shown_text(call.details() or call.code().name, longest=MAX_REFUSAL)
+        return SteadError(f"the call failed: {words}")
 
 
 def _call(error: object) -> grpc.Call | None:

@@ -202,6 +202,8 @@ class LinkServer(LinkServiceServicer, InventoryServiceServicer, EnrollmentServic
         self.runs: dict[str, link_pb2.StandingRun] = {}
         """Of standing orders, by task."""
         self.controller_ahead = timedelta()
+        self.ratchet = b""
+        """The token that Welcome hands out."""
         self.visits: asyncio.Queue[Visit] = asyncio.Queue()
         self.outcomes: list[Outcome] = []
         self.outputs: dict[str, dict[int, link_pb2.TaskOutput]] = {}
@@ -250,6 +252,7 @@ class LinkServer(LinkServiceServicer, InventoryServiceServicer, EnrollmentServic
                 heartbeat_interval_s=self.heartbeat_s,
                 revision=self.revision,
                 controller_version="0",
+                ratchet=self.ratchet,
             )
         )
         listening = asyncio.create_task(self._listen(request_iterator, visit))

@@ -6,7 +6,7 @@ import json
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from controller.authority.enrollment import read_signing_request
+from controller.authority.admission import read_signing_request
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity
 from protocol.ids import MachineId
@@ -16,6 +16,37 @@ from tests.integration.agent_process import AgentProcess, idle_agent
 from tests.integration.test_agent_enroll import troubles
 
 __all__ = ["idle_agent"]
+
+
+async def test_a_token_that_no_controller_would_take_is_not_kept(agent: AgentProcess) -> None:
+    async with LinkServer(Realm()) as server:
+        server.realm.furnish(agent.home, server.address)
+        agent.home.ratchet.write_bytes(b"token")
+        server.ratchet = bytes(4 * 1024 * 1024)
+        await agent.start()
+        await server.visit()
+        await agent.until_status(link="connected")
+        assert agent.home.ratchet.read_bytes() == b"token"
+        await agent.stop()
+        # Nor is one shown that came there otherwise: nobody could be connected to any more.
+        agent.home.ratchet.write_bytes(server.ratchet)
+        await agent.start()
+        await server.visit()
+
+
+async def test_what_a_controller_says_steers_no_terminal(agent: AgentProcess) -> None:
+    async with LinkServer(Realm()) as server:
+        server.realm.furnish(agent.home, server.address)
+        words = "\x1b]0;mine\x07\x1b[2J\u202e not\nwanted" + "x" * 10_000
+        server.refuse = SteadError(words, code=Code.REVOKED)
+        await agent.start()
+        said = await agent.until_status(link="parked", code="revoked")
+        assert said["reason"].startswith("?]0;mine??[2J? not wanted")
+        assert len(said["reason"]) < 5000
+        for command in ("status", "doctor"):
+            _, out, _ = await agent.command(command)
+            assert "not wanted" in out
+            assert all(one.isprintable() or one == "\n" for one in out)
 
 
 async def test_a_machine_that_is_called_a_copy_again_and_again_stays_what_it_can_be(

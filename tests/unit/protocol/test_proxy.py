@@ -112,6 +112,7 @@ def test_what_is_asked() -> None:
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", "allow CONNECT to stead.example.com:7443"),
         (b"HTTP/1.0 502 Bad\x1b[31m\r\n\r\n", "can the proxy reach stead.example.com:7443?"),
         (b"HTTP/1.1 502\r\n\r\n", "(502)"),
+        (b"HTTP/1.1 502 " + b"x" * 9999 + b"\r\n\r\n", "(502 " + "x" * 80 + ")"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "is no HTTP proxy"),
         (b"", "is no HTTP proxy"),
     ],
