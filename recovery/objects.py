@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from controller.vault.keys import PackKey, PointKey, parse_key
@@ -66,7 +66,7 @@ def list_objects(directory: Path) -> Listing:
         for file in sorted(top.rglob("*")) if top.is_dir() else ():
             if not file.is_file():
                 continue
-            key = parse_key(file.relative_to(top).as_posix())
+            key = _key_of(file.relative_to(top), put_aside=top is not directory)
             if isinstance(key, PackKey):
                 found.packs.append((key, file))
             elif isinstance(key, PointKey):
@@ -78,6 +78,17 @@ def list_objects(directory: Path) -> Listing:
             f"{directory} holds no restore point: it should hold TENANT/points and TENANT/packs"
         )
     return found
+
+
+def _key_of(name: PurePath, *, put_aside: bool) -> PackKey | PointKey | None:
+    """What a file holds. One that was put aside has something unique behind its key, and a file
+    with the reason beside it.
+    """
+    if put_aside:
+        if name.suffix == ".reason":
+            return None
+        name = name.with_name(name.name.partition(".")[0])
+    return parse_key(name.as_posix())
 
 
 class Objects:

@@ -15,6 +15,7 @@ import pytest
 
 from agent.backup.durable import Written
 from controller.cli.main import run
+from controller.store.local import LocalStore
 from protocol.ids import make_id
 from protocol.vault.chunk import Kind
 from protocol.vault.epochs import link, name_of
@@ -289,12 +290,26 @@ def test_a_whole_record_in_the_quarantine_stands_for_a_damaged_one(
     objects = copied(left, tmp_path)
     (record,) = objects.rglob(f"points/*/{left.points[2]}")
     whole = record.read_bytes()
+    LocalStore.open(objects).quarantine(record.relative_to(objects).as_posix(), "looked damaged")
+    assert not record.exists()
     record.write_bytes(whole[:-1] + b"x")
-    aside = objects / ".quarantine" / record.relative_to(objects)
-    aside.parent.mkdir(parents=True)
-    aside.write_bytes(whole)
     assert recover(left, tmp_path, "-o", "json", objects=objects) == 0
-    assert [row["point"] for row in asked(capsys)] == left.points[::-1]
+    said = capsys.readouterr()
+    assert [row["point"] for row in json.loads(said.out)] == left.points[::-1]
+    assert "is left out" not in said.err
+
+
+def test_what_is_whole_in_a_pack_that_was_put_aside_is_recovered(
+    left: Left, tmp_path: Path, capsys: Capture
+) -> None:
+    objects = copied(left, tmp_path)
+    store = LocalStore.open(objects)
+    for file in [file for file in objects.rglob("packs/*/*") if file.is_file()]:
+        store.quarantine(file.relative_to(objects).as_posix(), "looked damaged")
+    to = tmp_path / "back"
+    assert recover(left, tmp_path, "--to", str(to), "-o", "json", objects=objects) == 0
+    (done,) = asked(capsys)
+    assert (done["left"], done["damaged_packs"]) == (0, 0)
 
 
 def test_restore_points_of_other_tenants_are_one_line_and_no_failure(
