@@ -9,11 +9,14 @@ from typing import Any
 import msgspec
 import rich_click as click
 
+from controller import clock
 from controller.cli.app import App
 from controller.cli.choice import machine_meant, machines_meant, tenant_named
+from controller.cli.chosen import choose
 from controller.cli.emit import emit, from_wire_ms, note, output_option
 from controller.cli.exits import DONE, FAILED
 from controller.cli.options import tenant_option, yes_option
+from controller.cli.points import list_points
 from controller.vault.retention import FLOOR, Rules, keeps_anything
 from protocol.errors import InvalidError
 from protocol.v1.operator_pb2 import Machine
@@ -31,6 +34,8 @@ from protocol.v1.retention_pb2 import (
 
 _SPAN = re.compile(r"(\d{1,5})([hdw])\Z")
 _SPANS = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
+_COUNT = click.IntRange(min=0)
+_WHOLE_ID = re.compile(r"rp_[0-9a-z]{26}\Z")
 _COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 reason_option = click.option("--reason", required=True, help="Why; goes into the audit log.")
 
@@ -43,15 +48,21 @@ def add_retention(group: click.Group) -> None:
 
 @click.command(epilog="Example: stead backup keep web-01 --last 7 --daily 14 --weekly 8")
 @click.argument("selector", default="")
-@click.option("--last", type=int, default=0, help="The newest so many.")
-@click.option("--hourly", type=int, default=0, help="One for each of so many hours.")
-@click.option("--daily", type=int, default=0, help="One for each of so many days.")
-@click.option("--weekly", type=int, default=0, help="One for each of so many weeks.")
-@click.option("--monthly", type=int, default=0, help="One for each of so many months.")
-@click.option("--yearly", type=int, default=0, help="One for each of so many years.")
+@click.option("--last", type=_COUNT, default=0, help="The newest so many.")
+@click.option("--hourly", type=_COUNT, default=0, help="One for each of so many hours.")
+@click.option("--daily", type=_COUNT, default=0, help="One for each of so many days.")
+@click.option("--weekly", type=_COUNT, default=0, help="One for each of so many weeks.")
+@click.option("--monthly", type=_COUNT, default=0, help="One for each of so many months.")
+@click.option("--yearly", type=_COUNT, default=0, help="One for each of so many years.")
 @click.option("--within", metavar="SPAN", default="", help="All of so long: 48h, 14d, 8w.")
 @click.option("--tagged", multiple=True, metavar="TAG", help="All with this tag; repeatable.")
-@click.option("--floor", type=int, default=FLOOR, show_default=True, help="Good points at least.")
+@click.option(
+    "--floor",
+    type=click.IntRange(min=1),
+    default=FLOOR,
+    show_default=True,
+    help="Good points at least.",
+)
 @click.option("--zone", default="UTC", show_default=True, help="Where days begin: Europe/Vienna.")
 @click.option("--no-rules", is_flag=True, help="Take the rules away: everything stays.")
 @click.option("--default", "is_default", is_flag=True, help="For the tenant's other machines.")
@@ -184,6 +195,7 @@ def unforget(app: App, machine: str, point: str, tenant: str) -> None:
 def hold(app: App, machine: str, point: str, reason: str, tenant: str) -> None:
     """Keep a restore point, whatever the rules say, until it is released."""
     found = machine_meant(app.connection, machine, tenant)
+    point = _id_of(app, found, point)
     request = HoldPointRequest(machine_id=found.machine_id, point_id=point, reason=reason)
     app.connection.retention.HoldPoint(request)
     note(f"{point} is on hold.")
@@ -200,6 +212,7 @@ def hold(app: App, machine: str, point: str, reason: str, tenant: str) -> None:
 def release(app: App, machine: str, point: str, reason: str, tenant: str) -> None:
     """End a hold: the rules apply again."""
     found = machine_meant(app.connection, machine, tenant)
+    point = _id_of(app, found, point)
     request = ReleasePointRequest(machine_id=found.machine_id, point_id=point, reason=reason)
     app.connection.retention.ReleasePoint(request)
     note(f"{point} is released.")
@@ -219,6 +232,7 @@ def tag(
 ) -> None:
     """Tag a restore point; `--tagged` rules keep what has a tag."""
     found = machine_meant(app.connection, machine, tenant)
+    point = _id_of(app, found, point)
     request = TagPointRequest(machine_id=found.machine_id, point_id=point, add=add, remove=remove)
     tags = app.connection.retention.TagPoint(request).tags
     note(f"{point}: {', '.join(tags) or 'no tags'}.")
@@ -234,6 +248,14 @@ def unfreeze(app: App, machine: str, reason: str, tenant: str) -> None:
     found = machine_meant(app.connection, machine, tenant)
     app.connection.retention.Unfreeze(UnfreezeRequest(machine_id=found.machine_id, reason=reason))
     note(f"{found.name}: the rules apply again.")
+
+
+def _id_of(app: App, machine: Machine, name: str) -> str:
+    """The id of what `name` means; one that is written out may be damaged or forgotten."""
+    if _WHOLE_ID.match(name):
+        return name
+    listed = list_points(app.connection, machine)
+    return choose(listed, name, machine=machine.name, now=clock.now()).id
 
 
 def rules_of(options: dict[str, Any]) -> Rules:

@@ -117,3 +117,21 @@ def test_a_history_is_drawn(place: Place, machine: str, source: Path) -> None:
     assert "█" in shown
     assert max(map(len, shown.splitlines())) <= 80
     assert len(shown.splitlines()) == len(place.rows("backup", "ls", machine)) + 2
+
+
+def test_holds_and_tags_take_what_names_a_restore_point(
+    place: Place, machine: str, source: Path
+) -> None:
+    newest = place.rows("backup", "ls", machine)[0]["point"]
+    place.good("backup", "tag", machine, "latest", "--add", "release")
+    place.good("backup", "hold", machine, "today", "--reason", "a lawsuit")
+    (row,) = (one for one in place.rows("backup", "keep", machine) if one["point"] == newest)
+    assert row["tags"] == ["release"]
+    assert any("a lawsuit" in reason for reason in row["reasons"])
+    place.good("backup", "release", machine, newest, "--reason", "over")
+    place.good("backup", "tag", machine, newest, "--remove", "release")
+    assert "is no restore point" in place.bad(
+        "backup", "hold", machine, "gibberish", "--reason", "x", code=2
+    )
+    assert "range x>=1" in place.bad("backup", "keep", machine, "--floor", "0", code=2)
+    assert "range x>=0" in place.bad("backup", "keep", machine, "--last", "-1", code=2)
