@@ -19,8 +19,8 @@ from protocol.v1.operator_pb2 import Machine
 
 SHOWN = 10
 _CHANGES = ("create", "overwrite", "attributes")
-LEFT_OUT = ("skipped_paths", "failed", "warnings")
-"""Lists of a result in which each row has a path and a reason."""
+LEFT_OUT = {"skipped_paths": "skipped", "failed": "left", "warnings": "warned"}
+"""Lists of a result in which each row has a path and a reason, and what counts all of each."""
 
 
 def result_rows(job: Job) -> list[dict[str, Any]]:
@@ -96,9 +96,13 @@ def say_left_out(row: Mapping[str, Any], *, below: str = "") -> None:
 
     `below` is the directory that the paths begin in, where that is not the root.
     """
-    listed = [row[name] for name in LEFT_OUT if isinstance(row.get(name), list)]
-    for left in [one for part in listed for one in part][:SHOWN]:
+    listed = {name: row[name] for name in LEFT_OUT if isinstance(row.get(name), list)}
+    for left in [one for part in listed.values() for one in part][:SHOWN]:
         note(f"{row['machine']}: {below}{left.get('path')}: {left.get('reason')}")
+    counts = [(row.get(LEFT_OUT[name]), len(part)) for name, part in listed.items()]
+    more = sum(said if isinstance(said, int) else known for said, known in counts) - SHOWN
+    if more > 0:
+        note(f"{row['machine']}: and {more} more; --output json names up to 200 of each kind")
 
 
 def _size(name: str) -> Callable[[Row], str]:
