@@ -14,12 +14,12 @@ from agent.actions.action import ActionResult, Workplace
 from agent.actions.restore import sealing_key_of
 from agent.backup.pace import Bucket, checked_limit, lower
 from agent.files.parcels import GrpcParcels
-from agent.files.receive import belongings, same_content, there, write_file
+from agent.files.receive import write_file
 from agent.files.send import opened, send_file
 from agent.files.way import check_path, spot_at
 from agent.host import clock
 from protocol.action import GetFile, PutFile
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import InvalidError, SteadError
 from protocol.ids import ParcelId, check_id
 from protocol.outcome import OutcomeState
 from protocol.parcel import open_key
@@ -88,27 +88,18 @@ def _put(action: PutFile, parcel: ParcelId, key: bytes, place: Workplace) -> Act
         place.channel() as channel,
     ):
         parcels = GrpcParcels(channel, _seed())
-        old = there(spot)
-        belongings(action, old)
-        if action.no_overwrite and old is not None:
-            if not same_content(spot, action):
-                raise SteadError(
-                    f"{spot.shown} is there already, and was left; leave out --no-overwrite to "
-                    "replace it",
-                    code=Code.ALREADY_EXISTS,
-                )
+        written = write_file(
+            spot,
+            action,
+            key,
+            parcels,
+            place.task,
+            wait=_pace(limit),
+            told=lambda done: telling("receive", done, action.size),
+        )
+        said = f"{action.size} bytes to {spot.shown}"
+        if not written:
             said = f"{spot.shown} has this content already"
-        else:
-            write_file(
-                spot,
-                action,
-                key,
-                parcels,
-                place.task,
-                wait=_pace(limit),
-                told=lambda done: telling("receive", done, action.size),
-            )
-            said = f"{action.size} bytes to {spot.shown}"
         # The file is in its place; the parcel ends by itself where this fails.
         with suppress(SteadError):
             parcels.took(parcel)

@@ -87,8 +87,7 @@ def there(spot: Spot) -> os.stat_result | None:
     return found
 
 
-def same_content(spot: Spot, action: PutFile) -> bool:
-    """Whether the file has the content of the order already."""
+def _has_content(spot: Spot, action: PutFile) -> bool:
     fd = os.open(spot.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=spot.fd)
     try:
         if os.fstat(fd).st_size != action.size:
@@ -107,14 +106,25 @@ def write_file(
     *,
     wait: Callable[[int], None],
     told: Callable[[int], None],
-) -> None:
+) -> bool:
     """Fetch the content and put it in place. `wait` is asked before so many bytes are fetched.
+
+    False where nothing may be overwritten and the file has this very content.
 
     Raises STORE_FULL before anything is fetched, BAD_SIGNATURE for other content than the
     order's, ALREADY_EXISTS, and what `Parcels` raises.
     """
-    own = belongings(action, there(spot))
+    old = there(spot)
+    own = belongings(action, old)
     aside = part_name(spot, task)
+    if action.no_overwrite and old is not None:
+        with _failing(spot):
+            if not _has_content(spot, action):
+                raise _taken(spot)
+            # Of a run that was killed when it had put it there.
+            with suppress(FileNotFoundError):
+                os.unlink(aside, dir_fd=spot.fd)
+        return False
     with _failing(spot):
         fd = os.open(aside, _OPENED, 0o600, dir_fd=spot.fd)
     try:
@@ -142,6 +152,7 @@ def write_file(
             raise
     finally:
         os.close(fd)
+    return True
 
 
 def _fill(
@@ -196,16 +207,19 @@ def _put_in_place(spot: Spot, aside: bytes, action: PutFile) -> None:
                     aside, spot.name, src_dir_fd=spot.fd, dst_dir_fd=spot.fd, follow_symlinks=False
                 )
             except FileExistsError:
-                raise SteadError(
-                    f"{spot.shown} is there already, and was left; leave out --no-overwrite to "
-                    "replace it",
-                    code=Code.ALREADY_EXISTS,
-                ) from None
+                raise _taken(spot) from None
             os.unlink(aside, dir_fd=spot.fd)
         else:
             there(spot)
             os.rename(aside, spot.name, src_dir_fd=spot.fd, dst_dir_fd=spot.fd)
         sync_names(spot.fd)
+
+
+def _taken(spot: Spot) -> SteadError:
+    return SteadError(
+        f"{spot.shown} is there already, and was left; leave out --no-overwrite to replace it",
+        code=Code.ALREADY_EXISTS,
+    )
 
 
 def _check_own(fd: int, spot: Spot) -> None:
