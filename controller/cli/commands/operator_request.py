@@ -224,7 +224,9 @@ def certify(
         )
     held = "in an ssh-agent" if connect is not None else "in a file of theirs"
     names = tenant_names(app)
-    where = ", ".join(sorted(names.get(t, t) for t in identity.tenants or ())) or "all tenants"
+    # By their ids too: which tenant has a name is the controller's word.
+    scope = sorted(f"{names.get(t, 'unknown')} ({t})" for t in identity.tenants or ())
+    where = ", ".join(scope) or "all tenants"
     what = f"{'again ' if renew else ''}to be {identity.role} in {where}"
     note(f"{asked.name} asks {what}, with a key {held}:\n  {short_hash(key)}")
     if not yes:

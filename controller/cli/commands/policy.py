@@ -73,7 +73,9 @@ def apply(
             raise InvalidError("nobody is there to ask: look with --dry-run, then add --yes")
         for change in changes:
             note(f"{change['subject']}: {change['before']} → {change['after']}")
-        click.confirm(f"Sign version {following.version} for {tenant.name}?", abort=True, err=True)
+        # By its id too: which tenant has a name is the controller's word.
+        whose = f"{tenant.name} ({tenant_id})"
+        click.confirm(f"Sign version {following.version} for {whose}?", abort=True, err=True)
     data = encode_signed_policy(sign_policy(encode_policy(following), issuer.key))
     # Before anybody is asked: a controller that refuses it cannot keep it from orders.
     make_directory(home.policies)
