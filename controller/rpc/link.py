@@ -12,13 +12,13 @@ import structlog
 from controller import clock
 from controller.audit.log import INSTALLATION
 from controller.audit.witnesses import Witnesses
-from controller.authority import holders, revocations
+from controller.authority import holders
 from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.fleet.presence import Greeting, Parting, Presence
-from controller.jobs import policies
 from controller.jobs.desk import JobDesk
 from controller.rpc.interceptor import Context, machine_calling, shown_holder
+from controller.rpc.telling import Outgoing, Telling
 from controller.version import VERSION
 from protocol.ceiling import Ceiling, bounded
 from protocol.checkpoint import Found, from_us
@@ -38,21 +38,10 @@ SILENCE_S = 3 * HEARTBEAT_S
 LOOK_EVERY = timedelta(seconds=20)
 WAITING = 256
 OLDEST_REVISION = 1
-TELLS_REVOCATIONS = 2
-TELLS_POLICY = 5
 KNOWS_RATCHET = 4
-TELLS_CHECKPOINTS = 6
-CHECKPOINTS_FIRST_S = 60.0
-"""A machine that has come is told the logs' checkpoints at a random moment within this."""
-CHECKPOINTS_EVERY_S = 600.0
-"""So that a day of them costs a machine less than 0.3 MB at worst; see ADR 56."""
 DRAIN_S = 2
 RECONNECTS_PER_S = 100
 CLOCK_LIMIT = timedelta(hours=12)
-
-
-Outgoing = asyncio.Queue[pb.ConnectResponse | SteadError | None]
-"""What is to be said; an error ends the link as one, None ends it well."""
 
 
 class Link(LinkServiceServicer):
@@ -70,11 +59,11 @@ class Link(LinkServiceServicer):
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._db = db
-        self._chance = chance
         self._desk = desk
         self._witnesses = witnesses
         self._presence = presence
         self._trust = trust
+        self._telling = Telling(db, desk.feed, trust, witnesses, chance)
         self._heartbeat_s = heartbeat_s
 
     async def Connect(
@@ -98,12 +87,7 @@ class Link(LinkServiceServicer):
                 asyncio.create_task(self._offer(machine, outgoing)),
                 asyncio.create_task(self._part(parting, outgoing)),
             ]
-            if welcome.revision >= TELLS_REVOCATIONS:
-                workers.append(asyncio.create_task(self._tell_revoked(outgoing)))
-            if welcome.revision >= TELLS_POLICY:
-                workers.append(asyncio.create_task(self._tell_policy(machine, outgoing)))
-            if welcome.revision >= TELLS_CHECKPOINTS:
-                workers.append(asyncio.create_task(self._tell_logs(machine, watched, outgoing)))
+            workers += self._telling.begin(machine, welcome.revision, watched, outgoing)
             try:
                 while True:
                     message = await outgoing.get()
@@ -158,56 +142,6 @@ class Link(LinkServiceServicer):
         if greeted.refusal is not None:
             raise greeted.refusal
         return greeted.token
-
-    async def _tell_revoked(self, outgoing: Outgoing) -> None:
-        """Say who is revoked, now and whenever that changes."""
-        with self._desk.feed.listening(revocations.TOPIC) as event:
-            told = b""
-            while True:
-                event.clear()
-                newest = self._trust.revocations
-                if newest != told:
-                    told = newest
-                    changed = pb.RevocationsChanged(revocations=newest)
-                    await outgoing.put(pb.ConnectResponse(revocations_changed=changed))
-                await event.wait()
-
-    async def _tell_policy(self, machine: MachineIdentity, outgoing: Outgoing) -> None:
-        """Say what the root ruled for the machine's tenant, now and whenever that changes."""
-        with self._desk.feed.listening(policies.topic(machine.tenant)) as event:
-            told = b""
-            while True:
-                event.clear()
-                try:
-                    newest = await self._db.read(lambda c: policies.kept(c, machine.tenant))
-                except SteadError as error:
-                    log.warning("policy_not_told", machine=machine.machine, reason=str(error))
-                    newest = told
-                if newest != told:
-                    told = newest
-                    changed = pb.PolicyChanged(policy=newest)
-                    await outgoing.put(pb.ConnectResponse(policy_changed=changed))
-                await event.wait()
-
-    async def _tell_logs(
-        self, machine: MachineIdentity, watched: asyncio.Future[dict[str, int]], outgoing: Outgoing
-    ) -> None:
-        """Say what the audit logs are, at moments of this machine's own."""
-        sizes = await watched
-        told: dict[str, int] = {}
-        await asyncio.sleep(self._chance() * CHECKPOINTS_FIRST_S)
-        while True:
-            try:
-                for log_id, news in (await self._witnesses.news(machine, sizes)).items():
-                    # The first word of a link is said also when nothing is new: after a
-                    # controller was restored, its log may have as many entries as before.
-                    if told.get(log_id) != news.size:
-                        told[log_id] = sizes[log_id] = news.size
-                        message = pb.CheckpointTold(checkpoint=news.signed, proof=news.proof)
-                        await outgoing.put(pb.ConnectResponse(checkpoint_told=message))
-            except SteadError as error:
-                log.warning("checkpoints_not_told", machine=machine.machine, reason=str(error))
-            await asyncio.sleep(CHECKPOINTS_EVERY_S)
 
     async def _part(self, parting: asyncio.Future[Parting], outgoing: Outgoing) -> None:
         """End the link when the controller's side has a reason to."""

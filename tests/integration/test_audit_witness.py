@@ -17,7 +17,7 @@ from controller.audit.log import entries
 from controller.cli.keyring import Keyring
 from controller.cli.main import run
 from controller.db.schema import audit, audit_checkpoints, audit_nodes
-from controller.rpc import link
+from controller.rpc import telling
 from protocol.ids import TenantId
 from protocol.v1 import operator_pb2
 from protocol.v1.operator_pb2_grpc import MachineServiceStub
@@ -29,8 +29,8 @@ from tests.integration.conftest import Installation
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tell checkpoints as soon as there are new ones."""
-    monkeypatch.setattr(link, "CHECKPOINTS_FIRST_S", 0.0)
-    monkeypatch.setattr(link, "CHECKPOINTS_EVERY_S", 0.2)
+    monkeypatch.setattr(telling, "CHECKPOINTS_FIRST_S", 0.0)
+    monkeypatch.setattr(telling, "CHECKPOINTS_EVERY_S", 0.2)
 
 
 @pytest.fixture
