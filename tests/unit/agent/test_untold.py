@@ -100,6 +100,47 @@ async def test_long_results_are_bounded_together(machine: Machine) -> None:
     assert untold.to_sum_up(long) == list(long)[:-1], "the newest stays, however long it is"
 
 
+def test_a_cut_at_any_byte_leaves_every_run_in_one_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line that accepts a run is the one that sums others up."""
+    monkeypatch.setattr(untold, "MOST", 6)
+    path = tmp_path / "journal"
+    path.write_bytes(new_journal())
+    journal = Journal(path)
+    for number in range(1, 7):
+        make_run(journal, number, OutcomeState.SUCCEEDED)
+    before = path.stat().st_size
+    assert accept_run(journal, 7)
+    journal.close()
+    whole = path.read_bytes()
+    for end in range(before, len(whole) + 1):
+        path.write_bytes(whole[:end])
+        again = Journal(path)
+        kept = [entry for entry in again.entries() if entry.state is State.ENDED]
+        summed = [entry.untold for entry in again.entries() if entry.untold is not None]
+        total = len(kept) + sum(one.counts["succeeded"] for one in summed)
+        assert (total, bool(summed)) == (6, end == len(whole))
+        again.close()
+
+
+def accept_run(journal: Journal, number: int) -> list[TaskId]:
+    slot = NOW + number * HOUR
+    task = TaskId(make_id("ts", at_ms=number, random=bytes(10)))
+    order = replace(ORDER, id=job_of_run(STANDING, slot))
+    return journal.accept_run(order, task, Run(STANDING, slot, number), ORDER.deliver_by)
+
+
+def make_run(journal: Journal, number: int, state: OutcomeState) -> list[TaskId]:
+    """A run from its beginning to its end; the tasks that it summed up."""
+    gone = accept_run(journal, number)
+    order = job_of_run(STANDING, NOW + number * HOUR)
+    journal.start(order, NOW + number * HOUR)
+    task = TaskId(make_id("ts", at_ms=number, random=bytes(10)))
+    journal.end(order, Outcome(task, state))
+    return gone
+
+
 STEPS = st.lists(
     st.sampled_from(["run", "run", "run", "acknowledge", "prune", "reopen"]), max_size=40
 )
@@ -119,16 +160,9 @@ def test_every_run_is_told_by_itself_or_in_one_sum(steps: list[str], random: obj
             assert len(waiting) <= 5
             match step:
                 case "run":
-                    number = made.total() + 1
-                    slot = NOW + number * HOUR
-                    run = Run(STANDING, slot, number)
-                    task = TaskId(make_id("ts", at_ms=number, random=bytes(10)))
-                    order = replace(ORDER, id=job_of_run(STANDING, slot))
-                    gone = journal.accept_run(order, task, run, ORDER.deliver_by)
-                    assert all(journal.of_task(one) is None for one in gone)
-                    journal.start(order.id, slot)
                     state = random.choice([OutcomeState.SUCCEEDED, OutcomeState.FAILED])  # type: ignore[attr-defined]
-                    journal.end(order.id, Outcome(task, state))
+                    gone = make_run(journal, made.total() + 1, state)
+                    assert all(journal.of_task(one) is None for one in gone)
                     made[state.value] += 1
                 case "acknowledge" if waiting:
                     entry = random.choice(waiting)  # type: ignore[attr-defined]
