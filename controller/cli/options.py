@@ -21,22 +21,8 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
 
     name = "when"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Parse it; click says what was wrong."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            return parse_moment(str(value), now=clock.now())
-        except InvalidError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Until(click.ParamType):  # type: ignore[type-arg]
-    """A point in time to come; see `controller.cli.moment`."""
-
-    name = "when"
+    def _read(self, text: str) -> datetime:
+        return parse_moment(text, now=clock.now())
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -45,9 +31,16 @@ class Until(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, datetime):
             return value
         try:
-            return parse_until(str(value), now=clock.now())
+            return self._read(str(value))
         except InvalidError as error:
             self.fail(str(error), param, ctx)
+
+
+class Until(Moment):
+    """A point in time to come."""
+
+    def _read(self, text: str) -> datetime:
+        return parse_until(text, now=clock.now())
 
 
 class Times(click.ParamType):  # type: ignore[type-arg]

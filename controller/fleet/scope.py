@@ -29,6 +29,16 @@ def require_tenant(connection: Connection, operator: OperatorIdentity, tenant_id
     return TenantId(found)
 
 
+def tenants_meant(
+    connection: Connection, operator: OperatorIdentity, tenant_id: str
+) -> list[TenantId]:
+    """The tenant that is named, or for an empty name all that the operator may see."""
+    if tenant_id:
+        return [require_tenant(connection, operator, tenant_id)]
+    seen = select(tenants.c.id).where(visible(tenants.c.id, operator))
+    return [TenantId(one) for one in connection.scalars(seen.order_by(tenants.c.name))]
+
+
 def require_whole(operator: OperatorIdentity) -> OperatorIdentity:
     """Return an operator whose scope is every tenant, raise DENIED otherwise.
 

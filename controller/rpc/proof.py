@@ -7,12 +7,9 @@ from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 
-from sqlalchemy import Connection, select
-
 from controller import clock
 from controller.db.database import Database
-from controller.db.schema import tenants
-from controller.fleet.scope import require_tenant, visible
+from controller.fleet.scope import tenants_meant
 from controller.rpc.interceptor import Context, machine_calling, operator_calling
 from controller.vault import drills, stats
 from controller.vault.health import Health, OpenDamage, PastRound
@@ -20,6 +17,7 @@ from controller.vault.scrub import Progress, Scrub
 from protocol.codec import from_ms, to_ms
 from protocol.errors import InvalidError
 from protocol.identity import OperatorIdentity
+from protocol.ids import TenantId
 from protocol.v1 import proof_pb2 as pb
 from protocol.v1.proof_pb2_grpc import ProofServiceServicer
 
@@ -118,16 +116,8 @@ class Proof(ProofServiceServicer):
         ]
         return pb.GetVaultStatsResponse(vaults=[stats_to_pb(one) for one in vaults])
 
-    async def _tenants(self, operator: OperatorIdentity, tenant: str) -> list[str]:
-        """The tenant that is named, or all that the operator may see."""
-
-        def find(connection: Connection) -> list[str]:
-            if tenant:
-                return [require_tenant(connection, operator, tenant)]
-            seen = select(tenants.c.id).where(visible(tenants.c.id, operator))
-            return list(connection.scalars(seen.order_by(tenants.c.name)))
-
-        return await self._db.read(find)
+    async def _tenants(self, operator: OperatorIdentity, tenant: str) -> list[TenantId]:
+        return await self._db.read(lambda c: tenants_meant(c, operator, tenant))
 
 
 def _looked(told: Progress) -> pb.Looked:

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, select
 
 from controller import clock
 from controller.db.database import Database
-from controller.db.schema import point_tags, tenants
-from controller.fleet.scope import require_machine, require_tenant, visible
+from controller.db.schema import point_tags
+from controller.fleet.scope import require_machine, require_tenant, tenants_meant
 from controller.rpc.interceptor import Context, operator_calling
 from controller.vault import freezing, keeping
 from controller.vault.keeper import Keeper, Progress
@@ -151,13 +151,8 @@ class Retention(RetentionServiceServicer):
         """See `protocol/v1/retention.proto`."""
         operator = operator_calling()
 
-        def meant(connection: Connection) -> list[str]:
-            if request.tenant_id:
-                return [require_tenant(connection, operator, request.tenant_id)]
-            found = select(tenants.c.id).where(visible(tenants.c.id, operator))
-            return list(connection.scalars(found.order_by(tenants.c.name)))
-
-        for tenant in await self._db.read(meant):
+        wanted = await self._db.read(lambda c: tenants_meant(c, operator, request.tenant_id))
+        for tenant in wanted:
             collecting = self._keeper.collect(
                 tenant,
                 dry_run=request.dry_run,
