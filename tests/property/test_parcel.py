@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
@@ -76,6 +77,19 @@ def test_a_trailer_ends_its_own_content_and_no_shorter_one(
     if other != count:
         with pytest.raises(ParcelDamagedError):
             open_trailer(key, PARCEL, OPERATOR, other, sealed)
+
+
+def test_a_trailer_in_a_place_that_its_size_does_not_lead_to_is_no_end() -> None:
+    """Whoever has the key could seal one anywhere, and so cut a file short."""
+    key, five = bytes(32), Trailer(5 * PIECE_BYTES, bytes(32), 0o640, 0, "", "")
+    plain = msgspec.msgpack.encode(five)
+    for place in (4, 5, 6):
+        sealed = seal_piece(key, PARCEL, OPERATOR, place, plain, is_trailer=True)
+        if place == 5:
+            assert open_trailer(key, PARCEL, OPERATOR, place, sealed) == five
+            continue
+        with pytest.raises(ParcelDamagedError, match="longer or shorter"):
+            open_trailer(key, PARCEL, OPERATOR, place, sealed)
 
 
 @given(secret=KEYS, size=st.integers(0, 1 << 40), content=KEYS)

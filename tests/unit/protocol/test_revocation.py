@@ -156,3 +156,14 @@ def test_an_order_whose_signer_knew_more_is_refused() -> None:
     with pytest.raises(SteadError) as caught:
         check_current(LIST, 4)
     assert caught.value.code is Code.STALE_REVOCATIONS
+
+
+def test_of_two_revocations_of_one_operator_the_earlier_counts() -> None:
+    """By name at first and by key a day later: what was taken in between does not go on."""
+    later = replace(GONE, key_hash=bytes(32), revoked_at=GONE.revoked_at + DAY)
+    both = replace(LIST, operators=(GONE, later))
+    for operators in (both.operators, both.operators[::-1]):
+        some = replace(both, operators=operators)
+        check_not_revoked(some, ANN, taken_in_at=GONE.revoked_at - DAY)
+        with pytest.raises(SteadError):
+            check_not_revoked(some, ANN, taken_in_at=GONE.revoked_at + DAY / 2)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import pytest
+from blake3 import blake3
 
 from protocol.errors import InvalidError
-from protocol.vault.chunk import ChunkId, Kind, Sealer
+from protocol.vault.chunk import ID_BYTES, ChunkId, Kind, Sealer
 from protocol.vault.keys import TenantKey
 from protocol.vault.pack import (
+    _RECORD,
+    _TRAILER,
     MAX_PACK_BYTES,
+    PACK_MAGIC,
     TRAILER_BYTES,
     Damaged,
     PackBuilder,
@@ -94,3 +98,32 @@ def test_a_pack_of_nothing_but_beginnings_is_scanned_in_bounded_time() -> None:
     header = b"StCk\x01\x00\x00\x00" + bytes(4) + (1 << 20).to_bytes(4, "little")
     found = list(scan(header * (1 << 17)))
     assert found == [Damaged(0, 2 << 20)]
+
+
+def forged(content: bytes, *records: tuple[bytes, int, int, int]) -> bytes:
+    """A pack whose index is whole and says whatever it likes."""
+    index = b"".join(_RECORD.pack(*record) for record in records)
+    length = len(index) + TRAILER_BYTES
+    trailer = _TRAILER.pack(blake3(index).digest(), len(records), length, PACK_MAGIC)
+    return content + index + trailer
+
+
+def test_an_index_that_fits_its_hash_is_held_against_the_pack_all_the_same() -> None:
+    reference, stored = SEALER.seal(Kind.DATA, b"some content")
+    size = len(stored)
+    content = reference.id + stored
+    good = (reference.id, Kind.DATA, ID_BYTES, size)
+    assert [one.id for one in read_index(forged(content, good))] == [reference.id]
+    nothing = (reference.id, Kind.DATA, 2 * ID_BYTES + size, 0)
+    for wrong in (
+        forged(content + b"more", good),
+        forged(content + bytes(ID_BYTES), good, nothing),
+        forged(content, good, good),
+        forged(content, (*good[:3], size - 1)),
+        forged(content, (*good[:3], size + 1)),
+        forged(content, (reference.id, Kind.DATA, ID_BYTES + 1, size - 1)),
+        forged(content, (reference.id, max(Kind) + 1, ID_BYTES, size)),
+        forged(content),
+    ):
+        with pytest.raises(PackDamagedError):
+            read_index(wrong)
