@@ -381,6 +381,19 @@ def test_whatever_the_clock_does_no_slot_is_due_twice(moves: list[int], schedule
     assert times.begin(begun) not in slots
 
 
+def test_what_is_over_by_a_time_that_was_believed_is_over() -> None:
+    """Also for a clock that was set back since, by less than would make it say nothing."""
+    begun = datetime(2026, 5, 1, 12, 10, tzinfo=UTC)
+    bounds = Standing("hourly", to_ms(begun + DAY), spread_s=1)
+    order, machine = OrderId("or_" + "0" * 26), MachineId("mc_" + "0" * 26)
+    times = timetable(bounds, machine, UTC)
+    head = Head((0, 0, 0), begun, begun, bounds)
+    before = bounds.ends_at - timedelta(minutes=2)
+    for latest_seen, is_due in ((before, True), (bounds.ends_at, False)):
+        run = due_run(order, head, times, last=None, now=before, latest_seen=latest_seen)
+        assert (run is not None) is is_due
+
+
 def test_an_envelope_kept_is_the_envelope_that_came(machine: Machine) -> None:
     envelope = machine.standing()
     order = decode_order(envelope.order)
