@@ -334,6 +334,23 @@ async def test_an_operator_is_not_renewed_here(installation: Installation) -> No
     assert refusal.code is Code.UNAUTHENTICATED
 
 
+async def test_a_certificate_for_another_key_makes_nobody_the_machine(
+    installation: Installation, token: Token
+) -> None:
+    """The authority itself signed it, as one whose key was stolen would."""
+    machine, key = await installation.enroll(token), new_key()
+    leaf = certify_machine(
+        installation.controller.parts.authority.issuing,
+        key.public_key(),
+        MachineIdentity(machine.tenant, machine.id),
+        serial=new_serial(),
+        now=clock.now(),
+    )
+    refusal = await refused(renew(installation, leaf, key))
+    assert refusal.code is Code.UNAUTHENTICATED
+    assert "not for this machine's present key" in str(refusal)
+
+
 async def test_a_certificate_that_another_authority_made_is_not_renewed(
     installation: Installation, token: Token
 ) -> None:

@@ -46,6 +46,7 @@ def test_an_unbroken_chain_of_evidence_is_believed() -> None:
         ({}, {"problem": "off"}, {}, Why.OFF),
         ({}, {}, {"boot": "another"}, Why.REBOOT),
         ({"boot": "another"}, {}, {}, Why.REBOOT),
+        ({}, {"boot": "another"}, {}, Why.REBOOT),
         ({}, {"generation": "another"}, {}, Why.GAP),
         (
             {},
