@@ -6,7 +6,8 @@ import msgspec
 
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.inventory import take_inventory
-from agent.inventory.live import encode_live, live
+from agent.inventory.chosen import live_here
+from agent.inventory.live import encode_live
 from agent.inventory.sources import sources_at
 from protocol.action import TakeSnapshot
 from protocol.outcome import OutcomeState
@@ -16,7 +17,7 @@ def execute(action: TakeSnapshot, place: Workplace) -> ActionResult:
     """Report the inventory, then look at what changes by the second."""
     del action  # it has nothing to choose
     taken = take_inventory(place)
-    figures = live(sources_at())
+    figures = live_here(sources_at())
     result = {
         "inventory_root": taken.reported.root.hex(),
         "inventory": taken.as_json(),

@@ -1,4 +1,4 @@
-"""The sections of this system: the same names and facts, collected in its own way."""
+"""The sections and live figures of this system: the same facts, collected in its own way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ elif sys.platform == "darwin":
 else:
     from agent.inventory.sections import SECTIONS
 
-__all__ = ["SECTIONS", "section_of"]
+if sys.platform == "linux":
+    from agent.inventory.live import live as live_here
+else:
+    from agent.inventory.live_by_psutil import live_by_psutil as live_here
+
+__all__ = ["SECTIONS", "live_here", "section_of"]
 
 
 def section_of(name: str) -> Section:

@@ -188,8 +188,11 @@ def running_processes() -> list[Usage]:
 
     found = []
     wanted = ["pid", "create_time", "name", "username", "cpu_times", "memory_info"]
-    for process in psutil.process_iter(wanted, ad_value=None):
-        said = process.info
+    for process in psutil.process_iter():
+        try:
+            said = process.as_dict(wanted, ad_value=None)
+        except (psutil.NoSuchProcess, OSError):
+            continue  # it has ended, or the system does not tell
         cpu, memory = said["cpu_times"], said["memory_info"]
         if cpu is None or memory is None:
             continue

@@ -16,6 +16,8 @@ import pytest
 from agent.host.process import Finished, ProgramError
 from agent.inventory import by_psutil
 from agent.inventory.chosen import SECTIONS, section_of
+from agent.inventory.live import encode_live
+from agent.inventory.live_by_psutil import live_by_psutil
 from agent.inventory.macos import facts as macos
 from agent.inventory.macos import sections as macos_sections
 from agent.inventory.section import Section, encode_facts
@@ -390,6 +392,21 @@ def test_a_port_that_is_listened_on_is_found_with_its_program() -> None:
     [one] = [one for one in found.ports if one.port == port]
     assert (one.protocol, one.address) == ("tcp", "127.0.0.1")
     assert one.programs
+
+
+def test_live_figures_by_psutil_are_those_of_this_machine() -> None:
+    waits: list[float] = []
+    figures = live_by_psutil(sources_at(), wait=waits.append)
+    assert waits == [0.3]
+    assert figures.memory is not None
+    assert figures.memory.total_bytes == psutil.virtual_memory().total
+    assert figures.by_memory[0].memory_bytes >= figures.by_memory[-1].memory_bytes > 0
+    assert {disk.path for disk in figures.disks} <= {
+        part.mountpoint for part in psutil.disk_partitions()
+    }
+    assert figures.uptime_s is not None
+    assert figures.uptime_s > 0
+    assert msgspec.json.decode(encode_live(figures))["failed_services"] is None
 
 
 def test_what_is_not_listened_on_is_no_port() -> None:
