@@ -46,8 +46,12 @@ class Pace:
     look_for_upgrade: timedelta = timedelta(seconds=5)
 
 
-def run_agent(home: AgentHome, pace: Pace | None = None) -> None:
-    """Be the agent until SIGTERM or SIGINT.
+Listen = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], None]
+"""Has a function called in a loop once the agent is to stop."""
+
+
+def run_agent(home: AgentHome, pace: Pace | None = None, listen: Listen = on_stop) -> None:
+    """Be the agent until `listen` says to stop, which is at SIGTERM or SIGINT.
 
     Raises LOCKED when one runs in this home, PRECONDITION when the machine is not enrolled.
     """
@@ -62,18 +66,18 @@ def run_agent(home: AgentHome, pace: Pace | None = None) -> None:
         enroll_first(home, new_journal())
         ended = Ended.IDENTITY_CHANGED
         while ended is Ended.IDENTITY_CHANGED:
-            ended = asyncio.run(_main(home, pace or Pace(), installed))
+            ended = asyncio.run(_main(home, pace or Pace(), installed, listen))
             if ended is not Ended.STOPPED:
                 log.info("agent_begins_anew", reason=ended)
     if ended is Ended.REPLACED:
         begin_anew()
 
 
-async def _main(home: AgentHome, pace: Pace, installed: Installed) -> Ended:
+async def _main(home: AgentHome, pace: Pace, installed: Installed, listen: Listen) -> Ended:
     """Be the agent of one identity; why it ended."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    on_stop(loop, stop.set)
+    listen(loop, stop.set)
     agent = Agent(home, pace, installed)
     ended = await agent.run(stop)
     return Ended.STOPPED if stop.is_set() else ended

@@ -105,6 +105,45 @@ def run(home: AgentHome) -> None:
     run_agent(home)
 
 
+@cli.group(epilog="Example: stead-agent service install")
+def service() -> None:
+    """The agent as a service of Windows or macOS. On Linux the package brings it."""
+
+
+@service.command("install", epilog="Example: stead-agent service install")
+@click.pass_obj
+def service_install(home: AgentHome) -> None:
+    """Start the agent now, at each start of the machine, and again whenever it ends.
+
+    The machine has to be enrolled. Run this as administrator or root.
+    """
+    from agent.service.install import own_service, program
+
+    own = own_service(home)
+    home.load_settings()
+    own.install(program(home, "service", "run"))
+    click.echo("installed and started; its log is " + str(home.log))
+
+
+@service.command("uninstall", epilog="Example: stead-agent service uninstall")
+@click.pass_obj
+def service_uninstall(home: AgentHome) -> None:
+    """Stop the agent and start it no more. Its identity and its state stay."""
+    from agent.service.install import own_service
+
+    own_service(home).uninstall()
+    click.echo(f"removed; what the agent knows is still in {home.path}")
+
+
+@service.command("run", hidden=True)
+@click.pass_obj
+def service_run(home: AgentHome) -> None:
+    """Be the agent, started by the service manager of Windows or macOS."""
+    from agent.service.run import run_service
+
+    run_service(home)
+
+
 @cli.command(epilog="Example: stead-agent generalize --token - < token")
 @click.option(
     "--token", default="", help="With it each copy enrolls itself; - reads it from standard input."

@@ -250,6 +250,11 @@ class AgentHome:
         return self.path / "status.json"
 
     @property
+    def log(self) -> Path:
+        """The log, where the service manager keeps none."""
+        return self.path / "log" / "agent.log"
+
+    @property
     def lock(self) -> Path:
         """Held by the running agent, which is named in it."""
         return self.path / "agent.lock"

@@ -35,7 +35,7 @@ MODULES = {
 """Programs and backup sets are not here: they need no worker."""
 
 
-NOT_ON_WINDOWS = frozenset(
+LINUX_ALONE = frozenset(
     {
         "scan_updates",
         "plan_updates",
@@ -50,7 +50,15 @@ NOT_ON_WINDOWS = frozenset(
         "put_file",
     }
 )
-"""What is not written for Windows yet; to say so is better than to fail half way."""
+"""What is not written, or was never tried, for other systems; to say so is better than to fail
+half way, or to make a restore point that nobody can restore."""
+
+
+def refuse_elsewhere(name: str, system: str) -> None:
+    """Raise UNSUPPORTED for an action that this system does not have yet."""
+    if system != "linux" and name in LINUX_ALONE:
+        where = {"win32": "Windows", "darwin": "macOS"}.get(system, system)
+        raise SteadError(f"{name} does not run on {where} yet", code=Code.UNSUPPORTED)
 
 
 def execute(action: Action, place: Workplace) -> ActionResult:
@@ -58,8 +66,7 @@ def execute(action: Action, place: Workplace) -> ActionResult:
     module = MODULES.get(name_of(action))
     if module is None:
         raise SteadError(f"{name_of(action)} is not executed by a worker", code=Code.UNKNOWN_ACTION)
-    if sys.platform == "win32" and name_of(action) in NOT_ON_WINDOWS:
-        raise SteadError(f"{name_of(action)} does not run on Windows yet", code=Code.UNSUPPORTED)
+    refuse_elsewhere(name_of(action), sys.platform)
     result = import_module(module).execute(action, place)
     assert isinstance(result, ActionResult)
     return result

@@ -46,6 +46,8 @@ def parse_own_group(groups: str, mounts: str) -> Path | None:
 @cache
 def base() -> Path | None:
     """The directory that tasks' groups are made in; None where there can be none."""
+    if sys.platform != "linux":
+        return None
     try:
         groups = Path("/proc/self/cgroup").read_text()
         mounts = Path("/proc/self/mountinfo").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.actions.program import outcome_of_program
-from agent.actions.registry import MODULES, NOT_ON_WINDOWS
+from agent.actions.registry import LINUX_ALONE, MODULES, refuse_elsewhere
 from agent.actions.script import as_read
 from agent.config import windows_home
 from agent.host.environment import environment_of, top_of, windows_places, with_added
@@ -154,5 +154,14 @@ def test_state_lies_where_windows_wants_it() -> None:
         windows_home({}, service=False)
 
 
-def test_what_is_refused_on_windows_is_there_elsewhere() -> None:
-    assert NOT_ON_WINDOWS - set(MODULES) == set()
+@pytest.mark.parametrize("system", ["win32", "darwin"])
+def test_what_was_never_tried_elsewhere_is_refused_there(system: str) -> None:
+    for name in MODULES:
+        refuse_elsewhere(name, "linux")
+        if name not in LINUX_ALONE:
+            refuse_elsewhere(name, system)
+            continue
+        with pytest.raises(SteadError, match=f"{name} does not run on") as caught:
+            refuse_elsewhere(name, system)
+        assert caught.value.code is Code.UNSUPPORTED
+    assert {"run_backup", "restore_files", "apply_updates", "put_file"} <= LINUX_ALONE
