@@ -6,10 +6,12 @@ its entry by itself. Slices of shared chunks have to be fetched to be compared.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from agent.backup.read import NO_SEEKING
 from protocol.vault.chunk import Buffer, Sealer
 from protocol.vault.entry import Entry, Extent
 
@@ -69,9 +71,11 @@ def _is_empty(fd: int, place: int, length: int) -> bool:
     while place < end:
         try:
             place = os.lseek(fd, place, os.SEEK_DATA)
-        except OSError:
-            # ENXIO: no data behind it.
-            return True
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return True
+            if error.errno not in NO_SEEKING:
+                raise
         size = min(_PIECE, end - place)
         if size > 0 and any(_read(fd, place, size)):
             return False

@@ -6,6 +6,7 @@ where the system allows it.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -20,6 +21,8 @@ _NOATIME: Final = getattr(os, "O_NOATIME", 0)
 _TRIES: Final = 3
 _BLOCK: Final = 512
 _FILE: Final = 8
+NO_SEEKING: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What a file system answers that cannot tell where data is."""
 _extras_of = SYSTEM.of_open
 
 
@@ -85,8 +88,10 @@ def read_small(directory_fd: int, name: bytes, stat: os.stat_result, room: memor
                 return Content(got, extras, after, changed=False)
             if after.st_mode >> 12 != _FILE:
                 raise ChangedTypeError("changed its type during the backup")
+            # Some file systems do not know how long a file is before it is read.
+            says_less = got > after.st_size == size
             stat = after
-            if not is_small(stat):
+            if says_less or not is_small(stat):
                 return Content(-1, NOTHING, stat, changed=False)
         return Content(got, extras, stat, changed=True)
     finally:
@@ -107,7 +112,13 @@ def data_ranges(fd: int, stat: os.stat_result) -> Iterator[tuple[int, int, bool]
     while place < size:
         try:
             data = os.lseek(fd, place, os.SEEK_DATA)
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_SEEKING:
+                yield place, -1, True
+                return
+            # Whatever else went wrong: nobody knows that nothing is there.
+            if error.errno != errno.ENXIO:
+                raise
             data = size
         data = min(data, size)
         if data > place:

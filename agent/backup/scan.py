@@ -26,7 +26,7 @@ from agent.backup.read import AwayError, ChangedTypeError, is_small, open_file, 
 from agent.backup.sample import Sample
 from agent.backup.sealing import Sealing
 from agent.backup.signs import Counting, sample_at, sample_of
-from agent.backup.skipped import SkippedList, reason_of
+from agent.backup.skipped import SkippedList, is_gone
 from agent.backup.state import NO_MARK, untrusted
 from agent.backup.stream import SmallStream
 from agent.backup.visit import Found, Kept, Whole
@@ -232,11 +232,9 @@ class Scan:
                 self._directory(draft, fd, stat)
             else:
                 self._odd(draft, fd, stat)
-        except FileNotFoundError:
-            self.skipped.add(join(parent, name), "vanished during the backup", by_rule=True)
-            return None
         except OSError as error:
-            self.skipped.add(join(parent, name), reason_of(error))
+            gone = is_gone(fd, name, error, stat.st_ino)
+            self.skipped.not_read(join(parent, name), error, gone=gone)
             return None
         except (ChangedTypeError, AwayError, ProgramError) as error:
             self.skipped.add(join(parent, name), str(error))

@@ -199,12 +199,14 @@ class Visit:
         parent, _, name = path.rpartition(b"/")
         try:
             fd = self._beneath.open(parent)
-        except OSError:
+        except OSError as error:
+            self._walk.lost(path, error)
             return None
         try:
             stat = os.stat(name, dir_fd=fd, follow_symlinks=False) if name else os.fstat(fd)
-        except OSError:
+        except OSError as error:
             os.close(fd)
+            self._walk.lost(path, error)
             return None
         return Listing(parent, children_prefix(parent), fd, [(name, stat, line_of(name, stat))])
 

@@ -7,6 +7,7 @@ link planted during the walk is never followed.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -18,9 +19,9 @@ from typing import Final, NamedTuple
 from agent.backup.beneath import Beneath
 from agent.backup.choose import CACHE_TAG, CACHE_TAG_TEXT, Choice
 from agent.backup.exclude import Place
+from agent.backup.led import reason_of_link, reason_through
 from agent.backup.select import Selection, select
-from agent.backup.skipped import SkippedList, reason_of, shown
-from agent.watch.mounts import is_below
+from agent.backup.skipped import SkippedList, is_gone, reason_of
 from protocol.vault.path import MAX_PATH_BYTES, children_prefix, join
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,6 +29,7 @@ SLICE: Final = 4096
 _OPEN_LEVELS: Final = 64
 _DIRECTORY: Final = 4
 _SYMLINK: Final = 10
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 Row = tuple[bytes, os.stat_result, bytes]
 """Name, what `lstat` said, and its line: name, NUL, and what stays the same while a file does."""
@@ -132,7 +134,7 @@ class Walk:
         try:
             fd = beneath.open(path)
         except OSError as error:
-            self._vanished(*os.path.split(path), error)
+            self._skipped.not_read(path, error, gone=isinstance(error, FileNotFoundError))
             return
         level = _Level(path, fd, os.fstat(fd), self._place_of(path))
         try:
@@ -148,19 +150,26 @@ class Walk:
         parent, name = os.path.split(path)
         try:
             fd = beneath.open(parent)
-        except OSError:
+        except OSError as error:
+            self.lost(path, error)
             return
         try:
             if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode >> 12 != _DIRECTORY:
                 return
             above = _Level(parent, fd, os.fstat(fd), self._place_of(parent))
             level = self._open(above, name, None)
-        except FileNotFoundError:
+        except OSError as error:
+            self.lost(path, error)
             return
         finally:
             os.close(fd)
         if level is not None:
             yield from self._descend(level, None)
+
+    def lost(self, path: bytes, error: OSError) -> None:
+        """Tell why something could not be come to, unless it is simply not there any more."""
+        if error.errno not in _NOT_THERE:
+            self._skipped.add(path, reason_of(error))
 
     def leads_to_paths(self, path: bytes) -> bool:
         """Whether only some of what a directory holds is wanted."""
@@ -255,10 +264,7 @@ class Walk:
             fd = os.open(name, OPEN_DIRECTORY | _ATIME_FREE, dir_fd=level.fd)
         except OSError as error:
             if not isinstance(error, PermissionError):
-                gone = isinstance(error, FileNotFoundError)
-                self._skipped.add(
-                    path, "vanished during the backup" if gone else reason_of(error), by_rule=gone
-                )
+                self._skipped.not_read(path, error, gone=is_gone(level.fd, name, error))
                 return None
             try:
                 fd = os.open(name, OPEN_DIRECTORY, dir_fd=level.fd)
@@ -300,11 +306,12 @@ class Walk:
             self._skipped.add(level.path, reason_of(error))
             return
         rows: list[Row] = []
+        failed: list[tuple[bytes, OSError]] = []
         for entry in found:
             try:
                 stat = entry.stat(follow_symlinks=False)
             except OSError as error:
-                self._vanished(level.path, os.fsencode(entry.name), error)
+                failed.append((os.fsencode(entry.name), error))
                 continue
             name = entry.name.encode("utf-8", "surrogateescape")
             try:
@@ -312,6 +319,7 @@ class Walk:
             except StructError:
                 line = line_of(name, stat)
             rows.append((name, stat, line))
+        self._skipped.not_found(level.path, level.fd, failed)
         rows.sort()
         if level.place is not None:
             is_cache = not named and any(entry.name == CACHE_TAG_TEXT for entry in found)
@@ -336,23 +344,20 @@ class Walk:
         found.clear()
         for start in range(0, len(names), SLICE):
             rows: list[Row] = []
+            failed: list[tuple[bytes, OSError]] = []
             for name in names[start : start + SLICE]:
                 try:
                     stat = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
                 except OSError as error:
-                    self._vanished(level.path, name, error)
+                    failed.append((name, error))
                     continue
                 rows.append((name, stat, line_of(name, stat)))
+            self._skipped.not_found(level.path, level.fd, failed)
             if level.place is not None:
                 rows = self._chosen_of(level, rows, is_cache=is_cache)
             level.left += [(row[0], None) for row in rows if row[1].st_mode >> 12 == _DIRECTORY]
             if rows:
                 yield Listing(level.path, prefix, os.dup(level.fd), rows)
-
-    def _vanished(self, parent: bytes, name: bytes, error: OSError) -> None:
-        gone = isinstance(error, FileNotFoundError)
-        reason = "vanished during the backup" if gone else reason_of(error)
-        self._skipped.add(join(parent, name), reason, by_rule=gone)
 
     def _chosen(self, level: _Level, selection: Selection) -> Iterator[Listing]:
         """Only the children that lead to what is wanted."""
@@ -370,25 +375,16 @@ class Walk:
                 level.left.append((name, wanted))
             elif wanted.whole:
                 self.found_paths += 1
-                self._say_where_it_leads(path, kind)
+                reason = kind == _SYMLINK and reason_of_link(self._start, path, self._paths)
+                if reason:
+                    self._skipped.add(path, reason)
             elif kind == _SYMLINK:
-                real = shown(os.path.realpath(os.path.join(self._start, path)))  # noqa: PTH118
-                self._lost(path, wanted, f"leads through a symbolic link to {real}; name that")
+                self._lost(path, wanted, reason_through(self._start, path))
             else:
                 self._lost(path, wanted, "is not a directory")
             rows.append((name, stat, line_of(name, stat)))
         if rows:
             yield Listing(level.path, children_prefix(level.path), os.dup(level.fd), rows)
-
-    def _say_where_it_leads(self, path: bytes, kind: int) -> None:
-        """A named link is kept as one: tell where what it leads to is not backed up as well."""
-        if kind != _SYMLINK:
-            return
-        real = os.path.realpath(os.path.join(self._start, path))  # noqa: PTH118
-        below = real.removeprefix(self._start.rstrip(b"/") + b"/")
-        if os.path.lexists(real) and not any(is_below(below, one) for one in self._paths):
-            reason = f"a symbolic link; what it leads to is not backed up: name {shown(real)}"
-            self._skipped.add(path, reason)
 
     def _lost(self, path: bytes, wanted: Selection, reason: str) -> None:
         """Report every path of the backup set that lies at or below a lost place."""

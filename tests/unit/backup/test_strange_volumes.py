@@ -1,0 +1,192 @@
+"""File systems that lie, or fail, must not cost content that nobody hears of."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from agent.backup import live as comparing
+from agent.backup import read as reading
+from agent.backup import scan as scanning
+from agent.backup.backed_up import BackupReport
+from agent.backup.beneath import Beneath
+from agent.backup.held import holds_pieces
+from tests.unit.backup.machine import Machine
+from tests.unit.backup.watched import WatchedMachine
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    made = Machine(tmp_path)
+    (made.files / "plain").write_text("plain")
+    return made
+
+
+def told(report: BackupReport) -> dict[str, str]:
+    """What is missing, by its last name."""
+    return {
+        Path(os.fsdecode(one.path)).name: one.reason
+        for one in report.skipped.kept
+        if not one.by_rule
+    }
+
+
+def test_a_file_that_is_longer_than_its_size_says_is_read_to_its_end(machine: Machine) -> None:
+    source = Path("/proc/version")
+    if not source.exists() or source.stat().st_size:
+        pytest.skip("not run: /proc/version is not here, or says how long it is")
+    report = machine.back_up(source)
+    assert report.is_complete
+    restored, _ = machine.restore(report.root, b"proc/version")
+    assert restored.read_bytes() == source.read_bytes()
+
+
+class Listing:
+    """A directory as it is listed, and a name beside that nobody can find."""
+
+    def __init__(self, found: Any, ghost: str) -> None:
+        self._found = found
+        self._ghost = ghost
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._found.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._found
+        yield self
+
+    @property
+    def name(self) -> str:
+        return self._ghost
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_name_that_is_listed_and_cannot_be_found_is_missing_unless_it_is_gone(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, *, stays: bool
+) -> None:
+    scandir: Callable[[Any], Any] = os.scandir
+    listdir: Callable[[Any], Any] = os.listdir
+    place = machine.files.stat().st_ino
+
+    def is_here(what: object) -> bool:
+        return isinstance(what, int) and os.fstat(what).st_ino == place
+
+    monkeypatch.setattr(
+        os,
+        "scandir",
+        lambda what: Listing(scandir(what), "ghost") if is_here(what) else scandir(what),
+    )
+    monkeypatch.setattr(
+        os,
+        "listdir",
+        lambda what: [*listdir(what), *(["ghost"] if stays and is_here(what) else [])],
+    )
+    report = machine.back_up()
+    assert told(report) == ({"ghost": "no such file or directory"} if stays else {})
+    assert report.root.files == 1
+
+
+def test_a_file_that_is_there_and_cannot_be_opened_is_missing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = machine.files / "refused"
+    refused.write_text("x")
+
+    def open_file(directory: int, name: bytes) -> int:
+        if name == b"refused":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return opened(directory, name)
+
+    opened = reading.open_file
+    for module in (reading, scanning, comparing):
+        monkeypatch.setattr(module, "open_file", open_file)
+    assert told(machine.back_up()) == {"refused": "no such file or directory"}
+
+
+@pytest.fixture
+def sparse(machine: Machine) -> Path:
+    file = machine.files / "sparse"
+    with file.open("wb") as made:
+        made.truncate(3_000_000)
+        made.seek(1_000_000)
+        made.write(b"island" * 1000)
+    return file
+
+
+def seeking(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    lseek: Callable[[int, int, int], int] = os.lseek
+
+    def refused(fd: int, place: int, whence: int) -> int:
+        if whence in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise OSError(number, os.strerror(number))
+        return lseek(fd, place, whence)
+
+    monkeypatch.setattr(os, "lseek", refused)
+
+
+def test_where_nobody_can_say_where_data_is_there_is_no_hole(
+    machine: Machine, sparse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeking(monkeypatch, errno.EIO)
+    report = machine.back_up()
+    assert told(report) == {"sparse": "input/output error"}
+    with sparse.open("rb") as file, pytest.raises(OSError, match="Input/output error"):
+        holds_pieces(file.fileno(), [3_000_000])
+
+
+def test_a_volume_that_knows_no_holes_is_read_whole(
+    machine: Machine, sparse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeking(monkeypatch, errno.EINVAL)
+    report = machine.back_up()
+    assert report.is_complete
+    with sparse.open("rb") as file:
+        assert not holds_pieces(file.fileno(), [3_000_000])
+        assert holds_pieces(file.fileno(), [1_000_000])
+    monkeypatch.undo()
+    restored, _ = machine.restore(report.root)
+    assert (restored / "sparse").read_bytes() == sparse.read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE])
+def test_a_watched_run_tells_of_a_folder_that_it_cannot_come_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    machine = WatchedMachine(tmp_path / "machine")
+    try:
+        (machine.files / "sub/deep").mkdir(parents=True)
+        (machine.files / "sub/deep/file").write_text("kept")
+        machine.run()
+        (machine.files / "sub/deep/file").write_text("changed")
+        (machine.files / "sub/deep/new").mkdir()
+        below = bytes(machine.files / "sub")[1:]
+        opened = Beneath.open
+
+        def refused(self: Beneath, path: bytes) -> int:
+            if path == below or path.startswith(below + b"/"):
+                raise OSError(number, os.strerror(number))
+            return opened(self, path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Beneath, "open", refused)
+            report = machine.run()
+        assert report.detector == "watch"
+        assert set(told(report).values()) == {os.strerror(number).lower()}
+        report = machine.run()
+        assert report.is_complete
+        restored, _ = machine.restore(report.root)
+        assert (restored / "sub/deep/file").read_text() == "changed"
+    finally:
+        machine.stop()
