@@ -12,8 +12,9 @@ from cryptography import x509
 from controller.cli.connection import Connection
 from controller.cli.exits import OVER
 from controller.cli.revoking import newest_list, read_of
+from protocol.action import GetFile
 from protocol.codec import decode_envelope, decode_order
-from protocol.errors import Code, SteadError
+from protocol.errors import Code, InvalidError, SteadError
 from protocol.order import Envelope, Order, Signer, signers_of
 from protocol.revocation import check_not_revoked
 from protocol.v1.job_pb2 import GetOrderRequest, Job
@@ -50,12 +51,17 @@ def signers_in(envelope: Envelope, order: Order, root: x509.Certificate) -> tupl
 def order_to_repeat(connection: Connection, job: str, *, own: bool) -> Order:
     """The order behind a job, for whoever is to sign the same again; raises as `signed_order`.
 
-    Besides, REVOKED when one of its signers has been: an operator must not be made to give new
-    life to what a stolen key signed. `own` is for a job that the controller chose as the last
-    one that this operator ordered: BAD_SIGNATURE when somebody else did.
+    Besides, INVALID for a get, whose files nobody would fetch, and REVOKED when one of its
+    signers has been: an operator must not be made to give new life to what a stolen key signed.
+    `own` is for a job that the controller chose as the last one that this operator ordered:
+    BAD_SIGNATURE when somebody else did.
     """
     envelope = fetched_envelope(connection, job)
     order = decode_order(envelope.order)
+    if isinstance(order.action, GetFile):
+        raise InvalidError(
+            "what a get brings is fetched by the command that ordered it: give that one again"
+        )
     signers = signers_in(envelope, order, connection.root)
     revoked = read_of(newest_list(connection), connection.root)
     for signer in signers:

@@ -26,6 +26,7 @@ from controller.parcels.kept import (
     room_of,
 )
 from controller.store.store import ObjectMissingError, ObjectStore, StoreFullError
+from protocol.abreast import abreast
 from protocol.errors import UNREADABLE, Code, DeniedError, InvalidError, NotFoundError, SteadError
 from protocol.ids import TenantId, check_id
 from protocol.parcel import MAX_PIECES, OPERATOR, SEALED_PIECE_BYTES, pieces_in
@@ -39,6 +40,7 @@ FREE_BYTES = 1024 * 1024 * 1024
 LONGEST_KEEP = timedelta(days=40)
 MAX_MACHINES = 20_000
 _LOCKS = 64
+_DELETES_AT_ONCE = 8
 
 
 class Parcels:
@@ -247,8 +249,10 @@ class Parcels:
             del self._parcels()[kept.tenant, kept.parcel]
             self._used[kept.tenant] -= kept.room_bytes
             pieces = list(kept.pieces.values())
-        for key in (*map(kept.piece_key, pieces), *map(kept.taken_key, kept.taken)):
-            self._store.delete(key)
+        keys = (*map(kept.piece_key, pieces), *map(kept.taken_key, kept.taken))
+        # Each waits for the disk, which makes several durable at a time.
+        for _ in abreast(self._store.delete, keys, most=_DELETES_AT_ONCE):
+            pass
         # Last: a removal that is cut is done again when the time is over.
         self._store.delete(kept.about_key())
 

@@ -73,6 +73,21 @@ def test_what_cannot_be_is_told_and_a_dry_run_sends_nothing(place: Place, machin
     place.bad("file", "get", machine, "/etc/hosts", "-", "--no-wait", code=2)
 
 
+def test_a_put_can_be_retried_and_a_get_is_given_again(place: Place, machine: str) -> None:
+    local, there = place.directory / "again", place.directory / "not-there" / "again"
+    local.write_bytes(b"abc")
+    place.stead("file", "get", machine, str(there), str(place.directory / "got"))
+    get = place.rows("job", "ls")[0]["job"]
+    assert "give that one again" in place.bad("job", "retry", get, code=2)
+    place.stead("file", "put", machine, str(local), str(there))
+    put = place.rows("job", "ls")[0]["job"]
+    there.parent.mkdir()
+    place.good("job", "retry", put)
+    assert there.read_bytes() == b"abc"
+    place.good("file", "get", machine, str(there), str(place.directory / "got"))
+    assert (place.directory / "got").read_bytes() == b"abc"
+
+
 def test_names_of_any_bytes_travel_and_are_shown(place: Place, machine: str) -> None:
     folder = place.directory / "names"
     folder.mkdir()

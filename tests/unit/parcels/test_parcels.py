@@ -35,7 +35,8 @@ class DyingStore(MemoryStore):
 
     def __init__(self, writes: int) -> None:
         super().__init__()
-        self.writes_left = writes
+        self._left = writes
+        self._counting = threading.Lock()
 
     def put(self, key: str, pieces: Iterable[Piece]) -> bool:
         self._write()
@@ -45,10 +46,17 @@ class DyingStore(MemoryStore):
         self._write()
         return super().delete(key)
 
+    def left(self) -> MemoryStore:
+        """What is there for the next one."""
+        found = MemoryStore()
+        found.objects = self.objects.copy()
+        return found
+
     def _write(self) -> None:
-        if self.writes_left == 0:
-            raise StoreFailedError("dead")
-        self.writes_left -= 1
+        with self._counting:
+            if self._left <= 0:
+                raise StoreFailedError("dead")
+            self._left -= 1
 
 
 class MeetingStore(LocalStore):
@@ -229,8 +237,8 @@ def test_a_controller_that_dies_at_any_write_has_a_parcel_or_none(cut: int, cloc
         dying.drop(TENANT, PARCEL, ONE)
         acknowledged.clear()
         dying.drop(TENANT, PARCEL, TWO)
-    store.writes_left = 1000
-    after = Parcels(store, clock, tenant_bytes=TENANT_BYTES)
+    left = store.left()
+    after = Parcels(left, clock, tenant_bytes=TENANT_BYTES)
     for index, sealed in acknowledged.items():
         assert after.fetch(TENANT, PARCEL, OPERATOR, index, ONE) == sealed
     # It is taken up again, and goes without a trace.
@@ -240,7 +248,7 @@ def test_a_controller_that_dies_at_any_write_has_a_parcel_or_none(cut: int, cloc
         assert after.fetch(TENANT, PARCEL, OPERATOR, index, TWO) == sealed
     clock.at += timedelta(hours=1)
     assert after.sweep() == 1
-    assert store.objects == {}
+    assert left.objects == {}
 
 
 def test_pieces_are_kept_beside_one_another(tmp_path: Path, clock: Clock) -> None:
