@@ -217,8 +217,9 @@ class Link:
                 return talking.result() if talking.done() else None
             except SteadError as error:
                 if error.code is Code.UNAVAILABLE:
-                    # To find out why may take a while, and there is no link meanwhile.
-                    self._tell(LinkState.WAITING, str(error), error.code)
+                    if self._welcomed is not None:
+                        # To find out why may take a while, and there is no link meanwhile.
+                        self._tell(LinkState.WAITING, str(error), error.code)
                     raise await asyncio.to_thread(_explained, error, credentials) from error
                 raise
             finally:

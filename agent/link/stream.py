@@ -24,7 +24,7 @@ from protocol.witness import Watched
 
 WELCOME_S = 30.0
 SILENCE = 2.5
-"""After so many intervals without an answer, looked at once in each, the connection is lost."""
+"""After so many intervals without an answer the connection is lost."""
 
 NOBODY = Holder()
 WATCHES_LOGS = 6
@@ -128,6 +128,7 @@ class Stream:
                 receiving,
                 asyncio.create_task(self._send()),
                 asyncio.create_task(self._beat()),
+                asyncio.create_task(self._fallen_silent()),
             }
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             if receiving not in done and receiving.done() is False:
@@ -254,9 +255,15 @@ class Stream:
                 )
             )
             await asyncio.sleep(self._interval_s)
-            if clock.monotonic() - self._heard_at > SILENCE * self._interval_s:
-                raise UnavailableError("the controller has fallen silent")
             self._outbox.tell_again()
+
+    async def _fallen_silent(self) -> None:
+        """Raise UNAVAILABLE when nothing was heard for too long: gRPC may not notice in time."""
+        while True:
+            left = self._heard_at + SILENCE * self._interval_s - clock.monotonic()
+            if left <= 0:
+                raise UnavailableError("the controller has fallen silent")
+            await asyncio.sleep(left)
 
 
 def _drained(result: object) -> Drained:

@@ -34,7 +34,8 @@ from protocol.v1.link_pb2_grpc import LinkServiceServicer
 log = structlog.get_logger()
 
 HEARTBEAT_S = 30
-SILENCE_S = 3 * HEARTBEAT_S
+SILENCE_S = 2.5 * HEARTBEAT_S
+"""So that a connection that only seems to be there is given up well within 90 s."""
 LOOK_EVERY = timedelta(seconds=20)
 WAITING = 256
 OLDEST_REVISION = 1
@@ -176,7 +177,7 @@ class Link(LinkServiceServicer):
         except StopAsyncIteration:
             await outgoing.put(SteadError("the agent hung up", code=Code.UNAVAILABLE))
         except TimeoutError:
-            silence = f"nothing was heard of the agent for {SILENCE_S} s"
+            silence = f"nothing was heard of the agent for {SILENCE_S:g} s"
             await outgoing.put(SteadError(silence, code=Code.TIMED_OUT))
         except SteadError as error:
             await outgoing.put(error)
