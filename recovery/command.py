@@ -15,6 +15,7 @@ from controller.cli.emit import emit, note, output_option, render_bytes
 from controller.cli.entries import text_of
 from controller.cli.exits import DONE, IN_PART
 from controller.cli.meter import meter
+from controller.cli.restored import say_not_backed_up
 from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.path import is_path, join
 from protocol.vault.point import known
@@ -274,12 +275,7 @@ def _restore(
         more = total["left"] + total["warned"] - SHOWN
         if more > 0:
             note(f"and {more} more; --output json names up to {KEPT:,} of each kind")
-    missed = [one for one in chosen.contents.skipped if _concerns(one.path, wanted)]
-    if missed:
-        note(
-            f"not in this restore point, since the backup left them out: {len(missed)}, such as "
-            f"{text_of(missed[0].path)}: {missed[0].reason}"
-        )
+    say_not_backed_up(chosen.contents.skipped, wanted)
     return IN_PART if total["left"] else DONE
 
 
@@ -287,11 +283,6 @@ def _said(above: bytes, one: Skipped) -> str:
     """A sentence about a thing, by the path that it has in the restore point."""
     path = join(above, one.path) if one.path else above
     return f"/{text_of(path)}: {one.reason.partition('; run `stead')[0]}"
-
-
-def _concerns(path: bytes, wanted: Sequence[bytes]) -> bool:
-    path = path.strip(b"/")
-    return any(not one or path == one or path.startswith(one + b"/") for one in wanted)
 
 
 SIZES = {"bytes": lambda row: render_bytes(row["bytes"])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from controller.cli.terms import Terms
 from protocol.action import PlanRestore
 from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import Machine
+from protocol.vault.point import Skipped
 
 SHOWN = 10
 _CHANGES = ("create", "overwrite", "attributes")
@@ -103,6 +104,25 @@ def say_left_out(row: Mapping[str, Any], *, below: str = "") -> None:
     more = sum(said if isinstance(said, int) else known for said, known in counts) - SHOWN
     if more > 0:
         note(f"{row['machine']}: and {more} more; --output json names up to 200 of each kind")
+
+
+def say_not_backed_up(skipped: Sequence[Skipped], wanted: Sequence[bytes]) -> None:
+    """Say what a restore point lacks of some paths since the backup could not read it.
+
+    Nothing of that is wrong with a restore, and who restores will look for it all the same.
+    """
+    missed = [one for one in skipped if any(_is_below(one.path, path) for path in wanted)]
+    if missed:
+        first = missed[0]
+        note(
+            f"not in this restore point, since the backup left them out: {len(missed)}, such as "
+            f"/{text_of(first.path.strip(b'/'))}: {first.reason}"
+        )
+
+
+def _is_below(path: bytes, directory: bytes) -> bool:
+    path = path.strip(b"/")
+    return not directory or path == directory or path.startswith(directory + b"/")
 
 
 def _size(name: str) -> Callable[[Row], str]:

@@ -22,7 +22,14 @@ from controller.cli.ordering import order_and_follow
 from controller.cli.outcomes import exit_code as exit_code_of
 from controller.cli.outcomes import say_failures
 from controller.cli.points import Opened, entry_at, open_point, point_meant, tree_path
-from controller.cli.restored import SIZES, preview, result_rows, say_kept, say_left_out
+from controller.cli.restored import (
+    SIZES,
+    preview,
+    result_rows,
+    say_kept,
+    say_left_out,
+    say_not_backed_up,
+)
 from controller.cli.terms import Terms, acting_within, terms_of
 from protocol.action import PlanRestore, RestoreFiles, RestorePart
 from protocol.codec import to_ms
@@ -133,6 +140,8 @@ def restore(
     columns = ("machine", "state", "seconds", "files", "bytes", "same", *removed, "target")
     cells = {**SIZES, "target": lambda row: " ".join(row["targets"])}
     emit(rows, output, columns=columns, cells=cells)
+    if output == "table":
+        say_not_backed_up(opened.skipped, [part.path for part in parts])
     below = text_of(parts[0].target.rstrip(b"/")) if len(parts) == 1 else ""
     for row in rows:
         say_left_out(row, below=below)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from controller.cli.restored import say_left_out
+from controller.cli.restored import say_left_out, say_not_backed_up
+from protocol.vault.point import Skipped
 
 
 def missing(count: int) -> list[dict[str, str]]:
@@ -35,3 +36,26 @@ def test_what_is_not_named_is_counted(
         [f"web-01: and {more} more; --output json names up to 200 of each kind"] * bool(more)
     )
     assert len(said) - len(counted) <= 10
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ([b""], "2, such as /etc/secret: permission denied"),
+        ([b"etc"], "1, such as /etc/secret: permission denied"),
+        ([b"etc/secret", b"srv"], "2, such as /etc/secret: permission denied"),
+        ([b"etc/sec", b"home"], ""),
+    ],
+)
+def test_what_the_backup_could_not_read_is_told_to_who_restores(
+    wanted: list[bytes], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    skipped = [
+        Skipped(b"etc/secret", "permission denied"),
+        Skipped(b"/srv/gone\x1b[31m", "vanished during the backup"),
+    ]
+    say_not_backed_up(skipped, wanted)
+    said = capsys.readouterr().err.strip()
+    assert said == (
+        f"not in this restore point, since the backup left them out: {told}" if told else ""
+    )
