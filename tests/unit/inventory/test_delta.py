@@ -26,6 +26,12 @@ def test_roots_are_equal_exactly_when_nothing_changed(
     assert (root_of(old) == root_of(new)) == (not changed(old, new)) == (old == new)
 
 
+def test_the_same_hash_read_twice_is_no_change() -> None:
+    one, other = ({"cpu": bytes([7]) * count} for count in (32, 32))
+    assert one["cpu"] is not other["cpu"]
+    assert changed(one, other) == Changes()
+
+
 @given(manifests, manifests)
 def test_the_old_manifest_with_its_changes_is_the_new_one(
     old: dict[str, bytes], new: dict[str, bytes]
