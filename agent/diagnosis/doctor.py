@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
@@ -123,7 +123,10 @@ def _agent(home: AgentHome) -> Finding:
     """What the running agent itself says of its link: a refusal is seen nowhere else."""
     process = holder_of(home.lock)
     if process is None:
-        step = "systemctl start stead-agent, or `stead-agent run`"
+        by_system = "systemctl start stead-agent"
+        if sys.platform != "linux":
+            by_system = "`stead-agent service install`"
+        step = f"{by_system}, or `stead-agent run`"
         return Finding("agent", good=False, said="no agent is running", next_step=step)
     try:
         status = load_status(home)
@@ -184,17 +187,26 @@ def _audit(home: AgentHome) -> Finding:
 
 
 def _permissions(home: AgentHome) -> Finding:
-    open_to_others = [
-        path.name
-        for path in (home.path, home.key, home.sealing_key, home.vault_secret)
-        if os.name == "posix" and path.stat().st_mode & 0o077
-    ]
+    paths = (home.path, home.key, home.sealing_key, home.vault_secret)
+    if sys.platform == "win32":
+        from agent.host.access_list import others_at
+
+        open_to_others = [
+            f"{path.name} ({', '.join(others)})" for path in paths if (others := others_at(path))
+        ]
+        step = (
+            f"icacls {home.path} /inheritance:r /grant:r *S-1-5-18:(OI)(CI)F "
+            f"*S-1-5-32-544:(OI)(CI)F, then icacls {home.path}\\* /reset /T"
+        )
+    else:
+        open_to_others = [path.name for path in paths if path.stat().st_mode & 0o077]
+        step = f"chmod -R go-rwx {home.path}"
     if open_to_others:
         return Finding(
             "permissions",
             good=False,
             said=f"others may read {', '.join(open_to_others)}",
-            next_step=f"chmod -R go-rwx {home.path}",
+            next_step=step,
         )
     return Finding("permissions", good=True, said="only the owner can read the keys")
 

@@ -5,11 +5,31 @@ On other systems a mode says that, and here is nothing.
 
 from __future__ import annotations
 
+import re
 import sys
 
 PRIVATE = "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;OW)"
 """Full control for LocalSystem, administrators and the owner, for all that comes to be in it
 as well; nothing is inherited from above. In the language of [MS-DTYP] 2.5.1."""
+
+_OURS = frozenset({"SY", "BA", "OW", "CO", "S-1-5-18", "S-1-5-32-544"})
+_RULE = re.compile(r"\(([A-Z]+);[^;)]*;[^;)]*;[^;)]*;[^;)]*;([^;)]+)[^)]*\)")
+
+
+def others_in(description: str, own: str) -> list[str]:
+    """Whom an access list lets in besides the system, administrators and its owner `own`.
+
+    `description` is in the language of [MS-DTYP] 2.5.1. Without a list everybody is let in.
+
+    >>> others_in("O:BAD:AI(A;OICIID;FA;;;SY)(A;ID;0x1200a9;;;BU)", "S-1-5-21-1")
+    ['BU']
+    """
+    _, found, rules = description.partition("D:")
+    if not found or rules.startswith("NO_ACCESS_CONTROL"):
+        return ["everybody"]
+    allowed = [one[2] for one in _RULE.finditer(rules.partition("S:")[0]) if one[1] in ("A", "XA")]
+    return sorted(set(allowed) - _OURS - {own})
+
 
 if sys.platform == "win32":
     import ctypes
@@ -31,6 +51,7 @@ if sys.platform == "win32":
     _REVISION: Final = 1
     _IS_FILE: Final = 1  # SE_FILE_OBJECT
     _OWNER: Final = 1  # OWNER_SECURITY_INFORMATION
+    _ACCESS: Final = 4  # DACL_SECURITY_INFORMATION
     _ALREADY_THERE: Final = 183
     _QUERY_TOKEN: Final = 8
     _TOKEN_USER: Final = 1
@@ -60,6 +81,12 @@ if sys.platform == "win32":
         ),
         (_advapi, "GetNamedSecurityInfoW", _word, (_text, ctypes.c_int, _word, *[_room] * 5)),
         (_advapi, "ConvertSidToStringSidW", wintypes.BOOL, (_room, _room)),
+        (
+            _advapi,
+            "ConvertSecurityDescriptorToStringSecurityDescriptorW",
+            wintypes.BOOL,
+            (_room, _word, _word, _room, _room),
+        ),
         (_advapi, "OpenProcessToken", wintypes.BOOL, (wintypes.HANDLE, _word, _room)),
         (
             _advapi,
@@ -97,13 +124,14 @@ if sys.platform == "win32":
                 if number != _ALREADY_THERE:
                     raise ctypes.WinError(number)
 
-    def owner_of(path: Path) -> str:
-        """Who owns a file or folder, as a SID. `OSError`."""
+    @contextmanager
+    def _secured(path: Path) -> Iterator[tuple[ctypes.c_void_p, ctypes.c_void_p]]:
+        """The owner of a file or folder, and its descriptor with the access list."""
         owner, descriptor = ctypes.c_void_p(), ctypes.c_void_p()
         number = _advapi.GetNamedSecurityInfoW(
             str(path),
             _IS_FILE,
-            _OWNER,
+            _OWNER | _ACCESS,
             ctypes.byref(owner),
             None,
             None,
@@ -113,7 +141,24 @@ if sys.platform == "win32":
         if number:
             raise ctypes.WinError(number)
         with _freed(descriptor):
+            yield owner, descriptor
+
+    def owner_of(path: Path) -> str:
+        """Who owns a file or folder, as a SID. `OSError`."""
+        with _secured(path) as (owner, _):
             return _sid_text(owner)
+
+    def others_at(path: Path) -> list[str]:
+        """Whom a file or folder lets in besides those who should be. `OSError`."""
+        with _secured(path) as (_, descriptor):
+            told = ctypes.c_void_p()
+            _check(
+                _advapi.ConvertSecurityDescriptorToStringSecurityDescriptorW(
+                    descriptor, _REVISION, _OWNER | _ACCESS, ctypes.byref(told), None
+                )
+            )
+            with _freed(told):
+                return others_in(ctypes.wstring_at(told.value or 0), own_sid())
 
     def _sid_text(sid: ctypes.c_void_p) -> str:
         text = ctypes.c_void_p()

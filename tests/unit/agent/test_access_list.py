@@ -1,0 +1,35 @@
+"""Whom an access list of Windows lets in, as Windows writes it down."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.host.access_list import PRIVATE, others_in
+
+OWN = "S-1-5-21-1-2-3-1001"
+
+
+@pytest.mark.parametrize(
+    ("description", "others"),
+    [
+        (PRIVATE, []),
+        (f"O:{OWN}G:DU{PRIVATE}", []),
+        (f"D:P(A;OICI;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;{OWN})", []),
+        # What a folder in ProgramData inherits: users may read it and make files in it.
+        (
+            "O:BAD:AI(A;OICIID;FA;;;SY)(A;OICIID;FA;;;BA)(A;OICIIOID;GA;;;CO)"
+            "(A;OICIID;0x1200a9;;;BU)(A;CIID;DCLCRPCR;;;BU)",
+            ["BU"],
+        ),
+        ("D:(A;;FA;;;WD)", ["WD"]),
+        ("D:(D;;FA;;;WD)(A;;FA;;;SY)", []),
+        ("D:(A;;FA;;;S-1-5-21-9-9-9-500)(A;;FR;;;AU)", ["AU", "S-1-5-21-9-9-9-500"]),
+        ('D:(XA;;FX;;;WD;(@User.Title=="PM"))', ["WD"]),
+        ("D:(A;;FA;;;SY)S:(AU;SAFA;FA;;;WD)", []),
+        ("O:BA", ["everybody"]),
+        ("D:NO_ACCESS_CONTROL", ["everybody"]),
+        ("D:", []),
+    ],
+)
+def test_others_are_found_in_an_access_list(description: str, others: list[str]) -> None:
+    assert others_in(description, OWN) == others
