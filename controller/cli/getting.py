@@ -7,22 +7,35 @@ import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from controller.authority.durable import sync_directory
 from controller.cli.begun import Get
-from controller.cli.emit import note
+from controller.cli.emit import from_wire_ms, note
 from controller.cli.entries import text_of
 from controller.cli.meter import meter
 from controller.cli.outcomes import result_of, task_rows
 from controller.cli.parcels import PASSING, Parcel
+from controller.cli.places import taken
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.ids import MachineId
 from protocol.parcel import ParcelDamagedError
 from protocol.v1.job_pb2 import Job, Task
 
 _OPENED = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+FRESH = timedelta(hours=1)
+"""Who gives the same command later than that wants the file as it is, not as it was."""
+
+
+def read_long_ago(job: Job, now: datetime) -> datetime | None:
+    """When a machine read its file, where that is longer ago than `FRESH`."""
+    ends = (task.ended_at_ms for task in job.tasks if task.state == "succeeded")
+    read = from_wire_ms(min(ends, default=0))
+    return read if read is not None and now - read > FRESH else None
 
 
 @dataclass(slots=True)
@@ -123,11 +136,3 @@ def put_in_place(part: Path, place: Path, *, overwrite: bool) -> None:
             raise taken(place) from None
         part.unlink()
     sync_directory(place.parent)
-
-
-def taken(place: Path) -> SteadError:
-    """Why a local file is not written."""
-    return SteadError(
-        f"{text_of(os.fsencode(place))} is there already; add --overwrite to replace it",
-        code=Code.ALREADY_EXISTS,
-    )

@@ -98,7 +98,7 @@ def test_what_came_is_not_fetched_again(place: Place, machine: str) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert b"File too large" in done.stderr
-    assert b"the same command goes on" in done.stderr
+    assert b"The same command goes on" in done.stderr
     kept = place.directory / "home" / "controller" / "objects" / "parcels"
     begun = {f".{index:07d}." for index in range(2)}
     for path in list(kept.rglob("*")):

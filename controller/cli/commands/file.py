@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -22,18 +22,19 @@ from controller.cli.choosing import Size
 from controller.cli.emit import emit, note, output_option, render_bytes
 from controller.cli.exits import DONE, FAILED, IN_PART, OVER
 from controller.cli.following import follow
-from controller.cli.getting import bring, taken
+from controller.cli.getting import bring, read_long_ago
 from controller.cli.meter import meter
 from controller.cli.ordering import confirm, order_and_follow, submit
 from controller.cli.outcomes import exit_code, finish, say_failures, say_remarks
 from controller.cli.parcels import Parcel, content_of, sealed_to
+from controller.cli.places import check_free, local_places, remote_path
 from controller.cli.ruling import check_ordering
 from controller.cli.tenant_keys import all_keys
 from controller.cli.terms import Terms, acting_within, terms_of
 from protocol.action import GetFile, PutFile
 from protocol.errors import Code, DeniedError, InvalidError
 from protocol.identity import OperatorIdentity
-from protocol.ids import ParcelId, TenantId, check_name
+from protocol.ids import ParcelId, TenantId
 from protocol.order import MAY_ACT
 from protocol.parcel import key_of_content, parcel_of_key
 from protocol.summary import summary_of
@@ -47,7 +48,7 @@ LARGEST = 1024 * 1024 * 1024
 LATER = timedelta(hours=1)
 """A parcel is kept so much longer than its order may take."""
 
-STANDARD_OUTPUT = "-"
+_TIME = "%Y-%m-%d %H:%M:%S"
 GOT = ("machine", "state", "bytes", "file", "message")
 
 
@@ -163,7 +164,11 @@ def put(
     "--max-size", type=Size(), metavar="SIZE", help="Refuse a larger file.  [default: 1G]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace a local file.")
-@click.option("--anew", is_flag=True, help="Do not go on with what an earlier run began.")
+@click.option(
+    "--go-on/--anew",
+    default=None,
+    help="Go on with what an earlier run began, or not.  [default: what was read within 1h]",
+)
 @click.option(
     "--limit-rate",
     type=Size(at_least=16 * 1024),
@@ -181,7 +186,7 @@ def get(
     local: str,
     max_size: int | None,
     overwrite: bool,
-    anew: bool,
+    go_on: bool | None,
     limit_rate: int | None,
     output: str,
     **options: Any,
@@ -217,13 +222,13 @@ def get(
         begun_at=now,
         ends_at=now + terms.deliver_by + terms.timeout + LATER,
     )
-    found = None if anew or terms.dry_run else _left(app, wanted)
+    found = None if go_on is False or terms.dry_run else _left(app, wanted, go_on=go_on)
     with ExitStack() as stack:
         if found is not None:
             stack.callback(found[0].close)
         if not overwrite:
             got = found[0].got if found is not None else set()
-            _check_free(place for machine, place in places.items() if machine not in got)
+            check_free(place for machine, place in places.items() if machine not in got)
         if found is None:
             action = _action_of(app, wanted, machines, limit_rate or 0)
             check_ordering(app.connection, TenantId(wanted.tenant), action, propose=terms.propose)
@@ -237,7 +242,7 @@ def get(
         return _got(app, *found, places, output, overwrite=overwrite)
 
 
-def _left(app: App, wanted: Begun) -> tuple[Get, Job] | None:
+def _left(app: App, wanted: Begun, *, go_on: bool | None) -> tuple[Get, Job] | None:
     """What an earlier run left of the same get, unless the machines have nothing to bring."""
     get = take_up(app.operator.gets, wanted, lambda begun: _parcel_of(app, begun).drop())
     if get is None:
@@ -253,10 +258,12 @@ def _left(app: App, wanted: Begun) -> tuple[Get, Job] | None:
         get.over()
         get.close()
         return None
-    note(
-        f"Going on with what was begun at {get.begun.begun_at.astimezone():%Y-%m-%d %H:%M:%S}; "
-        "--anew has it read anew."
-    )
+    if go_on is None and (read := read_long_ago(job, wanted.begun_at)) is not None:
+        note(f"What was read at {read.astimezone():{_TIME}} is read anew; --go-on takes that.")
+        get.close()
+        return None
+    begun = get.begun.begun_at.astimezone()
+    note(f"Going on with what was begun at {begun:{_TIME}}; --anew has it read anew.")
     return get, job
 
 
@@ -311,8 +318,7 @@ def _got(
         goes_on &= brought.worth_going_on or any(task.state not in OVER for task in job.tasks)
     finally:
         if goes_on:
-            until = get.begun.ends_at.astimezone()
-            note(f"Until {until:%Y-%m-%d %H:%M} the same command goes on from here.")
+            note("The same command goes on from here; beyond an hour from now with --go-on.")
         else:
             get.over()
             parcel.drop()
@@ -328,38 +334,6 @@ def _got(
 
 def _parcel_of(app: App, begun: Begun) -> Parcel:
     return Parcel(app.connection, TenantId(begun.tenant), ParcelId(begun.parcel))
-
-
-def _check_free(places: Iterable[Path | None]) -> None:
-    for place in places:
-        if place is not None and place.exists():
-            raise taken(place)
-
-
-def check_role(operator: OperatorIdentity) -> None:
-    """Raise DENIED for whose role hands in no files, a proposal included.
-
-    What is sealed takes the tenant's recovery key, which opens every backup, and what is got
-    goes to whoever asked, not to whoever approved it.
-    """
-    if operator.role not in MAY_ACT:
-        raise DeniedError(
-            f"{operator.name} is {operator.role}, and files are put and got by technicians and "
-            "admins alone; `stead script --propose` carries up to 960 KiB"
-        )
-
-
-def remote_path(text: str) -> bytes:
-    """The path in a machine's own bytes; INVALID for one that is not absolute.
-
-    >>> remote_path("/etc/hosts")
-    b'/etc/hosts'
-    """
-    path = os.fsencode(text)
-    name = path.rpartition(b"/")[2]
-    if not path.startswith(b"/") or name in (b"", b".", b"..") or b"\0" in path:
-        raise InvalidError(f"{text[:200]!r} does not name a file by its whole path")
-    return path
 
 
 def parse_mode(text: str) -> int:
@@ -379,19 +353,14 @@ def parse_mode(text: str) -> int:
     return mode
 
 
-def local_places(machines: Sequence[Machine], path: bytes, local: str) -> dict[str, Path | None]:
-    """Where each machine's file goes, by its id; None is standard output."""
-    name = os.fsdecode(path.rpartition(b"/")[2])
-    if len(machines) == 1 and not local.endswith("/"):
-        if local == STANDARD_OUTPUT:
-            return {machines[0].machine_id: None}
-        place = Path(local or name)
-        place = place / name if place.is_dir() else place
-        return {machines[0].machine_id: place}
-    if local == STANDARD_OUTPUT:
-        raise InvalidError("standard output takes the file of one machine; name a directory")
-    if not local:
-        raise InvalidError(f"{len(machines)} machines are meant: name a directory for their files")
-    if len(machines) == 1:
-        return {machines[0].machine_id: Path(local) / name}
-    return {m.machine_id: Path(local) / check_name(m.name) / name for m in machines}
+def check_role(operator: OperatorIdentity) -> None:
+    """Raise DENIED for whose role hands in no files, a proposal included.
+
+    What is sealed takes the tenant's recovery key, which opens every backup, and what is got
+    goes to whoever asked, not to whoever approved it.
+    """
+    if operator.role not in MAY_ACT:
+        raise DeniedError(
+            f"{operator.name} is {operator.role}, and files are put and got by technicians and "
+            "admins alone; `stead script --propose` carries up to 960 KiB"
+        )
