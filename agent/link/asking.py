@@ -7,8 +7,9 @@ that has a name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import TypeVar
 
 import grpc
@@ -22,6 +23,7 @@ from protocol.errors import Code, SteadError
 from protocol.identity import (
     IdentityError,
     MachineIdentity,
+    authority_of,
     believe,
     public_key_of,
     read_certificate,
@@ -31,6 +33,8 @@ from protocol.tls import channel_options, client_credentials, explain_failure, f
 from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 
 ANSWER_S = 30.0
+LONGEST_CHAIN = 4
+MAX_CERTIFICATE_BYTES = 8 * 1024
 R = TypeVar("R")
 
 
@@ -75,13 +79,14 @@ def believed_chain(
     expected: tuple[str, str],
     distrusted: Collection[bytes],
 ) -> tuple[x509.Certificate, ...]:
-    """A chain (leaf first) that makes this key the expected tenant's machine.
+    """A chain that makes this key the expected tenant's machine: the leaf and its authority.
 
-    UNAUTHENTICATED for any other. A certificate that was made a moment ago and is not good
-    now means that this machine's clock is wrong: CLOCK_SKEW.
+    Nothing else of what came is kept: it would be shown with each connection, and a chain that
+    is too long is taken by nobody. UNAUTHENTICATED for any other. A certificate that was made a
+    moment ago and is not good now means that this machine's clock is wrong: CLOCK_SKEW.
     """
     try:
-        chain = tuple(map(read_certificate, ders))
+        chain = tuple(read_certificate(der) for der in _short(ders))
         ours = bool(chain) and public_key_of(chain[0]) == key.public_key()
     except IdentityError:
         raise _nonsense("a certificate that cannot be read") from None
@@ -103,7 +108,14 @@ def believed_chain(
         (identity.tenant, identity.machine) != expected
     ):
         raise _nonsense("a certificate for somebody else")
-    return chain
+    return leaf, authority_of(leaf, chain[1:])
+
+
+def _short(ders: Iterable[bytes]) -> Iterator[bytes]:
+    for der in islice(ders, LONGEST_CHAIN):
+        if len(der) > MAX_CERTIFICATE_BYTES:
+            raise _nonsense("a certificate that is too large")
+        yield der
 
 
 def _nonsense(what: str) -> SteadError:

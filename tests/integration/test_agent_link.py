@@ -245,10 +245,11 @@ def rubbish(server: LinkServer) -> list[bytes]:
     machine = MachineIdentity(server.realm.tenant, MachineId(fresh("mc")))
     leaf = server.realm.machine(machine).certificate.public_bytes(Encoding.DER)
     at = leaf.index(bytes.fromhex("2a8648ce3d030107"))  # the curve of its key
-    return [b"", b"no certificate", leaf[:-1], leaf[:at] + b"\xff" + leaf[at + 1 :]]
+    garbled = leaf[:at] + b"\xff" + leaf[at + 1 :]
+    return [b"", b"no certificate", leaf[:-1], garbled, leaf + bytes(10_000)]
 
 
-@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("which", range(5))
 async def test_a_controller_that_renews_with_rubbish_is_named_and_asked_later(
     server: LinkServer, agent: AgentProcess, which: int
 ) -> None:
@@ -260,6 +261,28 @@ async def test_a_controller_that_renews_with_rubbish_is_named_and_asked_later(
     said = await agent.until_status(link="parked", code="unauthenticated")
     assert "the controller answered with a certificate" in said["reason"]
     assert agent.alive
+
+
+async def test_a_chain_that_is_too_long_to_be_shown_is_not_kept(
+    server: LinkServer, agent: AgentProcess
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    begins = datetime.now(UTC) - 2 * DAY
+    server.realm.furnish(
+        agent.home, server.address, server.open_address, begins=begins, life=DAY, key=key
+    )
+    renewing(server, key=key.public_key())
+    renew, more = server.renew, server.realm.root.certificate.public_bytes(Encoding.DER)
+
+    def longer(request: enrollment_pb2.RenewRequest) -> enrollment_pb2.RenewResponse:
+        answer = renew(request)
+        answer.certificate_chain.extend([more] * 1000)
+        return answer
+
+    server.renew = longer
+    await agent.start()
+    await server.visit()
+    assert len(x509.load_pem_x509_certificates(agent.home.chain.read_bytes())) == 2
 
 
 async def test_certificates_that_are_old_when_they_come_are_not_asked_for_without_end(

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from PyInstaller.archive.readers import CArchiveReader
 
+from agent.host.lock import holder_of
 from protocol.action import Action, CollectInventory, RunBackup, RunProgram
 from protocol.v1 import job_pb2, operator_pb2
 from protocol.v1.operator_pb2_grpc import MachineServiceStub
@@ -107,6 +108,37 @@ async def test_what_the_built_agent_starts_gets_the_systems_libraries(
     names = {line.partition(b"=")[0] for line in printed(answer).splitlines()}
     assert b"PATH" in names
     assert not {name for name in names if name.startswith((b"LD_", b"_PYI", b"PYTHON"))}
+
+
+async def test_the_built_agent_begins_anew_when_it_is_replaced(
+    built: Built, installation: Installation, tmp_path: Path
+) -> None:
+    folder = tmp_path / "installed"
+    shutil.copytree(built.folder, folder, symlinks=True)
+    agent = BuiltAgent(tmp_path / "machine", folder / "stead-agent")
+    await agent.enroll(await token_text(installation, await installation.add_tenant()))
+    await agent.start()
+    try:
+        await agent.until_status(link="connected")
+        process = holder_of(agent.home.lock)
+        # As dpkg does: each file is another one under its name.
+        for name in ("stead-launch", "stead-agent"):
+            shutil.copy2(folder / name, folder / f"{name}.dpkg-new")
+            (folder / f"{name}.dpkg-new").replace(folder / name)
+        await agent.until(lambda: "agent_begins_anew" in agent.log.read_text() or None)
+        await agent.until(
+            lambda: len([e for e in agent.events() if e["event"] == "link_connected"]) > 1 or None
+        )
+        assert holder_of(agent.home.lock) == process
+        answer = await ordered(installation, agent, CollectInventory(("cpu",)))
+        assert answer.job.tasks[0].state == "succeeded", answer.job.tasks[0].message
+        answer = await ordered(installation, agent, RunProgram(("env",)))
+        names = {line.partition(b"=")[0] for line in printed(answer).splitlines()}
+        assert not {name for name in names if name.startswith((b"LD_", b"PYI", b"_PYI"))}
+        assert await agent.stop() == 0
+    finally:
+        if agent.alive:
+            await agent.stop(signal.SIGKILL)
 
 
 def test_the_bundle_holds_the_whole_agent_and_nothing_of_the_controller(built: Built) -> None:
