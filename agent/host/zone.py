@@ -9,6 +9,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent.host import clock
+from protocol.errors import InvalidError
 
 LOCALTIME = Path("/etc/localtime")
 
@@ -16,7 +17,7 @@ LOCALTIME = Path("/etc/localtime")
 def local_zone(localtime: Path = LOCALTIME) -> tzinfo:
     """The zone of `TZ`, else of the file `/etc/localtime`, else the present offset alone.
 
-    Windows keeps its zones under names of its own: there `TZ` or the present offset it is.
+    Windows has no such file: see `agent.host.windows_zone`.
 
     Read anew each time: people move their machines.
     """
@@ -27,7 +28,12 @@ def local_zone(localtime: Path = LOCALTIME) -> tzinfo:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             return _present_offset()
     if sys.platform == "win32":
-        return _present_offset()
+        from agent.host.windows_zone import windows_zone
+
+        try:
+            return windows_zone()
+        except (InvalidError, ValueError):
+            return _present_offset()
     try:
         with localtime.open("rb") as file:
             return ZoneInfo.from_file(file, key="localtime")
