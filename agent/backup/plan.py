@@ -22,6 +22,8 @@ from protocol.selection import NO_COMMANDS, Commands, Rules
 from protocol.vault.path import join
 
 LARGEST: Final = 10
+MOST_SAID: Final = (1 << 63) - 1
+"""Sparse files can say to have more together than JSON takes for a number."""
 _FILE: Final = 8
 _DIRECTORY: Final = 4
 
@@ -41,7 +43,7 @@ class Amount:
             "files": self.files,
             "directories": self.directories,
             "others": self.others,
-            "bytes": self.size,
+            "bytes": min(self.size, MOST_SAID),
         }
 
 
@@ -64,7 +66,7 @@ class BackupPlan:
             "files": sum(one.files for one in amounts),
             "directories": sum(one.directories for one in amounts),
             "others": sum(one.others for one in amounts),
-            "bytes": sum(one.size for one in amounts),
+            "bytes": min(sum(one.size for one in amounts), MOST_SAID),
             "paths": [
                 {"path": shown(path), **amount.as_json()} for path, amount in self.by_path.items()
             ],

@@ -15,9 +15,11 @@ from typing import Any
 
 from agent.backup.assemble import Assembly
 from agent.backup.backed_up import BackupReport
+from agent.backup.budget import Budget
 from agent.backup.choose import Choice
 from agent.backup.commands import Streams, check_commands
 from agent.backup.control import Control
+from agent.backup.counts import Counts
 from agent.backup.detect import Detection, UnprovenError
 from agent.backup.earlier import Earlier
 from agent.backup.merge import merge
@@ -29,7 +31,7 @@ from agent.backup.probe import Probe
 from agent.backup.pseudo import read_pseudo_devices
 from agent.backup.record import signed_record
 from agent.backup.sample import Sample
-from agent.backup.scan import Counts, Scan
+from agent.backup.scan import Scan
 from agent.backup.sealers import Sealers
 from agent.backup.sealing import Sealing
 from agent.backup.select import normalise
@@ -224,6 +226,7 @@ class Backup:
                     safe_ns=now_ns - self._racy_ns,
                     tick=lambda: self._tick("read", scan.counts, upload),
                     streams=streams,
+                    budget=Budget(previous.content_bytes),
                     signs=Counting(_files_of(previous), self._seed),
                 )
                 try:

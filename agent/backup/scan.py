@@ -16,7 +16,9 @@ from msgspec.structs import replace
 
 from agent.backup.assemble import Assembly, Draft, extras_of
 from agent.backup.big import BigFile
+from agent.backup.budget import Budget, TooLongError
 from agent.backup.commands import Streams
+from agent.backup.counts import Counts
 from agent.backup.far_time import mtime_of, near, with_time
 from agent.backup.merge import Known, Mixed, Same, Segment
 from agent.backup.named_read import NamedReader
@@ -48,19 +50,6 @@ _ODD = frozenset({int(Kind.FIFO), int(Kind.SOCKET), *_DEVICES})
 
 
 @dataclass(slots=True)
-class Counts:
-    """What a scan has done so far."""
-
-    entries: int = 0
-    files: int = 0
-    bytes: int = 0
-    read_files: int = 0
-    read_bytes: int = 0
-    reused_files: int = 0
-    changed_while_read: int = 0
-
-
-@dataclass(slots=True)
 class _Group:
     """A file with several names: its first one, and how many are still to come."""
 
@@ -88,6 +77,7 @@ class Scan:
     safe_ns: int
     tick: Callable[[], None]
     streams: Streams = field(default_factory=Streams)
+    budget: Budget = field(default_factory=Budget)
     signs: Counting = field(default_factory=Counting)
     counts: Counts = field(default_factory=Counts)
     _groups: dict[tuple[int, int], _Group] = field(default_factory=dict)
@@ -190,6 +180,11 @@ class Scan:
         identity = (stat.st_dev, stat.st_ino)
         group = self._groups.get(identity)
         if group is not None and group.draft.mode == stat.st_mode:
+            try:
+                self.budget.take(stat, again=True)
+            except TooLongError as error:
+                self.skipped.add(join(parent, name), str(error))
+                return None
             draft = Draft(parent, line, name, stat.st_mode, group.draft.owner, stat.st_mtime_ns)
             first = group.draft
             draft.first, draft.extras, draft.link_group = first, first.extras, group.path
@@ -236,7 +231,7 @@ class Scan:
             gone = is_gone(fd, name, error, stat.st_ino)
             self.skipped.not_read(join(parent, name), error, gone=gone)
             return None
-        except (ChangedTypeError, AwayError, ProgramError) as error:
+        except (ChangedTypeError, AwayError, TooLongError, ProgramError) as error:
             self.skipped.add(join(parent, name), str(error))
             return None
         for reason in draft.extras.left_out:
@@ -270,6 +265,7 @@ class Scan:
 
     def _file(self, draft: Draft, fd: int, row: Row, known: Known) -> None:
         counts, stat = self.counts, row[1]
+        self.budget.take(stat)
         if SYSTEM.is_away(stat):
             raise AwayError
         if is_small(stat):

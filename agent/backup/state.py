@@ -240,6 +240,11 @@ class Previous:
         """What the state belongs to; None for an empty one."""
         return None if self.head is None else self.head.header
 
+    @property
+    def content_bytes(self) -> int:
+        """How much the files of its tree have."""
+        return 0 if self.head is None else self.head.top.node().bytes
+
     def advance(self) -> Block | None:
         """Go to the next block. Anything damaged ends the state."""
         try:

@@ -321,6 +321,9 @@ class Walk:
             rows.append((name, stat, line))
         self._skipped.not_found(level.path, level.fd, failed)
         rows.sort()
+        if len({row[0] for row in rows}) < len(rows):
+            # Some file systems list a name twice.
+            rows = list({row[0]: row for row in rows}.values())
         if level.place is not None:
             is_cache = not named and any(entry.name == CACHE_TAG_TEXT for entry in found)
             rows = self._chosen_of(level, rows, is_cache=is_cache)
@@ -339,7 +342,7 @@ class Walk:
         self, level: _Level, prefix: bytes, found: list[str], *, named: bool
     ) -> Iterator[Listing]:
         """A directory too large to keep what is known of all of its children at once."""
-        names = sorted(map(os.fsencode, found))
+        names = sorted(set(map(os.fsencode, found)))
         is_cache = not named and CACHE_TAG in names
         found.clear()
         for start in range(0, len(names), SLICE):

@@ -14,8 +14,10 @@ import pytest
 from agent.backup import live as comparing
 from agent.backup import read as reading
 from agent.backup import scan as scanning
+from agent.backup import walk as walking
 from agent.backup.backed_up import BackupReport
 from agent.backup.beneath import Beneath
+from agent.backup.budget import Budget, TooLongError
 from agent.backup.held import holds_pieces
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.watched import WatchedMachine
@@ -96,6 +98,29 @@ def test_a_name_that_is_listed_and_cannot_be_found_is_missing_unless_it_is_gone(
     report = machine.back_up()
     assert told(report) == ({"ghost": "no such file or directory"} if stays else {})
     assert report.root.files == 1
+
+
+@pytest.mark.parametrize("at_once", [2, 10_000])
+def test_a_name_that_is_listed_twice_is_there_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    (machine.files / "sub").mkdir()
+    (machine.files / "sub" / "file").write_text("x")
+    scandir: Callable[[Any], Any] = os.scandir
+
+    class Twice(Listing):
+        def __iter__(self) -> Iterator[Any]:
+            found = list(self._found)
+            yield from [*found, *found]
+
+    monkeypatch.setattr(walking, "SLICE", at_once)
+    monkeypatch.setattr(os, "scandir", lambda what: Twice(scandir(what), ""))
+    report = machine.back_up()
+    monkeypatch.undo()
+    assert report.is_complete
+    assert report.root.files == 2
+    restored, _ = machine.restore(report.root)
+    assert (restored / "sub" / "file").read_text() == "x"
 
 
 def test_a_file_that_is_there_and_cannot_be_opened_is_missing(
@@ -190,3 +215,49 @@ def test_a_watched_run_tells_of_a_folder_that_it_cannot_come_to(
         assert (restored / "sub/deep/file").read_text() == "changed"
     finally:
         machine.stop()
+
+
+@pytest.fixture
+def roomy(machine: Machine) -> Path:
+    """A folder of a volume on which files can be as long as numbers go."""
+    file = machine.files / "long"
+    with file.open("wb") as made:
+        try:
+            made.truncate((1 << 63) - 1)
+        except OSError:
+            pytest.skip("not run: files of 8 EiB need tmpfs or xfs below the temporary directory")
+    file.unlink()
+    return machine.files
+
+
+def test_files_that_say_more_than_can_be_counted_cost_nothing_but_themselves(
+    machine: Machine, roomy: Path
+) -> None:
+    sizes = {"0whole": (1 << 63) - 1, "1half": 1 << 62, "2most": 1 << 50, "zmore": (1 << 50) + 4097}
+    for name, size in sizes.items():
+        with (roomy / name).open("wb") as made:
+            made.truncate(size)
+    report = machine.back_up()
+    assert set(told(report)) == {"0whole", "1half", "zmore"}
+    assert report.root.bytes == (1 << 50) + 5
+    assert set(told(machine.back_up())) == {"0whole", "1half", "zmore"}
+
+
+def stat_of(size: int, held: int) -> os.stat_result:
+    """What a system says of a file with so many bytes, of which so many take room."""
+    return os.stat_result((0o100644, 1, 1, 1, 0, 0, size, 0, 0, 0), {"st_blocks": held // 512})
+
+
+def test_holes_and_names_are_counted_together_and_what_takes_room_is_not() -> None:
+    budget = Budget()
+    hole, dense = stat_of(1 << 50, 0), stat_of(1 << 62, 1 << 62)
+    for _ in range(1023):
+        budget.take(hole)
+    budget.take(stat_of(1 << 49, 1 << 49), again=True)
+    with pytest.raises(TooLongError, match="takes no room"):
+        budget.take(hole)
+    with pytest.raises(TooLongError):
+        budget.take(stat_of((1 << 49) + 1, (1 << 49) + 512), again=True)
+    for _ in range(3):
+        budget.take(dense)
+        budget.take(stat_of(5, 4096))
