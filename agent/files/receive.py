@@ -40,7 +40,7 @@ USUAL_MODE: Final = 0o644
 SPARE_BYTES: Final = 16 * 1024 * 1024
 """Stay free on the file system."""
 
-_OPENED: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPENED: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LARGEST_ID: Final = 0xFFFFFFFE
 
 
@@ -126,10 +126,9 @@ def write_file(
                 os.unlink(aside, dir_fd=spot.fd)
         return False
     with _failing(spot):
-        fd = os.open(aside, _OPENED, 0o600, dir_fd=spot.fd)
+        fd = _opened(aside, spot)
     try:
         with _failing(spot):
-            _check_own(fd, spot)
             fcntl.flock(fd, fcntl.LOCK_EX)
             remove_parts(spot, aside)
         try:
@@ -222,16 +221,31 @@ def _taken(spot: Spot) -> SteadError:
     )
 
 
-def _check_own(fd: int, spot: Spot) -> None:
-    """Somebody else's file under the temporary name is no beginning of ours."""
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
-        raise SteadError(
-            f"{spot.shown}: somebody else has a file under the temporary name beside it; look "
-            "at who may write there",
-            code=Code.DENIED,
-        )
-    os.fchmod(fd, 0o600)
+def _opened(aside: bytes, spot: Spot) -> int:
+    """The part, as far as an earlier run came. The name is this task's alone.
+
+    What is not ours to go on with makes way: the link or pipe of somebody who may write there,
+    or a part that was given to its owner just before the run was killed.
+    """
+    for _ in range(2):
+        try:
+            fd = os.open(aside, _OPENED, 0o600, dir_fd=spot.fd)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+        else:
+            found = os.fstat(fd)
+            is_own = found.st_uid == os.geteuid() and found.st_nlink == 1
+            if stat.S_ISREG(found.st_mode) and is_own:
+                os.fchmod(fd, 0o600)
+                return fd
+            os.close(fd)
+        os.unlink(aside, dir_fd=spot.fd)
+    raise SteadError(
+        f"{spot.shown}: somebody else has a file under the temporary name beside it again and "
+        "again; look at who may write there",
+        code=Code.DENIED,
+    )
 
 
 def _give(fd: int, own: Belongings, spot: Spot) -> None:

@@ -95,6 +95,15 @@ class Get:
         name = os.fsencode(place.name)[:_LONGEST].decode(errors="ignore")
         return place.with_name(f".{name}.{self.begun.parcel}.part")
 
+    def settle(self) -> None:
+        """Take note of files that have both names: a run was killed before one of them went."""
+        for machine, place in self.begun.places.items():
+            part = self.part_of(machine)
+            with suppress(FileNotFoundError):
+                if part.samefile(os.fsdecode(place)):
+                    part.unlink()
+                    self.fetched(machine)
+
     def over(self) -> None:
         """Nothing of it is needed any more."""
         for machine in self.begun.places:

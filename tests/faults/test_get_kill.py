@@ -82,6 +82,35 @@ def test_a_get_killed_at_any_fsync_is_gone_on_with(place: Place, machine: str, w
     assert_nothing_is_left(place, folder)
 
 
+@strace
+def test_a_get_killed_with_its_file_in_place_is_over(place: Place, machine: str) -> None:
+    source, content = source_of(place, "two-names")
+    folder = place.directory / "two-names-there"
+    folder.mkdir()
+    words = ("file", "get", machine, str(source), str(folder / "back"))
+    kill = ("strace", "-f", "-o", "/dev/null", "-e", "trace=unlink,unlinkat", "-e")
+    done = subprocess.run(
+        [
+            *kill,
+            "inject=unlink,unlinkat:signal=KILL",
+            *STEAD,
+            "--home",
+            str(place.directory / "home"),
+            *words,
+        ],
+        capture_output=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+    # The other name was to go.
+    assert (folder / "back").stat().st_nlink == 2
+    again = place.stead(*words)
+    assert again.returncode == 0, again.stderr
+    assert (folder / "back").read_bytes() == content
+    assert_nothing_is_left(place, folder)
+
+
 def test_what_came_is_not_fetched_again(place: Place, machine: str) -> None:
     source, content = source_of(place, "source")
     folder = place.directory / "full"

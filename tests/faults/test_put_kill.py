@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def traced(path: Path, options: dict[str, bool], *more: str) -> tuple[int, list[str]]:
+def traced(path: Path, options: dict[str, object], *more: str) -> tuple[int, list[str]]:
     """Put it in a process of its own; how that ended, and its calls."""
     said = path.parent.parent / "trace"
     words = ("strace", "-f", "-qq", "-o", str(said), "-e", f"trace={','.join(CALLS)}", *more)
@@ -45,9 +46,19 @@ def traced(path: Path, options: dict[str, bool], *more: str) -> tuple[int, list[
     return done.returncode, [line.partition("(")[0] for line in lines]
 
 
-@pytest.mark.parametrize("options", [{}, {"no_overwrite": True}, {"verify": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"verify": True},
+        {"no_overwrite": True},
+        pytest.param(
+            {"owner": "12345"},
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="not run: needs root"),
+        ),
+    ],
+)
 def test_a_put_killed_at_any_call_is_ended_by_the_next_run(
-    tmp_path: Path, options: dict[str, bool]
+    tmp_path: Path, options: dict[str, object]
 ) -> None:
     code, calls = traced(tmp_path / "whole" / "a", options)
     assert code == 0

@@ -262,6 +262,7 @@ def _left(app: App, wanted: Begun, *, go_on: bool | None) -> tuple[Get, Job] | N
         note(f"What was read at {read.astimezone():{_TIME}} is read anew; --go-on takes that.")
         get.close()
         return None
+    get.settle()
     begun = get.begun.begun_at.astimezone()
     note(f"Going on with what was begun at {begun:{_TIME}}; --anew has it read anew.")
     return get, job

@@ -162,14 +162,26 @@ def test_a_part_that_is_not_what_was_written_is_fetched_again(tmp_path: Path) ->
     assert names(tmp_path) == ["a"]
 
 
-def test_a_part_that_is_somebody_elses_is_left(tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
+@pytest.mark.parametrize("way", ["link", "hard link", "pipe", "given away"])
+def test_what_somebody_put_under_a_parts_name_is_not_written_to(tmp_path: Path, way: str) -> None:
+    secret, part = tmp_path / "secret", tmp_path / f".a.{TASK}.part"
     secret.write_bytes(b"x")
-    (tmp_path / f".a.{TASK}.part").hardlink_to(secret)
-    with pytest.raises(SteadError):
-        put(order_of(tmp_path / "a", b"abc"), parcels_of(b"abc"))
+    if way == "link":
+        part.symlink_to(secret)
+    elif way == "hard link":
+        part.hardlink_to(secret)
+    elif way == "pipe":
+        os.mkfifo(part)
+    else:
+        # As a run leaves it that was killed when the file had its owner.
+        part.write_bytes(b"theirs")
+        if os.geteuid() == 0:
+            os.chown(part, 12345, 12345)
+    put(order_of(tmp_path / "a", b"abc"), parcels_of(b"abc"))
     assert secret.read_bytes() == b"x"
-    assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a").read_bytes() == b"abc"
+    assert (tmp_path / "a").stat().st_uid == os.geteuid()
+    assert names(tmp_path) == ["a", "secret"]
 
 
 def test_what_a_run_that_took_too_long_left_is_removed_by_the_next(tmp_path: Path) -> None:
