@@ -102,9 +102,15 @@ def take_back(home: AgentHome, machine: str, present: MachineId) -> None:
     """Be a former machine again; what this one is now is kept in its turn.
 
     The agent must not run. A cut at any moment leaves one identity or the other, whole.
-    Raises NOT_FOUND.
+    Raises NOT_FOUND, and PRECONDITION for a machine of another installation, whose controller
+    `agent.toml` does not name.
     """
     former = _named(home, machine)
+    if former.home.root.read_bytes() != home.root.read_bytes():
+        raise SteadError(
+            f"{machine} belongs to another installation than this machine does now",
+            code=Code.PRECONDITION,
+        )
     keep_former(home, present)
     shutil.rmtree(home.enrolling, ignore_errors=True)
     make_private_directory(home.enrolling)

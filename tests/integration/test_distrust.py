@@ -168,23 +168,32 @@ async def test_the_command_names_authorities_and_spares_the_present_one(
     assert "version 1" in await stead(installation, *again, error=True)
 
 
-async def test_a_controller_does_not_serve_with_an_authority_that_nobody_believes(
-    installation: Installation, tmp_path: Path
+async def test_a_controller_that_was_put_back_serves_once_its_authority_is_another_one(
+    installation: Installation,
 ) -> None:
     home = installation.controller.parts.home
     before = {path: path.read_bytes() for path in (home.issuing, home.issuing_key)}
     await distrust(installation)
     await installation._close_channels()
     await installation.controller.stop()
-    after = {path: path.read_bytes() for path in before}
     for path, content in before.items():
         path.write_bytes(content)
     with pytest.raises(SteadError) as caught:
         await Controller.serve(installation.home)
     assert caught.value.code is Code.DISTRUSTED
-    for path, content in after.items():
-        path.write_bytes(content)
+    root = ("--root", str(installation.made.root.path), "--yes")
+    await stead(installation, "controller", "rotate-authority", "--here", *root)
     installation.controller = await Controller.serve(installation.home)
+    # Of the one that was put back over, the root's directory knows.
+    await stead(installation, "controller", "distrust-authority", "--former", *root)
+    known = json.loads(await stead(installation, "controller", "authorities", "--output", "json"))
+    states = [one["state"] for one in known]
+    assert states[0] == "present"
+    assert set(states[1:]) == {"distrusted"}
+    kept = x509.load_pem_x509_certificates(installation.made.root.authorities.read_bytes())
+    assert len(kept) == 3
+    machine = await installation.new_machine(await installation.add_tenant())
+    await connect(installation, machine)
 
 
 def distrusting(realm: Realm, *stolen: Authority) -> bytes:

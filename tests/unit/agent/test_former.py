@@ -103,6 +103,20 @@ def test_a_former_identity_is_had_back_with_all_that_it_was_told(tmp_path: Path)
     assert caught.value.code is Code.NOT_FOUND
 
 
+def test_a_machine_goes_back_within_its_installation_alone(tmp_path: Path) -> None:
+    realm = Realm()
+    home = a_machine(realm, tmp_path / "agent")
+    machine = present(home)
+    rekeyed(realm, home)
+    Realm().furnish(AgentHome(home.enrolling), ADDRESS)  # as `enroll --force` elsewhere ends
+    finish(home)
+    stranger = present(home)
+    with pytest.raises(SteadError) as caught:
+        take_back(home, machine, stranger)
+    assert caught.value.code is Code.PRECONDITION
+    assert present(home) == stranger
+
+
 def test_a_machine_takes_so_many_identities_and_no_more(tmp_path: Path) -> None:
     realm = Realm()
     home = a_machine(realm, tmp_path / "agent")
