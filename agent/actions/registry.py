@@ -37,6 +37,7 @@ MODULES = {
 
 LINUX_ALONE = frozenset(
     {
+        "set_backup",
         "scan_updates",
         "plan_updates",
         "apply_updates",

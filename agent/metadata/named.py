@@ -6,11 +6,13 @@ NTFS has alternate streams of any name, macOS has resource forks.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from typing import Final, NamedTuple
 
+from agent.host.descriptor import ANYBODYS, OURS
 from protocol.vault.chunk import Buffer
 
 Fill = Callable[[memoryview], int]
@@ -18,8 +20,12 @@ Fill = Callable[[memoryview], int]
 Write = Callable[[Buffer | int], None]
 """Appends a piece; a number is a hole of so many bytes. `OSError`."""
 
-READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+if sys.platform == "win32":
+    _AS_ITSELF: Final = 0  # streams are opened there by calls that say it themselves
+else:
+    _AS_ITSELF: Final = os.O_NOFOLLOW
+READ: Final = os.O_RDONLY | _AS_ITSELF | ANYBODYS
+MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _AS_ITSELF | OURS
 
 
 class Named(NamedTuple):

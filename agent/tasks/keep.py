@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import Final
 
 import msgspec
 
+from agent.actions.registry import refuse_elsewhere
 from agent.config import AgentHome
 from agent.host.zone import local_zone
 from agent.link.rehome import keep_rehoming
@@ -15,7 +17,7 @@ from agent.tasks.recurring import next_after, timetable
 from agent.tasks.secret import change_secret
 from agent.tasks.standing import set_backup
 from agent.tasks.verify import Verified
-from protocol.action import ChangeVaultSecret, Rehome, RevokeStanding, SetBackup
+from protocol.action import ChangeVaultSecret, Rehome, RevokeStanding, SetBackup, name_of
 from protocol.ids import MachineId, OrderId, TaskId
 from protocol.order import Order
 from protocol.outcome import Outcome, OutcomeState
@@ -42,6 +44,7 @@ def keep(
     `past` has passed whatever the clock says; see `Journal.past`.
     """
     order = verified.order
+    refuse_elsewhere(name_of(order.action), sys.platform)
     if order.standing is not None:
         times = timetable(order.standing, machine, local_zone())
         take_in(home, order, verified.envelope, now=now, past=past)

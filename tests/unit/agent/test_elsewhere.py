@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from agent.actions.program import outcome_of_program
-from agent.actions.registry import LINUX_ALONE, MODULES, refuse_elsewhere
+from agent.actions.registry import LINUX_ALONE, refuse_elsewhere
 from agent.actions.script import as_read
 from agent.config import windows_home
 from agent.host.environment import environment_of, top_of, windows_places, with_added
 from agent.host.job_object import encode_cpu_rate, encode_limits
 from agent.host.launching import refuse_limits
 from agent.host.process import ProgramError, windows_argv
+from protocol.action import ACTIONS
 from protocol.errors import Code, SteadError
 from protocol.ids import TaskId
 from protocol.limits import NO_LIMITS, Limits
@@ -156,7 +157,8 @@ def test_state_lies_where_windows_wants_it() -> None:
 
 @pytest.mark.parametrize("system", ["win32", "darwin"])
 def test_what_was_never_tried_elsewhere_is_refused_there(system: str) -> None:
-    for name in MODULES:
+    assert set(ACTIONS) > LINUX_ALONE
+    for name in ACTIONS:
         refuse_elsewhere(name, "linux")
         if name not in LINUX_ALONE:
             refuse_elsewhere(name, system)
@@ -164,4 +166,4 @@ def test_what_was_never_tried_elsewhere_is_refused_there(system: str) -> None:
         with pytest.raises(SteadError, match=f"{name} does not run on") as caught:
             refuse_elsewhere(name, system)
         assert caught.value.code is Code.UNSUPPORTED
-    assert {"run_backup", "restore_files", "apply_updates", "put_file"} <= LINUX_ALONE
+    assert {"set_backup", "run_backup", "restore_files", "apply_updates", "put_file"} <= LINUX_ALONE
