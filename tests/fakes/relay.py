@@ -31,6 +31,7 @@ LATE_S = 0.1
 """At most so much later a message comes than those after it."""
 CUT_WITHIN_S = 0.2
 BACK_WITHIN_S = 1
+HANGS_UP_WITHIN_S = 10
 LOST_WELCOME = 2
 """So many links are made until one ends before its Welcome arrives, and the next ones go on."""
 FATES = ("passed",) * 12 + ("lost",) * 2 + ("doubled",) * 3 + ("late",) * 3
@@ -98,6 +99,9 @@ class Relay(LinkServiceServicer, InventoryServiceServicer):
         try:
             while (message := await down.get()) is not None:
                 yield message
+            # An agent that is writing when its call ends gets an error of gRPC's own, and waits
+            # longer after each. It has been told to come back, and hangs up.
+            await asyncio.wait(work[:1], timeout=HANGS_UP_WITHIN_S)
         finally:
             for task in work:
                 task.cancel()
