@@ -93,8 +93,9 @@ class Drill:
         self._control.hold(lambda: None)
 
     def run(self, *, count: int, max_bytes: int, canaries: Sequence[bytes]) -> Proved:
-        """Drill. Raises STORE_FULL when the disk has no room for it, and what the vault
-        raises but for loss and damage, which are in the answer.
+        """Drill. Raises STORE_FULL when the disk has no room for it, PRECONDITION when there is
+        no file to prove anything with, and what the vault raises but for loss and damage, which
+        are in the answer.
         """
         proved = Proved()
         began, paused_s = clock.monotonic(), self._control.paused_s
@@ -112,6 +113,12 @@ class Drill:
                 raise
             proved.wrong.append((b"", f"the tree cannot be read: {error}"))
             return proved
+        if not picks.files and not picks.absent:
+            raise SteadError(
+                "the restore point has no file, so nothing was proved: look at the paths of the "
+                "backup set with `stead backup plan`",
+                code=Code.PRECONDITION,
+            )
         proved.wrong += [
             (path, "the restore point has not got this canary") for path in picks.absent
         ]

@@ -97,6 +97,19 @@ def test_a_pause_in_the_middle_is_waited_for_and_is_none_of_what_the_restore_too
     assert 0 < proved.took_s <= whole_s - control.paused_s
 
 
+def test_a_drill_of_no_file_proves_nothing(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    (machine.files / "folder").mkdir()
+    (machine.files / "link").symlink_to("folder")
+    report = machine.back_up()
+    with pytest.raises(SteadError, match="nothing was proved") as caught:
+        drill(machine, report)
+    assert caught.value.code is Code.PRECONDITION
+    assert drill(machine, report, machine.files / "canary").wrong
+    (machine.files / "empty").touch()
+    assert drill(machine, machine.back_up()).wrong == []
+
+
 def test_what_an_earlier_drill_left_behind_is_removed(machine: Machine) -> None:
     left = machine.home / "scratch" / "closed"
     left.mkdir(parents=True)
