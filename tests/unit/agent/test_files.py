@@ -152,6 +152,13 @@ def test_a_run_after_a_kill_fetches_only_what_is_missing(tmp_path: Path) -> None
     assert names(tmp_path) == ["a"]
 
 
+def test_what_lies_beside_a_file_beyond_its_end_does_not_come_into_it(tmp_path: Path) -> None:
+    content = os.urandom(PIECE_BYTES + 5)
+    (tmp_path / f".a.{TASK}.part").write_bytes(content + bytes(PIECE_BYTES))
+    put(order_of(tmp_path / "a", content), parcels_of(content))
+    assert (tmp_path / "a").read_bytes() == content
+
+
 def test_a_part_that_is_not_what_was_written_is_fetched_again(tmp_path: Path) -> None:
     content = os.urandom(2 * PIECE_BYTES)
     (tmp_path / f".a.{TASK}.part").write_bytes(bytes(PIECE_BYTES))
