@@ -166,7 +166,9 @@ class Agent:
             return Ended.REPLACED if replaced in done else Ended.IDENTITY_CHANGED
         finally:
             notify("STOPPING=1")
-            await self._intake.stop(STOP_PATIENCE)
+            # What waits for the new release has not begun, and is not waited for.
+            waits = replaced.done() and not self._turns.working
+            await self._intake.stop(timedelta() if waits else STOP_PATIENCE)
             stopped.cancel()
             for task in work:
                 task.cancel()

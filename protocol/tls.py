@@ -225,7 +225,8 @@ def find_anchor(
     Then it is the controller's issuing authority alone. gRPC believes whatever chains to the
     root; so the controller's certificate is looked at first, and a channel that trusts just
     the authority that was found in it is closed to all others, whoever answers later. Raises
-    DISTRUSTED, UNAVAILABLE, and UNAUTHENTICATED for a controller that shows no authority.
+    DISTRUSTED, UNAVAILABLE, CLOCK_SKEW, and UNAUTHENTICATED for a controller that shows no
+    authority.
     """
     if not distrusted:
         return root
@@ -237,7 +238,15 @@ def find_anchor(
             "release?"
         )
     authority = read_certificate(der)
-    believe_authority(authority, root=root, now=now, distrusted=distrusted)
+    try:
+        believe_authority(authority, root=root, now=now, distrusted=distrusted)
+    except IdentityError as error:
+        if error.code is not Code.EXPIRED:
+            raise
+        raise SteadError(
+            f"{error}, and the clock here says {now:%Y-%m-%d %H:%M}Z; set the clock",
+            code=Code.CLOCK_SKEW,
+        ) from error
     return authority
 
 

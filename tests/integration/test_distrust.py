@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -31,6 +32,7 @@ from protocol.revocation import (
     plan_distrust,
     sign_revocations,
 )
+from protocol.tls import find_anchor
 from protocol.v1 import enrollment_pb2
 from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
 from tests.fakes.link_server import Authority, LinkServer, Realm, certify, fresh
@@ -202,6 +204,25 @@ def distrusting(realm: Realm, *stolen: Authority) -> bytes:
     gone = [DistrustedAuthority(key_hash(one.key.public_key()), "stolen", now) for one in stolen]
     data = encode_revocations(plan_distrust(NO_REVOCATIONS, gone, now=now))
     return encode_signed_revocations(sign_revocations(data, realm.root.key))
+
+
+async def test_a_wrong_clock_is_not_taken_for_a_wrong_controller() -> None:
+    realm = Realm()
+    stolen = certify("stolen", by=realm.root, ca=True)
+    named = {key_hash(stolen.key.public_key())}
+    async with LinkServer(realm) as server:
+        for years, code in ((0, None), (3, Code.CLOCK_SKEW), (-3, Code.CLOCK_SKEW)):
+            now = datetime.now(UTC) + timedelta(days=365 * years)
+            looking = asyncio.to_thread(
+                find_anchor, server.address, realm.root.certificate, named, now=now
+            )
+            if code is None:
+                assert await looking == realm.issuing.certificate
+                continue
+            with pytest.raises(SteadError) as caught:
+                await looking
+            assert caught.value.code is code
+            assert "set the clock" in str(caught.value)
 
 
 @pytest.mark.parametrize(
