@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +38,9 @@ from protocol.vault.epochs import TenantKeys
 
 CALL_S = 300.0
 _PAUSE_S = 0.5
+MOST_MACHINES = 7_000
+"""An order of 1 MiB has no room for the sealed keys of more."""
+
 PASSING = frozenset({Code.UNAVAILABLE, Code.INTERNAL})
 
 T = TypeVar("T")
@@ -209,6 +212,31 @@ def content_of(path: Path, tell: Tell) -> Content:
     except OSError as error:
         raise InvalidError(f"{path} cannot be read: {error.strerror}") from error
     return Content(size, whole.digest())
+
+
+def sealed_to_all(
+    machines: Sequence[Machine],
+    tenant_keys: TenantKeys,
+    keys: Mapping[str, bytes],
+    *,
+    tenant: TenantId,
+    parcel: ParcelId,
+) -> dict[str, bytes]:
+    """Each machine's key, sealed to it, by the machine.
+
+    Raises INVALID for more machines than one order has room for, and as `sealed_to`.
+    """
+    if len(machines) > MOST_MACHINES:
+        raise InvalidError(
+            f"{len(machines)} machines are meant, and one order carries the keys of "
+            f"{MOST_MACHINES}: name fewer at once, such as those of one tag"
+        )
+    return {
+        machine.machine_id: sealed_to(
+            machine, tenant_keys, keys[machine.machine_id], tenant=tenant, parcel=parcel
+        )
+        for machine in machines
+    }
 
 
 def sealed_to(

@@ -26,7 +26,7 @@ from controller.cli.getting import bring, read_long_ago
 from controller.cli.meter import meter
 from controller.cli.ordering import confirm, order_and_follow, submit
 from controller.cli.outcomes import exit_code, finish, say_failures, say_remarks
-from controller.cli.parcels import Parcel, content_of, sealed_to
+from controller.cli.parcels import Parcel, content_of, sealed_to_all
 from controller.cli.places import check_free, local_places, remote_path
 from controller.cli.ruling import check_ordering
 from controller.cli.tenant_keys import all_keys
@@ -125,10 +125,13 @@ def put(
     action = PutFile(
         path=path,
         parcel_id=parcel.id,
-        sealed_keys={
-            machine.machine_id: sealed_to(machine, keys, key, tenant=tenant, parcel=parcel.id)
-            for machine in machines
-        },
+        sealed_keys=sealed_to_all(
+            machines,
+            keys,
+            {machine.machine_id: key for machine in machines},
+            tenant=tenant,
+            parcel=parcel.id,
+        ),
         size=content.size,
         content_hash=content.hash,
         mode=parse_mode(mode),
@@ -275,12 +278,7 @@ def _action_of(app: App, wanted: Begun, machines: Sequence[Machine], limit_rate:
     return GetFile(
         path=wanted.path,
         parcel_id=parcel,
-        sealed_keys={
-            machine.machine_id: sealed_to(
-                machine, tenant_keys, wanted.keys[machine.machine_id], tenant=tenant, parcel=parcel
-            )
-            for machine in machines
-        },
+        sealed_keys=sealed_to_all(machines, tenant_keys, wanted.keys, tenant=tenant, parcel=parcel),
         max_bytes=wanted.max_bytes,
         limit_rate=limit_rate,
     )
