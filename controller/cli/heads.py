@@ -13,8 +13,8 @@ from pathlib import Path
 
 from controller.audit.chain import Head
 from controller.authority.durable import make_directory, replace_durably
-from protocol.checkpoint import decode_checkpoint, decode_signed
-from protocol.errors import InvalidError
+from protocol.checkpoint import Checkpoint, decode_checkpoint, decode_signed
+from protocol.errors import InvalidError, SteadError
 from protocol.ids import check_id
 
 INSTALLATION_FILE = "installation"
@@ -51,7 +51,7 @@ class SeenHeads:
         found = {one for one in (self.load(log),) if one is not None}
         file = self._file(log, "checkpoint")
         if file.exists():
-            kept = decode_checkpoint(decode_signed(file.read_bytes()).body)
+            kept = _checkpoint(file, file.read_bytes())
             found.add(Head(kept.size, kept.head))
         return found
 
@@ -71,9 +71,12 @@ class SeenHeads:
         return file
 
     def signed(self) -> list[tuple[Path, bytes]]:
-        """All signed checkpoints that are kept, with their files."""
+        """All signed checkpoints that are kept, with their files; INVALID for a damaged one."""
         files = (*self.path.glob("*.checkpoint"), *self.path.glob("*.told"))
-        return [(file, file.read_bytes()) for file in sorted(files)]
+        found = [(file, file.read_bytes()) for file in sorted(files)]
+        for file, data in found:
+            _checkpoint(file, data)
+        return found
 
     def _file(self, log: str, kind: str = "head") -> Path:
         # A tenant's id comes from the controller, which must not choose a file here.
@@ -84,6 +87,15 @@ class SeenHeads:
         """The logs of which a head was seen."""
         names = {file.stem for file in self.path.glob("*.head")}
         return {"" if name == INSTALLATION_FILE else name for name in names}
+
+
+def _checkpoint(file: Path, data: bytes) -> Checkpoint:
+    try:
+        return decode_checkpoint(decode_signed(data).body)
+    except SteadError as error:
+        raise InvalidError(
+            f"{file} is damaged: {error}; put it aside, and the head beside it goes on counting"
+        ) from error
 
 
 def parse_heads(text: str) -> tuple[Head, ...]:

@@ -13,6 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.audit.chain import Entry, Head
+from controller.audit.trail import Mark
+from controller.cli.audit_checking import check_marks
 from controller.cli.audit_file import EntryLine
 from controller.cli.heads import SeenHeads
 from controller.cli.main import run
@@ -27,7 +29,7 @@ from tests.property.test_audit_export import (
     signed,
     written,
 )
-from tests.unit.audit.signing import OTHER, TENANT
+from tests.unit.audit.signing import OTHER, TENANT, checkpoint
 
 LOG = history(random.Random(5))
 assert len(LOG) > 6
@@ -229,6 +231,16 @@ def test_exports_that_part_are_told_apart_by_their_first_entry(
     lines[place] = msgspec.structs.replace(lines[place], body="x")  # type: ignore[type-var]
     code, rows, _ = typed(capsys, home, "compare", written(home / "bad", lines), late, "-o", "json")
     assert (code, [row["state"] for row in rows]) == (1, ["damaged", "agrees"])
+
+
+def test_witnesses_of_a_log_that_may_not_be_read_are_held_against_each_other() -> None:
+    hashes = [one.hash for one in LOG]
+    other = [one.hash for one in forked(LOG, 4)]
+    one, two = (Mark(checkpoint(each[:5]), of) for each, of in ((hashes, "a"), (other, "b")))
+    longer = Mark(checkpoint(hashes[:6]), "c")
+    assert check_marks(TENANT, [one, one, longer])["state"] == "ok"
+    row = check_marks(TENANT, [longer, one, two])
+    assert (row["state"], row["reason"]) == ("damaged", "forked: a and b")
 
 
 def test_a_new_file_replaces_nothing_and_needs_no_links(

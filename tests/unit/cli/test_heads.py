@@ -9,8 +9,10 @@ import pytest
 from controller.audit.chain import Head
 from controller.cli.heads import SeenHeads
 from protocol.errors import InvalidError
+from tests.unit.audit.signing import Signers, checkpoint, entry
 
 TENANT = "tn_" + "0" * 26
+SIGNERS = Signers.new()
 
 
 def test_a_head_is_read_back_and_replaced_by_a_later_one(tmp_path: Path) -> None:
@@ -30,6 +32,24 @@ def test_a_damaged_head_is_named_and_not_forgotten(tmp_path: Path, content: str)
     (tmp_path / f"{TENANT}.head").write_text(content)
     with pytest.raises(InvalidError, match=f"{TENANT}.head"):
         SeenHeads(tmp_path).load(TENANT)
+
+
+def test_a_checkpoint_is_kept_with_its_head_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    seen, five = SeenHeads(tmp_path), checkpoint([entry(number) for number in range(5)])
+    head = Head(7, b"b" * 32)
+    seen.save(TENANT, head, SIGNERS.sign(five))
+    assert seen.heads(TENANT) == {head, Head(5, five.head)}
+    seen.save(TENANT, head, None)
+    assert seen.heads(TENANT) == {head, Head(5, five.head)}
+    first = seen.keep_evidence(TENANT, b"one")
+    assert seen.keep_evidence(TENANT, b"two") == first
+    assert first.read_bytes() == b"one"
+    first.unlink()
+    assert [file.name for file, _ in seen.signed()] == [f"{TENANT}.checkpoint"]
+    (tmp_path / f"{TENANT}.checkpoint").write_bytes(b"nothing")
+    for look in (seen.signed, lambda: seen.heads(TENANT)):
+        with pytest.raises(InvalidError, match=f"{TENANT}.checkpoint"):
+            look()
 
 
 @pytest.mark.parametrize("log", ["../../operator", "tn_", "installation", "tn_" + "/" * 26])
