@@ -156,14 +156,6 @@ def is_consistent(
     return last == 0 and old == first_root and new == root
 
 
-def fold_full(nodes: Sequence[bytes]) -> bytes:
-    """The root of a full subtree from all its nodes of one level, which are a power of two."""
-    row = list(nodes)
-    while len(row) > 1:
-        row = [node_hash(row[at], row[at + 1]) for at in range(0, len(row), 2)]
-    return row[0]
-
-
 def _sound(proof: Sequence[bytes]) -> bool:
     return len(proof) <= LONGEST_PROOF and all(len(step) == HASH_BYTES for step in proof)
 

@@ -8,18 +8,21 @@ checkpoint or a proof wants them. `controller.audit.checkpoints` fills the rows 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Column, Connection, and_, delete, func, insert, select
 
 from controller.db.schema import audit, audit_nodes
 from protocol.errors import Code, SteadError
-from protocol.merkle import Node, fold_full, leaf_hash, node_hash
+from protocol.merkle import Node, leaf_hash, node_hash
 
 STEP = 8
 """Rows are kept of every eighth level."""
 
 WIDTH = 1 << STEP
 HIGHEST = 40
+BLOCKS = 64
+"""In memory at once: 511 hashes each, 3 MB together."""
 
 
 def stored_node(connection: Connection, log: str) -> Node:
@@ -28,40 +31,55 @@ def stored_node(connection: Connection, log: str) -> Node:
     DATABASE_DAMAGED when entries or nodes are missing.
     """
 
-    @lru_cache(maxsize=64)
-    def row_of(level: int, begin: int, count: int) -> tuple[bytes, ...]:
-        if level == 0:
-            query = (
-                select(audit.c.hash)
-                .where(audit.c.tenant_id == log, audit.c.seq > begin, audit.c.seq <= begin + count)
-                .order_by(audit.c.seq)
-            )
-            found = tuple(leaf_hash(one) for one in connection.scalars(query))
-        else:
-            query = (
-                select(audit_nodes.c.hash)
-                .where(
-                    audit_nodes.c.tenant_id == log,
-                    audit_nodes.c.level == level,
-                    audit_nodes.c.number >= begin,
-                    audit_nodes.c.number < begin + count,
-                )
-                .order_by(audit_nodes.c.number)
-            )
-            found = tuple(connection.scalars(query))
-        if len(found) != count:
+    @lru_cache(maxsize=BLOCKS)
+    def block_of(level: int, block: int) -> list[list[bytes]]:
+        """All full nodes above up to 256 rows of a level that is kept, the rows first.
+
+        Proofs of entries that are near each other are made of the same blocks.
+        """
+        row = _rows(connection, log, level, block * WIDTH)
+        levels = [row]
+        while len(row) > 1:
+            row = [node_hash(row[at], row[at + 1]) for at in range(0, len(row) - 1, 2)]
+            levels.append(row)
+        return levels
+
+    def node(level: int, number: int) -> bytes:
+        up = level % STEP
+        first = number << up
+        levels = block_of(level - up, first >> STEP)
+        place = (first % WIDTH) >> up
+        if up >= len(levels) or place >= len(levels[up]):
             raise SteadError(
                 f"the audit log of {log or 'the installation'} lacks entries or nodes of its tree",
                 code=Code.DATABASE_DAMAGED,
             )
-        return found
-
-    def node(level: int, number: int) -> bytes:
-        below = level - level % STEP
-        count = 1 << (level - below)
-        return fold_full(row_of(below, number * count, count))
+        return levels[up][place]
 
     return node
+
+
+def _rows(connection: Connection, log: str, level: int, begin: int) -> list[bytes]:
+    """Up to 256 nodes of a level that is kept, from number `begin` up to the first gap."""
+    if level:
+        number: Column[Any] = audit_nodes.c.number
+        mine = and_(audit_nodes.c.tenant_id == log, audit_nodes.c.level == level)
+        digest, first = audit_nodes.c.hash, begin
+    else:
+        # Entries count from 1.
+        number, mine = audit.c.seq, and_(audit.c.tenant_id == log)
+        digest, first = audit.c.hash, begin + 1
+    query = (
+        select(number.label("number"), digest.label("hash"))
+        .where(mine, number >= first, number < first + WIDTH)
+        .order_by(number)
+    )
+    found: list[bytes] = []
+    for row in connection.execute(query):
+        if row.number != first + len(found):
+            break
+        found.append(row.hash if level else leaf_hash(row.hash))
+    return found
 
 
 def fill(connection: Connection, log: str, size: int) -> None:
@@ -73,7 +91,6 @@ def fill(connection: Connection, log: str, size: int) -> None:
         # The level below was filled in this very call, so a new reading sees it.
         node = stored_node(connection, log)
         for number in range(_kept(connection, log, level), full):
-            # Each half is one reading of 128 hashes; all nodes below would be one reading each.
             made = node_hash(node(level - 1, 2 * number), node(level - 1, 2 * number + 1))
             row = {"tenant_id": log, "level": level, "number": number, "hash": made}
             connection.execute(insert(audit_nodes), row)

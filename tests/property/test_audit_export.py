@@ -14,8 +14,8 @@ from controller.cli.audit_file import CheckpointLine, End, EntryLine, Header, li
 from controller.cli.audit_offline import verify_file
 from protocol.checkpoint import Checkpoint
 from protocol.errors import SteadError
-from protocol.merkle import Frontier, fold_full, leaf_hash, prove_inclusion
-from tests.unit.audit.signing import AT, OTHER, TENANT, Signers
+from protocol.merkle import Frontier, prove_inclusion
+from tests.unit.audit.signing import AT, OTHER, TENANT, Signers, node_of
 
 SIGNERS = Signers.new()
 STRANGER = Signers.new()
@@ -67,10 +67,7 @@ def lines_of(entries: list[Entry], chance: random.Random) -> list[object]:
 
 
 def filtered(entries: list[Entry], chosen: list[Entry]) -> list[object]:
-    def node(level: int, number: int) -> bytes:
-        part = entries[number << level : (number + 1) << level]
-        return fold_full([leaf_hash(one.hash) for one in part])
-
+    node = node_of([one.hash for one in entries])
     proofs = [list(prove_inclusion(one.seq - 1, len(entries), node)) for one in chosen]
     body = [line_of(one, proof) for one, proof in zip(chosen, proofs, strict=True)]
     header = Header(1, TENANT, "acme", AT, signed(entries), {"event": "seen"})

@@ -20,10 +20,10 @@ from protocol.checkpoint import Checkpoint, Found, encode_signed, open_checkpoin
 from protocol.errors import Code, SteadError
 from protocol.identity import key_hash
 from protocol.ids import TenantId
-from protocol.merkle import fold_full, leaf_hash, prove_consistency
+from protocol.merkle import prove_consistency
 from protocol.witness import SignedStatement, is_proven, open_statement
 from tests.fakes.link_server import Authority, Realm
-from tests.unit.audit.signing import OTHER, checkpoint, entry
+from tests.unit.audit.signing import OTHER, checkpoint, entry, node_of
 
 NOW = clock.now()
 LOG = [entry(number) for number in range(20)]
@@ -53,12 +53,9 @@ class Watching:
         return encode_signed(sign_checkpoint(made, issuing.key, der_of(issuing)))
 
     def told(self, entries: list[bytes], first: int = 0, log: str | None = None) -> Found:
-        def node(level: int, number: int) -> bytes:
-            part = entries[number << level : (number + 1) << level]
-            return fold_full([leaf_hash(one) for one in part])
-
         made = checkpoint(entries, self.tenant if log is None else log, NOW)
-        proof = prove_consistency(first, len(entries), node) if first <= len(entries) else ()
+        size = len(entries)
+        proof = prove_consistency(first, size, node_of(entries)) if first <= size else ()
         return self.take(self.sign(made), proof)
 
     def take(self, signed: bytes, proof: tuple[bytes, ...] = ()) -> Found:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from controller.authority.certificates import Issuer, make_issuing, make_root
 from controller.authority.keys import new_key, new_serial
 from protocol.checkpoint import Checkpoint, encode_signed, sign_checkpoint
-from protocol.merkle import Frontier
+from protocol.merkle import Frontier, Node
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TENANT = "tn_" + "0" * 26
@@ -45,6 +45,18 @@ class Signers:
     def sign(self, checkpoint: Checkpoint, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
         der = self.issuing.certificate.public_bytes(Encoding.DER)
         return encode_signed(sign_checkpoint(checkpoint, key or self.issuing.key, der))
+
+
+def node_of(entries: list[bytes]) -> Node:
+    """The nodes over a log that is all in memory."""
+
+    def node(level: int, number: int) -> bytes:
+        tree = Frontier()
+        for one in entries[number << level : (number + 1) << level]:
+            tree.add(one)
+        return tree.root()
+
+    return node
 
 
 def checkpoint(

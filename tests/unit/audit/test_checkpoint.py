@@ -24,18 +24,11 @@ from protocol.checkpoint import (
 )
 from protocol.errors import Code, SteadError
 from protocol.identity import OperatorIdentity, Role
-from protocol.merkle import fold_full, leaf_hash, prove_consistency
-from tests.unit.audit.signing import AT, OTHER, TENANT, Signers, checkpoint, entry
+from protocol.merkle import prove_consistency
+from tests.unit.audit.signing import AT, OTHER, TENANT, Signers, checkpoint, entry, node_of
 
 SIGNERS = Signers.new()
 LOG = [entry(number) for number in range(9)]
-
-
-def node(entries: list[bytes]):  # type: ignore[no-untyped-def]
-    def of(level: int, number: int) -> bytes:
-        return fold_full([leaf_hash(e) for e in entries[number << level : (number + 1) << level]])
-
-    return of
 
 
 def test_the_bytes_are_those_that_were_published() -> None:
@@ -112,12 +105,12 @@ def test_a_checkpoint_is_written_in_one_way_only() -> None:
 
 def test_a_log_that_was_added_to_is_newer_and_every_other_one_is_found() -> None:
     kept = checkpoint(LOG[:5])
-    proof = prove_consistency(5, 9, node(LOG))
+    proof = prove_consistency(5, 9, node_of(LOG))
     forked = [*LOG[:4], entry(99), *LOG[5:]]
     assert judge(kept, checkpoint(LOG), proof) is Found.NEWER
     assert judge(kept, checkpoint(LOG[:5]), ()) is Found.SAME
     assert judge(kept, checkpoint(LOG), ()) is Found.FORKED
-    assert judge(kept, checkpoint(forked), prove_consistency(5, 9, node(forked))) is Found.FORKED
+    assert judge(kept, checkpoint(forked), prove_consistency(5, 9, node_of(forked))) is Found.FORKED
     assert judge(kept, checkpoint([*LOG[:4], entry(99)]), ()) is Found.FORKED
     assert judge(kept, checkpoint(LOG[:4]), ()) is Found.SHRUNK
     with pytest.raises(ValueError, match="two logs"):
