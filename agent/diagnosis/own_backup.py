@@ -17,8 +17,7 @@ from agent.link.identity import load_identity, open_channel
 from agent.link.refusal import error_of_call
 from agent.tasks.believe import load_believed
 from agent.tasks.execute import Executor
-from agent.tasks.standing import verified_set
-from protocol.action import RunBackup
+from agent.tasks.standing import backup_of, verified_set
 from protocol.codec import from_ms
 from protocol.errors import Code, SteadError
 from protocol.ids import TaskId
@@ -37,8 +36,7 @@ def run_backup(home: AgentHome, *, on_progress: Callable[[str], None]) -> tuple[
     """
     known = load_identity(home)
     believed = load_believed(home, known)
-    backup_set = verified_set(home, believed)
-    action = RunBackup(backup_set.paths, backup_set.rules)
+    action = backup_of(verified_set(home, believed))
     directory = home.cache / "routine"
     make_private_directory(directory)
     task = TaskId(clock.new_id("ts"))

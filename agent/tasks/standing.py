@@ -161,12 +161,17 @@ def due_backup(home: AgentHome, believed: Believed, *, now: datetime) -> RunBack
     )
     if times is None or not times.is_due(now, last_begun(kept, last_run(home), now)):
         return None
+    return backup_of(action)
+
+
+def backup_of(backup_set: SetBackup) -> RunBackup:
+    """A backup as a set has it, whole: its programs, its limit and its keys."""
     return RunBackup(
-        action.paths,
-        action.rules,
-        seal_to_machine=action.seal_to_machine,
-        limit_upload=action.limit_upload,
-        commands=action.commands,
+        backup_set.paths,
+        backup_set.rules,
+        seal_to_machine=backup_set.seal_to_machine,
+        limit_upload=backup_set.limit_upload,
+        commands=backup_set.commands,
     )
 
 

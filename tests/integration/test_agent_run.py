@@ -15,6 +15,7 @@ from protocol.action import (
     SetBackup,
     TakeSnapshot,
 )
+from protocol.selection import Commands, CommandStream
 from protocol.v1 import job_pb2
 from tests.integration.agent_process import (
     AgentProcess,
@@ -228,3 +229,21 @@ async def test_a_backup_set_is_backed_up_on_order_and_by_the_machines_administra
     code, out, err = await agent.command("backup", "ls", "--output", "json")
     assert code == 0, err
     assert len(json.loads(out)) == 2
+
+
+async def test_the_machines_administrator_backs_up_the_whole_set_with_its_programs(
+    installation: Installation, agent: AgentProcess, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_bytes(b"content")
+    ran = tmp_path / "ran"
+    commands = Commands((CommandStream(b"/dumps/shop", ("echo", "dump")),), ("touch", str(ran)))
+    order = order_to(agent, SetBackup((bytes(kept),), commands=commands))
+    job = await submit(installation, enveloped(installation, order))
+    [task] = (await ended_job(installation, job.job_id)).job.tasks
+    assert task.state == "succeeded", task.message
+    code, out, err = await agent.command("backup", "run")
+    assert code == 0, err
+    assert ran.exists()
+    assert json.loads(out)["files"] == 2
