@@ -32,9 +32,14 @@ def wait_after(failures: int, *, chance: float) -> timedelta:
     return min(doubled, LONGEST) * chance
 
 
-def wait_when_drained(within: timedelta, *, chance: float) -> timedelta:
-    """A moment in the window that the controller named, which is bounded here too."""
-    return min(max(within, FIRST), LONGEST) * chance
+def wait_when_drained(within: timedelta, *, chance: float, failures: int = 0) -> timedelta:
+    """A moment in the window that the controller named, which is bounded here too.
+
+    `failures`: after so many connections in a row that were over within a minute, this one
+    included; who welcomes and drains again and again is not asked faster than who is away.
+    """
+    named = min(max(within, FIRST), LONGEST) * chance
+    return max(named, wait_after(failures, chance=chance)) if failures else named
 
 
 def wait_when_parked(*, chance: float, usual: timedelta = PARKED) -> timedelta:

@@ -144,8 +144,11 @@ class Link:
                 self._refused = ended.code is Code.DISTRUSTED
                 await self._after(ended)
             elif ended is not None:
-                self._failures = 0
-                wait = backoff.wait_when_drained(ended.within, chance=self._chance())
+                short = self._lasted() < backoff.HEALTHY
+                self._failures = self._failures + 1 if short else 0
+                wait = backoff.wait_when_drained(
+                    ended.within, chance=self._chance(), failures=self._failures
+                )
                 await self._pause(LinkState.WAITING, wait, "the controller drains", "")
 
     async def _attempt(self) -> Drained | Failure | None:

@@ -26,6 +26,17 @@ def test_a_drained_agent_returns_within_the_window(within: timedelta, chance: fl
     assert wait <= min(max(within, timedelta(seconds=1)), timedelta(minutes=5))
 
 
+def test_who_drains_again_and_again_is_asked_ever_less_often() -> None:
+    within = timedelta(seconds=1)
+    waits = [
+        backoff.wait_when_drained(within, chance=1.0, failures=count).total_seconds()
+        for count in (0, 1, 2, 5, 20)
+    ]
+    assert waits == [1, 1, 2, 16, 300]
+    named = timedelta(minutes=2)
+    assert backoff.wait_when_drained(named, chance=1.0, failures=2) == named
+
+
 def test_drained_agents_spread_over_the_window() -> None:
     within = timedelta(seconds=40)
     waits = [backoff.wait_when_drained(within, chance=chance) for chance in (0.0, 0.25, 0.5)]
