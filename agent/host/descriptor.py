@@ -6,6 +6,7 @@ from reading what is locked, and nothing is read at an offset without moving to 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Final
@@ -46,7 +47,15 @@ if sys.platform == "win32":
         *[wintypes.DWORD] * 4,
         ctypes.POINTER(_Where),
     )
+    _kernel.MoveFileExW.restype = wintypes.BOOL
+    _kernel.MoveFileExW.argtypes = (wintypes.LPCWSTR, wintypes.LPCWSTR, wintypes.DWORD)
+    _REPLACE_AND_WRITE_THROUGH: Final = 1 | 8
     _moving = threading.Lock()
+
+    def replace(old: str, new: str) -> None:
+        """Give a file the name of another, and return once the name is on the disk. `OSError`."""
+        if not _kernel.MoveFileExW(old, new, _REPLACE_AND_WRITE_THROUGH):
+            raise ctypes.WinError(ctypes.get_last_error())
 
     def take_lock(fd: int, *, shared: bool = False, wait: bool = False) -> bool:
         """Lock an open file until it is closed; False when another holds it. `OSError`."""
@@ -58,6 +67,10 @@ if sys.platform == "win32":
         if number == _HELD:
             return False
         raise ctypes.WinError(number)
+
+    def sync(fd: int) -> None:
+        """Return once what was written is on the disk. `OSError`."""
+        os.fsync(fd)
 
     def pread(fd: int, length: int, offset: int) -> bytes:
         """Read at an offset."""
@@ -82,6 +95,31 @@ else:
 
     pread = os.pread
     pwrite = os.pwrite
+
+    def replace(old: str, new: str) -> None:
+        """Give a file the name of another. Its directory has still to be made durable."""
+        os.replace(old, new)  # noqa: PTH105 - as what stands for it on Windows
+
+    if sys.platform == "darwin":
+
+        def sync(fd: int) -> None:
+            """Return once what was written is on the disk. `OSError`.
+
+            On macOS fsync(2) leaves it in the disk's own memory, which a power cut empties;
+            its manual names `F_FULLFSYNC` for this. Not every file system has that.
+            """
+            try:
+                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                    raise
+                os.fsync(fd)
+
+    else:
+
+        def sync(fd: int) -> None:
+            """Return once what was written is on the disk. `OSError`."""
+            os.fsync(fd)
 
     def take_lock(fd: int, *, shared: bool = False, wait: bool = False) -> bool:
         """Lock an open file until it is closed; False when another holds it. `OSError`."""

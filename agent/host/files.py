@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from agent.host.descriptor import OURS
+from agent.host.descriptor import OURS, replace, sync
 from protocol.errors import Code, SteadError
 
 PRIVATE = 0o600
@@ -45,7 +45,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = PRIVATE) -> None
                 os.fchmod(number, mode)
             file.write(content)
             file.flush()
-            os.fsync(number)
+            sync(number)
         _replace(aside, path)
         sync_directory(path.parent)
     except OSError as error:
@@ -64,7 +64,7 @@ def _replace(aside: Path, path: Path) -> None:
     tries = REPLACE_TRIES if sys.platform == "win32" else 1
     for left in reversed(range(tries)):
         try:
-            aside.replace(path)
+            replace(str(aside), str(path))
         except PermissionError:
             if not left:
                 raise
@@ -74,11 +74,11 @@ def _replace(aside: Path, path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable. Windows keeps them so by itself."""
+    """Make the names in a directory durable; on Windows `replace` has done that."""
     if sys.platform != "win32":
         number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(number)
+            sync(number)
         finally:
             os.close(number)
 

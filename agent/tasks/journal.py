@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent.host.descriptor import OURS, pread
+from agent.host.descriptor import OURS, pread, sync
 from agent.host.files import write_atomically
 from agent.tasks.entry import Entry, JournalError, State
 from agent.tasks.record import (
@@ -103,7 +103,7 @@ class Journal:
                     rest = file.read(1)
                     if not rest and offset and is_cut_short(line):
                         os.ftruncate(self._file, offset)
-                        os.fsync(self._file)
+                        sync(self._file)
                         return offset
                     raise self._damaged(offset, str(error)) from error
                 if not isinstance(record, Opened) and not offset:
@@ -188,7 +188,7 @@ class Journal:
             ) from error
         if durable:
             try:
-                os.fsync(self._file)
+                sync(self._file)
             except OSError as error:
                 # What of it is on the disk is not known, not even after a second fsync.
                 self._broken = f"fsync of {self._path} failed: {error.strerror}"
@@ -200,7 +200,7 @@ class Journal:
     def _take_back(self, cause: OSError) -> None:
         try:
             os.ftruncate(self._file, self._size)
-            os.fsync(self._file)
+            sync(self._file)
         except OSError:
             self._broken = f"writing {self._path} failed half way: {cause.strerror}"
 
