@@ -2,7 +2,7 @@
 
 States: `ok`; `damaged` where something does not fit; `unsigned` where the controller did not
 sign the newest entries although it was asked; `stale` for a file that ends before what this
-profile has seen.
+profile has seen; `distrusted` for one that whoever stole an authority's key could have made.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from controller.audit.chain import Broken, Entry, Head
 from controller.audit.stories import Relation
 from controller.audit.stories import compare as compare_marks
 from controller.audit.trail import Mark, Walked, walk
 from controller.authority.authority import load_certificate
 from controller.cli.app import App
-from controller.cli.audit_file import read_lines
+from controller.cli.audit_file import CheckpointLine, Header, read_lines
 from controller.cli.audit_offline import open_header, verify_file
 from controller.cli.audit_reading import (
     INSTALLATION_NAME,
@@ -32,7 +34,8 @@ from controller.cli.connection import Connection
 from controller.cli.emit import note
 from controller.cli.exits import REFUSED, UNREACHABLE, exit_code_of
 from controller.cli.heads import SeenHeads
-from protocol.checkpoint import Checkpoint, render_log
+from protocol.checkpoint import Checkpoint, open_checkpoint, render_log
+from protocol.codec import read_revocations
 from protocol.errors import Code, InvalidError, SteadError
 
 Row = dict[str, Any]
@@ -132,10 +135,30 @@ def check_file(
     if row["state"] == "ok" and most > newest.size:
         row["state"] = "stale"
         row["reason"] = f"your profile has seen {most} entries: it is older, or was cut"
+    elif row["state"] == "ok" and _is_distrusted(app, header, certificate):
+        row["state"] = "distrusted"
+        row["reason"] = "an authority that the root believes no more signed it: export it anew"
     if judged.filtered:
         note("the export is filtered: that entries were left out cannot be noticed")
         row["head"] = ""
     return {**row, "checkpoint_at": newest.at, "id": newest.log or INSTALLATION_NAME}
+
+
+def _is_distrusted(app: App, header: Header, root: x509.Certificate) -> bool:
+    """Whether the checkpoint of an export is of an authority that this profile distrusts.
+
+    Its certificate is in its time by the checkpoint's own clock, which a thief sets as he likes.
+    """
+    if not app.operator.revocations.exists():
+        return False
+    distrusted = read_revocations(app.operator.revocations.read_bytes(), root).distrusted
+    try:
+        open_checkpoint(CheckpointLine(header.checkpoint).data(), root, distrusted=distrusted)
+    except SteadError as error:
+        if error.code is not Code.DISTRUSTED:
+            raise
+        return True
+    return False
 
 
 def gone(log: str) -> Row:

@@ -117,7 +117,7 @@ def verify_(
     if file is not None:
         row = check_file(app, file, heads=parse_heads(head), tenant=tenant, root=root)
         emit([row], output, columns=(*COLUMNS, "checkpoint_at", "id"))
-        return {"ok": DONE, "stale": IN_PART}.get(row["state"], FAILED)
+        return {"ok": DONE, "stale": IN_PART, "distrusted": IN_PART}.get(row["state"], FAILED)
     if root is not None:
         raise InvalidError("--root-certificate belongs to --from; a profile has its own")
     if head and not tenant:

@@ -19,7 +19,10 @@ from controller.cli.audit_file import EntryLine
 from controller.cli.heads import SeenHeads
 from controller.cli.main import run
 from controller.cli.new_file import new_file
+from protocol.codec import encode_revocations, encode_signed_revocations
 from protocol.errors import Code, SteadError
+from protocol.identity import key_hash
+from protocol.revocation import DistrustedAuthority, Revocations, sign_revocations
 from tests.property.test_audit_export import (
     SIGNERS,
     STRANGER,
@@ -29,7 +32,7 @@ from tests.property.test_audit_export import (
     signed,
     written,
 )
-from tests.unit.audit.signing import OTHER, TENANT, checkpoint
+from tests.unit.audit.signing import AT, OTHER, TENANT, checkpoint
 
 LOG = history(random.Random(5))
 assert len(LOG) > 6
@@ -199,6 +202,20 @@ def test_a_fork_signed_by_the_controller_does_not_fit_what_the_profile_has_seen(
     seen.save(TENANT, Head(len(LOG), LOG[-1].hash), bytes.fromhex(signed(LOG[:3])))
     code, [row], _ = typed(capsys, home, "verify", "--from", short, "-o", "json")
     assert (code, row["state"]) == (3, "stale")
+
+
+def test_an_export_of_a_stolen_authority_is_not_taken_for_the_controllers(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = exported(home / "file", LOG)
+    assert typed(capsys, home, "verify", "--from", file, "-o", "json")[0] == 0
+    for issuer, good in ((STRANGER.issuing, True), (SIGNERS.issuing, False)):
+        stolen = key_hash(issuer.key.public_key())
+        listed = Revocations(1, AT, (), (DistrustedAuthority(stolen, "first", AT),))
+        made = sign_revocations(encode_revocations(listed), SIGNERS.root.key)
+        (home / "operator" / "revocations").write_bytes(encode_signed_revocations(made))
+        code, [row], said = typed(capsys, home, "verify", "--from", file, "-o", "json")
+        assert (code, row["state"]) == ((0, "ok") if good else (3, "distrusted")), said
 
 
 def test_a_filtered_export_is_held_against_heads_as_far_as_it_shows_them(
