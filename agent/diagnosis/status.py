@@ -143,7 +143,7 @@ def _drill(home: AgentHome) -> dict[str, Any]:
     drill = last_drill(home)
     return {
         "last_drill_at": drill.at if drill else None,
-        "last_drill": f"{drill.state}: {drill.reason}" if drill else "none yet",
+        "last_drill": f"{drill.state}: {drill.reason}" if drill else "none by itself yet",
     }
 
 
