@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 from click.exceptions import NoArgsIsHelpError
 
 from agent.config import AgentHome, default_home
+from agent.shown import complain, exit_code, show, text_of
 from agent.version import VERSION
-from protocol.errors import Code, SteadError
-
-REFUSED = frozenset({Code.DENIED, Code.REVOKED, Code.UNAUTHENTICATED, Code.BAD_SIGNATURE})
-WRONG_USE = frozenset({Code.INVALID})
-
-
-def exit_code(error: SteadError) -> int:
-    """1 failed, 2 wrong use, 4 refused, 6 the controller cannot be reached."""
-    if error.code is Code.UNAVAILABLE:
-        return 6
-    if error.code in REFUSED:
-        return 4
-    return 2 if error.code in WRONG_USE else 1
-
+from protocol.errors import SteadError
 
 output_option = click.option(
     "--output",
@@ -194,7 +179,7 @@ def identity_ls(home: AgentHome, output: str) -> None:
         click.echo(msgspec.json.encode(found).decode())
         return
     for one in found:
-        click.echo(f"{one['machine']}  until {_text(one['until'])}")
+        click.echo(f"{one['machine']}  until {text_of(one['until'])}")
 
 
 @identity.command("back", epilog="Example: stead-agent identity back mc_01k…")
@@ -245,7 +230,7 @@ def status(home: AgentHome, output: str) -> None:
     from agent.diagnosis.status import describe
 
     told = describe(home)
-    _show(told.fields, output)
+    show(told.fields, output)
     raise SystemExit(told.exit_code)
 
 
@@ -367,42 +352,6 @@ def _next_line() -> str:
     return sys.stdin.buffer.readline().decode(errors="replace")
 
 
-def _show(fields: dict[str, Any], output: str) -> None:
-    if output == "json":
-        click.echo(msgspec.json.encode(fields).decode())
-        return
-    width = max(map(len, fields))
-    for name, value in fields.items():
-        if value not in (None, "", [], ()):
-            click.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
-
-
-def _text(value: object) -> str:
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}Z"
-    if isinstance(value, dict):
-        return _order_text(value) if "order" in value else _run_text(value)
-    return ", ".join(map(_text, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _order_text(order: dict[str, Any]) -> str:
-    """A standing order: what, how often, until when, by whom."""
-    if "refused" in order:
-        return f"{order['order']} is not run: {order['refused']}"
-    return (
-        f"{order['summary']} ({order['schedule']} until {_text(order['ends_at'])}, "
-        f"by {order['signer']})"
-    )
-
-
-def _run_text(run: dict[str, Any]) -> str:
-    """What runs, since when, and how far it is."""
-    told = " ".join(f"{name.replace('_', ' ')} {said}" for name, said in run["progress"].items())
-    return f"{run['kind'].replace('_', ' ')} since {_text(run['since'])}" + (
-        f" ({told})" if told else ""
-    )
-
-
 def main() -> None:
     """Run the command; an expected failure is one line, or an object, and an exit code."""
     # gRPC reads these when it is imported. What it would print of a failed handshake, an
@@ -417,13 +366,13 @@ def main() -> None:
         click.echo(error.format_message())
         raise SystemExit(2) from None
     except SteadError as error:
-        raise SystemExit(_complain(str(error), exit_code(error), error.code)) from None
+        raise SystemExit(complain(str(error), exit_code(error), error.code)) from None
     except click.UsageError as error:
         path = "stead-agent" if error.ctx is None else error.ctx.command_path
         said = f"{error.format_message().rstrip('.')}; see `{path} --help`"
-        raise SystemExit(_complain(said, 2, "usage")) from None
+        raise SystemExit(complain(said, 2, "usage")) from None
     except (click.Abort, KeyboardInterrupt):
-        raise SystemExit(_complain("interrupted", 130, "interrupted")) from None
+        raise SystemExit(complain("interrupted", 130, "interrupted")) from None
     except BrokenPipeError:
         # Nobody reads on: Python's last flush goes nowhere instead of failing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -431,19 +380,7 @@ def main() -> None:
     except OSError as error:
         place = "" if error.filename is None else f"{error.filename}: "
         said = f"{place}{error.strerror or error}"
-        raise SystemExit(_complain(said, 1, "system")) from None
-
-
-def _complain(message: str, code: int, error: str) -> int:
-    """Say what went wrong: a line, or an object where the output was to be JSON."""
-    words = sys.argv[1:]
-    pairs = [*pairwise(words), *(word.split("=", 1) for word in words)]
-    if any(tuple(pair) in {("--output", "json"), ("-o", "json")} for pair in pairs):
-        said = {"error": error, "message": message, "exit_code": code}
-        click.echo(msgspec.json.encode(said).decode(), err=True)
-    else:
-        click.echo(f"stead-agent: {message}", err=True)
-    return code
+        raise SystemExit(complain(said, 1, "system")) from None
 
 
 if __name__ == "__main__":

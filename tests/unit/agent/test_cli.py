@@ -13,7 +13,6 @@ import pytest
 
 from agent.cli import cli
 
-HIDDEN_NEEDS_A_PARENT = {"work", "launch"}
 ENROLLED_FIRST = {"status", "run", "backup run", "backup ls", "backup pause", "backup resume"}
 ENROLLED_FIRST |= {"backup cancel"}
 
@@ -23,9 +22,9 @@ def commands() -> list[tuple[str, click.Command]]:
     for name, command in cli.commands.items():
         if isinstance(command, click.Group):
             found += [(f"{name} {below}", one) for below, one in command.commands.items()]
-        elif name not in HIDDEN_NEEDS_A_PARENT:
+        else:
             found.append((name, command))
-    return found
+    return [(name, command) for name, command in found if not command.hidden]
 
 
 def typed(home: Path, *words: str, stdout: int = subprocess.PIPE) -> tuple[int, bytes, str]:

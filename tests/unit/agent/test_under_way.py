@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.cli import _text
 from agent.config import AgentHome
+from agent.shown import text_of
 from agent.tasks.under_way import noted, under_way
 
 
@@ -26,7 +26,7 @@ def test_what_runs_is_told_with_its_progress_and_then_no_more(tmp_path: Path) ->
             ("ts_2", "run_backup"),
         ]
         assert found[0].progress == {"phase": "restore", "files": 7}
-        said = _text(
+        said = text_of(
             [{"kind": one.kind, "since": one.since, "progress": one.progress} for one in found]
         )
         assert said.startswith("restore files since 20")
