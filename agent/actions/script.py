@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from agent.config import AgentHome
 from agent.host.descriptor import OURS
-from agent.host.environment import ENVIRONMENT, find_program
+from agent.host.environment import ENVIRONMENT, find_program, path_in
 from agent.host.files import make_private_directory
 from protocol.action import RunProgram, RunScript
 from protocol.errors import Code, InvalidError, SteadError
@@ -25,7 +26,31 @@ PROGRAMS = {
 }
 """What an interpreter is called; the first that a machine has is taken."""
 
+PROGRAMS_OF_WINDOWS = {
+    "python": ("python3", "python", "py"),
+    "powershell": ("powershell", "pwsh"),
+}
+"""The last of Python's names is its launcher, the only one that lies in a system's folder. What is
+called bash there is another system in this one, which does not find the script.
+"""
+
 SUFFIXES = {"sh": ".sh", "bash": ".sh", "python": ".py", "powershell": ".ps1"}
+
+
+def names_of(shell: str, system: str) -> tuple[str, ...]:
+    """What an interpreter is called on a system; PRECONDITION where it has none.
+
+    >>> names_of("bash", "linux"), names_of("powershell", "win32")
+    (('bash',), ('powershell', 'pwsh'))
+    """
+    names = (PROGRAMS_OF_WINDOWS if system == "win32" else PROGRAMS).get(shell)
+    if names is None:
+        raise SteadError(
+            f"a Windows machine has no {shell} that could run this; it has "
+            f"{' and '.join(PROGRAMS_OF_WINDOWS)}",
+            code=Code.PRECONDITION,
+        )
+    return names
 
 
 def interpreter(script: RunScript) -> tuple[str, ...]:
@@ -37,8 +62,8 @@ def interpreter(script: RunScript) -> tuple[str, ...]:
         raise InvalidError(
             f"{script.shell[:40]!r} is no interpreter; there are {', '.join(SHELLS)}"
         )
-    path = script.environment.get("PATH", ENVIRONMENT["PATH"])
-    names = PROGRAMS[script.shell]
+    path = path_in(script.environment, ENVIRONMENT["PATH"])
+    names = names_of(script.shell, sys.platform)
     program = next(filter(None, (find_program(name, path) for name in names)), None)
     if program is None:
         raise SteadError(
@@ -46,7 +71,7 @@ def interpreter(script: RunScript) -> tuple[str, ...]:
             code=Code.PRECONDITION,
         )
     if script.shell == "powershell":
-        policy = ("-ExecutionPolicy", "Bypass") if os.name == "nt" else ()
+        policy = ("-ExecutionPolicy", "Bypass") if sys.platform == "win32" else ()
         return (program, "-NoProfile", "-NonInteractive", *policy, "-File")
     wanted = wanted_by(script.body)
     flags = wanted[1] if wanted is not None and wanted[0] == script.shell else ()

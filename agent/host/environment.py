@@ -81,6 +81,15 @@ def with_added(
     return found
 
 
+def path_in(environment: Mapping[str, str], otherwise: str = "") -> str:
+    """Where programs are looked for in an environment, however Windows' name for that is written.
+
+    >>> path_in({"Path": "C:\\\\x"}), path_in({}, "/bin")
+    ('C:\\\\x', '/bin')
+    """
+    return next((value for name, value in environment.items() if name.upper() == "PATH"), otherwise)
+
+
 ENVIRONMENT = environment_of(sys.platform, os.environ)
 TOP = top_of(sys.platform, ENVIRONMENT)
 

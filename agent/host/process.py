@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.host.environment import ENVIRONMENT, TOP, find_program, with_added
+from agent.host.environment import ENVIRONMENT, TOP, find_program, path_in, with_added
 from agent.host.family import APART, KILLED, end_group, let_go, take_in
 from protocol.errors import Code, SteadError
 from protocol.limits import NO_LIMITS, Limits
@@ -150,7 +150,7 @@ def windows_argv(argv: Sequence[str], environment: Mapping[str, str]) -> Sequenc
     commands by whatever runs it.
     """
     name = argv[0]
-    path = next((value for one, value in environment.items() if one.upper() == "PATH"), "")
+    path = path_in(environment)
     found = name if set("\\/:") & set(name) else find_program(name, path)
     if found is None:
         raise ProgramError(f"cannot start {name[:200]}: it is not in {path[:400]}")

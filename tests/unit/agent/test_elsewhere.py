@@ -10,7 +10,7 @@ import pytest
 
 from agent.actions.program import outcome_of_program
 from agent.actions.registry import LINUX_ALONE, refuse_elsewhere
-from agent.actions.script import as_read
+from agent.actions.script import as_read, names_of
 from agent.config import windows_home
 from agent.host.environment import environment_of, top_of, windows_places, with_added
 from agent.host.job_object import encode_cpu_rate, encode_limits
@@ -145,6 +145,15 @@ def test_windows_powershell_is_told_that_a_script_is_utf_8() -> None:
     assert as_read(BOM_UTF8 + body, old) == BOM_UTF8 + body
     for program in ("/usr/bin/pwsh", "C:\\pwsh.exe", "/bin/sh"):
         assert as_read(body, program) == body
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_what_windows_calls_bash_is_not_asked(shell: str) -> None:
+    with pytest.raises(SteadError, match=f"no {shell} that could run this") as caught:
+        names_of(shell, "win32")
+    assert caught.value.code is Code.PRECONDITION
+    assert names_of("python", "win32")[-1] == "py"
+    assert names_of(shell, "darwin") == (shell,)
 
 
 def test_state_lies_where_windows_wants_it() -> None:
