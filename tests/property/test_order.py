@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from protocol.action import ACTIONS
 from protocol.codec import (
+    MAX_REFUSAL,
     decode_envelope,
     decode_order,
     encode_envelope,
@@ -23,6 +24,7 @@ from protocol.errors import Code, SteadError
 from protocol.ids import TaskId
 from protocol.order import Envelope, Order, Signature
 from protocol.outcome import Outcome, OutcomeState
+from protocol.shown import shown_text
 from protocol.v1.link_pb2 import TaskOutcome
 from protocol.v1.refusal_pb2 import Refusal
 from tests.property.orders import TEXT, TIMES, orders, record_of
@@ -149,7 +151,12 @@ def test_an_outcome_is_read_back_as_it_was_sent(outcome: Outcome) -> None:
 
 
 @given(st.sampled_from(Code), TEXT)
-def test_a_refusal_is_read_back_as_it_was_sent(code: Code, message: str) -> None:
+def test_a_refusal_is_read_back_with_the_words_that_people_may_be_shown(
+    code: Code, message: str
+) -> None:
     sent = refusal_to_pb(SteadError(message, code=code)).SerializeToString()
     found = refusal_from_pb(Refusal.FromString(sent))
-    assert (found.code, str(found)) == (code, message)
+    assert (found.code, str(found)) == (code, shown_text(message, longest=MAX_REFUSAL))
+    assert str(found).isprintable()
+    again = refusal_from_pb(refusal_to_pb(found))
+    assert (again.code, str(again)) == (found.code, str(found))
