@@ -66,6 +66,8 @@ class DirectFile:
         """Append; the bytes may reach the file later."""
         left = memoryview(piece)
         if not self._is_direct:
+            # Direct writes may have ended with something in the block.
+            self._flush()
             self._through_cache(left)
             return
         before = -self._place % _PAGE

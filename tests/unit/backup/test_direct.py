@@ -76,7 +76,7 @@ def test_a_file_is_the_same_whatever_its_pieces_and_holes(
         check(Path(name), as_pieces(parts), SMALL)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=1000)
 @given(parts, st.lists(st.sampled_from((None, 0, 512, 4096, errno.EINVAL)), max_size=20))
 def test_short_and_refused_writes_lose_nothing(
     parts: list[tuple[bool, int]], answers: list[int | None]
@@ -97,6 +97,21 @@ def test_short_and_refused_writes_lose_nothing(
         patch.setattr(direct, "_LEAST_WRITE", 4096)
         patch.setattr(os, "pwrite", pwrite)
         check(Path(name), as_pieces(parts), SMALL)
+
+
+def test_what_the_block_holds_comes_first_where_direct_writes_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
+
+    def pwrite(fd: int, data: memoryview, place: int) -> int:
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(fd, data, place)
+
+    monkeypatch.setattr(direct, "_LEAST_WRITE", 4096)
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    assert not check(tmp_path, [b"a", CONTENT[:8192], b"b", b"c"], SMALL)
 
 
 def test_what_is_written_stays_out_of_the_page_cache(tmp_path: Path) -> None:
