@@ -39,6 +39,10 @@ HASH_BYTES: Final = 32
 MAX_POINT_BYTES: Final = 3 * 1024 * 1024
 _SIGNED: Final = b"stead vault v1 restore point\0"
 
+_FIRST_YEAR: Final = 1900
+_LAST_YEAR: Final = 9000
+"""A time near the ends of what can be written has none in some zones."""
+
 UNREADABLE: Final = (
     ValueError,
     TypeError,
@@ -201,6 +205,8 @@ def decode_point(body: bytes) -> RestorePoint:
 def _check(point: RestorePoint) -> None:
     for prefix, text in (("rp", point.id), ("tn", point.tenant), ("mc", point.machine)):
         check_id(prefix, text)
+    if not _FIRST_YEAR <= point.started_at.year <= _LAST_YEAR:
+        raise InvalidError(f"a restore point cannot have begun in the year {point.started_at.year}")
     if point.scope not in ("tenant", "machine"):
         raise InvalidError(f"{point.scope[:80]!r} is not a scope of deduplication")
 

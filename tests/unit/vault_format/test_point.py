@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
@@ -128,7 +130,16 @@ def sealed_point_without(fields: dict[str, object]) -> RestorePoint:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("id", "rp_x"), ("tenant", MACHINE), ("scope", "all"), ("format", 2), ("rules", b"short")],
+    [
+        ("id", "rp_x"),
+        ("tenant", MACHINE),
+        ("scope", "all"),
+        ("format", 2),
+        ("rules", b"short"),
+        # No clock shows these, and in some zones nothing can.
+        ("started_at", datetime(1, 1, 1, tzinfo=UTC)),
+        ("started_at", datetime(9999, 12, 31, 23, 59, tzinfo=UTC)),
+    ],
 )
 def test_a_point_with_impossible_fields_is_refused(field: str, value: object) -> None:
     fields = msgspec.msgpack.decode(encode_point(sealed_point()))
