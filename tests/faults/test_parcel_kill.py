@@ -68,15 +68,22 @@ class World:
         assert code == 0, said.decode()
 
     async def killed_while(
-        self, doing: asyncio.Task[None], chance: random.Random, most: int
+        self, doing: asyncio.Task[None], sender: str, chance: random.Random, most: int
     ) -> int:
-        """Kill the controller now and then until something is done; how often.
+        """Kill the controller once it holds a piece of `sender`, then now and then, until
+        something is done; how often.
 
         At most so often: an agent waits longer each time before it looks again.
         """
         kills = 0
+        pieces = self.controller.home / "controller" / "objects" / "parcels"
         while not doing.done() and kills < most:
-            await asyncio.wait({doing}, timeout=chance.uniform(0.5, 4))
+            if kills:
+                await asyncio.wait({doing}, timeout=chance.uniform(0.5, 4))
+            else:
+                least = chance.randint(1, 3)
+                while not doing.done() and len(list(pieces.glob(f"*/*.{sender}*.*.*"))) < least:
+                    await asyncio.wait({doing}, timeout=0.02)
             if not doing.done():
                 await self.controller.stop(signal.SIGKILL)
                 await self.controller.start()
@@ -106,13 +113,13 @@ async def there_and_back(world: World, folder: Path, *, most: int, seed: int) ->
     content = chance.randbytes(PIECES * PIECE_BYTES + 5)
     local, there, back = (folder / f"{name}-{seed}" for name in ("local", "there", "back"))
     local.write_bytes(content)
-    slowly = ("--limit-rate", f"{PIECE_BYTES * 4}")
+    slowly = ("--limit-rate", f"{PIECE_BYTES * 2}")
     put = asyncio.create_task(world.insist("file", "put", "all", str(local), str(there), *slowly))
-    assert await world.killed_while(put, chance, most), seed
+    assert await world.killed_while(put, "operator", chance, most), seed
     assert there.read_bytes() == content, seed
     assert not list(folder.glob(".there-*")), seed
     get = asyncio.create_task(world.insist("file", "get", "all", str(there), str(back), *slowly))
-    assert await world.killed_while(get, chance, most), seed
+    assert await world.killed_while(get, "mc_", chance, most), seed
     assert back.read_bytes() == content, seed
     assert not list(folder.glob(".back-*")), seed
     assert not list((world.installation.made.operator.path / "gets").iterdir()), seed
