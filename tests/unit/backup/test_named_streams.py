@@ -107,10 +107,10 @@ def signed_totals(machine: Machine) -> Totals:
 
 def test_the_totals_say_what_streams_have_also_where_leaves_are_taken_over(world: World) -> None:
     files = world.machine.files
-    for number in range(2_000):
+    for number in range(8_000):
         (files / f"many{number:04}").touch()
     # One that lies in a leaf of its own, far from the others.
-    world.side.give(files / "many1999", huge=BIG)
+    world.side.give(files / "many7999", huge=BIG)
 
     def there() -> int:
         return sum(
