@@ -165,7 +165,9 @@ class Agent:
                 task.result()
             return Ended.REPLACED if replaced in done else Ended.IDENTITY_CHANGED
         finally:
-            notify("STOPPING=1")
+            if stop.is_set():
+                # Not by who begins anew: systemd ends whoever said so once his time is up.
+                notify("STOPPING=1")
             # What waits for the new release has not begun, and is not waited for.
             waits = replaced.done() and not self._turns.working
             await self._intake.stop(timedelta() if waits else STOP_PATIENCE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -118,3 +120,24 @@ async def test_while_files_are_missing_nothing_begins_and_the_agent_stays(
     kept.replace(version)
     # The very file is back, and so is everything else.
     assert (await server.outcome_of(task)).state is OutcomeState.SUCCEEDED
+
+
+async def test_systemd_is_not_told_that_an_agent_stops_which_goes_on(
+    server: LinkServer, agent: AgentProcess, code: Path, tmp_path: Path
+) -> None:
+    """It would end a service that said so, tasks and all, once the time to stop is over."""
+    Orders(server, agent.home)
+    address, told = str(tmp_path / "notify"), list[bytes]()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(systemd, lambda: told.append(systemd.recv(1000)))
+        await agent.start(env={"NOTIFY_SOCKET": address})
+        await agent.until_status(link="connected")
+        upgrade(code)
+        await agent.until_status(link="connected", version=NEWER)
+        await agent.stop()
+        await agent.until(lambda: b"STOPPING=1" in told or None)
+        loop.remove_reader(systemd)
+    words = [word for word in told if not word.startswith(b"STATUS=")]
+    assert words == [b"READY=1", b"READY=1", b"STOPPING=1"]
