@@ -6,6 +6,10 @@ import os
 import socket
 import sys
 from datetime import timedelta
+from typing import Final
+
+_WITHIN_S: Final = 1.0
+"""systemd that takes nothing just now must not stop the agent's own event loop."""
 
 
 def notify(message: str) -> bool:
@@ -15,6 +19,7 @@ def notify(message: str) -> bool:
         return False
     name = "\0" + address[1:] if address.startswith("@") else address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        channel.settimeout(_WITHIN_S)
         try:
             channel.sendto(message.encode(), name)
         except OSError:

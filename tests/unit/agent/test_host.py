@@ -30,6 +30,17 @@ def test_systemd_is_told_when_it_asks(tmp_path: Path, monkeypatch: pytest.Monkey
     assert watchdog_interval() is None
 
 
+def test_a_systemd_that_takes_nothing_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        # However many the kernel keeps of what nobody reads.
+        assert not all(notify("STATUS=connected") for _ in range(10_000))
+
+
 def test_a_lock_names_its_holder_and_ends_with_the_block(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert holder_of(path) is None
