@@ -23,7 +23,7 @@ def detect_log(start: Run = run) -> SystemLog:
         return UnifiedLog(start)
     from agent.logs.linux import Journal
 
-    return Journal(start)
+    return Journal(start, _over)
 
 
 def _wait(seconds: float) -> None:

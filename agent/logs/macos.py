@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 from agent.host.process import Run
 from agent.logs.span import Span
-from agent.logs.system_log import DAY_S
+from agent.logs.system_log import DAY_S, MOST_BYTES, TOO_MUCH
 from agent.logs.unified import EntryReader, LogEntry, log_show, log_stream
-
-MOST_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class UnifiedLog:
                     printed(entry.line)
 
             self.run(*log_stream(unit), timeout=DAY_S, on_output=pass_on).checked()
-        words = [f"more than {MOST_BYTES} bytes: the older rest is not shown"] if cut else []
+        words = [TOO_MUCH] if cut else []
         if span == Span():
             words.append("this is the last hour; say --since for more")
         return "; ".join(words)

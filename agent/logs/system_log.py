@@ -9,6 +9,12 @@ from agent.logs.span import Span
 
 DAY_S = 86_400.0
 """Longer than any order follows; its time-out ends it before."""
+MOST_BYTES = 8 * 1024 * 1024
+TOO_MUCH = f"more than {MOST_BYTES} bytes: the older rest is not shown"
+
+
+class EnoughError(Exception):
+    """As much was read as is shown."""
 
 
 class SystemLog(Protocol):

@@ -8,16 +8,11 @@ from dataclasses import dataclass
 from agent.host.process import Run
 from agent.logs.events import Event, EventReader, Wanted, parse_unit, wevtutil
 from agent.logs.span import Span
-from agent.logs.system_log import DAY_S
+from agent.logs.system_log import DAY_S, MOST_BYTES, TOO_MUCH, EnoughError
 from protocol.errors import NotFoundError
 
-MOST_BYTES = 8 * 1024 * 1024
 LOOK_S = 2.0
 _NO_SUCH_LOG = 15007  # ERROR_EVT_CHANNEL_NOT_FOUND
-
-
-class _EnoughError(Exception):
-    """As much was read as is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +81,14 @@ class EventLog:
             for event in reader.feed(data):
                 size += len(event.line)
                 if size > MOST_BYTES:
-                    raise _EnoughError
+                    raise EnoughError
                 events.append(event)
 
         try:
             argv = wevtutil(log, provider, span, count, after)
             done = self.run(*argv, timeout=DAY_S, on_output=keep)
-        except _EnoughError:
-            return events, f"more than {MOST_BYTES} bytes: the older rest is not shown"
+        except EnoughError:
+            return events, TOO_MUCH
         if done.code == _NO_SUCH_LOG:
             raise NotFoundError(
                 f"this machine has no log {log!r}; a unit is LOG, LOG:PROVIDER or :PROVIDER"

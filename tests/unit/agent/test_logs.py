@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 
 from agent.actions.logs import FullError, Shown
 from agent.files.reach import open_file
+from agent.host.process import Finished, run
 from agent.host.spool import LIMIT_BYTES
 from agent.logs.files import LINE_BYTES, Follower, files_of, read_log
-from agent.logs.journal import journalctl
+from agent.logs.journal import Backwards, journalctl
+from agent.logs.linux import Journal
 from agent.logs.span import Span, last
 from agent.logs.stamps import time_of
 from protocol.errors import Code, SteadError
@@ -283,24 +286,30 @@ def test_what_is_shown_ends_at_the_bound() -> None:
     assert len(got) == LIMIT_BYTES
 
 
-JOURNAL: Sequence[tuple[str, Span, int, bool, list[str]]] = [
-    ("", ALL, 0, False, ["--lines=all"]),
-    ("nginx", ALL, 100, True, ["--unit=nginx", "--lines=100", "--follow"]),
+JOURNAL: Sequence[tuple[str, Span, int, dict[str, bool], list[str]]] = [
+    ("", ALL, 0, {}, ["--lines=all"]),
+    ("nginx", ALL, 100, {"follow": True}, ["--unit=nginx", "--lines=100", "--follow"]),
     (
         "a@b.timer",
         Span(NOON, NOON + timedelta(milliseconds=1)),
         5,
-        False,
-        ["--unit=a@b.timer", "--since=@1777896000", "--until=@1777896001", "--lines=5"],
+        {"backwards": True},
+        [
+            "--unit=a@b.timer",
+            "--since=@1777896000",
+            "--until=@1777896001",
+            "--lines=5",
+            "--reverse",
+        ],
     ),
 ]
 
 
-@pytest.mark.parametrize(("unit", "span", "count", "follow", "expected"), JOURNAL)
+@pytest.mark.parametrize(("unit", "span", "count", "how", "expected"), JOURNAL)
 def test_journalctl_is_called_to_the_letter(
-    unit: str, span: Span, count: int, follow: bool, expected: list[str]
+    unit: str, span: Span, count: int, how: dict[str, bool], expected: list[str]
 ) -> None:
-    argv = journalctl(unit, span, count, follow=follow)
+    argv = journalctl(unit, span, count, **how)
     assert argv[:5] == ("journalctl", "--no-pager", "--quiet", "--utc", "--output=short-iso")
     assert list(argv[5:]) == expected
 
@@ -308,16 +317,98 @@ def test_journalctl_is_called_to_the_letter(
 @pytest.mark.parametrize("unit", ["-f", "--vacuum-size=0", "a b", "*", "a/b", "a\n", "x" * 300])
 def test_what_can_be_no_unit_is_refused(unit: str) -> None:
     with pytest.raises(SteadError, match="cannot be the name of a unit"):
-        journalctl(unit, ALL, 1, follow=False)
+        journalctl(unit, ALL, 1)
 
 
-@pytest.mark.skipif(shutil.which("journalctl") is None, reason="not run: there is no journalctl")
-@pytest.mark.parametrize(("unit", "span", "count", "follow", "expected"), JOURNAL)
+needs_journalctl = pytest.mark.skipif(
+    shutil.which("journalctl") is None, reason="not run: there is no journalctl"
+)
+KEPT = lzma.decompress((Path(__file__).parents[2] / "data/logs/web.journal.xz").read_bytes())
+SECOND = datetime(2026, 11, 27, 13, 31, 28, tzinfo=UTC)
+"""At which lines 10 to 19 were written; those before and after, two seconds off."""
+
+
+class Kept:
+    """Runs the real journalctl on a journal that is kept, which nothing more comes to."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(KEPT)
+        self._path = path
+        self.followed: list[tuple[str, ...]] = []
+
+    def __call__(self, *argv: str, **options: Any) -> Finished:
+        if "--follow" in argv:
+            argv = tuple(one for one in argv if one != "--follow")
+            self.followed.append(argv)
+        return run(*argv, f"--file={self._path}", **options)
+
+    def read(
+        self, span: Span, count: int, *, follow: bool = False, over: bool = False
+    ) -> list[str]:
+        """The messages of the lines that are shown."""
+        shown = bytearray()
+        journal = Journal(self, lambda _: over)
+        assert not journal.read("", span, count, follow=follow, printed=shown.extend)
+        lines = [line.partition(": ")[2] or line for line in shown.decode().splitlines()]
+        return [line for line in lines if "ournal " not in line]
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path / "web.journal")
+
+
+def told(first: int, last: int) -> list[str]:
+    """The lines of the journal that is kept, from one number to another."""
+    blanks = " " * len("2026-11-27T13:31:47+0000 web-01 web[0000]: ")
+    found: list[str] = []
+    for number in range(first, last + 1):
+        found.append(f"line {number}")
+        if not number % 10:
+            found += [f"{blanks}{line}" for line in ("", "  and more", f"of {number}")]
+    return found
+
+
+@needs_journalctl
+@pytest.mark.parametrize("follow", [False, True])
+def test_the_last_lines_of_a_span_of_the_journal_are_shown(kept: Kept, follow: bool) -> None:
+    soon, later = SECOND + timedelta(seconds=1), SECOND + timedelta(days=9)
+    assert kept.read(ALL, 0, follow=follow) == told(0, 29)
+    assert kept.read(ALL, 4, follow=follow) == told(27, 29)
+    assert kept.read(Span(SECOND), 3, follow=follow) == told(28, 29)
+    assert kept.read(Span(SECOND), 100, follow=follow) == told(10, 29)
+    assert kept.read(Span(SECOND), 0, follow=follow) == told(10, 29)
+    assert kept.read(Span(until=soon), 3, follow=follow, over=True) == told(17, 19)
+    assert kept.read(Span(until=later), 3, follow=follow) == told(28, 29)
+    assert kept.read(Span(SECOND, soon), 11, follow=follow, over=True) == told(10, 19)
+    assert kept.read(Span(SECOND, soon), 10, follow=follow, over=True) == told(10, 19)
+    assert kept.read(Span(SECOND, soon), 9, follow=follow, over=True) == told(11, 19)
+    assert kept.read(Span(later), 5, follow=follow) == []
+    assert len(kept.followed) == (7 if follow else 0)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+def test_what_comes_backwards_is_turned_round_within_its_bound(piece: int) -> None:
+    data = b"3 c\n2 b\n    \n    bb\n1 a\n"
+    for most, expected in (
+        (1000, b"1 a\n2 b\n    \n    bb\n3 c\n"),
+        (20, b"2 b\n    \n    bb\n3 c\n"),
+        (4, b"3 c\n"),
+    ):
+        turned = Backwards(most)
+        for start in range(0, len(data), piece):
+            turned.feed(data[start : start + piece])
+        assert b"".join(turned.oldest_first()) == expected
+        assert (turned.full, turned.count) == (most < 1000, 3)
+
+
+@needs_journalctl
+@pytest.mark.parametrize(("unit", "span", "count", "how", "expected"), JOURNAL)
 def test_the_real_journalctl_takes_what_it_is_called_with(
-    unit: str, span: Span, count: int, follow: bool, expected: list[str], tmp_path: Path
+    unit: str, span: Span, count: int, how: dict[str, bool], expected: list[str], tmp_path: Path
 ) -> None:
     del expected
-    argv = [one for one in journalctl(unit, span, count, follow=follow) if one != "--follow"]
+    argv = [one for one in journalctl(unit, span, count, **how) if one != "--follow"]
     done = subprocess.run(
         [*argv, f"--directory={tmp_path}"], capture_output=True, timeout=30, check=False
     )
