@@ -310,12 +310,12 @@ class Scan:
                 big.read(file, stat, self.cutter, fingerprints, self._read_some)
                 draft.extras = SYSTEM.of_open(file)
                 after = os.fstat(file)
-                if line_of(b"", after) == line_of(b"", stat):
-                    break
-                if last_try:
-                    self._mark_changed(draft)
+                changed = line_of(b"", after) != line_of(b"", stat)
+                if not changed or last_try:
                     break
             self._restat(draft, after)
+            if changed:
+                self._mark_changed(draft)
             self._named(draft, fd, draft.name, after)
             draft.size = big.size
             self.counts.read_files += 1
