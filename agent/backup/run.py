@@ -261,7 +261,9 @@ class Backup:
             self._lap("sample")
             if unsound and why is None:
                 self._detection.found_wanting(unsound[0])
-            state.finish(top, directories=walk.directories, skipped=skipped, evidence=evidence)
+            # Without a head nobody goes on from it, also when this run dies in its commit.
+            if not unsound:
+                state.finish(top, directories=walk.directories, skipped=skipped, evidence=evidence)
         totals = self._totals(root, top, walk, scan.counts, skipped, upload, scan.signs)
         record = signed_record(
             self._who,
