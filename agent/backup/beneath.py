@@ -81,3 +81,14 @@ class Beneath:
     def close(self) -> None:
         """Close the directory."""
         os.close(self.fd)
+
+
+def stat_of(top: bytes, path: bytes) -> os.stat_result:
+    """What is at a relative path below a directory; no link is followed. Raises `OSError`."""
+    parent, _, name = path.rpartition(b"/")
+    beneath = Beneath(top)
+    try:
+        with beneath.opened(parent) as directory:
+            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    finally:
+        beneath.close()

@@ -22,6 +22,7 @@ from agent.backup.control import Control
 from agent.backup.counts import Counts
 from agent.backup.detect import Detection, UnprovenError
 from agent.backup.earlier import Earlier
+from agent.backup.groups import Groups
 from agent.backup.merge import merge
 from agent.backup.nodes import Block, StateDamagedError
 from agent.backup.owners import Owners, names_hash
@@ -225,6 +226,7 @@ class Backup:
                     seed=self._seed,
                     safe_ns=now_ns - self._racy_ns,
                     tick=lambda: self._tick("read", scan.counts, upload),
+                    groups=Groups(self._top),
                     streams=streams,
                     budget=Budget(previous.content_bytes),
                     signs=Counting(_files_of(previous), self._seed),
@@ -239,7 +241,7 @@ class Backup:
                             merge(streams.among(walk, self._top), previous, whole_leaves=whole)
                         )
                         walk.directories += len(streams.folders)
-                    evidence = self._detection.evidence(previous, scan.partial_links())
+                    evidence = self._detection.evidence(previous, scan.groups.left())
                 finally:
                     previous.close()
                 scan.signs.active = scan.signs.active and not previous.damaged

@@ -20,6 +20,7 @@ from agent.backup.budget import Budget, TooLongError
 from agent.backup.commands import Streams
 from agent.backup.counts import Counts
 from agent.backup.far_time import mtime_of, near, with_time
+from agent.backup.groups import Groups
 from agent.backup.merge import Known, Mixed, Same, Segment
 from agent.backup.named_read import NamedReader
 from agent.backup.owners import Owners
@@ -50,15 +51,6 @@ _ODD = frozenset({int(Kind.FIFO), int(Kind.SOCKET), *_DEVICES})
 
 
 @dataclass(slots=True)
-class _Group:
-    """A file with several names: its first one, and how many are still to come."""
-
-    path: bytes
-    draft: Draft
-    left: int
-
-
-@dataclass(slots=True)
 class Scan:
     """Where everything goes. `safe_ns`: time stamps before it can be trusted next time."""
 
@@ -80,7 +72,7 @@ class Scan:
     budget: Budget = field(default_factory=Budget)
     signs: Counting = field(default_factory=Counting)
     counts: Counts = field(default_factory=Counts)
-    _groups: dict[tuple[int, int], _Group] = field(default_factory=dict)
+    groups: Groups = field(default_factory=Groups)
 
     def take(self, pieces: Iterable[Same | Mixed | Whole | Kept]) -> None:
         """Look at everything; what was read is given to the assembly in key order."""
@@ -100,10 +92,6 @@ class Scan:
             self.tick()
         self.stream.flush()
         self.assembly.drain(down_to=0)
-
-    def partial_links(self) -> dict[tuple[int, int], int]:
-        """Files of which not all names were met: device and inode, and how many were not."""
-        return {identity: group.left for identity, group in self._groups.items()}
 
     def _kept(self, found: Iterable[Found]) -> None:
         counts, add = self.counts, self.assembly.add
@@ -177,9 +165,8 @@ class Scan:
     def _linked(self, parent: bytes, fd: int, row: Row, known: Known) -> Draft | None:
         """One of several names of the same file: its content is read once."""
         name, stat, line = row
-        identity = (stat.st_dev, stat.st_ino)
-        group = self._groups.get(identity)
-        if group is not None and group.draft.mode == stat.st_mode:
+        group = self.groups.find(fd, row)
+        if group is not None:
             try:
                 self.budget.take(stat, again=True)
             except TooLongError as error:
@@ -197,9 +184,7 @@ class Scan:
                 draft.entry = replace(first.entry, name=name)
             if first.line[-MARK_BYTES:] != line[-MARK_BYTES:]:
                 draft.line = name + b"\0" + NO_MARK
-            group.left -= 1
-            if not group.left:
-                del self._groups[identity]
+            self.groups.met(group, stat)
             return draft
         path = join(parent, name)
         draft_of_first = self._old(parent, row, known) or self._new(parent, fd, row, known)
@@ -209,7 +194,7 @@ class Scan:
         if draft_of_first.entry is not None:
             draft_of_first.entry = replace(draft_of_first.entry, link_group=path)
             draft_of_first.extras = extras_of(draft_of_first.entry)
-        self._groups[identity] = _Group(path, draft_of_first, stat.st_nlink - 1)
+        self.groups.begin(path, row, draft_of_first)
         return draft_of_first
 
     def _new(self, parent: bytes, fd: int, row: Row, known: Known) -> Draft | None:

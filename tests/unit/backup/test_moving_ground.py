@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from agent.backup.control import Control
-from agent.backup.vault import Session
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture
 
@@ -86,3 +85,88 @@ def test_what_a_dead_run_found_unsound_is_not_gone_on_from(machine: Machine) -> 
     machine.vault.lose = lambda _step: None
     machine.vault.get = damaged
     assert machine.back_up().counts.read_files == 2_000
+
+
+def once_listed(monkeypatch: pytest.MonkeyPatch, folder: Path, act: Callable[[], None]) -> None:
+    """Act the first time that a folder is going to be listed."""
+    scandir: Callable[[Any], Any] = os.scandir
+    wanted = [folder.stat().st_ino]
+
+    def listing(what: Any) -> Any:
+        if isinstance(what, int) and [os.fstat(what).st_ino] == wanted:
+            wanted.clear()
+            act()
+        return scandir(what)
+
+    monkeypatch.setattr(os, "scandir", listing)
+
+
+def test_a_number_that_another_file_got_meanwhile_is_no_further_name(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = machine.files / "a" / "file", machine.files / "b" / "file"
+    outside = machine.home / "outside"
+    first.parent.mkdir()
+    second.parent.mkdir()
+    first.write_bytes(b"what was there before")
+    outside.hardlink_to(first)
+    numbers = [first.stat().st_ino]
+
+    def replace() -> None:
+        outside.unlink()
+        first.unlink()
+        second.write_bytes(b"and what came after it")
+        outside.hardlink_to(second)
+        numbers.append(second.stat().st_ino)
+
+    once_listed(monkeypatch, second.parent, replace)
+    report = machine.back_up()
+    if len(set(numbers)) > 1:
+        pytest.skip("not run: this file system does not give a number again at once")
+    there, done = machine.restore(report.root)
+    assert not done.failed.count
+    assert (there / "a" / "file").read_bytes() == b"what was there before"
+    assert (there / "b" / "file").read_bytes() == b"and what came after it"
+
+
+def test_files_that_all_say_to_have_one_number_are_none_of_each_others_names(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        (machine.files / f"file{number}").write_bytes(b"x" * number)
+        (machine.home / f"other{number}").hardlink_to(machine.files / f"file{number}")
+    (machine.files / "link").hardlink_to(machine.files / "file3")
+    stat: Callable[..., os.stat_result] = os.stat
+    scandir: Callable[[Any], Any] = os.scandir
+
+    def alike(found: os.stat_result) -> os.stat_result:
+        times = {"st_mtime_ns": found.st_mtime_ns, "st_ctime_ns": found.st_ctime_ns}
+        return os.stat_result((found[0], 1, *found[2:]), times | {"st_blocks": found.st_blocks})
+
+    class Alike:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name = entry.name
+            self._entry = entry
+
+        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+            return alike(self._entry.stat(follow_symlinks=follow_symlinks))
+
+    class Listing:
+        def __init__(self, what: Any) -> None:
+            self._found = scandir(what)
+
+        def __enter__(self) -> Any:
+            return map(Alike, self._found)
+
+        def __exit__(self, *_: object) -> None:
+            self._found.close()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", Listing)
+        patched.setattr(os, "stat", lambda *args, **more: alike(stat(*args, **more)))
+        report = machine.back_up()
+    there, done = machine.restore(report.root)
+    assert not done.failed.count
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == {
+        path.name: path.read_bytes() for path in machine.files.iterdir()
+    }
