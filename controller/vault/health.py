@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from controller.db.schema import damages, lost_chunks, packs, scrubs, unreadable
-from controller.vault.mend import decode_hit
+from controller.vault.hits import decode_hit
 from controller.vault.rounds import Counts
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from threading import Event
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from controller.db.database import Database
@@ -52,6 +53,16 @@ def hit_points(
         if root in hit:
             found.setdefault(machine, []).append(point)
     return found
+
+
+def encode_hit(hit: Mapping[str, list[str]]) -> str:
+    """The restore points by machine, as the row of a damage keeps them."""
+    return msgspec.json.encode(hit, order="deterministic").decode()
+
+
+def decode_hit(text: str | None) -> dict[str, list[str]]:
+    """The restore points by machine that a row of a damage names; none before it is known."""
+    return {} if text is None else msgspec.json.decode(text, type=dict[str, list[str]])
 
 
 def _above(

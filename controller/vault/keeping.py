@@ -28,7 +28,7 @@ from controller.fleet.names import check_tags
 from controller.vault import forgotten
 from controller.vault.alarm import Alarm
 from controller.vault.freezing import Machine, alarm_of, check_reason, frozen, note_freeze
-from controller.vault.mend import decode_hit
+from controller.vault.hits import decode_hit
 from controller.vault.retention import (
     Candidate,
     Rules,

@@ -30,7 +30,7 @@ from controller.store.store import ObjectStore
 from controller.vault import index
 from controller.vault.claims import Claims
 from controller.vault.examine import Examined, Verdict
-from controller.vault.hits import hit_points
+from controller.vault.hits import decode_hit, encode_hit, hit_points
 from controller.vault.keys import PackKey, pack_key, parse_key
 from controller.vault.losses import note_loss
 from controller.vault.repair import Made, keep_whole, replace_rows, whole_chunks
@@ -237,11 +237,6 @@ def _any_left(connection: Connection, named: Sequence[str]) -> bool:
     return False
 
 
-def decode_hit(text: str | None) -> dict[str, list[str]]:
-    """The restore points by machine that a row of a damage names; none before it is known."""
-    return {} if text is None else msgspec.json.decode(text, type=dict[str, list[str]])
-
-
 def is_entered(connection: Connection, named: PackKey) -> bool:
     """Whether the database has a pack of this name."""
     return (
@@ -352,7 +347,7 @@ def _note_hits(
     hit: Mapping[str, list[str]],
     now: datetime,
 ) -> None:
-    text = msgspec.json.encode(hit, order="deterministic").decode()
+    text = encode_hit(hit)
     connection.execute(update(damages).where(damages.c.number == damage).values(hit=text))
     if not hit:
         return
