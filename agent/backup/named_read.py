@@ -9,8 +9,9 @@ from agent.backup.skipped import reason_of
 from agent.backup.stream import SmallStream
 from agent.metadata.named import Listing, Named
 from agent.metadata.system import SYSTEM
-from protocol.vault.cut import SMALL_FILE_BYTES, Cutter
+from protocol.vault.cut import Cutter
 from protocol.vault.entry import Extent, Stream
+from protocol.vault.sizes import SMALL_FILE_BYTES
 
 
 class Pending:

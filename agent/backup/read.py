@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from agent.metadata.extras import NOTHING, Extras
 from agent.metadata.system import SYSTEM
 from protocol.errors import Code, SteadError
-from protocol.vault.cut import SMALL_FILE_BYTES
+from protocol.vault.sizes import SMALL_FILE_BYTES
 
 OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOATIME: Final = getattr(os, "O_NOATIME", 0)

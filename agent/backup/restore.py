@@ -29,11 +29,11 @@ from agent.backup.window import Item, Window
 from agent.host import clock
 from protocol.errors import SteadError
 from protocol.vault.chunk import Buffer, Opener, Reference, Sealer
-from protocol.vault.cut import SMALL_FILE_BYTES
 from protocol.vault.entry import Entry, Extent, Kind
 from protocol.vault.keys import VaultSecret
 from protocol.vault.node import Root
 from protocol.vault.reader import Found, Span, TreeReader
+from protocol.vault.sizes import SMALL_FILE_BYTES
 
 WINDOW_BYTES = 12 * 1024 * 1024
 LEAST_BYTES = 256 * 1024

@@ -51,9 +51,10 @@ from agent.watch.evidence import Handover, Why
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.selection import NO_COMMANDS, Commands, Rules
 from protocol.vault.chunk import Opener, Sealer
-from protocol.vault.cut import BIG, Cutter
+from protocol.vault.cut import Cutter
 from protocol.vault.node import Root
 from protocol.vault.point import Totals
+from protocol.vault.sizes import BIG
 
 EVERYTHING = Rules(no_defaults=True)
 RACY_NS = 2_000_000_000

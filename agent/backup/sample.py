@@ -20,9 +20,9 @@ from agent.backup.walk import Row
 from agent.metadata.system import SYSTEM
 from protocol.errors import SteadError
 from protocol.vault.chunk import ChunkId, Opener, Reference
-from protocol.vault.cut import SMALL_FILE_BYTES
 from protocol.vault.entry import Entry, Kind, as_file
 from protocol.vault.path import join
+from protocol.vault.sizes import SMALL_FILE_BYTES
 
 SIZE = 8
 

@@ -39,9 +39,10 @@ from agent.host.process import ProgramError
 from agent.metadata.named import NO_STREAMS
 from agent.metadata.system import SYSTEM
 from protocol.vault.chunk import Reference, Sealer
-from protocol.vault.cut import SMALL_FILE_BYTES, Cutter
+from protocol.vault.cut import Cutter
 from protocol.vault.entry import INLINE_BYTES, Entry, Extent, Kind
 from protocol.vault.path import join
+from protocol.vault.sizes import SMALL_FILE_BYTES
 
 _KNOWN_EXTENTS = 65_536
 _RETRY_BYTES = 64 * 1024 * 1024

@@ -6,8 +6,9 @@ from collections import deque
 
 from agent.backup.sealers import BLOCK_BYTES
 from agent.backup.sealing import Block, Sealing, Ticket
-from protocol.vault.cut import SMALL, SMALL_FILE_BYTES, Cutter
+from protocol.vault.cut import Cutter
 from protocol.vault.entry import Extent
+from protocol.vault.sizes import SMALL, SMALL_FILE_BYTES
 
 _ENOUGH = BLOCK_BYTES - SMALL_FILE_BYTES
 """With so much in a block there may be no room for another file."""

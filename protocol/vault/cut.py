@@ -7,29 +7,16 @@ from the last cut on, never on how it was fed.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import pyfastcdc
 
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.vault.chunk import MAX_PLAIN_BYTES, Buffer
+from protocol.vault.sizes import Sizes
 
-_KIB = 1024
 _MAX_SEED: Final = (1 << 63) - 1
 _NORMALIZED: Final = 1
-
-
-class Sizes(NamedTuple):
-    """The least, the mean and the greatest length of a chunk, in bytes."""
-
-    min_bytes: int
-    avg_bytes: int
-    max_bytes: int
-
-
-BIG: Final = Sizes(256 * _KIB, 1024 * _KIB, 4096 * _KIB)
-SMALL: Final = Sizes(64 * _KIB, 256 * _KIB, 1024 * _KIB)
-SMALL_FILE_BYTES: Final = 256 * _KIB
 
 
 class Cut(Protocol):

@@ -23,6 +23,7 @@ from protocol.vault.keys import TenantKey, decode_tenant_key, encode_tenant_key,
 from protocol.vault.pack import read_index
 from tests.integration.browse_world import browse_world, rows_of
 from tests.integration.resealed import resealed
+from tests.lacking import run_lacking
 
 Capture = pytest.CaptureFixture[str]
 NO_RSYNC = pytest.mark.skipif(shutil.which("rsync") is None, reason="not run: rsync is missing")
@@ -87,6 +88,17 @@ def test_a_machine_comes_back_as_it_was(left: Left, tmp_path: Path, capsys: Capt
     )  # fmt: skip
     assert ended.stdout == b""
     assert (back / "sparse").stat().st_blocks * 512 < 1_000_000
+
+
+def test_the_operators_installation_is_enough(left: Left, tmp_path: Path) -> None:
+    """What agents alone are installed with is not there where the fire is over."""
+    to = tmp_path / "back"
+    ended = run_lacking(
+        "controller", "from controller.cli.main import main; main()",
+        "vault", "recover", "--objects", str(left.objects), "--key", str(left.key), "--to", str(to),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert (to / left.stored_as.lstrip("/")).is_dir()
 
 
 def test_the_newest_key_leads_to_those_before_it(

@@ -19,7 +19,7 @@ from agent.metadata.macos import acl
 from agent.metadata.macos import flags as mac_flags
 from agent.metadata.posix_flags import APPEND_ONLY, IMMUTABLE, NO_ATIME, extension_of
 from protocol.vault.chunk import ChunkId, Kind, Reference, Sealer, encode_reference
-from protocol.vault.cut import BIG, SMALL, Cutter
+from protocol.vault.cut import Cutter
 from protocol.vault.entry import Entry, Extent, Owner, Stream
 from protocol.vault.epochs import TenantKeys, encode_tenant_keys, link
 from protocol.vault.grant import Grant, encode_grant, seal_grant
@@ -35,6 +35,7 @@ from protocol.vault.node import Root, encode_extents, encode_root
 from protocol.vault.pack import PackBuilder
 from protocol.vault.point import encode_point, point_hash, seal_contents, sign_point
 from protocol.vault.reader import Span
+from protocol.vault.sizes import BIG, SMALL
 from protocol.vault.tree import TreeBuilder
 from tests.unit.vault_format.points import (
     MACHINE,

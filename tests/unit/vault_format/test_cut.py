@@ -5,7 +5,8 @@ import pytest
 from blake3 import blake3
 
 from protocol.errors import Code, InvalidError, SteadError
-from protocol.vault.cut import BIG, SMALL, Cutter
+from protocol.vault.cut import Cutter
+from protocol.vault.sizes import BIG, SMALL
 
 CONTENT = blake3(b"content to cut").digest(6 << 20) + bytes(3 << 20)
 
