@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 from click.exceptions import NoArgsIsHelpError
 
 from agent.config import AgentHome, default_home
 from agent.shown import complain, exit_code, show, text_of
 from agent.version import VERSION
 from protocol.errors import SteadError
+from protocol.shown import encode_json
 
 output_option = click.option(
     "--output",
@@ -176,7 +176,7 @@ def identity_ls(home: AgentHome, output: str) -> None:
 
     found = [{"machine": one.machine, "until": one.since} for one in former_identities(home)]
     if output == "json":
-        click.echo(msgspec.json.encode(found).decode())
+        click.echo(encode_json(found).decode())
         return
     for one in found:
         click.echo(f"{one['machine']}  until {text_of(one['until'])}")
@@ -246,7 +246,7 @@ def doctor(home: AgentHome, output: str) -> None:
 
     findings = examine(home)
     if output == "json":
-        click.echo(msgspec.json.encode(findings).decode())
+        click.echo(encode_json(findings).decode())
     else:
         for finding in findings:
             click.echo(f"{'ok  ' if finding.good else 'FAIL'}  {finding.check:<12}  {finding.said}")
@@ -283,7 +283,7 @@ def backup_ls(home: AgentHome, output: str) -> None:
 
     points = list_points(home)
     if output == "json":
-        click.echo(msgspec.json.encode(points).decode())
+        click.echo(encode_json(points).decode())
         return
     for point in points:
         click.echo(f"{point['received_at']:%Y-%m-%d %H:%M:%S}Z  {point['point']}")

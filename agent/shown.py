@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 import click
-import msgspec
 
 from protocol.errors import Code, SteadError
+from protocol.shown import encode_json
 
 REFUSED = frozenset({Code.DENIED, Code.REVOKED, Code.UNAUTHENTICATED, Code.BAD_SIGNATURE})
 WRONG_USE = frozenset({Code.INVALID})
@@ -28,7 +28,7 @@ def exit_code(error: SteadError) -> int:
 def show(fields: dict[str, Any], output: str) -> None:
     """Print fields with their names: a line each, or one object."""
     if output == "json":
-        click.echo(msgspec.json.encode(fields).decode())
+        click.echo(encode_json(fields).decode())
         return
     width = max(map(len, fields))
     for name, value in fields.items():
@@ -69,7 +69,7 @@ def complain(message: str, code: int, error: str) -> int:
     pairs = [*pairwise(words), *(word.split("=", 1) for word in words)]
     if any(tuple(pair) in {("--output", "json"), ("-o", "json")} for pair in pairs):
         said = {"error": error, "message": message, "exit_code": code}
-        click.echo(msgspec.json.encode(said).decode(), err=True)
+        click.echo(encode_json(said).decode(), err=True)
     else:
         click.echo(f"stead-agent: {message}", err=True)
     return code

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 import rich_click as click
+
+from protocol.shown import encode_json
 
 USAGE = "usage"
 NOTHING_DONE = "nothing_done"
@@ -25,7 +26,7 @@ class Complaint:
         """Say it; the exit code, to end with."""
         if self.as_json:
             said = {"error": code, "message": message, "exit_code": exit_code}
-            line = msgspec.json.encode(said).decode()
+            line = encode_json(said).decode()
         else:
             folded = " ".join(message.split())
             line = f"error: {''.join(c if c.isprintable() else '?' for c in folded)}"

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from protocol.shown import encode_json
+
 F = TypeVar("F", bound=Callable[..., Any])
 Row = Mapping[str, Any]
 NO_CELLS: Mapping[str, Callable[[Row], str]] = {}
@@ -88,11 +90,11 @@ def emit(
     `cells` say a column of the table in words of their own.
     """
     if output == "json":
-        _write(msgspec.json.format(msgspec.json.encode([plain_row(row) for row in rows]), indent=2))
+        _write(msgspec.json.format(encode_json([plain_row(row) for row in rows]), indent=2))
         return
     if output == "jsonl":
         for row in rows:
-            _write(msgspec.json.encode(plain_row(row)))
+            _write(encode_json(plain_row(row)))
         return
     if not rows:
         note(empty or "nothing to show")
@@ -164,7 +166,7 @@ def _block(row: Mapping[str, Text]) -> Table:
 def emit_one(record: Row, output: str, *, title: str = "") -> None:
     """Print one record: a list of its fields, or a JSON object."""
     if output != "table":
-        body = msgspec.json.encode(plain_row(record))
+        body = encode_json(plain_row(record))
         _write(msgspec.json.format(body, indent=2) if output == "json" else body)
         return
     if title:
@@ -208,6 +210,16 @@ def render_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError
+
+
+def render_names(names: Sequence[str], most: int = 5) -> str:
+    """Names for people; of many the first.
+
+    >>> render_names(["a", "b", "c"], 2), render_names(["a", "b"])
+    ('a, b and 1 more', 'a, b')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def render_age(at: datetime | None, now: datetime) -> str:

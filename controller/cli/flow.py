@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from controller.cli.emit import NO_CELLS, Row, cell_of, console, note, plain_row
+from protocol.shown import encode_json
 
 PAGE = 200
 
@@ -34,7 +35,7 @@ def emit_flow(
     write = sys.stdout.buffer.write
     count = 0
     for count, row in enumerate(flow, 1):
-        encoded = msgspec.json.encode(plain_row(row))
+        encoded = encode_json(plain_row(row))
         if output == "json":
             body = msgspec.json.format(encoded, indent=2).replace(b"\n", b"\n  ")
             write((b",\n  " if count > 1 else b"[\n  ") + body)

@@ -107,3 +107,13 @@ def test_a_name_to_be_copied_is_whole_in_a_narrow_window(
     words = printed.getvalue().split()
     assert words.count("restart") == 6, "no word is folded to a column of a few letters"
     assert ("operator" in lines[0]) == (width >= 79)
+
+
+def test_json_steers_no_terminal_and_reads_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "\x1b[2J \x7f \x9b2J \u202egnp.exe \u2066 é 日本 e\u0301"
+    for output in ("json", "jsonl"):
+        emit([{"name": said}], output, columns=("name",))
+        printed = capsys.readouterr().out
+        assert printed.replace("\n", "").replace("\u0301", "").isprintable()
+        assert "é 日本" in printed
+        assert json.loads(printed) in ([{"name": said}], {"name": said})
