@@ -112,6 +112,11 @@ def parse_fact(word: str) -> Fact | None:
     return Fact(name, key, sign, value)
 
 
+def is_fact_name(word: str) -> bool:
+    """Whether a word is the name of a fact and says nothing of it: it may be a machine's name."""
+    return word in _PATHS or word in _TABLES
+
+
 def read_facts(words: Sequence[str]) -> list[Fact]:
     """Facts that somebody asks for at once; raises `InvalidError` for what is none."""
     if len(words) > MAX_FACTS:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from protocol.errors import InvalidError
 from protocol.ids import check_name
 
-RESERVED = frozenset({"all", "and", "or", "not"})
+RESERVED = frozenset({"all", "and", "or", "not", "linked"})
 """Words of selectors; a machine of this name could not be picked."""
 
 MAX_TAGS = 32

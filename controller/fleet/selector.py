@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from controller.fleet.facts import parse_fact
+from controller.fleet.facts import is_fact_name, parse_fact
 from protocol.errors import InvalidError, NotFoundError
 
 
@@ -76,7 +76,11 @@ def facts_in(expression: str) -> list[str]:
     Raises `InvalidError` for one that cannot be compared like that.
     """
     found = dict.fromkeys(_split(expression))
-    return [word for word in found if word not in _WORDS and parse_fact(word) is not None]
+    return [
+        word
+        for word in found
+        if word not in _WORDS and not is_fact_name(word) and parse_fact(word) is not None
+    ]
 
 
 def _split(expression: str) -> list[str]:
@@ -180,7 +184,7 @@ class _Parser:
         if found := _STALE.match(word):
             limit = timedelta(**{_UNITS[found[2]]: int(found[1])})
             return lambda c: c.last_seen_at is None or self._now - c.last_seen_at > limit
-        if parse_fact(word) is not None:
+        if not is_fact_name(word) and parse_fact(word) is not None:
             known = self._facts.get(word, {})
             return lambda c: known.get(c.id)
         if key == "group":
@@ -194,6 +198,7 @@ class _Parser:
             c.id for c in self._candidates if name in {c.id, c.name, f"{c.tenant_name}/{c.name}"}
         }
         if not ids:
+            parse_fact(name)  # says what the fact of this name lacks
             raise NotFoundError(f"there is no machine {name!r}; `stead machine ls` lists them")
         tenants = {c.tenant for c in self._candidates if c.id in ids}
         if len(tenants) > 1:

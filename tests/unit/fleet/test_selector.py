@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.fleet.selector import Candidate, select_machines
+from controller.fleet.names import name_from
+from controller.fleet.selector import Candidate, facts_in, select_machines
 from protocol.errors import InvalidError, NotFoundError
 
 NOW = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -85,6 +86,17 @@ def test_a_selector_means_these(expression: str, names: list[str]) -> None:
 def test_what_cannot_be_read_or_means_two_is_refused(expression: str) -> None:
     with pytest.raises(InvalidError):
         select_machines(expression, FLEET, now=NOW)
+
+
+def test_a_machine_may_be_called_as_a_fact_is_and_none_as_a_word_of_selectors() -> None:
+    called = [machine("update"), machine("memory")]
+    assert facts_in("update or memory") == []
+    found = select_machines("update or memory", called, now=NOW)
+    assert [c.name for c in found] == ["memory", "update"]
+    # Where no machine has the name, it is said how the fact is written.
+    with pytest.raises(InvalidError, match="write update:NAME"):
+        select_machines("update", FLEET, now=NOW)
+    assert name_from("linked") == "linked-1"
 
 
 def test_a_name_without_a_machine_is_an_error_and_never_nobody() -> None:
