@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -79,36 +80,55 @@ def head(connection: Connection, tenant_id: str) -> Head:
     return EMPTY if row is None else Head(row.seq, row.hash)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries, in order. `cut`: there are fewer than wanted, since they are so large."""
+
+    entries: list[Entry]
+    cut: bool = False
+
+
 def entries(
+    connection: Connection, tenant_id: str, after: int = 0, limit: int = 1000
+) -> list[Entry]:
+    """Up to `limit` entries that follow number `after`, as far as they fit into a page."""
+    return page_of(connection, tenant_id, after=after, limit=limit).entries
+
+
+def page_of(
     connection: Connection,
     tenant_id: str,
-    after: int = 0,
-    limit: int = 1000,
     *,
+    after: int = 0,
+    before: int | None = None,
+    limit: int,
     wanted: Wanted | None = None,
     newest: bool = False,
     most_bytes: int = MOST_BYTES,
-) -> list[Entry]:
-    """Up to `limit` entries that follow number `after` and are wanted, in order.
+) -> Page:
+    """Up to `limit` entries between these numbers that are wanted.
 
     `newest` gives the last ones instead of the first. There are fewer, but one at least, where
     their bodies come to more than `most_bytes`: an order to a large fleet names each machine.
     """
     query = select(audit).where(audit.c.tenant_id == tenant_id, audit.c.seq > after)
+    if before is not None:
+        query = query.where(audit.c.seq < before)
     if wanted is not None:
         query = query.where(*_conditions(wanted))
     by_number = audit.c.seq.desc() if newest else audit.c.seq
     found: list[Entry] = []
-    left = most_bytes
+    left, cut = most_bytes, False
     some = query.order_by(by_number).limit(limit).execution_options(yield_per=AT_ONCE)
     with connection.execute(some) as rows:
         for row in rows.mappings():
             entry = Entry(**row)
             left -= len(entry.body)
             if left < 0 and found:
+                cut = True
                 break
             found.append(entry)
-    return found[::-1] if newest else found
+    return Page(found[::-1] if newest else found, cut)
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:

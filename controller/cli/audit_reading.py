@@ -87,6 +87,25 @@ def read_entries(
         request.after = page[-1].sequence
 
 
+def newest_entries(connection: Connection, log: str, wanted: Wanted, limit: int) -> list[Entry]:
+    """The last `limit` entries that are wanted, in order."""
+    request = request_for(log, wanted)
+    request.newest = True
+    pages: list[list[Entry]] = []
+    while limit > 0:
+        request.limit = min(limit, PAGE)
+        answer = connection.audit.ListAudit(request)
+        page = [entry_of(entry, log) for entry in answer.entries]
+        pages.append(page)
+        limit -= len(page)
+        if not page or (len(page) < request.limit and not answer.cut):
+            break
+        if request.before and page[-1].seq >= request.before:
+            raise SteadError("the controller lists entries out of order")
+        request.before = page[0].seq
+    return [entry for page in reversed(pages) for entry in page]
+
+
 def last_number(connection: Connection, log: str) -> int:
     """The number of a log's last entry, as the controller says it; 0 for none."""
     request = ListAuditRequest(tenant_id=log, limit=1, newest=True)

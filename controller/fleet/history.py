@@ -85,20 +85,28 @@ def inventory_at(
 
 
 def listed(
-    connection: Connection, operator: OperatorIdentity, machine_id: str, limit: int = 0
+    connection: Connection,
+    operator: OperatorIdentity,
+    machine_id: str,
+    limit: int = 0,
+    *,
+    oldest: bool = False,
 ) -> list[Entry]:
     """When a machine's inventory changed and in which sections, newest first.
 
-    The first inventory of all has all of its sections changed.
+    The first inventory of all has all of its sections changed. `oldest` lists the oldest ones
+    instead of the newest.
     """
     machine = require_machine(connection, operator, machine_id)
     wanted = min(limit or DEFAULT_LIMIT, LARGEST_LIMIT)
     rows = connection.execute(
         select(inventories)
         .where(inventories.c.machine_id == machine.id)
-        .order_by(inventories.c.at.desc())
-        .limit(wanted + 1)
+        .order_by(inventories.c.at if oldest else inventories.c.at.desc())
+        .limit(wanted if oldest else wanted + 1)
     ).all()
+    if oldest:
+        rows = rows[::-1]
     # Before the first inventory of all there was an empty one.
     manifests = [*(_manifest(row.manifest) for row in rows), {}]
     return [

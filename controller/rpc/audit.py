@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from controller.audit.chain import Entry, Head
 from controller.audit.checkpoints import Checkpoints, listed, require_checkpoint
-from controller.audit.log import INSTALLATION, entries, head
+from controller.audit.log import INSTALLATION, Page, head, page_of
 from controller.audit.tree import stored_node
 from controller.audit.wanted import Wanted
 from controller.db.database import Database
@@ -41,6 +41,7 @@ class Audit(AuditServiceServicer):
         """See `protocol/v1/operator.proto`."""
         operator = operator_calling()
         after, limit = _number(request.after), _limit(request.limit)
+        before = _number(request.before) or None
         wanted = Wanted(
             since=_moment(request.since_us),
             until=_moment(request.until_us),
@@ -49,14 +50,25 @@ class Audit(AuditServiceServicer):
             machine=request.machine_id,
         )
 
-        def look(connection: Connection) -> tuple[list[Entry], Head]:
+        def look(connection: Connection) -> tuple[Page, Head]:
             log = _log(connection, operator, request.tenant_id)
-            found = entries(connection, log, after, limit, wanted=wanted, newest=request.newest)
+            found = page_of(
+                connection,
+                log,
+                after=after,
+                before=before,
+                limit=limit,
+                wanted=wanted,
+                newest=request.newest,
+            )
             return found, head(connection, log)
 
         found, newest = await self._db.read(look)
         return pb.ListAuditResponse(
-            entries=map(_to_pb, found), head_sequence=newest.seq, head_hash=newest.hash
+            entries=map(_to_pb, found.entries),
+            head_sequence=newest.seq,
+            head_hash=newest.hash,
+            cut=found.cut,
         )
 
     async def ListCheckpoints(

@@ -151,7 +151,9 @@ class Machines(MachineServiceServicer):
         """See `protocol/v1/operator.proto`."""
         operator = operator_calling()
         found = await self._db.read(
-            lambda c: history.listed(c, operator, request.machine_id, request.limit)
+            lambda c: history.listed(
+                c, operator, request.machine_id, request.limit, oldest=request.oldest
+            )
         )
         return pb.ListInventoriesResponse(
             entries=[

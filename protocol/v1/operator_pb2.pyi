@@ -1727,19 +1727,23 @@ class ListInventoriesRequest(_message.Message):
 
     MACHINE_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    OLDEST_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
     """The machine."""
     limit: _builtins.int
     """At most so many; 0 means 100."""
+    oldest: _builtins.bool
+    """The oldest so many instead of the newest; still newest first."""
     def __init__(
         self,
         *,
         machine_id: _builtins.str = ...,
         limit: _builtins.int = ...,
+        oldest: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "machine_id", b"machine_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "machine_id", b"machine_id", "oldest", b"oldest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1816,6 +1820,7 @@ class ListAuditRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     MACHINE_ID_FIELD_NUMBER: _builtins.int
     NEWEST_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant; empty means the installation's own log."""
     after: _builtins.int
@@ -1834,6 +1839,8 @@ class ListAuditRequest(_message.Message):
     """Only entries by or about this machine, by its id; empty for all."""
     newest: _builtins.bool
     """The last `limit` that fit, instead of the first; still in order."""
+    before: _builtins.int
+    """Only entries before this number; 0 is no bound."""
     def __init__(
         self,
         *,
@@ -1846,10 +1853,11 @@ class ListAuditRequest(_message.Message):
         actor: _builtins.str = ...,
         machine_id: _builtins.str = ...,
         newest: _builtins.bool = ...,
+        before: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "after", b"after", "event", b"event", "limit", b"limit", "machine_id", b"machine_id", "newest", b"newest", "since_us", b"since_us", "tenant_id", b"tenant_id", "until_us", b"until_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "after", b"after", "before", b"before", "event", b"event", "limit", b"limit", "machine_id", b"machine_id", "newest", b"newest", "since_us", b"since_us", "tenant_id", b"tenant_id", "until_us", b"until_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1910,10 +1918,13 @@ class ListAuditResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     HEAD_SEQUENCE_FIELD_NUMBER: _builtins.int
     HEAD_HASH_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
     head_sequence: _builtins.int
     """The number of the log's newest entry."""
     head_hash: _builtins.bytes
     """Its hash."""
+    cut: _builtins.bool
+    """There are fewer than were asked for since they would be too much for one answer."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEntry]:
         """In order."""
@@ -1924,10 +1935,11 @@ class ListAuditResponse(_message.Message):
         entries: _abc.Iterable[Global___AuditEntry] | None = ...,
         head_sequence: _builtins.int = ...,
         head_hash: _builtins.bytes = ...,
+        cut: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "head_hash", b"head_hash", "head_sequence", b"head_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "entries", b"entries", "head_hash", b"head_hash", "head_sequence", b"head_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

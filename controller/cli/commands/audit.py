@@ -13,9 +13,8 @@ from controller.cli.audit_file import write_line
 from controller.cli.audit_reading import (
     INSTALLATION_NAME,
     all_logs,
-    entry_of,
     log_named,
-    request_for,
+    newest_entries,
     wanted_of,
 )
 from controller.cli.choice import machines_meant
@@ -67,8 +66,7 @@ def ls(
     """Show the newest entries of a log that fit, oldest first."""
     connection = app.connection
     log, _ = log_named(connection, tenant)
-    request = request_for(log, wanted_of(connection, log, **choice))
-    request.limit, request.newest = limit, True
+    wanted = wanted_of(connection, log, **choice)
     rows = [
         {
             "sequence": entry.seq,
@@ -78,7 +76,7 @@ def ls(
             "body": entry.body,
             "hash": entry.hash,
         }
-        for entry in (entry_of(one, log) for one in connection.audit.ListAudit(request).entries)
+        for entry in newest_entries(connection, log, wanted, limit)
     ]
     emit(rows, output, columns=("sequence", "at", "actor", "event", "body"), empty="no entries")
 

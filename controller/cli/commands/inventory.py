@@ -32,9 +32,6 @@ from protocol.codec import to_ms
 from protocol.errors import UNREADABLE, Code, InvalidError, NotFoundError
 from protocol.v1.operator_pb2 import GetInventoryRequest, ListInventoriesRequest, Machine
 
-OLDEST = 10_000
-"""More inventories than the controller lists at once: the last one listed is the oldest."""
-
 
 @click.group(epilog="Example: stead inventory show web-01 packages")
 def command() -> None:
@@ -172,9 +169,9 @@ def _earlier(
             return read_inventory(connection, machine, at=since, sections=sections)
         except NotFoundError:
             note(f"{machine.name} has no inventory of that time; the oldest one is taken")
-    request = ListInventoriesRequest(
-        machine_id=machine.machine_id, limit=2 if since is None else OLDEST
-    )
+    request = ListInventoriesRequest(machine_id=machine.machine_id, limit=2)
+    if since is not None:
+        request.limit, request.oldest = 1, True
     entries = connection.machines.ListInventories(request).entries
     if not entries:
         raise NotFoundError(_never(machine))

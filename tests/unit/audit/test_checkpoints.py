@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,7 +16,7 @@ from controller import clock
 from controller.audit import checkpoints
 from controller.audit.chain import Entry
 from controller.audit.checkpoints import Checkpoints, Sealer, listed, logs_that_grew, newest
-from controller.audit.log import INSTALLATION, append, entries
+from controller.audit.log import INSTALLATION, append, entries, page_of
 from controller.audit.tree import stored_node
 from controller.audit.unsigned import Unsigned, unsigned_logs
 from controller.audit.wanted import Wanted
@@ -241,12 +242,21 @@ def test_a_page_ends_where_it_gets_too_large(db: Database) -> None:
         body = {"text": "x" * 1000 if number else "x" * 9000}
         db.write_now(lambda c, b=body: append(c, TENANT, "operator/ann", "seen", b, AT))  # type: ignore[misc]
 
-    def page(after: int, *, newest: bool = False) -> list[int]:
-        found = db.read_now(lambda c: entries(c, TENANT, after, 4, newest=newest, most_bytes=3500))
-        return [one.seq for one in found]
+    def page(after: int, **more: Any) -> tuple[list[int], bool]:
+        found = db.read_now(
+            lambda c: page_of(c, TENANT, after=after, limit=4, most_bytes=3500, **more)
+        )
+        return [one.seq for one in found.entries], found.cut
 
-    assert [page(after) for after in (0, 1, 4, 6)] == [[1], [2, 3, 4], [5, 6], []]
-    assert page(0, newest=True) == [4, 5, 6]
+    assert [page(after) for after in (0, 1, 4, 6)] == [
+        ([1], True),
+        ([2, 3, 4], True),
+        ([5, 6], False),
+        ([], False),
+    ]
+    assert page(0, newest=True) == ([4, 5, 6], True)
+    assert page(0, newest=True, before=4) == ([2, 3], True)
+    assert page(0, newest=True, before=2) == ([1], False)
 
 
 async def test_only_logs_that_grew_are_looked_at(db: Database, signing: Checkpoints) -> None:
@@ -292,7 +302,7 @@ def test_the_database_chooses_as_the_pure_filter_does(db: Database, wanted: Want
         ]
 
     written = db.write_now(act)
-    found = db.read_now(lambda c: entries(c, TENANT, wanted=wanted))
+    found = db.read_now(lambda c: page_of(c, TENANT, limit=9, wanted=wanted)).entries
     assert found == [one for one in written if wanted.fits(one)]
-    last = db.read_now(lambda c: entries(c, TENANT, limit=1, wanted=wanted, newest=True))
-    assert last == found[-1:]
+    last = db.read_now(lambda c: page_of(c, TENANT, limit=1, wanted=wanted, newest=True))
+    assert last.entries == found[-1:]
