@@ -7,7 +7,6 @@ first; what does not fit into the window is counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -55,7 +54,7 @@ class Line:
     """A machine's share. `said` is the last line that it printed, or its progress."""
 
     name: str
-    state: str
+    state: str = ""
     started_ms: int = 0
     ended_ms: int = 0
     said: str = ""
@@ -68,6 +67,8 @@ class Board:
     job: Job
     lines: dict[str, Line]
     rollout: RolloutStatus | None = None
+    _states: Counter[str] = field(default_factory=Counter)
+    """How many lines are in which state: of thousands, none is looked at for each event."""
     _cut: dict[str, bytes] = field(default_factory=dict)
 
     @classmethod
@@ -87,7 +88,9 @@ class Board:
             if event.task_id in self.lines:
                 self.lines[event.task_id].said = self._said(event) or self.lines[event.task_id].said
         else:
-            line = self.lines.setdefault(event.task_id, Line(event.machine_name, event.state))
+            line = self.lines.setdefault(event.task_id, Line(event.machine_name))
+            self._states.subtract([line.state])
+            self._states.update([event.state])
             line.state = event.state
             line.started_ms, line.ended_ms = event.started_at_ms, event.ended_at_ms
             if event.state in OVER and event.message:
@@ -98,7 +101,7 @@ class Board:
     @property
     def is_over(self) -> bool:
         """True when nothing is at work and nothing will be unless somebody acts."""
-        states = {line.state for line in self.lines.values()}
+        states = {state for state, count in self._states.items() if count > 0}
         match self.rollout.phase if self.rollout is not None else "over":
             case "halted":
                 return states <= OVER | {"waiting"}
@@ -132,13 +135,14 @@ class Board:
             )
         board.add_row(table)
         if hidden:
-            board.add_row(Text(f"and {_counted(hidden)}", style="dim"))
+            more = _counted(Counter(line.state for line in hidden))
+            board.add_row(Text(f"and {more}", style="dim"))
         return board
 
     def totals(self) -> str:
         """How many are where, in one line."""
-        done = sum(line.state in OVER for line in self.lines.values())
-        counted = _counted(list(self.lines.values()))
+        done = sum(self._states[state] for state in OVER)
+        counted = _counted(self._states)
         return f"{printable(self.job.summary)}: {done} of {len(self.lines)} done: {counted}"
 
     def _chosen(self, room: int) -> tuple[list[Line], list[Line]]:
@@ -205,7 +209,6 @@ def _progress_part(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {value:,}"
 
 
-def _counted(lines: Sequence[Line]) -> str:
-    counts = Counter(line.state for line in lines)
-    ordered = sorted(counts.items(), key=lambda pair: _PLACES.get(pair[0], 0))
+def _counted(states: Counter[str]) -> str:
+    ordered = sorted((+states).items(), key=lambda pair: _PLACES.get(pair[0], 0))
     return ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in ordered)

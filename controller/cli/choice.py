@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from controller import clock
 from controller.cli.connection import Connection
-from controller.cli.emit import from_wire_ms, note
+from controller.cli.emit import from_wire_ms, note, render_names
 from controller.fleet.selector import NO_FACTS, Candidate, Facts, facts_in, select_machines
-from protocol.errors import InvalidError, NotFoundError
+from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.ids import MachineId, TenantId
 from protocol.v1.operator_pb2 import (
     FindMachinesRequest,
@@ -71,8 +71,7 @@ def say_unknown(facts: Facts, machines: Sequence[Machine]) -> None:
     for fact, known in facts.items():
         unknown = [m.name for m in machines if m.state == "active" and m.machine_id not in known]
         if unknown:
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            note(f"{fact} is not known of {', '.join(unknown[:5])}{more}: left out")
+            note(f"{fact} is not known of {render_names(unknown)}: left out")
 
 
 def machine_meant(connection: Connection, name: str, tenant: str) -> Machine:
@@ -93,6 +92,23 @@ def known_machines(connection: Connection, tenant: str) -> tuple[Sequence[Machin
     only = tenant_named(connection, tenant).tenant_id if tenant else ""
     listed = connection.machines.ListMachines(ListMachinesRequest(tenant_id=only)).machines
     return listed, names
+
+
+def active_among(connection: Connection, ids: Collection[str]) -> list[Machine]:
+    """Those of these machines that are in use, at least one; says of which others there are.
+
+    PRECONDITION when none is: an order to nobody is none.
+    """
+    found = [one for one in known_machines(connection, "")[0] if one.machine_id in ids]
+    out = [machine.name for machine in found if machine.state != "active"]
+    if len(out) == len(found):
+        raise SteadError(
+            "none of the machines is in use any more; see `stead machine ls`",
+            code=Code.PRECONDITION,
+        )
+    if out:
+        note(f"not in use any more, and left out: {render_names(out)}")
+    return [machine for machine in found if machine.state == "active"]
 
 
 def ids_of(machines: Sequence[Machine]) -> tuple[TenantId, tuple[MachineId, ...]]:

@@ -20,13 +20,19 @@ from controller.cli.outcomes import waits_for
 from controller.cli.printed import Printer
 from controller.cli.waiting import say_unlinked
 from protocol.errors import Code
-from protocol.v1.job_pb2 import Job, RolloutStatus, Task, WatchJobRequest
+from protocol.v1.job_pb2 import GetJobRequest, Job, RolloutStatus, Task, WatchJobRequest
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
 
 PATIENCE = timedelta(minutes=2)
 """How long a watcher waits for a controller that went away."""
 
 REFRESHES_PER_S = 4
+
+
+def job_now(connection: Connection, job: str) -> Job:
+    """A job with its tasks as they are, without their results, which may be too much at once."""
+    request = GetJobRequest(job_id=job, without_results=True)
+    return connection.jobs.GetJob(request).job
 
 
 def follow(
@@ -79,6 +85,8 @@ def _watch(
     if only is None:
         say_unlinked(connection, job)
     awaited = {task.task_id for task in job.tasks if only is None or task.machine_id in only}
+    # The stream begins with every task as it is; the job that came in has no results.
+    unheard, left = set(tasks), set(awaited)
     on_terminal = sys.stderr.isatty()
     with closing(printer), _shown(board, enabled=on_terminal and not live):
         for event in _events(connection, job.job_id) if awaited else ():
@@ -90,10 +98,12 @@ def _watch(
                 continue
             if isinstance(event, Task):
                 tasks[event.task_id] = event
+                unheard.discard(event.task_id)
+                if event.state in OVER:
+                    left.discard(event.task_id)
             if live or (lines and not on_terminal):
                 _say(job, event, before, lines=lines and not live)
-            heard = only is not None and all(tasks[one].state in OVER for one in awaited)
-            if board.is_over or heard:
+            if (board.is_over and not unheard) or (only is not None and not left):
                 break
     followed = Job()
     followed.CopyFrom(job)

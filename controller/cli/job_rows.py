@@ -26,6 +26,8 @@ from protocol.v1.link_pb2 import OutputStream, TaskOutput
 
 def job_row(job: Job) -> dict[str, Any]:
     """A job as a record, without its tasks."""
+    # Listings count them, since a job may have thousands.
+    states = dict(job.states) or dict(Counter(task.state for task in job.tasks))
     return {
         "job": job.job_id,
         "action": job.action,
@@ -34,8 +36,8 @@ def job_row(job: Job) -> dict[str, Any]:
         "submitted_at": from_wire_ms(job.submitted_at_ms),
         "deliver_by_at": from_wire_ms(job.deliver_by_ms),
         "reason": job.reason,
-        "machines": len(job.tasks),
-        "states": dict(Counter(task.state for task in job.tasks)),
+        "machines": sum(states.values()),
+        "states": states,
         "rollout": rollout_row(job.rollout) if job.HasField("rollout") else None,
         **_signatures(job),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from controller.cli.ordering import order_and_follow
 from controller.cli.outcomes import heard, result_of, say_failures, task_rows
 from controller.cli.terms import Terms
 from protocol.action import Action
-from protocol.v1.job_pb2 import StandingMachine, StandingOrder
+from protocol.v1.job_pb2 import ListStandingRequest, StandingMachine, StandingOrder
 from protocol.v1.operator_pb2 import Machine
 
 
@@ -51,6 +51,20 @@ def order_standing(
     say_failures(job)
     note(f"`stead order show {job.job_id}` shows how it goes on; `stead order revoke` ends it.")
     return heard(job)
+
+
+def standing_orders(
+    connection: Connection, request: ListStandingRequest
+) -> Iterator[StandingOrder]:
+    """The standing orders that are asked for, newest first, page by page."""
+    asked = ListStandingRequest()
+    asked.CopyFrom(request)
+    while True:
+        page = connection.jobs.ListStanding(asked)
+        yield from page.orders
+        if not page.go_on_before:
+            return
+        asked.before_order_id = page.go_on_before
 
 
 def order_row(order: StandingOrder) -> dict[str, Any]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controller.cli.connection import Connection
-from controller.cli.emit import from_wire_ms, note
+from controller.cli.emit import from_wire_ms, note, render_names
 from controller.cli.exits import OVER
 from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import ListMachinesRequest, Machine
-
-SHOWN = 5
 
 
 def say_unlinked(connection: Connection, job: Job) -> None:
@@ -32,10 +30,7 @@ def unlinked_line(job: Job, machines: Sequence[Machine]) -> str:
     ]
     if not away:
         return ""
-    names = ", ".join(away[:SHOWN])
-    if len(away) > SHOWN:
-        names += f" and {len(away) - SHOWN} more"
-    verb, waits = ("is", "waits") if len(away) == 1 else ("are", "wait")
+    says = "is not linked; waits" if len(away) == 1 else "are not linked; wait"
     deliver_by = from_wire_ms(job.deliver_by_ms)
     until = f" until {deliver_by.astimezone():%Y-%m-%d %H:%M}" if deliver_by is not None else ""
-    return f"{names} {verb} not linked; {waits}{until}; Ctrl-C leaves the order standing"
+    return f"{render_names(away)} {says}{until}; Ctrl-C leaves the order standing"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Exists, Row, and_, bindparam, not_, select, update
 
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, rollouts, tasks
@@ -37,12 +37,24 @@ class Terms:
     places: dict[str, int]
 
 
+def _has(state: str) -> Exists:
+    mine = and_(tasks.c.job_id == rollouts.c.job_id, tasks.c.state == state)
+    return select(tasks.c.id).where(mine).exists()
+
+
+# A halted one whose tasks wait is an operator's to decide on, however long that takes, and
+# is not to cost anything meanwhile.
+_LEFT_TO_AN_OPERATOR = and_(
+    rollouts.c.phase == Phase.HALTED.value, _has(WAITING), not_(_has(QUEUED))
+)
+_UNDER_WAY = select(rollouts.c.job_id, rollouts.c.soaked_at).where(
+    rollouts.c.phase != Phase.OVER.value, not_(_LEFT_TO_AN_OPERATOR)
+)
+
+
 def under_way(connection: Connection) -> dict[str, datetime | None]:
-    """The jobs whose rollouts are not over, and when the pause of each ends."""
-    query = select(rollouts.c.job_id, rollouts.c.soaked_at).where(
-        rollouts.c.phase != Phase.OVER.value
-    )
-    return {row.job_id: row.soaked_at for row in connection.execute(query)}
+    """The jobs on whose rollouts there is something to decide, and when the pause of each ends."""
+    return {row.job_id: row.soaked_at for row in connection.execute(_UNDER_WAY)}
 
 
 def terms_of(connection: Connection, job: str) -> Terms:

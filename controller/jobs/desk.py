@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,11 +29,12 @@ from controller.jobs import (
     standing_forget,
     standing_views,
     submission,
+    views,
 )
-from controller.jobs.feed import Feed, set_or_timeout
+from controller.jobs.feed import Feed
 from controller.jobs.rolling import ROLLOUTS
-from controller.jobs.rollout import Course, Phase
-from controller.jobs.state import QUEUED, is_over
+from controller.jobs.views import JobView, RolloutView
+from controller.jobs.watching import Changed, watch
 from protocol.action import CancelOrder
 from protocol.approval import check_may_order
 from protocol.errors import DeniedError, SteadError
@@ -41,49 +43,12 @@ from protocol.ids import TaskId
 from protocol.order import Order, Signature
 from protocol.outcome import Outcome
 from protocol.policy import terms_for
-from protocol.rollout import Rollout
 from protocol.standing import Run
 
 log = structlog.get_logger()
 
-LOOK_EVERY = timedelta(seconds=5)
-"""How long a hint may be lost before somebody looks all the same."""
-
-PAGE = 64
-"""Pieces of output that are read at a time."""
-
 SWEEP_EVERY = timedelta(seconds=15)
 FORGET_EVERY = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutView:
-    """A rollout: what the operator signed, and how it stands."""
-
-    terms: Rollout
-    course: Course
-
-
-@dataclass(frozen=True, slots=True)
-class JobView:
-    """A job with its tasks, and the output of its tasks where that was asked for.
-
-    `signed` is what operators signed, and who; None in listings.
-    """
-
-    job: Row[Any]
-    tasks: Sequence[Row[Any]]
-    output: Sequence[Row[Any]] = ()
-    rollout: RolloutView | None = None
-    signed: signing.Signed | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """A task that is in another state than before, and its result."""
-
-    task: Row[Any]
-    result: bytes
 
 
 @dataclass(slots=True)
@@ -109,19 +74,24 @@ class JobDesk:
         return await self.view(order.id, operator)
 
     async def view(
-        self, job: str, operator: OperatorIdentity, *, with_output: bool = False
+        self,
+        job: str,
+        operator: OperatorIdentity,
+        *,
+        with_results: bool = False,
+        with_output: bool = False,
     ) -> JobView:
-        """One job as it is now; LIMIT when it does not fit into one answer."""
+        """One job as it is now; LIMIT when what is asked for does not fit into one answer."""
 
         def look(connection: Connection) -> JobView:
             row = reading.job_row(connection, operator, job)
-            reading.check_size(connection, job, with_output=with_output)
-            rows = reading.task_rows(connection, [job], with_results=True)[job]
+            reading.check_size(connection, job, with_results=with_results, with_output=with_output)
+            rows = reading.task_rows(connection, [job], with_results=with_results)[job]
             ids = [task.id for task in rows] if with_output else []
             output = [piece for task in ids for piece in reading.output_after(connection, task)]
             envelope = reading.envelope_of(connection, row)
             signed = signing.look(connection, envelope, self.root)
-            return JobView(row, rows, output, _rollout_of(connection, row), signed)
+            return JobView(row, rows, output, views.rollouts_of(connection, [job]).get(job), signed)
 
         return await self.db.read(look)
 
@@ -143,63 +113,24 @@ class JobDesk:
         return await self.db.read(look)
 
     async def list(
-        self, operator: OperatorIdentity, wanted: reading.Wanted, *, limit: int
+        self, operator: OperatorIdentity, wanted: reading.Wanted, *, limit: int, counted: bool
     ) -> Sequence[JobView]:
-        """Jobs, newest first, without the results of their tasks."""
+        """Jobs, newest first; see `views.listed`."""
 
         def look(connection: Connection) -> list[JobView]:
             rows = reading.job_rows(connection, operator, wanted, limit=limit)
-            tasks = reading.task_rows(connection, [row.id for row in rows], with_results=False)
-            return [
-                JobView(row, tasks[row.id], rollout=_rollout_of(connection, row)) for row in rows
-            ]
+            return views.listed(connection, rows, wanted.machine, counted=counted)
 
         return await self.db.read(look)
 
     async def watch(
         self, job: str, operator: OperatorIdentity
     ) -> AsyncIterator[Changed | RolloutView | Row[Any]]:
-        """Tasks that changed, rows of new output and the rollout, until every task is over.
-
-        Holds one page of one task's output at a time, however much there is.
-        """
-
-        def look(connection: Connection) -> tuple[Sequence[Row[Any]], RolloutView | None]:
-            row = reading.job_row(connection, operator, job)
-            tasks = reading.task_rows(connection, [job], with_results=False)[job]
-            return tasks, _rollout_of(connection, row)
-
-        states: dict[str, str] = {}
-        seen: dict[str, int] = {}
-        shown: RolloutView | None = None
-        with self.feed.listening(job) as event:
-            while True:
-                event.clear()
-                tasks, rollout = await self.db.read(look)
-                # Once a task was seen to be over, all of its output was there.
-                for task in tasks:
-                    if task.started_at is None or is_over(states.get(task.id, QUEUED)):
-                        continue
-                    is_full = True
-                    while is_full:
-                        page = await self._page(task.id, seen.get(task.id, 0))
-                        for piece in page:
-                            yield piece
-                            seen[task.id] = piece.seq + 1
-                        is_full = len(page) == PAGE
-                for task in tasks:
-                    if states.get(task.id) != task.state:
-                        states[task.id] = task.state
-                        over = is_over(task.state)
-                        yield Changed(task, await self._result(task.id) if over else b"")
-                # Last, so that who is told of a halt has been told why.
-                if rollout is not None and rollout != shown:
-                    shown = rollout
-                    yield rollout
-                ended = rollout is None or rollout.course.phase is Phase.OVER
-                if ended and all(is_over(task.state) for task in tasks):
-                    return
-                await set_or_timeout(event, LOOK_EVERY)
+        """What happens to a job until it is over; see `watching.watch`."""
+        await self.db.read(lambda c: reading.job_row(c, operator, job))
+        async with aclosing(watch(self.db, self.feed, job)) as events:
+            async for event in events:
+                yield event
 
     async def cancel(self, job: str, operator: OperatorIdentity) -> JobView:
         """Cancel what no machine has got yet.
@@ -277,7 +208,7 @@ class JobDesk:
 
     async def standing(
         self, operator: OperatorIdentity, wanted: standing_views.Wanted
-    ) -> Sequence[standing_views.StandingView]:
+    ) -> standing_views.Page:
         """Standing orders, newest first, with how their machines stand."""
         now = clock.now()
         return await self.db.read(lambda c: standing_views.listed(c, operator, wanted, now))
@@ -350,12 +281,6 @@ class JobDesk:
         while await self.db.write(lambda c: standing_forget.forget(c, now)):
             continue
 
-    async def _result(self, task: str) -> bytes:
-        return await self.db.read(lambda c: reading.result_of(c, task))
-
-    async def _page(self, task: str, seen: int) -> Sequence[Row[Any]]:
-        return await self.db.read(lambda c: reading.output_after(c, task, seen, PAGE))
-
     def _announce(self, order: Order) -> None:
         if order.rollout is not None:
             self.feed.wake(ROLLOUTS)
@@ -367,9 +292,3 @@ class JobDesk:
         if job is not None:
             self.feed.wake(job)
             self.feed.wake(ROLLOUTS)
-
-
-def _rollout_of(connection: Connection, job: Row[Any]) -> RolloutView | None:
-    row = advance.course_row(connection, job.id)
-    terms = None if row is None else advance.order_in(job.envelope).rollout
-    return None if row is None or terms is None else RolloutView(terms, advance.course_of(row))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, and_, case, func, select
+from sqlalchemy import Connection, Row, Select, and_, case, func, select, tuple_
 
 from controller.db.schema import jobs, machines, standing_orders, standing_runs, tasks
+from controller.jobs.reading import job_row
 from controller.jobs.state import AT_WORK, OPEN, WAITING
 from protocol.action import NAMES, RevokeStanding
 from protocol.errors import UNREADABLE, NotFoundError
@@ -19,8 +20,13 @@ from protocol.identity import OperatorIdentity
 from protocol.outcome import OutcomeState
 
 LISTED = 200
-MOST_NAMED = 5000
-"""Machines by whose ids a listing is asked for; a database takes only so many at once."""
+"""Standing orders that are looked at for one page."""
+
+MOST_MACHINES = 20_000
+"""How orders stand on so many machines fits into an answer."""
+
+MOST_NAMED = 500
+"""Machines by whose ids a database is asked; of more, all of an order's are read."""
 
 ALIVE = frozenset({"sent", "in force", "revoking"})
 _REVOKE = NAMES[RevokeStanding]
@@ -88,13 +94,23 @@ class Wanted:
     tenant: str = ""
     order: str = ""
     machines: tuple[str, ...] = ()
+    name: str = ""
+    before: str = ""
     with_ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Standing orders, and before which one a listing goes on; empty at its end."""
+
+    orders: Sequence[StandingView]
+    go_on_before: str = ""
 
 
 def listed(
     connection: Connection, operator: OperatorIdentity, wanted: Wanted, now: datetime
-) -> list[StandingView]:
-    """Standing orders that an operator may see, newest first, with their machines.
+) -> Page:
+    """A page of the standing orders that an operator may see, newest first, with their machines.
 
     Without `with_ended` only those are listed that are in force, or may come to be, somewhere.
     Raises NOT_FOUND for an order that is named and not there.
@@ -119,26 +135,41 @@ def listed(
         query = query.where(jobs.c.id == wanted.order)
     elif not wanted.with_ended:
         query = query.where(standing_orders.c.ends_at > now)
-    if wanted.machines:
-        having = select(tasks.c.job_id).where(tasks.c.machine_id.in_(wanted.machines[:MOST_NAMED]))
+    if wanted.name:
+        query = query.where(standing_orders.c.name == wanted.name)
+    if wanted.before:
+        last = job_row(connection, operator, wanted.before)
+        query = query.where(tuple_(jobs.c.submitted_at, jobs.c.id) < (last.submitted_at, last.id))
+    if 0 < len(wanted.machines) <= MOST_NAMED:
+        having = select(tasks.c.job_id).where(tasks.c.machine_id.in_(wanted.machines))
         query = query.where(jobs.c.id.in_(having))
     rows = connection.execute(query).all()
     if wanted.order and not rows:
         raise NotFoundError(
             f"there is no standing order {wanted.order[:40]}; `stead order ls` lists them"
         )
+    found: list[StandingView] = []
+    room = MOST_MACHINES
+    for row in rows:
+        view = _look(connection, row, wanted, now)
+        room -= len(view.machines)
+        if room < 0 and found:
+            return Page(found, found[-1].order.id)
+        if _is_listed(view, wanted):
+            found.append(view)
+    return Page(found, rows[-1].id if len(rows) == LISTED else "")
+
+
+def _look(connection: Connection, row: Row[Any], wanted: Wanted, now: datetime) -> StandingView:
     each = bool(wanted.order or wanted.machines)
-    views = [
-        StandingView(
-            row,
-            _counts(connection, row, now),
-            _machines(connection, row, wanted.machines, now) if each else (),
-        )
-        for row in rows
-    ]
-    if wanted.order or wanted.with_ended:
-        return views
-    return [view for view in views if ALIVE & set(view.counts)]
+    machines = _machines(connection, row, frozenset(wanted.machines), now) if each else ()
+    return StandingView(row, _counts(connection, row, now), machines)
+
+
+def _is_listed(view: StandingView, wanted: Wanted) -> bool:
+    if wanted.machines and not view.machines:
+        return False
+    return bool(wanted.order or wanted.with_ended or ALIVE & set(view.counts))
 
 
 def _counts(connection: Connection, order: Row[Any], now: datetime) -> Mapping[str, int]:
@@ -189,16 +220,17 @@ def _revocations(order: str) -> Select[Any]:
 
 
 def _machines(
-    connection: Connection, order: Row[Any], only: Sequence[str], now: datetime
+    connection: Connection, order: Row[Any], only: Collection[str], now: datetime
 ) -> list[MachineView]:
+    """How an order stands on its machines, on `only` these where some are named."""
     sent = (
         select(tasks, machines.c.name)
         .join(machines, machines.c.id == tasks.c.machine_id)
         .where(tasks.c.job_id == order.id)
         .order_by(machines.c.name)
     )
-    if only:
-        sent = sent.where(tasks.c.machine_id.in_(only[:MOST_NAMED]))
+    if 0 < len(only) <= MOST_NAMED:
+        sent = sent.where(tasks.c.machine_id.in_(only))
     revoked = {
         row.machine_id: _REVOKED[row.rank] for row in connection.execute(_revocations(order.id))
     }
@@ -206,6 +238,7 @@ def _machines(
     return [
         _view(order, task, revoked.get(task.machine_id, ""), last.get(task.machine_id), now)
         for task in connection.execute(sent)
+        if not only or task.machine_id in only
     ]
 
 

@@ -8,9 +8,11 @@ from typing import Any
 from sqlalchemy import Row
 
 from controller.jobs import standing_views
-from controller.jobs.desk import Changed, JobDesk, JobView, RolloutView
+from controller.jobs.desk import JobDesk
 from controller.jobs.reading import Wanted
 from controller.jobs.signing import Signed
+from controller.jobs.views import JobView, RolloutView
+from controller.jobs.watching import Changed
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import from_ms, to_ms
 from protocol.order import Signature
@@ -21,6 +23,8 @@ from protocol.v1.job_pb2_grpc import JobServiceServicer
 
 DEFAULT_LIMIT = 50
 LARGEST_LIMIT = 1000
+MESSAGES = 2 * 1024 * 1024
+"""Characters of the messages of a job's tasks together: four bytes each fit into an answer."""
 
 
 class Jobs(JobServiceServicer):
@@ -50,16 +54,21 @@ class Jobs(JobServiceServicer):
                 since=from_ms(request.since_ms) if request.since_ms else None,
                 before=request.before_job_id,
                 standing=request.standing_order_id,
+                action=request.action,
                 with_runs=request.with_runs,
             ),
             limit=min(request.limit or DEFAULT_LIMIT, LARGEST_LIMIT),
+            counted=request.counted,
         )
         return pb.ListJobsResponse(jobs=map(job_to_pb, views))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """See `protocol/v1/job.proto`."""
         view = await self._desk.view(
-            request.job_id, operator_calling(), with_output=request.with_output
+            request.job_id,
+            operator_calling(),
+            with_results=not request.without_results,
+            with_output=request.with_output,
         )
         return pb.GetJobResponse(job=job_to_pb(view), output=map(output_to_pb, view.output))
 
@@ -113,21 +122,26 @@ class Jobs(JobServiceServicer):
         self, request: pb.ListStandingRequest, context: Context
     ) -> pb.ListStandingResponse:
         """See `protocol/v1/job.proto`."""
-        views = await self._desk.standing(
+        page = await self._desk.standing(
             operator_calling(),
             standing_views.Wanted(
                 tenant=request.tenant_id,
                 order=request.order_id,
                 machines=tuple(request.machine_ids),
+                name=request.name,
+                before=request.before_order_id,
                 with_ended=request.with_ended,
             ),
         )
-        return pb.ListStandingResponse(orders=map(standing_to_pb, views))
+        return pb.ListStandingResponse(
+            orders=map(standing_to_pb, page.orders), go_on_before=page.go_on_before
+        )
 
 
 def job_to_pb(view: JobView) -> pb.Job:
     """A job with its tasks."""
     order = view.signed.order if view.signed else None
+    longest = MESSAGES // max(1, len(view.tasks))
     return pb.Job(
         job_id=view.job.id,
         tenant_id=view.job.tenant_id,
@@ -137,7 +151,7 @@ def job_to_pb(view: JobView) -> pb.Job:
         submitted_at_ms=to_ms(view.job.submitted_at),
         deliver_by_ms=to_ms(view.job.deliver_by),
         reason=view.job.reason,
-        tasks=map(task_to_pb, view.tasks),
+        tasks=[task_to_pb(task, longest=longest) for task in view.tasks],
         rollout=None if view.rollout is None else rollout_to_pb(view.rollout),
         windows=order.windows if order else (),
         catch_up=order.catch_up if order else False,
@@ -146,6 +160,7 @@ def job_to_pb(view: JobView) -> pb.Job:
         signatures_missing=view.signed.missing if view.signed else 0,
         standing_order_id=view.job.standing_id or "" if view.job.slot is not None else "",
         standing=bool(order and order.standing and view.job.slot is None),
+        states=view.states,
     )
 
 
@@ -205,15 +220,16 @@ def rollout_to_pb(view: RolloutView) -> pb.RolloutStatus:
     )
 
 
-def task_to_pb(row: Row[Any], result: bytes = b"") -> pb.Task:
-    """A task. `result` is for a row that was read without its own."""
+def task_to_pb(row: Row[Any], result: bytes = b"", *, longest: int = MESSAGES) -> pb.Task:
+    """A task. `result` is for a row that was read without its own; `longest` of its message."""
+    message = row.message or ""
     return pb.Task(
         task_id=row.id,
         machine_id=row.machine_id,
         machine_name=row.machine_name,
         state=row.state,
         code=row.code or "",
-        message=row.message or "",
+        message=message if len(message) <= longest else f"{message[:longest]}…",
         exit_code=row.exit_code or 0,
         result=getattr(row, "result", b"") or result,
         started_at_ms=to_ms(row.started_at),

@@ -25,6 +25,26 @@ class Job(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class StatesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     JOB_ID_FIELD_NUMBER: _builtins.int
     TENANT_ID_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
@@ -42,6 +62,7 @@ class Job(_message.Message):
     STANDING_FIELD_NUMBER: _builtins.int
     SIGNERS_FIELD_NUMBER: _builtins.int
     SIGNATURES_MISSING_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The order's id."""
     tenant_id: _builtins.str
@@ -84,6 +105,10 @@ class Job(_message.Message):
     def signers(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobSigner]:
         """Who signed it; left out of listings."""
 
+    @_builtins.property
+    def states(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How many of its tasks are in which state; only in listings that count."""
+
     def __init__(
         self,
         *,
@@ -104,10 +129,11 @@ class Job(_message.Message):
         standing: _builtins.bool = ...,
         signers: _abc.Iterable[Global___JobSigner] | None = ...,
         signatures_missing: _builtins.int = ...,
+        states: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "catch_up", b"catch_up", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "retry_of", b"retry_of", "rollout", b"rollout", "signatures_missing", b"signatures_missing", "signers", b"signers", "standing", b"standing", "standing_order_id", b"standing_order_id", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "catch_up", b"catch_up", "deliver_by_ms", b"deliver_by_ms", "job_id", b"job_id", "operator", b"operator", "reason", b"reason", "retry_of", b"retry_of", "rollout", b"rollout", "signatures_missing", b"signatures_missing", "signers", b"signers", "standing", b"standing", "standing_order_id", b"standing_order_id", "states", b"states", "submitted_at_ms", b"submitted_at_ms", "summary", b"summary", "tasks", b"tasks", "tenant_id", b"tenant_id", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -223,11 +249,11 @@ class Task(_message.Message):
     code: _builtins.str
     """For other ends than success: a word of `protocol.errors.Code`."""
     message: _builtins.str
-    """For people."""
+    """For people; shortened where a job has a great many tasks."""
     exit_code: _builtins.int
     """A program's exit code."""
     result: _builtins.bytes
-    """The action's result as JSON."""
+    """The action's result as JSON; left out of listings, and of answers to what changes a job."""
     started_at_ms: _builtins.int
     """When execution began, in milliseconds since 1970."""
     ended_at_ms: _builtins.int
@@ -322,6 +348,8 @@ class ListJobsRequest(_message.Message):
     BEFORE_JOB_ID_FIELD_NUMBER: _builtins.int
     STANDING_ORDER_ID_FIELD_NUMBER: _builtins.int
     WITH_RUNS_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Only this tenant's; empty means every tenant that the caller may see."""
     limit: _builtins.int
@@ -340,6 +368,12 @@ class ListJobsRequest(_message.Message):
     """Only the runs of this standing order."""
     with_runs: _builtins.bool
     """Runs of standing orders as well, which are left out otherwise."""
+    counted: _builtins.bool
+    """Count the tasks of each job by state, and list those of `machine_id` alone. A listing that
+    does not has fewer jobs where their tasks are too many.
+    """
+    action: _builtins.str
+    """Only those with this action, as "run_program"."""
     def __init__(
         self,
         *,
@@ -352,10 +386,12 @@ class ListJobsRequest(_message.Message):
         before_job_id: _builtins.str = ...,
         standing_order_id: _builtins.str = ...,
         with_runs: _builtins.bool = ...,
+        counted: _builtins.bool = ...,
+        action: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_job_id", b"before_job_id", "limit", b"limit", "machine_id", b"machine_id", "operator", b"operator", "since_ms", b"since_ms", "standing_order_id", b"standing_order_id", "state", b"state", "tenant_id", b"tenant_id", "with_runs", b"with_runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before_job_id", b"before_job_id", "counted", b"counted", "limit", b"limit", "machine_id", b"machine_id", "operator", b"operator", "since_ms", b"since_ms", "standing_order_id", b"standing_order_id", "state", b"state", "tenant_id", b"tenant_id", "with_runs", b"with_runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -393,19 +429,23 @@ class GetJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     WITH_OUTPUT_FIELD_NUMBER: _builtins.int
+    WITHOUT_RESULTS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job."""
     with_output: _builtins.bool
     """Also the output that its tasks printed."""
+    without_results: _builtins.bool
+    """Leave out the results of its tasks: however much they are, the answer has an end."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         with_output: _builtins.bool = ...,
+        without_results: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "with_output", b"with_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "with_output", b"with_output", "without_results", b"without_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -751,12 +791,18 @@ class ListStandingRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     MACHINE_IDS_FIELD_NUMBER: _builtins.int
     WITH_ENDED_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BEFORE_ORDER_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Only this tenant's; empty means every tenant that the caller may see."""
     order_id: _builtins.str
     """Only this one."""
     with_ended: _builtins.bool
     """Those that are over as well."""
+    name: _builtins.str
+    """Only those that are called so."""
+    before_order_id: _builtins.str
+    """Only those older than this one: how a listing goes on."""
     @_builtins.property
     def machine_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only those for these machines, and how they stand on each of them."""
@@ -768,10 +814,12 @@ class ListStandingRequest(_message.Message):
         order_id: _builtins.str = ...,
         machine_ids: _abc.Iterable[_builtins.str] | None = ...,
         with_ended: _builtins.bool = ...,
+        name: _builtins.str = ...,
+        before_order_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine_ids", b"machine_ids", "order_id", b"order_id", "tenant_id", b"tenant_id", "with_ended", b"with_ended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_order_id", b"before_order_id", "machine_ids", b"machine_ids", "name", b"name", "order_id", b"order_id", "tenant_id", b"tenant_id", "with_ended", b"with_ended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -784,6 +832,9 @@ class ListStandingResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDERS_FIELD_NUMBER: _builtins.int
+    GO_ON_BEFORE_FIELD_NUMBER: _builtins.int
+    go_on_before: _builtins.str
+    """There may be older ones: ask for those before this one. Empty when there are none."""
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandingOrder]:
         """The orders."""
@@ -792,10 +843,11 @@ class ListStandingResponse(_message.Message):
         self,
         *,
         orders: _abc.Iterable[Global___StandingOrder] | None = ...,
+        go_on_before: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["go_on_before", b"go_on_before", "orders", b"orders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from controller import clock
-from controller.jobs.advance import advance, terms_of
+from controller.jobs.advance import advance, terms_of, under_way
 from controller.jobs.rolling import ROLLOUTS
 from protocol.action import ControlService
 from protocol.errors import Code
@@ -75,7 +75,11 @@ async def at_work(
 
 
 async def until(
-    installation: Installation, job: str, wanted: Callable[[job_pb2.RolloutStatus], bool]
+    installation: Installation,
+    job: str,
+    wanted: Callable[[job_pb2.RolloutStatus], bool],
+    *,
+    without_results: bool = False,
 ) -> job_pb2.Job:
     """The job once its rollout stands as wanted."""
     watching = JobServiceStub(installation.admin()).WatchJob(job_pb2.WatchJobRequest(job_id=job))
@@ -84,7 +88,7 @@ async def until(
             if event.HasField("rollout") and wanted(event.rollout):
                 break
     watching.cancel()
-    return (await job_of(installation, job)).job
+    return (await job_of(installation, job, without_results=without_results)).job
 
 
 def spread(fleet: Sequence[Enrolled], batches: str, **terms: object) -> Rollout:
@@ -139,6 +143,8 @@ async def test_too_many_failures_halt_and_an_operator_lets_it_go_on(
         assert "2 of 6 failed, 1 may" in halted.rollout.reason
         assert set(hands.got) == bad
         assert list(states(halted).values()).count("waiting") == 4
+        # Until somebody acts there is nothing to decide, and nothing to look at.
+        assert await installation.controller.parts.db.read(under_way) == {}
         stub = JobServiceStub(installation.admin())
         resumed = await stub.ResumeJob(job_pb2.ResumeJobRequest(job_id=job.job_id))
         assert resumed.job.rollout.phase == "rolling"

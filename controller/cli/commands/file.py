@@ -21,7 +21,7 @@ from controller.cli.choice import machines_meant
 from controller.cli.choosing import Size
 from controller.cli.emit import emit, note, output_option, render_bytes
 from controller.cli.exits import DONE, FAILED, IN_PART, OVER
-from controller.cli.following import follow
+from controller.cli.following import follow, job_now
 from controller.cli.getting import bring, read_long_ago
 from controller.cli.meter import meter
 from controller.cli.ordering import confirm, order_and_follow, submit
@@ -38,7 +38,7 @@ from protocol.ids import ParcelId, TenantId
 from protocol.order import MAY_ACT
 from protocol.parcel import key_of_content, parcel_of_key
 from protocol.summary import summary_of
-from protocol.v1.job_pb2 import GetJobRequest, Job
+from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import Machine
 from protocol.vault.keys import KEY_BYTES
 
@@ -251,7 +251,7 @@ def _left(app: App, wanted: Begun, *, go_on: bool | None) -> tuple[Get, Job] | N
     if get is None:
         return None
     try:
-        job = app.connection.jobs.GetJob(GetJobRequest(job_id=get.job)).job
+        job = job_now(app.connection, get.job)
     except grpc.RpcError as error:
         if app.connection.explain(error).code is not Code.NOT_FOUND:
             get.close()

@@ -7,13 +7,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import grpc
 import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
 from controller.cli.approving import approve, reject
 from controller.cli.board import render_rollout
-from controller.cli.choice import known_machines, machine_meant, tenant_named
+from controller.cli.choice import active_among, machine_meant, tenant_named
+from controller.cli.connection import Connection
 from controller.cli.emit import (
     console,
     emit,
@@ -22,8 +24,8 @@ from controller.cli.emit import (
     output_option,
     render_age,
 )
-from controller.cli.exits import DONE, OVER
-from controller.cli.following import follow
+from controller.cli.exits import DONE, IN_PART, OVER
+from controller.cli.following import follow, job_now
 from controller.cli.job_rows import (
     CELLS,
     job_row,
@@ -48,11 +50,12 @@ from controller.cli.retrying import failed_machines, order_to_repeat
 from controller.cli.terms import acting, terms_of
 from protocol.action import NAMES, CancelOrder
 from protocol.codec import to_ms
-from protocol.errors import InvalidError, NotFoundError
+from protocol.errors import Code, InvalidError, NotFoundError
 from protocol.summary import summary_of
 from protocol.v1.job_pb2 import (
     CancelJobRequest,
     GetJobRequest,
+    GetJobResponse,
     ListJobsRequest,
     ResumeJobRequest,
 )
@@ -111,6 +114,7 @@ def ls(
         limit=limit,
         standing_order_id=order,
         with_runs=runs or bool(state),
+        counted=True,
     )
     jobs = connection.jobs.ListJobs(request).jobs
     now = clock.now()
@@ -140,7 +144,7 @@ def show(app: App, job: str, output: str) -> None:
 
     JOB is an id, or `latest`: what you ordered last.
     """
-    found = app.connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job), with_output=True))
+    found = _whole(app.connection, _meant(app, job), output)
     if output != "table":
         more = {
             "windows": list(found.job.windows),
@@ -188,7 +192,7 @@ def watch(app: App, job: str, output: str) -> int:
     print comes as it is.
     """
     connection = app.connection
-    found = connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job))).job
+    found = job_now(connection, _meant(app, job))
     # On a terminal a board says more than the lines of many machines.
     alone = len(found.tasks) == 1 or not sys.stderr.isatty()
     live = output == "table" and found.action in PRINTING and alone
@@ -229,7 +233,7 @@ def retry(app: App, /, job: str, output: str, **options: Any) -> int:
     """
     connection = app.connection
     terms = terms_of(options)
-    found = connection.jobs.GetJob(GetJobRequest(job_id=_meant(app, job))).job
+    found = job_now(connection, _meant(app, job))
     if found.standing_order_id:
         raise InvalidError(
             f"{found.job_id} is a run of a standing order, which the machine makes again in the "
@@ -242,11 +246,10 @@ def retry(app: App, /, job: str, output: str, **options: Any) -> int:
         note("There is nothing to retry: no task is over that did not succeed.")
         return DONE
     note(f"Again on {len(failed)} of {len(found.tasks)} machines: {summary_of(order.action)}")
-    machines = [one for one in known_machines(connection, "")[0] if one.machine_id in failed]
     live = output == "table" and found.action in PRINTING
     done = order_and_follow(
         connection,
-        [machine for machine in machines if machine.state == "active"],
+        active_among(connection, failed),
         order.action,
         terms,
         output=output,
@@ -275,7 +278,7 @@ def cancel(app: App, /, job: str, output: str, *, queued_only: bool, **options: 
     connection = app.connection
     terms = terms_of(options)
     order = _meant(app, job)
-    done = connection.jobs.GetJob(GetJobRequest(job_id=order)).job
+    done = job_now(connection, order)
     spared = OVER
     if terms.dry_run:
         spared = OVER | UNDELIVERED
@@ -290,7 +293,7 @@ def cancel(app: App, /, job: str, output: str, *, queued_only: bool, **options: 
     if left and queued_only:
         note(f"{len(left)} of {len(done.tasks)} tasks were delivered before and go on.")
     elif left:
-        machines = [one for one in known_machines(connection, "")[0] if one.machine_id in left]
+        machines = active_among(connection, left)
         action = CancelOrder(order)
         ending = order_and_follow(
             connection, machines, action, terms, output=output, repeatable=True
@@ -299,7 +302,9 @@ def cancel(app: App, /, job: str, output: str, *, queued_only: bool, **options: 
             return DONE
         say_failures(ending)
         code = exit_code(ending)
-        done = connection.jobs.GetJob(GetJobRequest(job_id=order)).job
+        if code == DONE and len(machines) < len(left):
+            code = IN_PART
+        done = job_now(connection, order)
     if done.standing:
         note(
             "Machines that have taken this standing order in go on with it: `stead order revoke "
@@ -313,12 +318,25 @@ command.add_command(approve)
 command.add_command(reject)
 
 
+def _whole(connection: Connection, job: str, output: str) -> GetJobResponse:
+    """A job with all that its tasks gave back; for people without it where that is too much."""
+    try:
+        return connection.jobs.GetJob(GetJobRequest(job_id=job, with_output=True))
+    except grpc.RpcError as error:
+        explained = connection.explain(error)
+        if explained.code is not Code.LIMIT or output != "table":
+            raise
+        note(str(explained))
+        return GetJobResponse(job=job_now(connection, job))
+
+
 def _meant(app: App, job: str) -> str:
     if job != LATEST:
         return job
     # Never somebody else's: whoever cancels the latest job means an order of their own. Nor
     # the order that cancelled it.
-    own = ListJobsRequest(operator=app.connection.operator.name, limit=LOOKED_AT)
+    mine = app.connection.operator.name
+    own = ListJobsRequest(operator=mine, counted=True, limit=LOOKED_AT)
     for found in app.connection.jobs.ListJobs(own).jobs:
         if found.action != CANCEL:
             return found.job_id

@@ -18,7 +18,7 @@ from controller.cli.options import tenant_option
 from controller.cli.ordering import confirm, order_and_follow
 from controller.cli.outcomes import heard, say_failures
 from controller.cli.retrying import signed_order
-from controller.cli.standing import machine_row, order_row, render_counts
+from controller.cli.standing import machine_row, order_row, render_counts, standing_orders
 from controller.cli.terms import acting, terms_of
 from protocol.action import RevokeStanding
 from protocol.codec import from_ms, to_ms
@@ -56,9 +56,8 @@ def ls(app: App, selector: str, tenant: str, output: str, *, with_ended: bool) -
         with_ended=with_ended,
     )
     if not selector:
-        orders = connection.jobs.ListStanding(request).orders
         emit(
-            [order_row(order) for order in orders],
+            [order_row(order) for order in standing_orders(connection, request)],
             output,
             columns=("name", "summary", "schedule", "ends_at", "states", "operator", "order"),
             cells={"states": render_counts, "summary": lambda row: row["summary"][:40]},
@@ -69,7 +68,7 @@ def ls(app: App, selector: str, tenant: str, output: str, *, with_ended: bool) -
     request.machine_ids.extend(meant)
     rows = [
         {**machine_row(order, machine), **_what(order)}
-        for order in connection.jobs.ListStanding(request).orders
+        for order in standing_orders(connection, request)
         for machine in order.machines
         if with_ended or machine.state not in GONE
     ]
@@ -183,9 +182,8 @@ def _meant(connection: Connection, order: str, tenant: str) -> StandingOrder:
         return connection.jobs.ListStanding(request).orders[0]
     only = tenant_named(connection, tenant).tenant_id if tenant else ""
     for with_ended in (False, True):
-        request = ListStandingRequest(tenant_id=only, with_ended=with_ended)
-        listed = connection.jobs.ListStanding(request).orders
-        found = [one for one in listed if one.name == order]
+        request = ListStandingRequest(tenant_id=only, name=order, with_ended=with_ended)
+        found = [one for one in standing_orders(connection, request) if one.name == order]
         if len(found) > 1 and not with_ended:
             raise InvalidError(
                 f"several standing orders are called {order}: name one by its id, as "

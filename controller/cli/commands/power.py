@@ -15,18 +15,20 @@ from controller.cli.choice import machines_meant
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
 from controller.cli.exits import DONE, FAILED, OVER
+from controller.cli.following import job_now
 from controller.cli.ordering import confirm, order_and_follow
 from controller.cli.outcomes import finish, say_failures
 from controller.cli.spans import Span
 from controller.cli.terms import Terms, acting, terms_of
-from protocol.action import CancelOrder, ControlPower
+from protocol.action import NAMES, CancelOrder, ControlPower
 from protocol.errors import InvalidError
-from protocol.v1.job_pb2 import CancelJobRequest, GetJobRequest, Job, ListJobsRequest
+from protocol.v1.job_pb2 import CancelJobRequest, Job, ListJobsRequest
 from protocol.v1.operator_pb2 import Machine
 
 AWAY = timedelta(minutes=30)
 """So long beyond its time an end may take before the order counts as not carried out."""
 OPEN = ("awaiting", "waiting", "queued", "offered", "running")
+POWER = NAMES[ControlPower]
 DELIVER_WITHIN = timedelta(hours=1)
 """Nobody expects a restart that was ordered yesterday."""
 
@@ -116,15 +118,15 @@ def _cancel(
 
 
 def _open_jobs(connection: Connection, verb: str, meant: set[str]) -> list[Job]:
-    found: dict[str, Job] = {}
+    found: set[str] = set()
     # By state, so that no number of jobs that are over hides one that waits.
     for state in OPEN:
-        for job in connection.jobs.ListJobs(ListJobsRequest(state=state, limit=1000)).jobs:
-            if job.action == "control_power" and job.summary.startswith(f"{verb} "):
-                found[job.job_id] = job
+        request = ListJobsRequest(state=state, action=POWER, counted=True, limit=1000)
+        listed = connection.jobs.ListJobs(request).jobs
+        found |= {job.job_id for job in listed if job.summary.startswith(f"{verb} ")}
     return [
         job
-        for job in found.values()
+        for job in (job_now(connection, one) for one in sorted(found))
         if any(task.machine_id in meant and task.state not in OVER for task in job.tasks)
     ]
 
@@ -146,4 +148,4 @@ def _cancelled(
     )
     if ending is not None:
         say_failures(ending)
-    return connection.jobs.GetJob(GetJobRequest(job_id=job.job_id)).job
+    return job_now(connection, job.job_id)

@@ -96,6 +96,7 @@ def look(connection: Connection, machine: Machine) -> Picture:
         tenant_id=machine.tenant_id,
         machine_id=machine.machine_id,
         with_runs=True,
+        counted=True,
         limit=SEARCHED_JOBS,
     )
     jobs = connection.jobs.ListJobs(request).jobs
