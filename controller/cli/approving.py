@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import sys
-
 import rich_click as click
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.choice import known_machines
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, emit_one, note, output_option
 from controller.cli.exits import DONE
-from controller.cli.following import follow
+from controller.cli.following import follow, job_now
 from controller.cli.options import yes_option
 from controller.cli.outcomes import finish, task_rows
 from controller.cli.retrying import fetched_envelope, signers_in
-from controller.cli.reviewing import for_people, lines_of, review_row
+from controller.cli.reviewing import for_people, lines_of, long_lines, review_row
 from controller.cli.revoking import newest_list, read_of
 from controller.cli.ruling import is_awaiting, newest_policy
-from protocol.action import RunScript
 from protocol.approval import Approval, check_holds, judge
 from protocol.codec import decode_order
-from protocol.errors import Code, DeniedError, InvalidError, SteadError
+from protocol.errors import Code, DeniedError, SteadError
 from protocol.identity import key_hash
 from protocol.order import Envelope, Order, Signer, signed_bytes
 from protocol.revocation import check_not_revoked
-from protocol.v1.job_pb2 import ApproveJobRequest, GetJobRequest, RejectJobRequest
+from protocol.v1.job_pb2 import ApproveJobRequest, RejectJobRequest
 
 
 @click.command(epilog="Example: stead job approve or-01jt… --show")
 @click.argument("job")
-@click.option("--show", "whole", is_flag=True, help="Show scripts and other long values, too.")
+@click.option("--show", "whole", is_flag=True, help="Show long values and every machine, too.")
 @click.option("--wait/--no-wait", default=False, help="Wait for the end of the job.")
 @click.option("--dry-run", is_flag=True, help="Show what you would sign; sign nothing.")
 @yes_option
@@ -47,7 +45,7 @@ def approve(
     what the help desk proposed; `stead job ls --state awaiting` lists both.
     """
     connection = app.connection
-    found = connection.jobs.GetJob(GetJobRequest(job_id=job)).job
+    found = job_now(connection, job)
     if not is_awaiting(found):
         raise SteadError(
             f"{job} does not wait for a signature; see `stead job show {job}`",
@@ -59,19 +57,13 @@ def approve(
     machines, _ = known_machines(connection, "")
     names = {machine.machine_id: machine.name for machine in machines}
     row = review_row(order, approval, names, whole=whole)
-    if whole and isinstance(order.action, RunScript):
-        for line in order.action.body.decode(errors="backslashreplace").splitlines():
-            note(f"  | {line}")
+    for line in long_lines(order, row["machines"]) if whole else ():
+        note(line)
     if dry_run:
         ids = {"machine_ids": list(order.machines)}
         emit_one(for_people(row) if output == "table" else {**row, **ids}, output)
         return DONE
-    if not yes:
-        if not sys.stdin.isatty():
-            raise InvalidError("nobody is there to ask: read it with --dry-run, then add --yes")
-        for said in lines_of(row):
-            note(said)
-        click.confirm("Sign this order?", abort=True, err=True)
+    ask("Sign this order?", yes=yes, first="read it with --dry-run", shown=lines_of(row))
     request = ApproveJobRequest(
         job_id=job,
         certificate=connection.certificate.public_bytes(Encoding.DER),
@@ -95,8 +87,7 @@ def approve(
 def reject(app: App, job: str, reason: str, output: str, *, yes: bool) -> int:
     """End an order that awaits a signature, without any machine getting it."""
     connection = app.connection
-    if not yes:
-        click.confirm(f"Reject {job}?", abort=True, err=True)
+    ask(f"Reject {job}?", yes=yes, first=f"look with `stead job show {job}`")
     found = connection.jobs.RejectJob(RejectJobRequest(job_id=job, reason=reason)).job
     emit(task_rows(found), output, columns=("machine", "state", "message"))
     return DONE

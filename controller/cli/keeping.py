@@ -11,6 +11,7 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.choice import machine_meant, machines_meant, tenant_named
 from controller.cli.chosen import choose
 from controller.cli.emit import emit, from_wire_ms, note, output_option
@@ -159,9 +160,8 @@ def forget(
         request.dry_run = True
         doomed = list(retention.Forget(request).point_ids)
     if doomed and not dry_run:
-        if not yes:
-            many = f"{len(doomed)} restore point{'s' if len(doomed) > 1 else ''}"
-            click.confirm(f"Forget {many} of {found.name}?", abort=True, err=True)
+        many = f"{len(doomed)} restore point{'s' if len(doomed) > 1 else ''}"
+        ask(f"Forget {many} of {found.name}?", yes=yes, first="look with --dry-run")
         request.dry_run = False
         doomed = list(retention.Forget(request).point_ids)
     rows = [{"machine": found.name, "point": one} for one in doomed]

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-import rich_click as click
-
 from controller import clock
+from controller.cli.asking import ask
 from controller.cli.choice import ids_of
 from controller.cli.connection import Connection
-from controller.cli.emit import emit, note, printable
+from controller.cli.emit import emit, note, render_names
 from controller.cli.following import follow
 from controller.cli.revoking import newest_list, read_of
 from controller.cli.ruling import check_ordering, say_approval, say_awaiting
 from controller.cli.spreading import batches_of
 from controller.cli.terms import Terms, render_terms
-from controller.cli.waiting import SHOWN
 from protocol.action import Action
 from protocol.codec import encode_envelope, encode_order
-from protocol.errors import InvalidError
 from protocol.ids import OrderId
 from protocol.order import Order, enveloped, signed_bytes
 from protocol.rollout import render_batches
@@ -81,8 +77,7 @@ def order_and_follow(
     if not only_linked:
         return follow(connection, job, live=live)
     if away := [machine.name for machine in machines if not machine.linked]:
-        more = f" and {len(away) - SHOWN} more" if len(away) > SHOWN else ""
-        note(f"not linked, and get it when they are back: {', '.join(away[:SHOWN])}{more}")
+        note(f"not linked, and get it when they are back: {render_names(away)}")
     return follow(connection, job, live=live, only={m.machine_id for m in machines if m.linked})
 
 
@@ -184,14 +179,10 @@ def confirm(machines: Sequence[Machine], doing: str, terms: Terms) -> None:
     """Ask before acting on several machines; INVALID when there is nobody to ask."""
     if len(machines) < 2 or terms.yes:
         return
-    names = ", ".join(machine.name for machine in machines[:10])
-    more = f" and {len(machines) - 10} more" if len(machines) > 10 else ""
+    names = render_names([machine.name for machine in machines], 10)
     how = "" if terms.rollout is None else f", in batches {render_batches(terms.rollout.batches)}"
     how += render_terms(terms)
-    question = f"{doing} on {len(machines)} machines: {names}{more}{how}?"
-    if not sys.stdin.isatty():
-        raise InvalidError(f"{question} Nobody is there to ask: add --yes")
-    click.confirm(printable(question), abort=True, err=True)
+    ask(f"{doing} on {len(machines)} machines: {names}{how}?", yes=False)
 
 
 def _whole_ms(at: datetime) -> datetime:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from controller.cli.emit import render_names
 from controller.cli.repeating import render_standing
 from protocol.action import Action, RunScript, name_of
 from protocol.approval import Approval
@@ -19,6 +20,9 @@ from protocol.summary import summary_of
 
 LONG = 200
 """Of longer values the length alone is shown, unless all is asked for."""
+
+NAMED = 10
+"""So many machines are named before an order is signed, unless all are asked for."""
 
 
 def review_row(
@@ -59,11 +63,19 @@ def review_row(
 
 
 def for_people(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A record whose lists of arguments show where each one begins and ends."""
-    return {
+    """A record whose lists of arguments show where each one begins and ends.
+
+    Of many machines the first are named, and all are counted.
+    """
+    shown = {
         name: str(value) if "." in name and isinstance(value, list) else value
         for name, value in row.items()
     }
+    machines = row.get("machines", ())
+    if len(machines) > NAMED:
+        few = render_names(machines, NAMED)
+        shown["machines"] = f"{len(machines)}: {few}; --show names all"
+    return shown
 
 
 def lines_of(row: Mapping[str, Any]) -> Iterator[str]:
@@ -76,7 +88,20 @@ def lines_of(row: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: {'yes' if value else 'no'}"
         elif value not in ("", None, [], 0):
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            yield f"{name}: {shown}".replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+            yield _on_a_line(f"{name}: {shown}")
+
+
+def long_lines(order: Order, machines: Sequence[str]) -> Iterator[str]:
+    """What is too much for a line of its own: a script, line by line, and each machine."""
+    if isinstance(order.action, RunScript):
+        for line in order.action.body.decode(errors="backslashreplace").splitlines():
+            yield f"  | {line}"
+    for name in machines:
+        yield f"  - {_on_a_line(name)}"
+
+
+def _on_a_line(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def details_of(action: Action, *, whole: bool) -> dict[str, Any]:

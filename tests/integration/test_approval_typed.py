@@ -98,7 +98,7 @@ async def test_the_help_desk_proposes_a_technician_approves_and_the_machine_does
     ):
         said = await office.typed(who, "job", "approve", job, "--yes", code=code, error=True)
         assert why in said
-    assert "nobody is there to ask" in await office.typed(
+    assert "Nobody is there to ask" in await office.typed(
         "ann", "job", "approve", job, code=2, error=True
     )
     shown = json.loads(await office.typed("ann", "job", "approve", job, "--dry-run", "-o", "json"))

@@ -98,7 +98,7 @@ def test_what_is_extra_is_removed_when_the_rules_are_known(place: Place, machine
     (source / "new/deep/file").write_text("new")
     (source / "sub/new.log").write_text("left out")
     words = ("backup", "restore", machine, "latest", str(source), "--in-place", "--delete-extra")
-    assert "nobody is there to ask" in place.bad(*words, code=2)
+    assert "Nobody is there to ask" in place.bad(*words, code=2)
     (seen,) = place.rows(*words, "--dry-run")
     assert seen["remove"] == 3
     assert 0 < seen["looked_at_ms"] <= time.time_ns() // 1_000_000

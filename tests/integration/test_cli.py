@@ -53,6 +53,16 @@ def test_a_script_runs_by_its_interpreter_with_its_arguments_as_they_are(
     assert "is empty" in place.bad("script", machine, "-", "--shell", "sh", code=2, stdin=b"\n")
 
 
+def test_nobody_is_asked_through_a_pipe(place: Place, machine: str) -> None:
+    for words in (
+        ("machine", "revoke", machine),
+        ("machine", "retire", machine),
+        ("job", "reject", "or_00000000000000000000000000"),
+    ):
+        assert "Nobody is there to ask" in place.bad(*words, code=2, stdin="y\n"), words
+    assert place.rows("machine", "ls")[0]["state"] == "active"
+
+
 def test_services_are_listed_and_hostile_names_are_refused_by_the_machine(
     place: Place, machine: str
 ) -> None:

@@ -12,6 +12,7 @@ from cryptography import x509
 
 from controller import clock
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.commands.operator_key import root_option
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
@@ -92,9 +93,9 @@ def distrust_authority(
     if dry_run:
         emit(_rows(known, listed), output, columns=LISTED)
         return
-    if not yes:
-        what = ", ".join(one.name for one in entries)
-        click.confirm(f"Believe nobody any more whom {what} certified?", abort=True, err=True)
+    what = ", ".join(one.name for one in entries)
+    question = f"Believe nobody any more whom {what} certified?"
+    ask(question, yes=yes, first="look with --dry-run")
     # Before anybody is asked: a controller that refuses it cannot keep it from orders.
     keep_list(home, connection.home.revocations, data)
     connection.controllers.DistrustAuthorities(DistrustAuthoritiesRequest(revocations=data))

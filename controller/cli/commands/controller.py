@@ -10,6 +10,7 @@ import rich_click as click
 from controller import clock
 from controller.authority.authority import ENDS_SOON
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.commands.authority import authorities, distrust_authority
 from controller.cli.commands.operator_key import root_option
 from controller.cli.emit import emit_one, from_wire_ms, note, output_option
@@ -221,8 +222,7 @@ def rotate_authority(app: App, root: Path | None, *, here: bool, dry_run: bool, 
     if dry_run:
         note(f"The controller at {where} would get a new issuing authority.")
         return
-    if not yes:
-        click.confirm(f"Give the controller at {where} a new authority?", abort=True, err=True)
+    ask(f"Give the controller at {where} a new authority?", yes=yes, first="look with --dry-run")
     if here:
         made = rotate_here(app.controller, issuer, kept, now)
     else:

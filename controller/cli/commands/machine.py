@@ -10,6 +10,7 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.choice import (
     known_facts,
     known_machines,
@@ -120,8 +121,9 @@ def tag(app: App, selector: str, tags: tuple[str, ...], tenant: str, yes: bool) 
     """Add tags (+web, or web) and take tags away (-web)."""
     add, remove = parse_tags(tags)
     machines = machines_meant(app.connection, selector, tenant)
-    if len(machines) > 1 and not yes:
-        click.confirm(f"Change the tags of {len(machines)} machines?", abort=True, err=True)
+    if len(machines) > 1:
+        question = f"Change the tags of {len(machines)} machines?"
+        ask(question, yes=yes, first=f"look with `stead machine ls '{selector}'`")
     rows = []
     for machine in machines:
         request = TagMachineRequest(machine_id=machine.machine_id, add=add, remove=remove)
@@ -151,8 +153,7 @@ def rename(app: App, machine: str, name: str, tenant: str) -> None:
 def revoke(app: App, machine: str, tenant: str, yes: bool) -> None:
     """End a machine's access at once. Its backups and its history stay."""
     found = machine_meant(app.connection, machine, tenant)
-    if not yes:
-        click.confirm(f"Revoke {found.name} ({found.machine_id})?", abort=True, err=True)
+    ask(f"Revoke {found.name} ({found.machine_id})?", yes=yes)
     app.connection.machines.RevokeMachine(RevokeMachineRequest(machine_id=found.machine_id))
     note(f"{found.name} is revoked. To let it in again, enroll it with a new token.")
 
@@ -173,8 +174,7 @@ def retire(app: App, machine: str, tenant: str, yes: bool, dry_run: bool) -> Non
     if dry_run:
         note(f"{found.name} ({found.machine_id}), {found.state}, would be retired.")
         return
-    if not yes:
-        click.confirm(f"Retire {found.name} ({found.machine_id})?", abort=True, err=True)
+    ask(f"Retire {found.name} ({found.machine_id})?", yes=yes, first="look with --dry-run")
     app.connection.machines.RetireMachine(RetireMachineRequest(machine_id=found.machine_id))
     note(f"{found.name} is retired.")
 
@@ -207,8 +207,7 @@ def approve(app: App, machine: str, tenant: str, older: bool, yes: bool, dry_run
     if dry_run:
         note(f"{what}, would be approved.")
         return
-    if not yes:
-        click.confirm(f"Approve {what}?", abort=True, err=True)
+    ask(f"Approve {what}?", yes=yes, first="look with --dry-run")
     request = ApproveMachineRequest(machine_id=found.machine_id, older=older)
     app.connection.machines.ApproveMachine(request)
     note(f"{found.name} is approved.")

@@ -15,6 +15,7 @@ from controller.authority.certificates import OPERATOR_LIFETIME, certify_operato
 from controller.authority.durable import make_directory, write_durably
 from controller.authority.keys import new_key, new_serial
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.commands.operator_key import key as key_command
 from controller.cli.commands.operator_key import root_option
 from controller.cli.commands.operator_request import accept, certify, request
@@ -256,8 +257,7 @@ def revoke(
     elif dry_run:
         note(f"{name} would be revoked at the controller alone.")
         return
-    if not yes:
-        click.confirm(f"Revoke {name} for good?", abort=True, err=True)
+    ask(f"Revoke {name} for good?", yes=yes, first="look with --dry-run")
     if data:
         # Before anybody is asked: a controller that refuses it cannot keep it from orders.
         keep_list(home, connection.home.revocations, data)

@@ -13,6 +13,7 @@ from controller.authority.durable import replace_durably
 from controller.authority.protected import is_protected
 from controller.authority.ssh_wire import HeldKey, blob_of
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.emit import emit, note, output_option
 from controller.cli.options import yes_option
 from controller.cli.passphrase import Whose, load_own_key, new_passphrase, sealed
@@ -103,8 +104,7 @@ def unprotect(app: App, whose: str, root: Path | None, *, yes: bool) -> None:
     if not is_protected(file.read_bytes()):
         raise SteadError(f"{file} has no passphrase", code=Code.PRECONDITION)
     own = load_own_key(file, which)
-    if not yes:
-        click.confirm(f"Whoever can read {file} has the key then. Go on?", abort=True, err=True)
+    ask(f"Whoever can read {file} has the key then. Go on?", yes=yes)
     replace_durably(file, private_pem(own))
     note(f"{file} opens without a passphrase now.")
 

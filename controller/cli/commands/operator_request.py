@@ -27,6 +27,7 @@ from controller.authority.requests import (
     short_hash,
 )
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.commands.operator_key import root_option
 from controller.cli.connection import Connection
 from controller.cli.emit import emit_one, note, output_option
@@ -229,8 +230,7 @@ def certify(
     where = ", ".join(scope) or "all tenants"
     what = f"{'again ' if renew else ''}to be {identity.role} in {where}"
     note(f"{asked.name} asks {what}, with a key {held}:\n  {short_hash(key)}")
-    if not yes:
-        click.confirm("Is this what they told you by another way?", abort=True, err=True)
+    ask("Is this what they told you by another way?", yes=yes)
     issuer = issuer_of(app, root)
     lifetime = timedelta(days=days)
     leaf = _certified(issuer, key, identity, lifetime)

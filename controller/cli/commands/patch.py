@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 import rich_click as click
 
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.choice import machine_meant, machines_meant
 from controller.cli.commands.inventory import decode_body
 from controller.cli.connection import Connection
@@ -243,12 +243,8 @@ def _agree(targets: Sequence[Machine], terms: Terms) -> None:
     """Ask even for one machine: the plan was made a moment ago, and nobody has seen it yet."""
     if len(targets) > 1:
         confirm(targets, "apply the plans above", terms)
-    elif not terms.yes:
-        if not sys.stdin.isatty():
-            raise InvalidError(
-                f"apply this plan to {targets[0].name}? Nobody is there to ask: add --yes"
-            )
-        click.confirm(f"Apply this plan to {targets[0].name}?", abort=True, err=True)
+    else:
+        ask(f"Apply this plan to {targets[0].name}?", yes=terms.yes)
 
 
 def _report(done: Sequence[Job], output: str) -> None:

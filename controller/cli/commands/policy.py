@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import rich_click as click
@@ -11,6 +10,7 @@ import rich_click as click
 from controller import clock
 from controller.authority.durable import make_directory, replace_durably
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.choice import tenant_named
 from controller.cli.commands.operator_key import root_option
 from controller.cli.emit import emit, from_wire_ms, note, output_option
@@ -19,7 +19,6 @@ from controller.cli.options import yes_option
 from controller.cli.policy_file import difference, parse_policy, policy_of, render_rule, rule_rows
 from controller.cli.ruling import keep_policy, newest_policy
 from controller.config import RootHome
-from protocol.errors import InvalidError
 from protocol.ids import TenantId
 from protocol.policy import no_policy, sign_policy
 from protocol.policy_codec import encode_policy, encode_signed_policy, read_policy
@@ -68,14 +67,13 @@ def apply(
         note(f"version {present.version} says just that; nothing was signed")
         return
     issuer = issuer_of(app, root)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise InvalidError("nobody is there to ask: look with --dry-run, then add --yes")
-        for change in changes:
-            note(f"{change['subject']}: {change['before']} → {change['after']}")
+    ask(
         # By its id too: which tenant has a name is the controller's word.
-        whose = f"{tenant.name} ({tenant_id})"
-        click.confirm(f"Sign version {following.version} for {whose}?", abort=True, err=True)
+        f"Sign version {following.version} for {tenant.name} ({tenant_id})?",
+        yes=yes,
+        first="look with --dry-run",
+        shown=(f"{one['subject']}: {one['before']} → {one['after']}" for one in changes),
+    )
     data = encode_signed_policy(sign_policy(encode_policy(following), issuer.key))
     # Before anybody is asked: a controller that refuses it cannot keep it from orders.
     make_directory(home.policies)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
+from controller.cli.asking import ask, require_somebody
 from controller.cli.choice import machine_meant
 from controller.cli.choosing import Size
 from controller.cli.connection import Connection
@@ -154,16 +154,12 @@ def _ask(connection: Connection, machine: Machine, action: RestoreFiles, terms: 
 
     INVALID when there is nobody to ask.
     """
-    if not sys.stdin.isatty():
-        raise InvalidError(
-            "--delete-extra removes files, and nobody is there to ask: look with --dry-run, then "
-            "add --yes"
-        )
+    require_somebody("--delete-extra removes files.", first="look with --dry-run")
     shown = preview(connection, machine, plan_of(action), replace(terms, wait=True), "table")
     if shown.code != DONE:
         note("The restore was not ordered.")
         raise SystemExit(FAILED)
-    click.confirm("Do this?", abort=True, err=True)
+    ask("Do this?", yes=False)
     return shown.looked_at_ms
 
 

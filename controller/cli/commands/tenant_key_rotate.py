@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
+from controller.cli.asking import ask
 from controller.cli.choice import active_machines, machines_meant, tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, output_option
@@ -23,7 +23,7 @@ from controller.cli.spans import Span
 from controller.cli.tenant_keys import is_proved, key_of_machine, present_keys, unproved
 from controller.cli.terms import Terms
 from protocol.action import Action, ChangeVaultSecret
-from protocol.errors import DeniedError, InvalidError
+from protocol.errors import DeniedError
 from protocol.identity import Role
 from protocol.ids import MachineId, TenantId
 from protocol.sealing import seal_secret
@@ -92,10 +92,7 @@ def rotate(
         note(f"would {question}")
         emit([_machine_row(held, m) for m in machines], output, columns=_MACHINE_COLUMNS)
         return DONE
-    if not yes:
-        if not sys.stdin.isatty():
-            raise InvalidError(f"{question}? Nobody is there to ask: add --yes")
-        click.confirm(f"{question}?", abort=True, err=True)
+    ask(f"{question}?", yes=yes)
     key = connection.keyring.prepare(name)
     answer = connection.tenants.RotateTenantKey(
         RotateTenantKeyRequest(

@@ -9,10 +9,11 @@ from datetime import timedelta
 
 import pytest
 
-from controller.cli.reviewing import details_of, lines_of, review_row
+from controller.cli.reviewing import details_of, lines_of, long_lines, review_row
 from protocol.action import ACTIONS, Action, RunProgram, RunScript, name_of
 from protocol.approval import judge
 from protocol.codec import to_ms
+from protocol.ids import MachineId
 from protocol.limits import NO_LIMITS
 from protocol.policy import no_policy
 from protocol.rollout import EVERYTHING, Amount, Rollout
@@ -51,6 +52,18 @@ def test_who_signed_and_who_proposed_stand_apart() -> None:
     assert row["machines"] == ["web-01"]
     assert row["signed_by"] == ["ann (technician)"]
     assert row["proposed_by"] == ["hal (helpdesk)"]
+
+
+def test_of_many_machines_the_first_are_named_and_all_are_counted() -> None:
+    many = tuple(MachineId(f"mc_{number:026}") for number in range(10_000))
+    wanted = replace(ORDER, machines=many)
+    names = {str(machine): f"web-{number}\n" for number, machine in enumerate(many)}
+    row = review_row(wanted, judge(wanted, [ANN], no_policy(TENANT)), names, whole=False)
+    assert len(row["machines"]) == 10_000
+    [line] = [line for line in lines_of(row) if line.startswith("machines: ")]
+    assert line.startswith("machines: 10000: web-0\\n, web-1")
+    assert line.endswith(" and 9990 more; --show names all")
+    assert list(long_lines(wanted, row["machines"]))[-1] == "  - web-9999\\n"
 
 
 def test_what_somebody_else_wrote_makes_no_lines_of_its_own() -> None:
