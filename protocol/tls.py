@@ -108,16 +108,17 @@ def open_connection(
     try:
         if proxy is None:
             return socket.create_connection(there, timeout=timeout)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        # What is no name ends as UnicodeError, before anybody is asked for it.
         raise UnavailableError(
-            f"cannot connect to {address}: {error.strerror or error}; is the controller "
+            f"cannot connect to {address}: {_words_of(error)}; is the controller "
             "running, and can this machine reach it?"
         ) from error
     try:
         connection = socket.create_connection((proxy.host, proxy.port), timeout=timeout)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise UnavailableError(
-            f"cannot connect to the proxy {proxy}: {error.strerror or error}; is it running, "
+            f"cannot connect to the proxy {proxy}: {_words_of(error)}; is it running, "
             "and is its address right?"
         ) from error
     try:
@@ -133,6 +134,10 @@ def open_connection(
         connection.close()
         raise UnavailableError(refused)
     return connection
+
+
+def _words_of(error: OSError | UnicodeError) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _answer_of(connection: socket.socket, timeout: float) -> bytes:
@@ -173,9 +178,10 @@ def shown_certificate(
             der = secured.getpeercert(binary_form=True)
     except ssl.SSLError as error:
         raise UnavailableError(f"{address} does not speak TLS: {error.reason}") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # ValueError: a name that can be asked for and that TLS does not take.
         raise UnavailableError(
-            f"the connection to {address} broke off: {error.strerror or error}"
+            f"the connection to {address} broke off: {getattr(error, 'strerror', None) or error}"
         ) from error
     if der is None:
         raise UnavailableError(f"{address} shows no certificate")

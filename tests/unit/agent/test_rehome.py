@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.config import AgentHome, Settings
-from agent.link.rehome import keep_rehoming, load_rehoming, where_to
+from agent.link.rehome import Rehoming, keep_rehoming, load_rehoming, where_to
 from controller.cli.commands.rehome import parse_addresses
 from protocol.errors import Code, SteadError
 
@@ -32,7 +33,11 @@ def test_an_order_that_is_older_than_the_last_one_is_refused(home: AgentHome) ->
     assert kept.link_address == "new:1"
 
 
-@pytest.mark.parametrize("address", ["", "new", "new:0", ":7443", "new:70000"])
+NEVER_NAMES = ["new..example.org:7443", ".example.org:7443", f"{'a' * 64}.org:7443", "a b:7443"]
+"""No name server can be asked for them, and the system's own error is none of the network's."""
+
+
+@pytest.mark.parametrize("address", ["", "new", "new:0", ":7443", "new:70000", *NEVER_NAMES])
 def test_what_is_no_address_is_not_kept(home: AgentHome, address: str) -> None:
     with pytest.raises(SteadError):
         keep_rehoming(home, address, "new:2", NOW)
@@ -53,3 +58,11 @@ def test_where_nobody_answers_or_nothing_can_be_read_the_old_address_stays(
     assert where_to(home, SETTINGS) is None
     with pytest.raises(SteadError, match="delete it"):
         load_rehoming(home)
+
+
+@pytest.mark.parametrize("address", NEVER_NAMES)
+def test_an_address_that_is_no_name_and_was_kept_once_keeps_nobody_from_the_old_one(
+    home: AgentHome, address: str
+) -> None:
+    home.rehoming.write_bytes(msgspec.json.encode(Rehoming(address, address, NOW)))
+    assert where_to(home, SETTINGS) is None
