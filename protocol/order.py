@@ -36,6 +36,9 @@ from protocol.window import parse_windows
 
 DOMAIN = b"stead order v1\0"
 CLOCK_TOLERANCE = timedelta(minutes=5)
+LONGEST_DELIVERY = timedelta(days=10_000)
+"""From signing to the last time for delivery: as long as that a machine remembers an order."""
+
 MAY_ACT = frozenset({Role.ADMIN, Role.TECHNICIAN})
 MAY_CHANGE_KEYS = frozenset({Role.ADMIN})
 MAY_ORDER: Mapping[ActionClass, frozenset[Role]] = {
@@ -216,5 +219,18 @@ def check_acceptable(
     parse_windows(order.windows)
     if order.standing is not None:
         check_standing(order.standing, order.action, order.issued_at)
-    if order.deliver_by < order.issued_at or order.timeout <= timedelta():
-        raise OrderRejectedError("the order's times make no sense", code=Code.INVALID)
+    check_times(order)
+
+
+def check_times(order: Order) -> None:
+    """Raise INVALID for times that make no sense, whenever they are looked at."""
+    if not timedelta() <= order.deliver_by - order.issued_at <= LONGEST_DELIVERY:
+        raise OrderRejectedError(
+            "the order's times make no sense: its last time for delivery is after its signing, "
+            f"and at most {LONGEST_DELIVERY.days} days",
+            code=Code.INVALID,
+        )
+    if order.timeout <= timedelta():
+        raise OrderRejectedError(
+            "the order's times make no sense: it leaves none for execution", code=Code.INVALID
+        )

@@ -27,7 +27,7 @@ from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity, read_certificate
 from protocol.ids import OrderId
-from protocol.order import CLOCK_TOLERANCE, Order, Signer, signers_of
+from protocol.order import CLOCK_TOLERANCE, Order, Signer, check_times, signers_of
 from protocol.rollout import check_rollout, render_amount, render_batches
 from protocol.standing import check_standing
 from protocol.summary import summary_of
@@ -72,8 +72,7 @@ def read_order(
     parse_windows(order.windows)
     if order.standing is not None:
         check_standing(order.standing, order.action, order.issued_at)
-    if order.timeout.total_seconds() < 1:
-        raise InvalidError("an order's time-out is at least one second")
+    check_times(order)
     return order, signers
 
 

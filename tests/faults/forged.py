@@ -25,7 +25,7 @@ from protocol.codec import (
 )
 from protocol.identity import ControllerIdentity, MachineIdentity, OperatorIdentity, Role, key_hash
 from protocol.ids import MachineId, OrderId, TenantId
-from protocol.order import Envelope, Order, Signature, sign
+from protocol.order import LONGEST_DELIVERY, Envelope, Order, Signature, sign
 from protocol.policy import NEVER, Policy, Rule, sign_policy
 from protocol.policy_codec import encode_policy, encode_signed_policy
 from protocol.revocation import Revocations, RevokedOperator, sign_revocations
@@ -294,6 +294,8 @@ class Forger:
             {"issued_at": later, "deliver_by": later + DAY},
             {"not_before": later, "deliver_by": later + DAY},
             {"timeout": timedelta()},
+            {"deliver_by": self.now + LONGEST_DELIVERY + age},
+            {"deliver_by": datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)},
         ]
         return encode_envelope(self.signed(self.ann, **self.random.choice(changes)))
 

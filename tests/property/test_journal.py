@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from agent.tasks.entry import JournalError, State
 from agent.tasks.journal import Journal, new_journal
 from protocol.action import RunProgram
-from protocol.codec import encode_order
+from protocol.codec import encode_order, from_ms
 from protocol.ids import MachineId, OrderId, TaskId, TenantId, make_id
 from protocol.order import Envelope, Order
 from protocol.outcome import Outcome, OutcomeState
@@ -174,3 +175,17 @@ def test_pruning_forgets_only_what_is_acknowledged_and_long_past_its_delivery(
         again = Journal(path)
         assert picture(again).keys() == kept.keys() | {order(9).id}
         again.close()
+
+
+def test_an_order_that_may_be_delivered_until_the_end_of_all_calendars_is_kept() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        journal = Journal(fresh(directory))
+        last = replace(order(0), deliver_by=from_ms(253_402_300_799_000))
+        journal.accept(last, task(0), Envelope(encode_order(last), ()))
+        journal.start(last.id, NOW)
+        journal.end(last.id, outcome(0))
+        journal.acknowledge(last.id)
+        journal.saw(NOW)
+        assert journal.prune(NOW) == 0
+        assert journal.of_order(last.id) is not None
+        journal.close()

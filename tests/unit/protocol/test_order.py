@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -46,7 +46,15 @@ from protocol.codec import (
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import OperatorIdentity, Role
 from protocol.ids import MachineId, OrderId, TenantId
-from protocol.order import Envelope, Order, Signature, sign, signed_bytes, signers_of
+from protocol.order import (
+    LONGEST_DELIVERY,
+    Envelope,
+    Order,
+    Signature,
+    sign,
+    signed_bytes,
+    signers_of,
+)
 from protocol.rollout import EVERYTHING, Rollout
 from protocol.selection import Commands
 from protocol.standing import Standing
@@ -294,6 +302,8 @@ def test_an_order_for_later_waits() -> None:
     [
         {"timeout": timedelta()},
         {"issued_at": NOW + timedelta(minutes=2), "deliver_by": NOW + timedelta(minutes=1)},
+        {"deliver_by": NOW + LONGEST_DELIVERY + timedelta(seconds=1)},
+        {"deliver_by": datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)},
     ],
 )
 def test_times_that_make_no_sense_are_rejected(edit: dict[str, Any]) -> None:
