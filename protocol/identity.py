@@ -153,6 +153,8 @@ def read_certificate(der: bytes) -> x509.Certificate:
             raise IdentityError("the certificate has no serial number")
         found = x509.load_der_x509_certificate(der)
         unused_bits = der[-len(found.signature) - 1]
+        # Read here for all who ask later: there is a year 0 in DER and none in a datetime.
+        _ = found.not_valid_before_utc, found.not_valid_after_utc
     except _UNREADABLE as error:
         raise IdentityError("the certificate cannot be read") from error
     if unused_bits:

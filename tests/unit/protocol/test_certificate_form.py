@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -42,3 +44,18 @@ def test_what_is_no_certificate_is_refused_wherever_it_is_cut() -> None:
     for end in range(len(der)):
         with pytest.raises(IdentityError):
             read_certificate(der[:end])
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_year_that_no_clock_shows_makes_it_unreadable_and_nothing_worse(place: int) -> None:
+    der = authority().certificate.public_bytes(Encoding.DER)
+    found = re.search(rb"\x30\x1e(\x17\x0d\d{12}Z)(\x17\x0d\d{12}Z)", der)
+    assert found is not None
+    times = [found[1], found[2]]
+    times[place] = b"\x18\x0f00000101000000Z"
+    changed = bytearray(der[: found.start()] + b"\x30\x20" + b"".join(times) + der[found.end() :])
+    for length in (2, 6):  # of the whole, and of what is signed
+        grown = int.from_bytes(changed[length : length + 2]) + 2
+        changed[length : length + 2] = grown.to_bytes(2)
+    with pytest.raises(IdentityError):
+        read_certificate(bytes(changed))
