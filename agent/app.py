@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.config import AgentHome
@@ -138,6 +139,7 @@ class Agent:
 
     async def run(self, stop: asyncio.Event) -> Ended:
         """Run until `stop` is set, this machine has another identity, or the agent other files."""
+        from agent.routine import kept_up
         from agent.tasks.journal import Journal
 
         log.info("agent_started", version=VERSION, process=os.getpid())
@@ -147,12 +149,7 @@ class Agent:
         self._intake.settle()
         work = [
             asyncio.create_task(self._link.run()),
-            asyncio.create_task(self._routine.report_inventory(self._pace.first_inventory)),
-            asyncio.create_task(self._routine.run_backups(self._pace.look_for_backups)),
-            asyncio.create_task(self._watching.keep(self._pace.look_for_backups)),
-            asyncio.create_task(self._routine.run_drills(self._pace.look_for_backups)),
-            asyncio.create_task(self._routine.run_standing(self._pace.look_for_runs)),
-            asyncio.create_task(self._routine.prune()),
+            *(asyncio.create_task(kept_up(chore)) for chore in self._chores()),
             asyncio.create_task(_watchdog()),
         ]
         notify("READY=1")
@@ -179,6 +176,17 @@ class Agent:
             if isinstance(self._journal, Journal):
                 self._journal.close()
             log.info("agent_stopped")
+
+    def _chores(self) -> list[Callable[[], Coroutine[None, None, None]]]:
+        routine, pace = self._routine, self._pace
+        return [
+            partial(routine.report_inventory, pace.first_inventory),
+            partial(routine.run_backups, pace.look_for_backups),
+            partial(self._watching.keep, pace.look_for_backups),
+            partial(routine.run_drills, pace.look_for_backups),
+            partial(routine.run_standing, pace.look_for_runs),
+            routine.prune,
+        ]
 
     async def _until_replaced(self, look: timedelta) -> None:
         """Return when the agent's files are others, all are there, and nothing runs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from agent.config import AgentHome
@@ -26,6 +26,23 @@ BACKUP_LIMIT = timedelta(days=2)
 DRILL_LIMIT = timedelta(hours=4)
 PRUNE_EVERY = timedelta(days=1)
 DONE = frozenset({OutcomeState.SUCCEEDED, OutcomeState.PARTIAL})
+
+CHORE_AGAIN = timedelta(minutes=10)
+
+
+async def kept_up(chore: Callable[[], Awaitable[None]]) -> None:
+    """Do a chore, and again after a mistake of ours: none is worth the link, and the others.
+
+    What it failed of may lie on the disk, and the next start would fail of it as well.
+    """
+    while True:
+        try:
+            await chore()
+        except Exception as error:  # noqa: BLE001 - see above
+            log.warning("chore_failed_unexpectedly", error=repr(error))
+            await asyncio.sleep(CHORE_AGAIN.total_seconds())
+        else:
+            return
 
 
 class Routine:

@@ -155,15 +155,25 @@ class Link:
         """One connection, and how it ended; see `_once`."""
         try:
             return await self._once()
-        except SteadError as error:
-            if self._moving is None or self._welcomed is not None:
-                return Failure(error.code, str(error), self._lasted())
-            log.warning("new_controller_not_reached", code=error.code, reason=str(error))
-            self._try_new_at = clock.monotonic() + RETRY_S
+        except Exception as error:  # noqa: BLE001 - see `_failure_of`
+            failure = self._failure_of(error)
+        if self._moving is None or self._welcomed is not None:
+            return failure
+        log.warning("new_controller_not_reached", code=failure.code, reason=failure.reason)
+        self._try_new_at = clock.monotonic() + RETRY_S
         try:
             return await self._once()
-        except SteadError as error:
+        except Exception as error:  # noqa: BLE001 - see `_failure_of`
+            return self._failure_of(error)
+
+    def _failure_of(self, error: Exception) -> Failure:
+        """How a connection failed. A mistake of ours is tried again like an outage: what it
+        failed of may be there at the next start as well, and backups go on without a link.
+        """
+        if isinstance(error, SteadError):
             return Failure(error.code, str(error), self._lasted())
+        log.warning("link_failed_unexpectedly", error=repr(error))
+        return Failure(Code.INTERNAL, f"the agent failed: {error!r}", self._lasted())
 
     async def _rekeyed(self) -> Failure | None:
         """Make this clone a machine of its own; why that failed, or None when it is one."""

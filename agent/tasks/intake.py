@@ -169,6 +169,13 @@ class Intake:
             return
         try:
             verified = self._verified(self._journal, envelope, now)
+        except SteadError as error:
+            self._reject(task, error, now)
+            return
+        except Exception as error:  # noqa: BLE001 - one order must not end the link for all
+            self._reject(task, SteadError(f"the agent failed over this order: {error!r}"), now)
+            return
+        try:
             self._journal.accept(verified.order, task, verified.envelope)
         except SteadError as error:
             self._reject(task, error, now)
