@@ -39,6 +39,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _BODY = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}\Z")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?\Z")
 RANDOM_BYTES = 10
+_KEY_DIGITS = RANDOM_BYTES * 8 // 5
 
 
 def make_id(prefix: str, *, at_ms: int, random: bytes) -> str:
@@ -52,6 +53,24 @@ def make_id(prefix: str, *, at_ms: int, random: bytes) -> str:
     value = (at_ms & (1 << 48) - 1) << 80 | int.from_bytes(random, "big")
     digits = "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
     return f"{prefix}_{digits}"
+
+
+def machine_of_key(key_hash: bytes, *, at_ms: int) -> MachineId:
+    """The id of the machine that has this key (`protocol.identity.key_hash`).
+
+    The hash takes the place of what is drawn otherwise. So a machine that made its key itself
+    knows that no other one has, or had, the name that it is given.
+    """
+    return MachineId(make_id("mc", at_ms=at_ms, random=key_hash[:RANDOM_BYTES]))
+
+
+def is_of_key(machine: str, key_hash: bytes) -> bool:
+    """Whether a machine's id is one that `machine_of_key` makes of this key, at any time.
+
+    >>> is_of_key(machine_of_key(bytes(32), at_ms=5), bytes(32))
+    True
+    """
+    return machine[-_KEY_DIGITS:] == machine_of_key(key_hash, at_ms=0)[-_KEY_DIGITS:]
 
 
 def check_id(prefix: str, text: str) -> str:

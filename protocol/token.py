@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from protocol.errors import UNREADABLE, Code, SteadError
-from protocol.ids import TokenId, check_id
+from protocol.ids import TenantId, TokenId, check_id
 
 PREFIX = "stead1-"
 SECRET_BYTES = 16
@@ -92,23 +92,33 @@ def hash_secret(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def seal_bundle(opening: bytes, token: TokenId, plain: bytes) -> bytes:
-    """Seal what the controller must pass on unread.
+def seal_bundle(opening: bytes, token: TokenId, tenant: TenantId, plain: bytes) -> bytes:
+    """Seal what the controller must pass on unread, for machines of this tenant.
 
     AES-256-GCM under a key that HKDF makes of the token's second secret. That key
     seals one message in its life, so the nonce is zero.
     """
-    return AESGCM(_bundle_key(opening, token)).encrypt(bytes(12), plain, token.encode())
+    about = _about(token, tenant)
+    return AESGCM(_bundle_key(opening, token)).encrypt(bytes(12), plain, about)
 
 
-def open_bundle(opening: bytes, token: TokenId, sealed: bytes) -> bytes:
-    """Open what `seal_bundle` sealed; `TokenError` when it is not for this token."""
+def open_bundle(opening: bytes, token: TokenId, tenant: TenantId, sealed: bytes) -> bytes:
+    """Open what `seal_bundle` sealed; `TokenError` when it is not for this token and tenant.
+
+    The tenant is the controller's word: with a token of one tenant it makes nobody another's.
+    """
+    about = _about(token, tenant)
     try:
-        return AESGCM(_bundle_key(opening, token)).decrypt(bytes(12), sealed, token.encode())
+        return AESGCM(_bundle_key(opening, token)).decrypt(bytes(12), sealed, about)
     except InvalidTag:
         raise TokenError(
-            "the controller sent a bundle that this token does not open; make a new token"
+            "the controller sent a bundle that this token does not open, or named another "
+            "tenant; make a new token"
         ) from None
+
+
+def _about(token: TokenId, tenant: TenantId) -> bytes:
+    return f"{token}\0{tenant}".encode()
 
 
 def _bundle_key(opening: bytes, token: TokenId) -> bytes:

@@ -25,9 +25,11 @@ from protocol.identity import (
     MachineIdentity,
     authority_of,
     believe,
+    key_hash,
     public_key_of,
     read_certificate,
 )
+from protocol.ids import is_of_key
 from protocol.proxy import Proxy
 from protocol.tls import channel_options, client_credentials, explain_failure, find_anchor
 from protocol.v1.enrollment_pb2_grpc import EnrollmentServiceStub
@@ -109,6 +111,17 @@ def believed_chain(
     ):
         raise _nonsense("a certificate for somebody else")
     return leaf, authority_of(leaf, chain[1:])
+
+
+def check_named(machine: str, key: ec.EllipticCurvePrivateKey) -> None:
+    """Raise UNAUTHENTICATED unless a new machine is named by this key, which was made here.
+
+    The controller chooses the name. Whoever has it in his hands would else give a machine the
+    name of another, or its own name with a journal in which nothing has happened, and orders
+    that operators signed for that name would be executed here, or once more.
+    """
+    if not is_of_key(machine, key_hash(key.public_key())):
+        raise _nonsense("a machine's name that is not of the key made here")
 
 
 def _short(ders: Iterable[bytes]) -> Iterator[bytes]:

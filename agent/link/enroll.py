@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from agent.config import AgentHome, Settings, render_settings
 from agent.host.files import make_private_directory, sync_directory, write_atomically
 from agent.host.hostname import hostname
-from agent.link.asking import ANSWER_S, ask, believed_chain, signing_request
+from agent.link.asking import ANSWER_S, ask, believed_chain, check_named, signing_request
 from agent.link.identity import distrusted_by
 from agent.witness.keep import put_aside
 from protocol.errors import Code, SteadError
@@ -80,6 +80,7 @@ def enroll(
     root = find_root(token.address, token.pin, proxy=way)
     distrusted = distrusted_by(home, root)
     answer = _ask(token, key, root, version, now, way, distrusted)
+    check_named(answer.machine_id, key)
     chain = believed_chain(
         answer.certificate_chain,
         key,
@@ -88,7 +89,8 @@ def enroll(
         expected=(answer.tenant_id, answer.machine_id),
         distrusted=distrusted,
     )
-    secret = open_bundle(token.opening, token.id, answer.sealed_bundle)
+    tenant = TenantId(answer.tenant_id)
+    secret = open_bundle(token.opening, token.id, tenant, answer.sealed_bundle)
     decode_vault_secret(secret)
     write_atomically(new.chain, chain_pem(chain))
     write_atomically(new.root, chain_pem([root]))

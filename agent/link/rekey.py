@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agent.config import AgentHome
 from agent.host.files import make_private_directory, sync_directory, write_atomically
 from agent.host.hostname import hostname
-from agent.link.asking import ANSWER_S, ask, believed_chain, signing_request
+from agent.link.asking import ANSWER_S, ask, believed_chain, check_named, signing_request
 from agent.link.enroll import finish, new_key
 from agent.link.former import check_room, keep_former
 from agent.link.identity import Credentials
@@ -43,6 +43,7 @@ def rekey(credentials: Credentials, home: AgentHome, *, now: datetime, journal: 
     new = AgentHome(home.enrolling)
     key = new_key(new)
     answer = _ask(credentials, home, key, now)
+    check_named(answer.machine_id, key)
     expected = (credentials.identity.tenant, answer.machine_id)
     chain = believed_chain(
         answer.certificate_chain,

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection, Row, func, insert, select
 
-from controller import clock
 from controller.authority.authority import Authority
 from controller.authority.failures import EnrollmentRefusedError
 from controller.authority.holders import ACTIVE
@@ -24,9 +23,10 @@ from controller.db.schema import certificates, machines
 from controller.fleet.machines import BARRED
 from controller.fleet.names import free_name, name_from
 from controller.fleet.scope import machine_row
+from protocol.codec import to_ms
 from protocol.errors import Code, InvalidError
 from protocol.identity import MachineIdentity
-from protocol.ids import MachineId, TenantId
+from protocol.ids import MachineId, TenantId, machine_of_key
 
 MOST_AN_HOUR = 60
 """Certificates of one machine: whoever asks on and on would fill the database."""
@@ -106,7 +106,7 @@ def new_machine(
             )
         )
 
-    machine_id = MachineId(clock.new_id("mc"))
+    machine_id = machine_of_key(digest, at_ms=to_ms(now))
     connection.execute(
         insert(machines),
         {

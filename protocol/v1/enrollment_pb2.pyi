@@ -71,14 +71,16 @@ class EnrollResponse(_message.Message):
     SEALED_BUNDLE_FIELD_NUMBER: _builtins.int
     LINK_ADDRESS_FIELD_NUMBER: _builtins.int
     machine_id: _builtins.str
-    """The machine's id, also in its certificate."""
+    """The machine's id, also in its certificate: of the key in the signing request, or no
+    machine takes it. See `protocol.ids.machine_of_key`.
+    """
     tenant_id: _builtins.str
     """The tenant's id, also in the certificate."""
     name: _builtins.str
     """The machine's name among its tenant's."""
     sealed_bundle: _builtins.bytes
-    """The tenant's vault secret, sealed by the half of the token's secret that the
-    controller never saw; opened by the machine. See `protocol.token`.
+    """The tenant's vault secret, sealed for that tenant by the half of the token's secret that
+    the controller never saw; opened by the machine. See `protocol.token`.
     """
     link_address: _builtins.str
     """Where the link is: "host:port"."""

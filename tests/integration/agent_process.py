@@ -50,7 +50,7 @@ async def token_text(
             token_id=token_id,
             tenant_id=tenant,
             secret_hash=hash_secret(secret),
-            sealed_bundle=seal_bundle(opening, token_id, bundle),
+            sealed_bundle=seal_bundle(opening, token_id, tenant, bundle),
             uses=uses,
             ttl_s=ttl_s,
         )

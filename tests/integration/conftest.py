@@ -179,7 +179,7 @@ class Installation:
                 token_id=token_id,
                 tenant_id=tenant,
                 secret_hash=hash_secret(secret),
-                sealed_bundle=seal_bundle(opening, token_id, SECRET),
+                sealed_bundle=seal_bundle(opening, token_id, tenant, SECRET),
                 uses=uses,
                 ttl_s=ttl_s,
                 tags=tags,

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.authority.admission import read_signing_request
+from protocol.action import Action, RunProgram
+from protocol.codec import encode_envelope, encode_order
 from protocol.errors import Code, SteadError
-from protocol.identity import MachineIdentity
-from protocol.ids import MachineId
+from protocol.identity import MachineIdentity, key_hash
+from protocol.ids import MachineId, OrderId, machine_of_key
+from protocol.order import Order, sign
+from protocol.outcome import OutcomeState
 from protocol.v1 import enrollment_pb2
-from tests.fakes.link_server import LinkServer, Realm, certify_key, fresh
+from tests.fakes.link_server import LinkServer, Realm, certify_key, fresh, new_task
 from tests.integration.agent_process import AgentProcess, idle_agent
 from tests.integration.test_agent_enroll import troubles
 
 __all__ = ["idle_agent"]
+
+
+def order_for(machine: MachineIdentity, action: Action) -> Order:
+    now = datetime.now(UTC).replace(microsecond=0)
+    return Order(
+        id=OrderId(fresh("or")),
+        tenant=machine.tenant,
+        machines=(machine.machine,),
+        action=action,
+        issued_at=now,
+        not_before=now,
+        deliver_by=now + timedelta(hours=1),
+        timeout=timedelta(minutes=1),
+    )
 
 
 async def test_a_token_that_no_controller_would_take_is_not_kept(agent: AgentProcess) -> None:
@@ -61,8 +82,8 @@ async def test_a_machine_that_is_called_a_copy_again_and_again_stays_what_it_can
 
         def rekey(request: enrollment_pb2.RekeyRequest) -> enrollment_pb2.RekeyResponse:
             asked.append(request.signing_request)
-            new = MachineIdentity(realm.tenant, MachineId(fresh("mc")))
             key = read_signing_request(request.signing_request)
+            new = MachineIdentity(realm.tenant, machine_of_key(key_hash(key), at_ms=0))
             chain = [certify_key(realm, new, key), realm.issuing.certificate]
             return enrollment_pb2.RekeyResponse(
                 machine_id=new.machine,
@@ -98,3 +119,49 @@ async def test_a_machine_that_is_called_a_copy_again_and_again_stays_what_it_can
             "identity", "forget", json.loads(out)[0]["machine"], "--yes"
         )
         assert code == 0
+
+
+@pytest.mark.parametrize("whose", ["its own", "another machine's"])
+async def test_a_machine_takes_no_name_under_which_orders_are_out_already(
+    agent: AgentProcess, tmp_path: Path, whose: str
+) -> None:
+    """Or a controller would have each order done once more, and by whom it was not given to."""
+    realm, effect = Realm(), tmp_path / "effect"
+    async with LinkServer(realm) as server:
+        own = realm.furnish(agent.home, server.address, server.open_address)
+        named = own if whose == "its own" else MachineIdentity(own.tenant, MachineId(fresh("mc")))
+        order = order_for(named, RunProgram(("touch", str(effect))))
+        ann = realm.operator()
+        signed = sign(encode_order(order), key=ann.key, certificate=ann.certificate)
+        envelope = encode_envelope(signed)
+        if named == own:
+            await agent.start()
+            visit, task = await server.visit(), new_task()
+            visit.offer(task, envelope)
+            assert (await server.outcome_of(task)).state is OutcomeState.SUCCEEDED
+            effect.unlink()
+            await agent.stop()
+
+        def rekey(request: enrollment_pb2.RekeyRequest) -> enrollment_pb2.RekeyResponse:
+            key = read_signing_request(request.signing_request)
+            chain = [certify_key(realm, named, key), realm.issuing.certificate]
+            return enrollment_pb2.RekeyResponse(
+                machine_id=named.machine,
+                certificate_chain=[one.public_bytes(Encoding.DER) for one in chain],
+            )
+
+        server.rekey = rekey
+        server.refuse = SteadError("another computer is this machine", code=Code.CLONE)
+        await agent.start()
+        said = await agent.until_status(link="parked")
+        assert (said["code"], said["machine"]) == ("unauthenticated", own.machine)
+        await agent.stop()
+        assert agent.identity == own
+
+        server.refuse = None
+        await agent.start()
+        visit, task = await server.visit(), new_task()
+        visit.offer(task, envelope)
+        why = Code.REPLAYED if named == own else Code.WRONG_TARGET
+        assert (await server.outcome_of(task)).code == why
+        assert not effect.exists()

@@ -23,8 +23,8 @@ from controller.db.schema import machines, tokens
 from controller.rpc.server import MAX_ENROLLMENT_BYTES
 from protocol.codec import to_ms
 from protocol.errors import Code, SteadError
-from protocol.identity import MachineIdentity, identity_of, renewal_bytes
-from protocol.ids import TokenId
+from protocol.identity import MachineIdentity, identity_of, key_hash, renewal_bytes
+from protocol.ids import TokenId, is_of_key
 from protocol.tls import find_root, shown_certificate
 from protocol.token import Token, TokenError, decode_token, encode_token, open_bundle
 from protocol.v1 import operator_pb2
@@ -99,7 +99,9 @@ async def test_a_token_lets_one_machine_in(installation: Installation, token: To
     assert identity_of(machine.chain[0]) == MachineIdentity(machine.tenant, machine.id)
     assert machine.name == "web-01"
     assert machine.answer.link_address == installation.link_address
-    assert open_bundle(token.opening, token.id, machine.answer.sealed_bundle) == SECRET
+    sealed = machine.answer.sealed_bundle
+    assert open_bundle(token.opening, token.id, machine.tenant, sealed) == SECRET
+    assert is_of_key(machine.id, key_hash(machine.key.public_key()))
     listed = await MachineServiceStub(installation.admin()).ListMachines(
         operator_pb2.ListMachinesRequest()
     )

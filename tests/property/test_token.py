@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocol.ids import TokenId, make_id
+from protocol.ids import TenantId, TokenId, make_id
 from protocol.token import (
     CHECK_BYTES,
     PREFIX,
@@ -30,6 +30,7 @@ IDS = st.builds(
     st.integers(0, 2**48 - 1),
     st.binary(min_size=10, max_size=10),
 )
+TENANTS = IDS.map(lambda name: TenantId(f"tn{name[2:]}"))
 HOSTS = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,40}:[1-9][0-9]{0,3}", fullmatch=True)
 TOKENS = st.builds(Token, IDS, SECRETS, SECRETS, st.binary(min_size=32, max_size=32), HOSTS)
 
@@ -111,19 +112,28 @@ def test_a_token_does_not_show_its_secrets(token: Token) -> None:
     assert repr(token) == f"Token({token.id})"
 
 
-@given(IDS, IDS, SECRETS, SECRETS, st.binary(max_size=100))
-def test_a_bundle_opens_with_its_own_token_alone(
-    token: TokenId, other: TokenId, opening: bytes, wrong: bytes, plain: bytes
+@given(IDS, IDS, TENANTS, TENANTS, SECRETS, SECRETS, st.binary(max_size=100))
+def test_a_bundle_opens_with_its_own_token_for_its_own_tenant_alone(
+    token: TokenId,
+    other: TokenId,
+    tenant: TenantId,
+    stranger: TenantId,
+    opening: bytes,
+    wrong: bytes,
+    plain: bytes,
 ) -> None:
-    sealed = seal_bundle(opening, token, plain)
-    assert open_bundle(opening, token, sealed) == plain
-    for secret, name in ((wrong, token), (opening, other)):
-        if (secret, name) != (opening, token):
+    right = (opening, token, tenant)
+    sealed = seal_bundle(*right, plain)
+    assert open_bundle(*right, sealed) == plain
+    for tried in ((wrong, token, tenant), (opening, other, tenant), (opening, token, stranger)):
+        if tried != right:
             with pytest.raises(TokenError):
-                open_bundle(secret, name, sealed)
+                open_bundle(*tried, sealed)
 
 
-@given(IDS, SECRETS, st.binary(max_size=80))
-def test_any_bytes_are_a_bundle_or_refused(token: TokenId, opening: bytes, sealed: bytes) -> None:
+@given(IDS, TENANTS, SECRETS, st.binary(max_size=80))
+def test_any_bytes_are_a_bundle_or_refused(
+    token: TokenId, tenant: TenantId, opening: bytes, sealed: bytes
+) -> None:
     with pytest.raises(TokenError):
-        open_bundle(opening, token, sealed)
+        open_bundle(opening, token, tenant, sealed)

@@ -16,7 +16,7 @@ from controller.cli.emit import emit, from_wire_ms, note, output_option
 from controller.cli.spans import Span
 from controller.cli.tenant_keys import present_keys
 from protocol.identity import pin_of
-from protocol.ids import TokenId
+from protocol.ids import TenantId, TokenId
 from protocol.token import SECRET_BYTES, Token, encode_token, hash_secret, seal_bundle
 from protocol.v1.operator_pb2 import (
     CreateTokenRequest,
@@ -113,7 +113,9 @@ def make_token(
             token_id=name,
             tenant_id=tenant.tenant_id,
             secret_hash=hash_secret(secret),
-            sealed_bundle=seal_bundle(opening, name, encode_vault_secret(keys.newest.secret)),
+            sealed_bundle=seal_bundle(
+                opening, name, TenantId(tenant.tenant_id), encode_vault_secret(keys.newest.secret)
+            ),
             uses=uses,
             ttl_s=int(ttl.total_seconds()),
             tags=tags,
