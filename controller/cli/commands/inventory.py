@@ -110,7 +110,7 @@ def diff(
         empty=f"nothing differs {said}",
     )
     if changes:
-        note(f"{len(changes)} differences {said}")
+        note(f"{len(changes)} difference{'s' if len(changes) > 1 else ''} {said}")
 
 
 @command.command(epilog="Example: stead inventory history web-01")
