@@ -108,10 +108,10 @@ class Control:
         """For how long it has been paused, all pauses that have ended added up."""
         return self._paused_s
 
-    def settle(self) -> None:
-        """The commit begins: from here on a cancel comes too late."""
+    def settle(self, *, begun: bool = True) -> None:
+        """The commit begins, and a cancel comes too late; or it came to nothing."""
         with self._changed:
-            self._settled = True
+            self._settled = begun
 
     def wished(self, *, paused: bool) -> bool:
         """Take note of a wish; whether that changed anything."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from agent.backup.backed_up import BackupReport
 from agent.backup.budget import Budget
 from agent.backup.choose import Choice
 from agent.backup.commands import Streams, check_commands
+from agent.backup.committing import commit
 from agent.backup.control import Control
 from agent.backup.counts import Counts
 from agent.backup.detect import Detection, UnprovenError
@@ -120,6 +120,7 @@ class Backup:
         self._next_word = 0.0
         self._expected: Expected | None = None
         self._detection = Detection(self._paths, handed, off)
+        self._goes_on_from = ""
 
     def run(self) -> BackupReport:
         """Make the restore point.
@@ -174,12 +175,14 @@ class Backup:
         self, run: Run, session: Session, *, use_state: bool, forced: Why | None
     ) -> BackupReport:
         started_at = clock.now()
+        self._control.settle(begun=False)
         self._expected = self._memory.expected(self._rules)
         skipped = SkippedList()
         names = names_hash()
         memory = self._memory
         newest = session.parent_point if use_state else ""
         previous = memory.previous(newest, self._rules)
+        self._goes_on_from = newest if previous.head is not None else ""
         whole = previous.header is not None and previous.header.names == names
         now_ns = int(started_at.timestamp() * 1_000_000_000)
         choice = Choice(self._exclusions, now_ns=now_ns)
@@ -255,6 +258,7 @@ class Backup:
             self._next_word = 0.0
             self._tick("send", scan.counts, upload)
             session = upload.finish(lambda: self._tick("send", scan.counts, upload))
+            self._check_parent(session)
             self._lap("send")
             unsound = patiently(
                 lambda: tuple(scan.sample.mismatches(self._vault, Opener(secret))),
@@ -282,7 +286,14 @@ class Backup:
         )
         self._control.hold(upload.keep)
         self._control.settle()
-        received_at = self._commit(session, record)
+        received_at = commit(
+            self._vault,
+            session,
+            record,
+            self._seed,
+            patience_s=self._patience_s,
+            check=self._check_parent,
+        )
         expected = Expected(self._rules, root.entries, root.bytes)
         self._memory.committed(expected, adopt=not unsound, evidence=evidence)
         self._lap("commit")
@@ -339,27 +350,14 @@ class Backup:
             stream_bytes=top.streamed,
         )
 
-    def _commit(self, session: Session, record: bytes) -> datetime:
-        """Commit; asked again when the answer was lost, and once more in a new session."""
-        try:
-            return self._ask_commit(session, record)
-        except SteadError as error:
-            if error.code is not Code.SESSION_LOST:
-                raise
-        # The lease ran out: the chunks are still held, so a new session can commit them.
-        point = "rp_" + session.id.partition("_")[2]
-        again = begin_patiently(self._vault, point, self._seed, patience_s=self._patience_s)
-        return self._ask_commit(again, record)
+    def _check_parent(self, session: Session) -> None:
+        """Raise `StateDamagedError` where a session begun anew names another point to go on from.
 
-    def _ask_commit(self, session: Session, record: bytes) -> datetime:
-        received: list[datetime] = []
-
-        def ask() -> Session:
-            received.append(self._vault.commit(session, record))
-            return session
-
-        patiently(ask, self._seed, patience_s=self._patience_s)
-        return received[0]
+        It names none when the vault has lost chunks since, and nobody asks for what lies
+        below a node that is taken over.
+        """
+        if self._goes_on_from and session.parent_point != self._goes_on_from:
+            raise StateDamagedError("the controller knows another restore point by now")
 
     def _lap(self, phase: str) -> None:
         now = clock.monotonic()

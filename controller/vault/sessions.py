@@ -311,7 +311,11 @@ def _next_fence(connection: Connection, caller: MachineIdentity) -> int:
 
 
 def _enter(connection: Connection, session: Session, at: datetime, *, is_new: bool) -> None:
-    """Write a session that has a new fence, and end the machine's others."""
+    """Write a session that has a new fence, and end the machine's others.
+
+    One that is begun again keeps when it was begun first: what its machine relies on may be
+    as old as that, see `losses`.
+    """
     connection.execute(
         update(vault_sessions)
         .where(
@@ -324,13 +328,12 @@ def _enter(connection: Connection, session: Session, at: datetime, *, is_new: bo
     values = {
         "fence": session.fence,
         "parent_point": session.parent,
-        "begun_at": at,
         "lease_until": session.lease_until,
         "state": session.state.value,
     }
     if is_new:
         keys = {"id": session.id, "tenant_id": session.tenant, "machine_id": session.machine}
-        connection.execute(insert(vault_sessions), keys | values)
+        connection.execute(insert(vault_sessions), keys | values | {"begun_at": at})
     else:
         connection.execute(
             update(vault_sessions).where(vault_sessions.c.id == session.id).values(values)

@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
+from agent.backup.backed_up import BackupReport
 from agent.backup.control import Control
-from tests.unit.backup.machine import Machine
+from agent.backup.vault import LinkLostError, Session
+from protocol.errors import Code, SteadError
+from protocol.vault.chunk import Opener
+from protocol.vault.reader import TreeReader
+from tests.unit.backup.machine import WHO, Machine
 from tests.unit.backup.trees import picture
 
 CLOCK_BEHIND_NS = -3_600_000_000_000
@@ -170,3 +175,49 @@ def test_files_that_all_say_to_have_one_number_are_none_of_each_others_names(
     assert {path.name: path.read_bytes() for path in there.iterdir()} == {
         path.name: path.read_bytes() for path in machine.files.iterdir()
     }
+
+
+def forgetful(machine: Machine, when: str, error: SteadError) -> BackupReport:
+    """Back up; at the first `when` the vault loses a chunk of a file that nothing changed, and
+    the session. The one begun again says that there is nothing to go on from.
+    """
+    for number in range(2_000):
+        (machine.files / f"file{number:04}").write_bytes(b"%d" % number * 200)
+    old(machine)
+    first = machine.back_up()
+    path = bytes(machine.files / "file0100").lstrip(b"/")
+    entry = TreeReader(Opener(WHO.secret), machine.vault.get).get(first.root, path)
+    reference = entry.extents[0].reference
+    assert reference is not None
+    begin = machine.vault.begin
+    asked: list[Session] = []
+
+    def lose(step: str) -> None:
+        if step == when and len(asked) == 1:
+            del machine.vault.chunks[reference.id]
+            raise error
+
+    def begin_again(point: str) -> Session:
+        session: Session = begin(point)
+        asked.append(session._replace(parent_point="") if asked else session)
+        return asked[-1]
+
+    machine.vault.lose, machine.vault.begin = lose, begin_again
+    (machine.files / "new").write_bytes(b"x" * 1_000)
+    return machine.back_up()
+
+
+@pytest.mark.parametrize(
+    ("when", "error"),
+    [
+        ("put", LinkLostError("cut")),
+        ("put", SteadError("ran out", code=Code.SESSION_LOST)),
+        ("commit", SteadError("ran out", code=Code.SESSION_LOST)),
+    ],
+)
+def test_a_run_that_hears_of_a_loss_on_its_way_reads_everything(
+    machine: Machine, when: str, error: SteadError
+) -> None:
+    report = forgetful(machine, when, error)
+    assert report.counts.read_files == 2_001
+    assert restored(machine, report) == picture(machine.files)

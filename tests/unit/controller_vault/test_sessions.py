@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from controller.vault.errors import SessionLostError
+from controller.vault.losses import note_loss
 from protocol.errors import Code, SteadError
 from tests.fakes.memory_store import MemoryStore
 from tests.unit.controller_vault.world import World, an_id, data_chunk, tree_chunk
@@ -118,3 +119,27 @@ async def test_a_lease_is_over_at_its_end_and_not_after_it(world: World) -> None
     world.clock.at = begun.session.lease_until
     with pytest.raises(SessionLostError, match="ran out"):
         await world.vault.has(machine.identity, begun.session.id, [])
+
+
+async def test_a_backup_begun_before_a_loss_and_again_after_it_did_not_read_everything(
+    world: World,
+) -> None:
+    machine, point = await world.machine(), an_id("rp")
+    root, stored = tree_chunk(b"root", [])
+    before = await world.vault.begin(machine.identity, an_id("rp"))
+    await world.send(machine, before, [[stored]])
+    record = await world.point(machine, root, before)
+    await world.vault.commit(machine.identity, before.session.id, before.session.fence, record)
+    old = await world.vault.begin(machine.identity, point)
+    assert old.session.parent is not None
+    world.clock.advance(minutes=1)
+    at = world.vault.time()
+    await world.db.write(lambda c: note_loss(c, machine.identity.tenant, at))
+    world.clock.advance(minutes=20)
+    again = await world.vault.begin(machine.identity, point)
+    assert again.session.parent is None
+    # It may be one that went on from the point before all the same, as it was told at first.
+    record = await world.point(machine, root, again)
+    await world.vault.commit(machine.identity, again.session.id, again.session.fence, record)
+    after = await world.vault.begin(machine.identity, an_id("rp"))
+    assert after.session.parent is None
