@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import hashlib
 import pwd
+from collections.abc import Callable
 from pathlib import Path
 
 from protocol.vault.entry import Owner
@@ -20,16 +21,20 @@ class Owners:
         """The owner with its names."""
         owner = self._known.get((uid, gid))
         if owner is None:
-            try:
-                user = pwd.getpwuid(uid).pw_name
-            except KeyError:
-                user = ""
-            try:
-                group = grp.getgrgid(gid).gr_name
-            except KeyError:
-                group = ""
+            user = _name(lambda: pwd.getpwuid(uid).pw_name)
+            group = _name(lambda: grp.getgrgid(gid).gr_name)
             owner = self._known[uid, gid] = Owner(uid, gid, user, group)
         return owner
+
+
+def _name(ask: Callable[[], str]) -> str:
+    """A name; none where the system knows none, or one that is no text."""
+    try:
+        name = ask()
+        name.encode()
+    except (KeyError, UnicodeEncodeError):
+        return ""
+    return name
 
 
 def names_hash() -> bytes:

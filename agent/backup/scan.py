@@ -367,6 +367,8 @@ class Scan:
             raise ChangedTypeError("is of a type that is not known")
         extras = draft.extras = SYSTEM.at(fd, draft.name)
         target = os.readlink(draft.name, dir_fd=fd) if kind == _SYMLINK else b""
+        if kind == _SYMLINK and not target:
+            raise ChangedTypeError("is a symbolic link that does not say where it leads")
         draft.entry = Entry(
             draft.name,
             draft.mode,

@@ -13,6 +13,9 @@ Xattrs = tuple[tuple[bytes, bytes], ...]
 SETTABLE: Final = (b"user.", b"system.posix_acl_")
 """What the names of attributes begin with that whoever owns a file may set."""
 
+_MOST_BYTES: Final = 3 * 1024 * 1024
+"""Of all attributes of one thing, names and values: an entry has no room for more than 4 MiB."""
+
 _ACCESS_ACL: Final = b"system.posix_acl_access"
 # A file system may hold more than a program may be given, as NTFS-3G does.
 _TOO_LARGE: Final = frozenset({errno.E2BIG, errno.ERANGE})
@@ -55,7 +58,9 @@ def xattrs_at(directory_fd: int, name: bytes) -> Attributes:
 def _values(where: int | bytes, names: list[str], *, follow: bool) -> Attributes:
     found: list[tuple[bytes, bytes]] = []
     left_out: list[str] = []
-    for name in sorted(map(os.fsencode, names)):
+    room, beyond = _MOST_BYTES, 0
+    # Some file systems list a name twice.
+    for name in sorted(set(map(os.fsencode, names))):
         shown = name.decode(errors="backslashreplace")
         try:
             value = os.getxattr(where, name, follow_symlinks=follow)
@@ -67,10 +72,13 @@ def _values(where: int | bytes, names: list[str], *, follow: bool) -> Attributes
             value = None
         if value is None or len(value) > MAX_XATTR_BYTES:
             left_out.append(f"its attribute {shown} is larger than 64 KiB")
-        elif len(found) == MAX_XATTRS:
-            left_out.append(f"its attribute {shown} is beyond the first {MAX_XATTRS}")
+        elif len(found) == MAX_XATTRS or len(name) + len(value) > room:
+            beyond += 1
         else:
+            room -= len(name) + len(value)
             found.append((name, value))
+    if beyond:
+        left_out.append(f"{beyond} of its attributes: {MAX_XATTRS} are kept, of 3 MiB together")
     return Attributes(tuple(found), tuple(left_out))
 
 

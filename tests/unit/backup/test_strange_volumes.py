@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -261,3 +265,73 @@ def test_holes_and_names_are_counted_together_and_what_takes_room_is_not() -> No
     for _ in range(3):
         budget.take(dense)
         budget.take(stat_of(5, 4096))
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder on a volume whose files may have megabytes of attributes."""
+    place = Path("/dev/shm")
+    if not place.is_dir():
+        pytest.skip("not run: there is no /dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=place))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_thing_with_megabytes_of_attributes_keeps_what_fits_and_ends_no_backup(
+    machine: Machine, in_memory: Path, *, is_folder: bool
+) -> None:
+    heavy = in_memory / "heavy"
+    heavy.mkdir() if is_folder else heavy.write_text("content")
+    try:
+        for number in range(100):
+            os.setxattr(heavy, f"user.a{number:02}", bytes([number]) * 60_000)
+    except OSError:
+        pytest.skip("not run: /dev/shm takes no attributes, or few")
+    if is_folder:
+        (heavy / "inside").write_text("content")
+    report = machine.back_up(machine.files, in_memory)
+    assert told(report) == {"heavy": "48 of its attributes: 1024 are kept, of 3 MiB together"}
+    restored, _ = machine.restore(report.root, bytes(in_memory).lstrip(b"/"))
+    there = restored / "heavy" / "inside" if is_folder else restored / "heavy"
+    assert there.read_text() == "content"
+
+
+def test_attributes_that_are_listed_twice_are_there_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.setxattr(machine.files / "plain", "user.one", b"1")
+    listed: Callable[..., list[str]] = os.listxattr
+    monkeypatch.setattr(os, "listxattr", lambda *what, **how: 2 * listed(*what, **how))
+    report = machine.back_up()
+    monkeypatch.undo()
+    assert report.is_complete
+    restored, _ = machine.restore(report.root)
+    assert os.getxattr(restored / "plain", "user.one") == b"1"
+
+
+def test_an_owner_whose_name_is_no_text_is_known_by_the_number(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = os.fsdecode(b"J\xf6rg")
+    user, group = pwd.getpwuid(os.getuid()), grp.getgrgid(os.getgid())
+    monkeypatch.setattr(
+        pwd, "getpwuid", lambda uid: pwd.struct_passwd((name, *user[1:2], uid, *user[3:]))
+    )
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((name, "x", gid, group[3])))
+    report = machine.back_up()
+    monkeypatch.undo()
+    assert report.is_complete
+    restored, _ = machine.restore(report.root)
+    assert restored.stat().st_uid == os.getuid()
+
+
+def test_a_link_that_leads_nowhere_at_all_is_told(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine.files / "link").symlink_to("somewhere")
+    monkeypatch.setattr(os, "readlink", lambda *_what, **_how: b"")
+    report = machine.back_up()
+    assert "link" in told(report)
+    assert report.root.files == 1
