@@ -8,7 +8,8 @@ an event. So what is held when a run begins is looked at in this run and in the 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ from agent.watch.mounts import is_below
 _MAPPED = pattern(rb"^\S+ .w.s \S+ \S+:\S+ [1-9]\d* +/(.*)$")
 _FOR_WRITING = 0o200
 _REGULAR = 8
-_TRIES = 3
-"""A file that is renamed or removed while one looks has no name for a moment."""
+_PAUSES_S = (0.0, 0.05, 0.2)
+"""A file that is renamed, or on its way to another name, has none for a moment."""
 
 
 @dataclass(slots=True)
@@ -43,76 +44,98 @@ def parse_maps(text: bytes) -> Iterator[bytes]:
             yield found[1].replace(rb"\012", b"\n")
 
 
-def find_held(paths: tuple[bytes, ...], devices: frozenset[int] | None) -> Held:
+def find_held(
+    paths: tuple[bytes, ...], devices: frozenset[int] | None, processes: Path = Path("/proc")
+) -> Held:
     """Held files below `paths`, and whether one on `devices` (None: any) is nameless.
 
     An agent without privileges sees its own user's programs only.
     """
     held = Held()
+    look = _Look(paths, devices, held)
+    doubtful: list[tuple[Callable[[str], bool], str]] = []
     own = str(os.getpid())
-    with os.scandir("/proc") as processes:
-        for process in processes:
-            if not process.name.isdigit() or process.name == own:
-                continue
-            for _ in range(_TRIES):
-                found = Held()
-                _of_process(process.path, paths, devices, found)
-                held.paths |= found.paths
-                if not found.nameless:
-                    break
-            else:
-                held.nameless = True
+    with os.scandir(processes) as found:
+        for process in found:
+            if process.name.isdigit() and process.name != own:
+                opened = _opened_by(process.path)
+                doubtful += [(look.at_opened, one) for one in opened if look.at_opened(one)]
+                if look.at_mapped(process.path):
+                    doubtful.append((look.at_mapped, process.path))
+    for pause in _PAUSES_S:
+        if doubtful:
+            threading.Event().wait(pause)
+            doubtful = [(again, what) for again, what in doubtful if again(what)]
+    held.nameless = bool(doubtful)
     for name in Path("/sys/block").glob("loop*/loop/backing_file"):
         with suppress(OSError):
-            path = name.read_bytes().rstrip(b"\n").lstrip(b"/")
-            if _is_wanted(path, paths):
-                held.paths.add(path)
+            look.note(name.read_bytes().rstrip(b"\n").lstrip(b"/"))
     return held
 
 
-def _of_process(
-    process: str, paths: tuple[bytes, ...], devices: frozenset[int] | None, held: Held
-) -> None:
-    with suppress(OSError), os.scandir(f"{process}/fd") as open_files:
-        for link in open_files:
+class _Look:
+    """Looks at what programs hold, and notes what is wanted. Each answers whether something
+    cannot be named.
+    """
+
+    def __init__(
+        self, paths: tuple[bytes, ...], devices: frozenset[int] | None, held: Held
+    ) -> None:
+        self._paths = paths
+        self._devices = devices
+        self._held = held
+
+    def at_opened(self, link: str) -> bool:
+        """One open file, by its link in /proc/PID/fd."""
+        try:
+            path = os.fsencode(Path(link).readlink())
+            there = Path(link).stat()
+        except OSError:
+            return False
+        if not path.startswith(b"/") or path.startswith((b"/dev/", b"/proc/")):
+            return False
+        if there.st_mode >> 12 != _REGULAR or not there.st_nlink:
+            return False
+        try:
+            here = Path(os.fsdecode(path)).stat()
+        except OSError:
+            here = None
+        if here is not None and (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+            self.note(path.lstrip(b"/"))
+            return False
+        # Opened where other file systems are mounted, or by a name that is gone.
+        return self._devices is None or there.st_dev in self._devices
+
+    def at_mapped(self, process: str) -> bool:
+        """All that one program has mapped."""
+        try:
+            mapped = set(parse_maps((Path(process) / "maps").read_bytes()))
+        except OSError:
+            return False
+        elsewhere = [path for path in mapped if not self.note(path)]
+        return any(map(_is_nowhere, elsewhere))
+
+    def note(self, path: bytes) -> bool:
+        """Note a held file; whether it is one that is wanted."""
+        is_wanted = any(is_below(path, wanted) for wanted in self._paths)
+        if is_wanted:
+            self._held.paths.add(path)
+        return is_wanted
+
+
+def _opened_by(process: str) -> list[str]:
+    """Links to what a program has open for writing."""
+    found: list[str] = []
+    with suppress(OSError), os.scandir(f"{process}/fd") as links:
+        for link in links:
             with suppress(OSError):
-                if not link.stat(follow_symlinks=False).st_mode & _FOR_WRITING:
-                    continue
-                path = os.fsencode(Path(link.path).readlink())
-                if path.startswith(b"/") and not path.startswith((b"/dev/", b"/proc/")):
-                    _note(path.lstrip(b"/"), link, paths, devices, held)
-    with suppress(OSError):
-        for path in parse_maps(Path(f"{process}/maps").read_bytes()):
-            if _is_wanted(path, paths):
-                held.paths.add(path)
-            elif not os.path.lexists(b"/" + path) and not path.endswith(b" (deleted)"):
-                held.nameless = held.nameless or not _is_of_memory(path)
+                if link.stat(follow_symlinks=False).st_mode & _FOR_WRITING:
+                    found.append(link.path)
+    return found
 
 
-def _note(
-    path: bytes,
-    link: os.DirEntry[str],
-    paths: tuple[bytes, ...],
-    devices: frozenset[int] | None,
-    held: Held,
-) -> None:
-    there = link.stat()
-    if there.st_mode >> 12 != _REGULAR or not there.st_nlink:
-        return
-    try:
-        here = Path(os.fsdecode(b"/" + path)).stat()
-    except OSError:
-        here = None
-    if here is not None and (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-        if _is_wanted(path, paths):
-            held.paths.add(path)
-    elif devices is None or there.st_dev in devices:
-        # Opened where other file systems are mounted.
-        held.nameless = True
-
-
-def _is_wanted(path: bytes, paths: tuple[bytes, ...]) -> bool:
-    return any(is_below(path, wanted) for wanted in paths)
+def _is_nowhere(path: bytes) -> bool:
+    return not (os.path.lexists(b"/" + path) or path.endswith(b" (deleted)") or _is_of_memory(path))
 
 
 def _is_of_memory(path: bytes) -> bool:
