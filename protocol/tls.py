@@ -188,6 +188,10 @@ def shown_certificate(
     return read_certificate(der)
 
 
+class NotAcceptedError(UnavailableError):
+    """The right controller speaks TLS there, and yet no connection came of it."""
+
+
 def find_root(
     address: str, pin: bytes, *, proxy: Proxy | None = None, timeout: float = 10.0
 ) -> x509.Certificate:
@@ -290,7 +294,7 @@ def explain_failure(
         return SteadError(
             f"what answers at {address} belongs to another installation", code=Code.WRONG_PIN
         )
-    return UnavailableError(
+    return NotAcceptedError(
         f"{address} answers but the connection was not accepted; does its certificate name "
         "this address, and is the certificate here still good?"
     )

@@ -29,7 +29,7 @@ from agent.link.rekey import rekey
 from agent.link.renew import check_clock, is_expired, renew, renewal_time
 from agent.link.stream import Drained, Listener, Stream
 from protocol.errors import Code, SteadError
-from protocol.tls import channel_options, explain_failure
+from protocol.tls import NotAcceptedError, channel_options, explain_failure
 from protocol.v1 import link_pb2
 
 PARKING = frozenset(
@@ -45,6 +45,13 @@ PARKING = frozenset(
         Code.PRECONDITION,
     }
 )
+DOUBTED_AFTER = 3
+"""So many attempts in a row that the controller's TLS did not accept, and the certificate may be
+the reason: one was made that an agent believes and no TLS takes, or this machine's was spoilt."""
+
+DOUBTED_PAUSE_S = 3600.0
+"""Between two renewals for that reason: it may also be a controller that is overloaded."""
+
 RENEWAL_PAUSE_S = 600.0
 """Between two attempts to renew, whatever the certificate says that came of the first."""
 EXPLAINED_WITHIN_S = 5.0
@@ -78,11 +85,15 @@ class LinkReport:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a connection ended, and how long it had been one."""
+    """Why a connection ended, and how long it had been one.
+
+    `unaccepted`: it came to nothing although the right controller answered.
+    """
 
     code: Code
     reason: str
     lasted: timedelta
+    unaccepted: bool = False
 
 
 class Told(Listener, Protocol):
@@ -122,6 +133,8 @@ class Link:
         self._try_new_at = 0.0
         self._renew_at = 0.0
         self._refused = False
+        self._unaccepted = 0
+        self._doubt_again_at = 0.0
 
     def greet_again(self) -> None:
         """Begin the connection anew, since what `hello` says has changed."""
@@ -142,6 +155,7 @@ class Link:
                     if ended is None:
                         return
                 self._refused = ended.code is Code.DISTRUSTED
+                self._unaccepted = self._unaccepted + 1 if ended.unaccepted else 0
                 await self._after(ended)
             elif ended is not None:
                 short = self._lasted() < backoff.HEALTHY
@@ -171,7 +185,8 @@ class Link:
         failed of may be there at the next start as well, and backups go on without a link.
         """
         if isinstance(error, SteadError):
-            return Failure(error.code, str(error), self._lasted())
+            unaccepted = isinstance(error, NotAcceptedError) and self._welcomed is None
+            return Failure(error.code, str(error), self._lasted(), unaccepted)
         log.warning("link_failed_unexpectedly", error=repr(error))
         return Failure(Code.INTERNAL, f"the agent failed: {error!r}", self._lasted())
 
@@ -194,10 +209,13 @@ class Link:
         credentials = await self._aimed(load_identity(self._home))
         check_clock(credentials.leaf, clock.now())
         if why := self._why_renew_first(credentials):
-            await asyncio.to_thread(renew, credentials, self._home, now=clock.now())
-            log.info("certificate_renewed", after=why)
-            renewed = load_identity(self._home)
-            credentials = replace(renewed, settings=credentials.settings)
+            credentials = await self._with_new_certificate(credentials, why)
+        elif self._doubts_certificate():
+            try:
+                why = "no connection came of the one before"
+                credentials = await self._with_new_certificate(credentials, why)
+            except SteadError as error:
+                log.warning("certificate_not_renewed", code=error.code, reason=str(error))
         holder = await asyncio.to_thread(load_holder, self._home)
         address = credentials.settings.link_address
         anchor = await asyncio.to_thread(credentials.anchor, address, clock.now())
@@ -240,6 +258,18 @@ class Link:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _with_new_certificate(self, credentials: Credentials, why: str) -> Credentials:
+        await asyncio.to_thread(renew, credentials, self._home, now=clock.now())
+        log.info("certificate_renewed", after=why)
+        return replace(load_identity(self._home), settings=credentials.settings)
+
+    def _doubts_certificate(self) -> bool:
+        """Whether to try another certificate, since none of the last connections was accepted."""
+        if self._unaccepted < DOUBTED_AFTER or clock.monotonic() < self._doubt_again_at:
+            return False
+        self._doubt_again_at = clock.monotonic() + DOUBTED_PAUSE_S * (0.8 + 0.4 * self._chance())
+        return True
 
     def _why_renew_first(self, credentials: Credentials) -> str:
         """Why a connection with this certificate cannot succeed; empty when it can."""
@@ -352,4 +382,4 @@ def _explained(error: SteadError, credentials: Credentials) -> SteadError:
         timeout=EXPLAINED_WITHIN_S,
     )
     # When all is well by now, the first word was the better one.
-    return error if found.code is Code.UNAVAILABLE and "but the connection" in str(found) else found
+    return NotAcceptedError(str(error)) if isinstance(found, NotAcceptedError) else found
