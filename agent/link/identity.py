@@ -67,13 +67,13 @@ def distrusted_by(home: AgentHome, root: x509.Certificate) -> frozenset[bytes]:
         return frozenset()
 
 
-def load_identity(home: AgentHome) -> Credentials:
-    """Read who this machine is.
+def load_identity(home: AgentHome, former: AgentHome | None = None) -> Credentials:
+    """Read who this machine is, or who it was by the files in `former`.
 
     Raises PRECONDITION when it is not enrolled or its files are not whole.
     """
-    settings = home.load_settings()
-    if not home.key.exists():
+    settings, parts = home.load_settings(), former or home
+    if not parts.key.exists():
         token = home.first_token.exists()
         raise SteadError(
             f"this machine is not enrolled: {home.key} is not there; "
@@ -81,9 +81,9 @@ def load_identity(home: AgentHome) -> Credentials:
             code=Code.PRECONDITION,
         )
     try:
-        root = x509.load_pem_x509_certificate(home.root.read_bytes())
-        chain = tuple(x509.load_pem_x509_certificates(home.chain.read_bytes()))
-        key = load_pem_private_key(home.key.read_bytes(), password=None)
+        root = x509.load_pem_x509_certificate(parts.root.read_bytes())
+        chain = tuple(x509.load_pem_x509_certificates(parts.chain.read_bytes()))
+        key = load_pem_private_key(parts.key.read_bytes(), password=None)
         identity = identity_of(chain[0])
     except (OSError, ValueError, SteadError) as error:
         raise _broken(home, str(error)) from error

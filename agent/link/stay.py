@@ -21,7 +21,9 @@ import grpc
 from agent.config import AgentHome, Settings
 from agent.host import clock, log
 from agent.link import backoff
+from agent.link.going_back import go_back
 from agent.link.identity import Credentials, load_identity
+from agent.link.outage import explained
 from agent.link.outbox import Outbox
 from agent.link.ratchet import keep_token, load_holder
 from agent.link.rehome import RETRY_S, arrived, where_to
@@ -29,7 +31,7 @@ from agent.link.rekey import rekey
 from agent.link.renew import check_clock, is_expired, renew, renewal_time
 from agent.link.stream import Drained, Listener, Stream
 from protocol.errors import Code, SteadError
-from protocol.tls import NotAcceptedError, channel_options, explain_failure
+from protocol.tls import NotAcceptedError, channel_options
 from protocol.v1 import link_pb2
 
 PARKING = frozenset(
@@ -54,7 +56,6 @@ DOUBTED_PAUSE_S = 3600.0
 
 RENEWAL_PAUSE_S = 600.0
 """Between two attempts to renew, whatever the certificate says that came of the first."""
-EXPLAINED_WITHIN_S = 5.0
 
 LOOK_AT_CLOCK_S = 2.0
 """While a machine waits after a failure, its clock is looked at so often."""
@@ -154,6 +155,8 @@ class Link:
                     ended = await self._rekeyed()
                     if ended is None:
                         return
+                elif ended.code is Code.UNKNOWN_MACHINE and await self._went_back():
+                    return
                 self._refused = ended.code is Code.DISTRUSTED
                 self._unaccepted = self._unaccepted + 1 if ended.unaccepted else 0
                 await self._after(ended)
@@ -198,10 +201,24 @@ class Link:
             machine = await asyncio.to_thread(
                 rekey, credentials, self._home, now=clock.now(), journal=self._blank
             )
-        except SteadError as error:
-            return Failure(error.code, f"a clone, and not yet a new machine: {error}", timedelta())
+        except (SteadError, OSError) as error:
+            code = error.code if isinstance(error, SteadError) else Code.PRECONDITION
+            return Failure(code, f"a clone, and not yet a new machine: {error}", timedelta())
         log.warning("became_another_machine", before=credentials.identity.machine, now=machine)
         return None
+
+    async def _went_back(self) -> bool:
+        """Whether this machine is again one that it was before; see `agent.link.going_back`."""
+        try:
+            present = load_identity(self._home)
+            machine = await asyncio.to_thread(go_back, present, self._home, now=clock.now())
+        except (SteadError, OSError) as error:
+            log.warning("former_identities_unusable", reason=str(error))
+            return False
+        if machine is None:
+            return False
+        log.warning("is_a_former_machine", before=present.identity.machine, now=machine)
+        return True
 
     async def _once(self) -> Drained | None:
         """One connection; None when it was ended for a new certificate's or greeting's sake."""
@@ -251,7 +268,7 @@ class Link:
                     if self._welcomed is not None:
                         # To find out why may take a while, and there is no link meanwhile.
                         self._tell(LinkState.WAITING, str(error), error.code)
-                    raise await asyncio.to_thread(_explained, error, credentials) from error
+                    raise await asyncio.to_thread(explained, error, credentials) from error
                 raise
             finally:
                 tasks = (renewing, stale, moving, talking)
@@ -366,20 +383,3 @@ class Link:
 def _step() -> float:
     """How far the wall clock is ahead of the one that never steps, in seconds."""
     return clock.now().timestamp() - clock.monotonic()
-
-
-def _explained(error: SteadError, credentials: Credentials) -> SteadError:
-    """An outage with its reason: the certificate and the clock here are looked at first."""
-    now = clock.now()
-    if is_expired(credentials.leaf, now):
-        return SteadError("this machine's certificate has just ended", code=Code.UNAVAILABLE)
-    address = credentials.settings.link_address
-    found = explain_failure(
-        address,
-        credentials.root,
-        now=now,
-        proxy=credentials.settings.proxy_for(address),
-        timeout=EXPLAINED_WITHIN_S,
-    )
-    # When all is well by now, the first word was the better one.
-    return NotAcceptedError(str(error)) if isinstance(found, NotAcceptedError) else found

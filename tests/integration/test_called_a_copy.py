@@ -7,13 +7,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.authority.admission import read_signing_request
 from protocol.action import Action, RunProgram
 from protocol.codec import encode_envelope, encode_order
 from protocol.errors import Code, SteadError
-from protocol.identity import MachineIdentity, key_hash
+from protocol.identity import (
+    MachineIdentity,
+    identity_of,
+    key_hash,
+    public_key_of,
+    read_certificate,
+)
 from protocol.ids import MachineId, OrderId, machine_of_key
 from protocol.order import Order, sign
 from protocol.outcome import OutcomeState
@@ -23,6 +30,11 @@ from tests.integration.agent_process import AgentProcess, idle_agent
 from tests.integration.test_agent_enroll import troubles
 
 __all__ = ["idle_agent"]
+
+
+def chain_of(realm: Realm, machine: MachineIdentity, key: ec.EllipticCurvePublicKey) -> list[bytes]:
+    chain = (certify_key(realm, machine, key), realm.issuing.certificate)
+    return [one.public_bytes(Encoding.DER) for one in chain]
 
 
 def order_for(machine: MachineIdentity, action: Action) -> Order:
@@ -84,10 +96,8 @@ async def test_a_machine_that_is_called_a_copy_again_and_again_stays_what_it_can
             asked.append(request.signing_request)
             key = read_signing_request(request.signing_request)
             new = MachineIdentity(realm.tenant, machine_of_key(key_hash(key), at_ms=0))
-            chain = [certify_key(realm, new, key), realm.issuing.certificate]
             return enrollment_pb2.RekeyResponse(
-                machine_id=new.machine,
-                certificate_chain=[one.public_bytes(Encoding.DER) for one in chain],
+                machine_id=new.machine, certificate_chain=chain_of(realm, new, key)
             )
 
         server.rekey = rekey
@@ -121,6 +131,46 @@ async def test_a_machine_that_is_called_a_copy_again_and_again_stays_what_it_can
         assert code == 0
 
 
+async def test_a_machine_goes_back_by_itself_to_a_controller_that_knows_what_it_was_alone(
+    agent: AgentProcess,
+) -> None:
+    realm = Realm()
+    async with LinkServer(realm) as server:
+        own = realm.furnish(agent.home, server.address, server.open_address)
+        agent.home.backup_set.write_bytes(b"set")
+        asked: list[str] = []
+
+        def rekey(request: enrollment_pb2.RekeyRequest) -> enrollment_pb2.RekeyResponse:
+            key = read_signing_request(request.signing_request)
+            new = MachineIdentity(realm.tenant, machine_of_key(key_hash(key), at_ms=0))
+            # The controller after this one has never heard of the new name.
+            server.refuse = SteadError("nobody of this name is known", code=Code.UNKNOWN_MACHINE)
+            return enrollment_pb2.RekeyResponse(
+                machine_id=new.machine, certificate_chain=chain_of(realm, new, key)
+            )
+
+        def renew(request: enrollment_pb2.RenewRequest) -> enrollment_pb2.RenewResponse:
+            leaf = read_certificate(request.certificate)
+            who = identity_of(leaf)
+            assert isinstance(who, MachineIdentity)
+            asked.append(who.machine)
+            if who != own:
+                raise SteadError("nobody of this name is known", code=Code.UNKNOWN_MACHINE)
+            server.refuse = None
+            chain = chain_of(realm, who, public_key_of(leaf))
+            return enrollment_pb2.RenewResponse(certificate_chain=chain)
+
+        server.rekey, server.renew = rekey, renew
+        server.refuse = SteadError("another computer is this machine", code=Code.CLONE)
+        await agent.start()
+        await server.visit()
+        await agent.until_status(link="connected", machine=own.machine)
+        assert asked == [own.machine]
+        assert agent.home.backup_set.read_bytes() == b"set"
+        _, out, _ = await agent.command("identity", "ls", "--output", "json")
+        assert len(json.loads(out)) == 1
+
+
 @pytest.mark.parametrize("whose", ["its own", "another machine's"])
 async def test_a_machine_takes_no_name_under_which_orders_are_out_already(
     agent: AgentProcess, tmp_path: Path, whose: str
@@ -144,10 +194,8 @@ async def test_a_machine_takes_no_name_under_which_orders_are_out_already(
 
         def rekey(request: enrollment_pb2.RekeyRequest) -> enrollment_pb2.RekeyResponse:
             key = read_signing_request(request.signing_request)
-            chain = [certify_key(realm, named, key), realm.issuing.certificate]
             return enrollment_pb2.RekeyResponse(
-                machine_id=named.machine,
-                certificate_chain=[one.public_bytes(Encoding.DER) for one in chain],
+                machine_id=named.machine, certificate_chain=chain_of(realm, named, key)
             )
 
         server.rekey = rekey
