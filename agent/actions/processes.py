@@ -13,6 +13,7 @@ import psutil
 
 from agent.actions.action import ActionResult, Workplace
 from agent.host.signalling import ENDING, identity_of, signal_process
+from agent.inventory.section import inert
 from protocol.action import KillProcess, ListProcesses
 from protocol.errors import Code, NotFoundError
 from protocol.outcome import OutcomeState
@@ -47,8 +48,9 @@ def listed() -> list[dict[str, Any]]:
                         "pid": process.pid,
                         "identity": identity,
                         "parent": _told(process.ppid) or 0,
-                        "name": _told(process.name) or "",
-                        "user": _told(process.username) or "",
+                        # Which may be any bytes, and whoever runs it chooses them.
+                        "name": inert(_told(process.name) or ""),
+                        "user": inert(_told(process.username) or ""),
                         "state": _told(process.status) or "",
                         "cpu_seconds": round(times.user + times.system, 2) if times else 0.0,
                         "memory_bytes": memory.rss if memory else 0,

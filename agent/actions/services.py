@@ -8,8 +8,9 @@ import msgspec
 
 from agent.actions.action import ActionResult, Workplace
 from agent.inventory.chosen import section_of
+from agent.inventory.section import inert
 from agent.inventory.sections.services import Services
-from agent.inventory.sources import sources_at
+from agent.inventory.sources import Sources, sources_at
 from agent.services.detect import detect_services
 from agent.services.manager import ServiceManager, Status, check_order
 from protocol.action import ControlService, ListServices
@@ -28,13 +29,19 @@ def execute(action: ListServices | ControlService, place: Workplace) -> ActionRe
         manager = detect_services()
         found = manager.show([manager.checked_name(name) for name in action.names])
         return _done({"services": found})
-    facts = section_of("services").collect(sources_at())
+    return listed(sources_at())
+
+
+def listed(sources: Sources) -> ActionResult:
+    """Every service, as the inventory has them."""
+    facts = section_of("services").collect(sources)
     assert isinstance(facts, Services)
     services = [
         {"name": one.name, "description": one.description, "state": one.state, "start": one.start}
         for one in facts.services
     ]
-    return _done({"source": facts.source, "services": services})
+    # What the machine has may be no text.
+    return _done({"source": facts.source, "services": inert(services)})
 
 
 def control(manager: ServiceManager, verb: str, name: str) -> ActionResult:

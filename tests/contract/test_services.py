@@ -9,11 +9,13 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from agent.actions.services import control, problem_of
+from agent.actions.services import control, listed, problem_of
 from agent.host.leaving import run_leaving
 from agent.host.process import Finished
+from agent.inventory.sources import sources_at
 from agent.services.detect import detect_services
 from agent.services.initd import InitD
 from agent.services.launchd import Launchd
@@ -253,6 +255,16 @@ def test_a_change_is_judged_by_what_is_there_afterwards(
     verb: str, state: str, start: str, good: bool
 ) -> None:
     assert (problem_of(verb, Status("web", "", state, start)) == "") is good
+
+
+def test_a_service_whose_description_is_no_text_is_listed_with_the_others(tmp_path: Path) -> None:
+    scripts = tmp_path / "etc/init.d"
+    scripts.mkdir(parents=True)
+    (scripts / "web").write_bytes(b"#!/bin/sh\n# Short-Description: Gr\xf6\xdfe\n")
+    told = msgspec.json.decode(listed(sources_at(tmp_path)).result)
+    assert [(one["name"], one["description"]) for one in told["services"]] == [
+        ("web", "Gr\\xf6\\xdfe")
+    ]
 
 
 def test_a_machine_with_neither_says_so(tmp_path: Path) -> None:

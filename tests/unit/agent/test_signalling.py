@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import psutil
 import pytest
 
@@ -131,6 +133,18 @@ def test_a_name_with_brackets_and_blanks_does_not_move_the_time_of_the_start(
     (tmp_path / "sys/kernel/random").mkdir(parents=True)
     (tmp_path / "sys/kernel/random/boot_id").write_text("0123abcd-4567\n")
     assert by_pidfd.identity_of(7, proc=tmp_path) == "22-0123abcd"
+
+
+def test_a_process_whose_name_is_no_text_is_listed_with_the_others(tmp_path: Path) -> None:
+    """Else whoever runs one hides all the others."""
+    program = os.fsencode(tmp_path) + b"/caf\xe9\x1b[7m"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", os.fsdecode(program))
+    with subprocess.Popen([program, "600"]) as running:
+        rows = listed()
+        running.kill()
+    rows = msgspec.json.decode(msgspec.json.encode(rows))
+    [found] = [row for row in rows if row["pid"] == running.pid]
+    assert found["name"] == "caf\\xe9\\x1b[7m"
 
 
 def test_processes_are_listed_without_their_arguments() -> None:
