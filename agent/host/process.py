@@ -11,8 +11,10 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +29,12 @@ TASK_VARIABLE = "STEAD_TASK"
 KILLED_WITHIN_S = 5.0
 """How long a killed program is waited for."""
 
+DRAIN_S = 2.0
+"""So long after a program's end its output is read where something that it left holds it open."""
+
 OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
+_TAIL_BYTES = 64 * 1024
+_LOOK_S = 0.1
 
 
 class ProgramError(SteadError):
@@ -54,7 +61,10 @@ class Finished:
 
 
 class Run(Protocol):
-    """Start a program, wait for it, and keep what it printed."""
+    """Start a program, wait for it, and keep what it printed.
+
+    What it leaves running is waited for no longer, whatever that holds open.
+    """
 
     def __call__(
         self,
@@ -66,8 +76,10 @@ class Run(Protocol):
     ) -> Finished:
         """`timeout` in seconds; `env` is added to a fixed, minimal environment.
 
-        `on_output` gets pieces of standard output and standard error as they come.
-        Raises `ProgramError` when the program is missing or the time is up.
+        `on_output` gets pieces of standard output and standard error as they come, and of both
+        just the end is kept then.
+        Raises `ProgramError` when the program is missing or the time is up, and LIMIT when it
+        prints more than can be kept: the beginning of a list is no list.
         """
 
 
@@ -79,25 +91,33 @@ def run(
     on_output: Callable[[bytes], None] | None = None,
 ) -> Finished:
     """See `Run`."""
-    process = begin(argv, stdin=subprocess.PIPE, env=env)
-    with process:
-        try:
-            if on_output is None:
-                stdout, stderr = process.communicate(stdin, timeout=timeout)
-            else:
-                stdout, stderr = _pump(process, stdin, timeout, on_output)
-        except subprocess.TimeoutExpired:
-            end_group(process.pid)
-            process.communicate()
-            raise ProgramError(
-                f"{argv[0]} did not end within {timeout:g} s", code=Code.TIMED_OUT
-            ) from None
-        except BaseException:
-            end_group(process.pid)
-            raise
-        finally:
-            let_go(process.pid)
+    with _fed(stdin) as source:
+        process = begin(argv, stdin=source, env=env)
+    try:
+        stdout, stderr = _heard(process, timeout, on_output)
+    except subprocess.TimeoutExpired:
+        raise ProgramError(
+            f"{argv[0]} did not end within {timeout:g} s", code=Code.TIMED_OUT
+        ) from None
+    except _TooMuchError:
+        raise ProgramError(
+            f"{argv[0]} printed more than {OUTPUT_LIMIT_BYTES} bytes", code=Code.LIMIT
+        ) from None
+    finally:
+        _leave(process)
     return Finished(tuple(argv), process.returncode, stdout, stderr)
+
+
+@contextmanager
+def _fed(stdin: bytes) -> Iterator[int]:
+    """Something to read `stdin` from, that nobody has to fill while a program runs."""
+    if not stdin:
+        yield subprocess.DEVNULL
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        yield file.fileno()
 
 
 def begin(
@@ -164,36 +184,62 @@ def windows_argv(argv: Sequence[str], environment: Mapping[str, str]) -> Sequenc
     return (found, *argv[1:])
 
 
-def _pump(
-    process: subprocess.Popen[bytes],
-    stdin: bytes,
-    timeout: float,
-    on_output: Callable[[bytes], None],
-) -> tuple[bytes, bytes]:
-    """Feed a program and pass on what it prints as it prints it."""
-    import time
+class _TooMuchError(Exception):
+    """A program printed more than can be kept."""
 
+
+class _EndedError(Exception):
+    """A program has ended; what it left running goes on with its output."""
+
+
+def _heard(
+    process: subprocess.Popen[bytes], timeout: float, on_output: Callable[[bytes], None] | None
+) -> tuple[bytes, bytes]:
+    """What a program printed up to its end; `subprocess.TimeoutExpired` when the time is up."""
     from agent.host.pipes import pieces
 
-    assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     deadline = time.monotonic() + timeout
+    over_at: float | None = None
 
     def left() -> float:
-        if time.monotonic() >= deadline:
+        nonlocal over_at
+        now = time.monotonic()
+        if over_at is None and process.poll() is not None:
+            over_at = now + DRAIN_S
+        if over_at is not None:
+            if now >= over_at:
+                raise _EndedError
+            return over_at - now
+        if now >= deadline:
             raise subprocess.TimeoutExpired(process.args, timeout)
-        return deadline - time.monotonic()
+        return min(deadline - now, _LOOK_S)
 
-    process.stdin.write(stdin)
-    process.stdin.close()
     kept = (bytearray(), bytearray())
-    for which, piece in pieces((process.stdout, process.stderr), left):
-        on_output(piece)
-        if len(kept[which]) < OUTPUT_LIMIT_BYTES:
+    with suppress(_EndedError):
+        for which, piece in pieces((process.stdout, process.stderr), left):
             kept[which].extend(piece)
-    process.wait(max(deadline - time.monotonic(), 0.001))
+            if on_output is not None:
+                on_output(piece)
+                del kept[which][:-_TAIL_BYTES]
+            elif len(kept[which]) > OUTPUT_LIMIT_BYTES:
+                raise _TooMuchError
+        process.wait(max(deadline - time.monotonic(), 0.001))
     return bytes(kept[0]), bytes(kept[1])
+
+
+def _leave(process: subprocess.Popen[bytes]) -> None:
+    """End a program that still runs, with its group, and hold nothing of it any more."""
+    if process.poll() is None:
+        end_group(process.pid)
+        # Not for ever: what hangs in the kernel (a dead file server) dies when that ends.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(KILLED_WITHIN_S)
+    let_go(process.pid)
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 class Child(asyncio.SubprocessProtocol):

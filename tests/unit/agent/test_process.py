@@ -10,16 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from agent.host import launching
+from agent.host import launching, process
 from agent.host.by_psutil import with_mark
 from agent.host.group import group_of, parse_own_group
 from agent.host.launching import launcher_argv
 from agent.host.marked import end_marked
-from agent.host.process import TASK_VARIABLE, ProgramError, started
+from agent.host.process import TASK_VARIABLE, ProgramError, run, started
 from protocol.errors import Code
 from protocol.ids import make_id
 from protocol.limits import Limits
@@ -287,3 +288,72 @@ async def test_a_launcher_that_is_not_told_what_to_start_starts_nothing() -> Non
                 stderr=asyncio.subprocess.DEVNULL,
             )
             assert await process.wait() == 1
+
+
+def held_open(folder: Path, then: str) -> tuple[str, ...]:
+    """A program that leaves one running, in a session of its own, which holds its output open."""
+    return ("sh", "-c", f"setsid sh -c 'echo $$ > {folder}/pid; exec sleep 600' & {then}")
+
+
+def end_left(folder: Path) -> None:
+    """End it; a program whose time was up early may not have come to leave it."""
+    told, tries = folder / "pid", 500
+    while tries and not (told.exists() and told.read_text().endswith("\n")):
+        time.sleep(0.01)
+        tries -= 1
+    if tries:
+        os.kill(int(told.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_who_leaves_something_running_has_ended(heard: bool, tmp_path: Path) -> None:
+    got = bytearray()
+    then = f"while ! test -s {tmp_path}/pid; do sleep 0.02; done; echo out; echo err >&2; exit 3"
+    on_output = got.extend if heard else None
+    done = run(*held_open(tmp_path, then), timeout=600, on_output=on_output)
+    end_left(tmp_path)
+    assert (done.code, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+    assert sorted(got.split()) == ([b"err", b"out"] if heard else [])
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_whose_time_is_up_is_not_waited_for_because_of_what_it_left(
+    heard: bool, tmp_path: Path
+) -> None:
+    on_output = bytearray().extend if heard else None
+    begun = f"while ! test -s {tmp_path}/pid; do sleep 0.02; done"
+    with pytest.raises(ProgramError, match="did not end within 2 s") as caught:
+        run(*held_open(tmp_path, f"{begun}; exec sleep 600"), timeout=2, on_output=on_output)
+    end_left(tmp_path)
+    assert caught.value.code is Code.TIMED_OUT
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_who_reads_nothing_of_what_it_is_given_keeps_nobody_waiting(heard: bool) -> None:
+    content = bytes(1024 * 1024)
+    on_output = bytearray().extend if heard else None
+    assert run("true", stdin=content, on_output=on_output).code == 0
+    with pytest.raises(ProgramError, match="sleep did not end within"):
+        run("sleep", "600", stdin=content, timeout=0.2, on_output=on_output)
+    assert run("wc", "-c", stdin=content).stdout.strip() == b"1048576"
+
+
+def test_of_what_has_no_end_no_beginning_is_taken_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "OUTPUT_LIMIT_BYTES", 1000)
+    with pytest.raises(ProgramError, match="yes printed more than 1000 bytes") as caught:
+        run("yes")
+    assert caught.value.code is Code.LIMIT
+
+
+def test_of_what_is_passed_on_the_end_alone_is_kept() -> None:
+    heard = 0
+
+    def hear(data: bytes) -> None:
+        nonlocal heard
+        heard += len(data)
+
+    done = run("sh", "-c", "yes | head -c 10000000; echo; echo why >&2; exit 1", on_output=hear)
+    assert heard == 10_000_005
+    assert len(done.stdout) < 100_000
+    with pytest.raises(ProgramError, match="sh ended with 1: why"):
+        done.checked()
