@@ -86,16 +86,16 @@ def command(
     listing = list_objects(objects)
     certificate = None if root is None else load_certificate(root)
     found = recoverable(listing.points, every_key(keys, listing.links), certificate)
-    _say_left_out(found)
+    _say_left_out(found, listing)
     if not found.points:
         raise NotFoundError("the key opens none of the restore points: is it this tenant's?")
     if root is None:
         note("the machines' certificates are not checked; --root names the root's certificate")
     if to is None:
         _list(found.points, output)
-        return IN_PART if found.left_out else DONE
+        return IN_PART if found.left_out or listing.unread else DONE
     chosen = _chosen(found.points, machine, point)
-    certain = _is_certain(found, chosen, point)
+    certain = _is_certain(found, listing, chosen, point)
     wanted = [_tree_path(path) for path in paths] or [b""]
     _check_target(to, objects, wanted)
     # The engine is the agent's: it is loaded only by who restores.
@@ -107,7 +107,11 @@ def command(
     return code if certain else code or IN_PART
 
 
-def _say_left_out(found: Found) -> None:
+def _say_left_out(found: Found, listing: Listing) -> None:
+    for problem in listing.unread[:SHOWN]:
+        note(f"{problem.name} cannot be listed: {problem.reason}")
+    if len(listing.unread) > SHOWN:
+        note(f"and {len(listing.unread) - SHOWN} more folders")
     for one in found.left_out[:SHOWN]:
         note(f"restore point {one.key.point} is left out: {one.reason}")
     if len(found.left_out) > SHOWN:
@@ -131,7 +135,7 @@ def _list(points: Sequence[Recoverable], output: str) -> None:
         )
 
 
-def _is_certain(found: Found, chosen: Recoverable, name: str) -> bool:
+def _is_certain(found: Found, listing: Listing, chosen: Recoverable, name: str) -> bool:
     """Whether `name` means the chosen one beyond doubt; says what the doubt is otherwise."""
     machine = chosen.point.machine
     if chosen.id.startswith(name.strip().lower()):
@@ -147,7 +151,8 @@ def _is_certain(found: Found, chosen: Recoverable, name: str) -> bool:
             f"the clock of {machine} was ahead when it made {', '.join(ahead[:SHOWN])}: which "
             "restore point came after which may not be what their times say; name one by its id"
         )
-    missing = [one for one in found.left_out if one.key.machine == machine]
+    missing = any(one.key.machine == machine for one in found.left_out)
+    missing = missing or not listing.knows_points_of(chosen.point.tenant, machine)
     if missing:
         note(
             f"{name} is {chosen.id} of those that are left: one that was left out may be what "

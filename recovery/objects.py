@@ -6,6 +6,7 @@ is kept in a small database in a temporary file, so memory does not follow the v
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -14,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from controller.vault.keys import PackKey, PointKey, parse_key
-from protocol.errors import InvalidError
+from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, chunk_id
 from protocol.vault.pack import (
     MAX_PACK_BYTES,
@@ -30,6 +31,7 @@ from protocol.vault.point import MAX_POINT_BYTES
 from protocol.vault.reader import ChunkMissingError
 
 _QUARANTINE = ".quarantine"
+_TENANT = "tn_"
 MAX_RECORD_BYTES: Final = MAX_POINT_BYTES + 64 * 1024
 """Of the record of a restore point, its certificates and signature included."""
 Told = Callable[[float, str], None]
@@ -46,26 +48,33 @@ class Problem:
 @dataclass(slots=True)
 class Listing:
     """What lies in a directory of objects: packs and restore points with their files, and
-    the links from recovery keys to those before them.
+    the links from recovery keys to those before them. `unread` could not be listed, or not
+    to its end: nobody knows what else lies there.
     """
 
     packs: list[tuple[PackKey, Path]] = field(default_factory=list)
     points: list[tuple[PointKey, Path]] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
+    unread: list[Problem] = field(default_factory=list)
+
+    def knows_points_of(self, tenant: str, machine: str) -> bool:
+        """Whether all folders that lead to a machine's restore points were listed whole."""
+        way = (tenant, "points", machine)
+        names = [one.name.removeprefix(_QUARANTINE).strip("/") for one in self.unread]
+        return not any(way[: len(parts)] == parts for parts in map(_parts, names))
 
 
 def list_objects(directory: Path) -> Listing:
     """Every pack and restore point, sorted; those that were put aside as damaged come last.
 
-    INVALID when the directory is not one of objects.
+    A folder that cannot be listed costs what is in it. INVALID when the directory is not one
+    of objects, NOT_FOUND when what could be listed has no restore point.
     """
     if not directory.is_dir():
         raise InvalidError(f"{directory} is not a directory; --objects names that of the vault")
     found = Listing()
     for top in (directory, directory / _QUARANTINE):
-        for file in sorted(top.rglob("*")) if top.is_dir() else ():
-            if not file.is_file():
-                continue
+        for file in sorted(_files(top, directory, found.unread)) if top.is_dir() else ():
             key = _key_of(file.relative_to(top), put_aside=top is not directory)
             if isinstance(key, PackKey):
                 found.packs.append((key, file))
@@ -73,11 +82,40 @@ def list_objects(directory: Path) -> Listing:
                 found.points.append((key, file))
             elif file.parent.name == "keys":
                 found.links.append(file)
+    if not found.points and found.unread:
+        lost = found.unread[0]
+        raise NotFoundError(
+            f"no restore point can be read in {directory}: {lost.name} cannot be listed: "
+            f"{lost.reason}; look for another copy of the objects"
+        )
     if not found.points:
         raise InvalidError(
             f"{directory} holds no restore point: it should hold TENANT/points and TENANT/packs"
         )
     return found
+
+
+def _files(top: Path, directory: Path, unread: list[Problem]) -> Iterator[Path]:
+    """The files of all tenants below `top`. What else lies there is none of ours."""
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if folder == top and not entry.name.startswith(_TENANT):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    elif entry.is_file():
+                        yield Path(entry.path)
+        except OSError as error:
+            name = folder.relative_to(directory).as_posix()
+            unread.append(Problem(name, (error.strerror or str(error)).lower()))
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return () if name in ("", ".") else tuple(name.split("/"))
 
 
 def _key_of(name: PurePath, *, put_aside: bool) -> PackKey | PointKey | None:
