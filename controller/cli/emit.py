@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from controller.cli.columns import BETWEEN, joined, widths_of
 from protocol.shown import encode_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -118,21 +119,43 @@ def emit(
     if _least_width(shown, columns, whole) > console().width:
         _print_blocks(shown)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold" if not title else "dim")
-    for column in columns:
-        right = column not in cells and any(
-            isinstance(row.get(column), (int, float)) and not isinstance(row.get(column), bool)
-            for row in rows
-        )
+    right = [
+        column not in cells and any(_counts(row.get(column)) for row in rows) for column in columns
+    ]
+    style = "bold" if not title else "dim"
+    lines = [list(row.values()) for row in shown]
+    header = [Text(_label(column).plain, style=style) for column in columns]
+    widths = widths_of([header, *lines])
+    fits = sum(widths) + BETWEEN * (len(widths) - 1) <= console().width
+    if fits and not any("\n" in cell.plain for line in lines for cell in line):
+        _print_lines([joined(line, widths, right) for line in (header, *lines)])
+        return
+    table = Table(box=None, pad_edge=False, header_style=style)
+    for column, is_right in zip(columns, right, strict=True):
         table.add_column(
             _label(column),
-            justify="right" if right else "left",
+            justify="right" if is_right else "left",
             overflow="fold",
             no_wrap=column in whole,
         )
-    for row in shown:
-        table.add_row(*row.values())
+    for line in lines:
+        table.add_row(*line)
     _print(table)
+
+
+def _counts(value: Any) -> bool:
+    """Whether a value is a number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _print_lines(lines: Sequence[Text]) -> None:
+    """Print lines of which each fits into the window."""
+    target = console()
+    if sys.stdout.isatty():
+        for line in lines:
+            target.print(line, no_wrap=True)
+        return
+    sys.stdout.write("".join(f"{line.plain.rstrip()}\n" for line in lines))
 
 
 def _least_width(

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
-from rich.cells import cell_len
 from rich.text import Text
 
+from controller.cli.columns import joined, widths_of
 from controller.cli.emit import NO_CELLS, Row, cell_of, console, note, plain_row
 from protocol.shown import encode_json
 
@@ -62,9 +62,7 @@ def _table(
         Text(name.removesuffix("_at").removesuffix("_bytes").replace("_", " "), style="bold")
         for name in columns
     ]
-    widths = [
-        max(cell_len(line[at].plain) for line in [header, *lines]) for at in range(len(columns))
-    ]
+    widths = widths_of([header, *lines])
     right = [
         name not in cells
         and any(isinstance(row.get(name), int) and not isinstance(row[name], bool) for row in first)
@@ -73,7 +71,7 @@ def _table(
     target = console()
     count = 0
     for line in itertools.chain([header], lines, (_line(row, columns, cells) for row in flow)):
-        target.print(_joined(line, widths, right), soft_wrap=True)
+        target.print(joined(line, widths, right), soft_wrap=True)
         count += 1
     sys.stdout.flush()
     return count - 1
@@ -89,16 +87,3 @@ def _line(
             cell = Text(cell.plain.replace("\n", "\\n"), style=cell.style)
         made.append(cell)
     return made
-
-
-def _joined(line: Sequence[Text], widths: Sequence[int], right: Sequence[bool]) -> Text:
-    """Cells side by side; nothing pads the last one."""
-    joined = Text()
-    for at, cell in enumerate(line):
-        blanks = " " * max(0, widths[at] - cell_len(cell.plain))
-        if right[at]:
-            joined.append(blanks)
-        joined.append_text(cell)
-        if at < len(line) - 1:
-            joined.append(("" if right[at] else blanks) + "  ")
-    return joined
