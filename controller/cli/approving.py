@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.cli.app import App
 from controller.cli.asking import ask
-from controller.cli.choice import known_machines
+from controller.cli.choice import machines_of
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, emit_one, note, output_option
 from controller.cli.exits import DONE
@@ -54,7 +54,7 @@ def approve(
     envelope = fetched_envelope(connection, job)
     order = decode_order(envelope.order)
     approval = _as_it_stands(connection, envelope, order)
-    machines, _ = known_machines(connection, "")
+    machines = machines_of(connection, frozenset(order.machines))
     names = {machine.machine_id: machine.name for machine in machines}
     row = review_row(order, approval, names, whole=whole)
     for line in long_lines(order, row["machines"]) if whole else ():

@@ -7,7 +7,15 @@ from collections.abc import Collection, Sequence
 from controller import clock
 from controller.cli.connection import Connection
 from controller.cli.emit import from_wire_ms, note, render_names
-from controller.fleet.selector import NO_FACTS, Candidate, Facts, facts_in, select_machines
+from controller.fleet.selector import (
+    NO_FACTS,
+    Candidate,
+    Facts,
+    asks_for_system,
+    facts_in,
+    names_in,
+    select_machines,
+)
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.ids import MachineId, TenantId
 from protocol.v1.operator_pb2 import (
@@ -17,6 +25,9 @@ from protocol.v1.operator_pb2 import (
     Machine,
     Tenant,
 )
+
+NAMED_AT_ONCE = 500
+"""Of more machines all are asked for, and chosen from here."""
 
 
 def tenant_named(connection: Connection, name: str) -> Tenant:
@@ -35,8 +46,9 @@ def tenant_named(connection: Connection, name: str) -> Tenant:
 
 
 def machines_meant(connection: Connection, selector: str, tenant: str) -> list[Machine]:
-    """The machines that a selector means, at least one; all of one tenant."""
-    listed, names = known_machines(connection, tenant)
+    """The machines that a selector means, at least one, and all of one tenant; in brief."""
+    named, brief = names_in(selector) or (), not asks_for_system(selector)
+    listed, names = known_machines(connection, tenant, named=named, brief=brief)
     candidates = [_candidate(m, names) for m in listed]
     facts = known_facts(connection, selector, tenant)
     found = select_machines(selector, candidates, now=clock.now(), facts=facts)
@@ -76,7 +88,8 @@ def say_unknown(facts: Facts, machines: Sequence[Machine]) -> None:
 
 def machine_meant(connection: Connection, name: str, tenant: str) -> Machine:
     """The one machine of this name or id, active or not."""
-    listed, names = known_machines(connection, tenant)
+    listed, names = known_machines(connection, tenant, named=[name])
+    # Whatever the controller lists: it does not choose who is meant.
     found = [m for m in listed if name in {m.machine_id, m.name, f"{names[m.tenant_id]}/{m.name}"}]
     if not found:
         raise NotFoundError(f"there is no machine {name!r}; `stead machine ls` lists them")
@@ -85,13 +98,37 @@ def machine_meant(connection: Connection, name: str, tenant: str) -> Machine:
     return found[0]
 
 
-def known_machines(connection: Connection, tenant: str) -> tuple[Sequence[Machine], dict[str, str]]:
-    """The machines that the operator may see, and the names of their tenants by id."""
-    tenants = connection.tenants.ListTenants(ListTenantsRequest()).tenants
-    names = {t.tenant_id: t.name for t in tenants}
+def known_machines(
+    connection: Connection, tenant: str, *, named: Sequence[str] = (), brief: bool = False
+) -> tuple[Sequence[Machine], dict[str, str]]:
+    """The machines that the operator may see, and the names of their tenants by id.
+
+    Of many machines `named` ones come sooner than all, and `brief` ones, which lack what
+    inventories, backups and drills say.
+    """
     only = tenant_named(connection, tenant).tenant_id if tenant else ""
-    listed = connection.machines.ListMachines(ListMachinesRequest(tenant_id=only)).machines
-    return listed, names
+    return _listed(connection, only, named, brief=brief), tenant_names(connection)
+
+
+def tenant_names(connection: Connection) -> dict[str, str]:
+    """The names of the tenants by their ids."""
+    tenants = connection.tenants.ListTenants(ListTenantsRequest()).tenants
+    return {tenant.tenant_id: tenant.name for tenant in tenants}
+
+
+def machines_of(connection: Connection, ids: Collection[str]) -> list[Machine]:
+    """The machines with these ids, as far as there are any, in brief."""
+    listed = _listed(connection, "", ids, brief=True) if ids else ()
+    return [machine for machine in listed if machine.machine_id in ids]
+
+
+def _listed(
+    connection: Connection, tenant: str, named: Collection[str], *, brief: bool
+) -> Sequence[Machine]:
+    request = ListMachinesRequest(tenant_id=tenant, brief=brief)
+    if len(named) <= NAMED_AT_ONCE:
+        request.named.extend(named)
+    return connection.machines.ListMachines(request).machines
 
 
 def active_among(connection: Connection, ids: Collection[str]) -> list[Machine]:
@@ -99,7 +136,7 @@ def active_among(connection: Connection, ids: Collection[str]) -> list[Machine]:
 
     PRECONDITION when none is: an order to nobody is none.
     """
-    found = [one for one in known_machines(connection, "")[0] if one.machine_id in ids]
+    found = machines_of(connection, ids)
     out = [machine.name for machine in found if machine.state != "active"]
     if len(out) == len(found):
         raise SteadError(
@@ -132,6 +169,5 @@ def _candidate(machine: Machine, tenant_names: dict[str, str]) -> Candidate:
 
 def active_machines(connection: Connection, tenant: Tenant) -> list[Machine]:
     """The tenant's machines that are in use."""
-    request = ListMachinesRequest(tenant_id=tenant.tenant_id)
-    listed = connection.machines.ListMachines(request).machines
+    listed = _listed(connection, tenant.tenant_id, (), brief=True)
     return [machine for machine in listed if machine.state == "active"]

@@ -183,7 +183,7 @@ def ls(app: App, machine: str, *, samples: bool, limit: int, tenant: str, output
         kind="sample" if samples else "drill",
         limit=limit,
     )
-    machines, _ = known_machines(connection, "")
+    machines, _ = known_machines(connection, "", brief=True)
     names = {one.machine_id: one.name for one in machines}
     rows = [drill_row(one, names) for one in connection.proofs.ListDrills(request).drills]
     emit(

@@ -22,7 +22,7 @@ from protocol.identity import OperatorIdentity, Role, believe, key_hash, read_ce
 from protocol.ids import TenantId
 from protocol.order import Signer
 from protocol.revocation import check_not_revoked
-from protocol.v1.operator_pb2 import ListOperatorsRequest, ListTenantsRequest, Operator
+from protocol.v1.operator_pb2 import ListOperatorsRequest, Operator
 
 
 def refuse_taken(connection: Connection, name: str) -> None:
@@ -92,12 +92,6 @@ def identity_for(
     """Who an operator is to be; `tenants` are names, none of them is all tenants."""
     scope = frozenset(TenantId(tenant_named(connection, t).tenant_id) for t in tenants)
     return OperatorIdentity(name, Role(role), scope or None)
-
-
-def tenant_names(app: App) -> dict[str, str]:
-    """The names of the tenants by their ids."""
-    listed = app.connection.tenants.ListTenants(ListTenantsRequest()).tenants
-    return {tenant.tenant_id: tenant.name for tenant in listed}
 
 
 def operator_row(operator: Operator, names: dict[str, str]) -> dict[str, Any]:

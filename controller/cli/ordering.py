@@ -23,6 +23,7 @@ from protocol.order import Order, enveloped, signed_bytes
 from protocol.rollout import render_batches
 from protocol.summary import summary_of
 from protocol.v1.job_pb2 import (
+    GetJobRequest,
     Job,
     SubmitOrderRequest,
     Task,
@@ -160,13 +161,11 @@ def _handed_in(
     return connection.jobs.SubmitOrder(request).job
 
 
-def task_of(connection: Connection, job: str, task: str) -> Task | None:
-    """A task with its result, which listings leave out."""
-    events = connection.jobs.WatchJob(WatchJobRequest(job_id=job))
-    try:
-        return next((e.task for e in events if e.HasField("task") and e.task.task_id == task), None)
-    finally:
-        events.cancel()
+def task_of(connection: Connection, job: str, machine: str) -> Task | None:
+    """A machine's task with its result, which listings leave out."""
+    request = GetJobRequest(job_id=job, machine_id=machine)
+    tasks = connection.jobs.GetJob(request).job.tasks
+    return next((task for task in tasks if task.machine_id == machine), None)
 
 
 def output_of(connection: Connection, job: str) -> list[TaskOutput]:

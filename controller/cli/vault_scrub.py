@@ -166,7 +166,7 @@ def _lines(connection: Connection, vault: ScrubStatus) -> Iterator[str]:
     """What a person has to know of what is open, and what to do about it."""
     open_ones = [one for one in vault.damages if one.missing_chunks]
     if open_ones:
-        machines, _ = known_machines(connection, "")
+        machines, _ = known_machines(connection, "", brief=True)
         names = {machine.machine_id: machine.name for machine in machines}
         for one in open_ones[:SHOWN]:
             hit = ", ".join(

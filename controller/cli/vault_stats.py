@@ -41,7 +41,7 @@ def stats(app: App, *, by_machine: bool, growth: str | None, tenant: str, output
     vaults = connection.proofs.GetVaultStats(request).vaults
     listed = connection.tenants.ListTenants(ListTenantsRequest()).tenants
     names = {one.tenant_id: one.name for one in listed}
-    machines, _ = known_machines(connection, "")
+    machines, _ = known_machines(connection, "", brief=True)
     machine_names = {one.machine_id: one.name for one in machines}
     rows = [stats_row(vault, names, machine_names) for vault in vaults]
     if output != "table":

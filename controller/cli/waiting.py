@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from controller.cli.choice import machines_of
 from controller.cli.connection import Connection
 from controller.cli.emit import from_wire_ms, note, render_names
 from controller.cli.exits import OVER
 from protocol.v1.job_pb2 import Job
-from protocol.v1.operator_pb2 import ListMachinesRequest, Machine
+from protocol.v1.operator_pb2 import Machine
 
 
 def say_unlinked(connection: Connection, job: Job) -> None:
     """Name the machines that a job waits for; says nothing when all are there."""
-    if all(task.state in OVER for task in job.tasks):
-        return
-    request = ListMachinesRequest(tenant_id=job.tenant_id)
-    if said := unlinked_line(job, connection.machines.ListMachines(request).machines):
+    waiting = {task.machine_id for task in job.tasks if task.state not in OVER}
+    if said := unlinked_line(job, machines_of(connection, waiting)):
         note(said)
 
 

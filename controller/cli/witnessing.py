@@ -12,7 +12,7 @@ from controller import clock
 from controller.audit.trail import Mark
 from controller.cli.audit_file import StatementLine
 from controller.cli.connection import Connection
-from controller.cli.ordering import order_and_follow, task_of
+from controller.cli.ordering import order_and_follow
 from controller.cli.outcomes import result_of
 from controller.cli.terms import Terms
 from protocol.action import ReadWitness
@@ -80,8 +80,7 @@ def ask_witnesses(
             found.silent.append(f"{task.machine_name}: {task.state} {task.message}".strip())
             continue
         try:
-            whole = task if task.result else task_of(connection, job.job_id, task.task_id) or task
-            _take(connection, found, whole, names[task.machine_name], nonce)
+            _take(connection, found, task, names[task.machine_name], nonce)
         except (SteadError, KeyError, msgspec.ValidationError) as error:
             found.silent.append(f"{task.machine_name}: not believed: {error}")
     return found

@@ -5,23 +5,46 @@ All of it happens in the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from controller.audit.alarms import alarms_in_words
 from controller.audit.log import append
-from controller.db.schema import certificates, drills, freezes, machine_tags, machines, points
+from controller.db.schema import (
+    certificates,
+    drills,
+    freezes,
+    machine_tags,
+    machines,
+    points,
+    tenants,
+)
 from controller.fleet.names import check_machine_name, check_tags
 from controller.fleet.scope import require_machine, require_tenant, visible
-from controller.fleet.summary import Summary, summaries
-from protocol.errors import Code, SteadError
+from controller.fleet.summary import NO_SUMMARY, Summary, summaries
+from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity
 from protocol.ids import MachineId, TenantId
+
+MOST_NAMED = 1000
+"""Of more, all are to be asked for."""
 
 REVOKED = "revoked"
 RETIRED = "retired"
@@ -45,8 +68,8 @@ class Machine:
     tags: tuple[str, ...]
     sealing_key: bytes
     sealing_proof: bytes
-    summary: Summary
-    last_point_at: datetime | None
+    summary: Summary = NO_SUMMARY
+    last_point_at: datetime | None = None
     last_drill_at: datetime | None = None
     drill_state: str = ""
     """The last good drill, and how the newest one ended; empty when there was none."""
@@ -60,52 +83,92 @@ class Machine:
 
 
 def listed(
-    connection: Connection, operator: OperatorIdentity, tenant_id: str = ""
+    connection: Connection,
+    operator: OperatorIdentity,
+    tenant_id: str = "",
+    *,
+    named: Collection[str] = (),
+    brief: bool = False,
 ) -> list[Machine]:
-    """Machines of one tenant, or of all that the operator may see, by tenant and name."""
+    """Machines of one tenant, or of all that the operator may see, by tenant and name.
+
+    `named` are names or ids: only these machines. `brief` ones are without what inventories,
+    backups and drills say of them.
+    """
     condition = visible(machines.c.tenant_id, operator)
     if tenant_id:
         condition = machines.c.tenant_id == require_tenant(connection, operator, tenant_id)
-    rows = connection.execute(
-        select(machines).where(condition).order_by(machines.c.tenant_id, machines.c.name)
-    ).all()
+    query = select(machines).where(condition).order_by(machines.c.tenant_id, machines.c.name)
+    if len(named) > MOST_NAMED:
+        raise InvalidError(f"at most {MOST_NAMED} machines are named at once, not {len(named)}")
+    if named:
+        query = query.where(_is_named(named))
+    rows = connection.execute(query).all()
+    meant = _Meant(operator, tuple(row.id for row in rows) if named else None)
     tags: dict[str, list[str]] = {}
     for row in connection.execute(
         select(machine_tags.c.machine_id, machine_tags.c.tag)
-        .where(visible(machine_tags.c.tenant_id, operator))
+        .where(meant.rows_of(machine_tags))
         .order_by(machine_tags.c.tag)
     ):
         tags.setdefault(row.machine_id, []).append(row.tag)
+    found = [_machine(row, tags.get(row.id, ())) for row in rows]
+    return found if brief else _with_what_is_known(connection, meant, tenant_id, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    """Whose rows are read: those of `ids`, or for None of all that the operator may see."""
+
+    operator: OperatorIdentity
+    ids: tuple[str, ...] | None
+
+    def rows_of(self, table: Table) -> ColumnElement[bool]:
+        seen = visible(table.c.tenant_id, self.operator)
+        return seen if self.ids is None else and_(seen, table.c.machine_id.in_(self.ids))
+
+
+def _is_named(named: Collection[str]) -> ColumnElement[bool]:
+    """A machine's id, name, or TENANT/NAME is one of these."""
+    whole = tenants.c.name + "/" + machines.c.name
+    of_tenant = (
+        select(tenants.c.id).where(tenants.c.id == machines.c.tenant_id, whole.in_(named)).exists()
+    )
+    return or_(machines.c.id.in_(named), machines.c.name.in_(named), of_tenant)
+
+
+def _with_what_is_known(
+    connection: Connection, meant: _Meant, tenant_id: str, found: Sequence[Machine]
+) -> list[Machine]:
+    """The machines with what their inventories, backups and drills say."""
     newest = connection.execute(
         select(points.c.machine_id, func.max(points.c.received_at).label("at"))
-        .where(visible(points.c.tenant_id, operator))
+        .where(meant.rows_of(points))
         .group_by(points.c.machine_id)
     )
     last_points: dict[str, datetime] = {row.machine_id: row.at for row in newest}
-    known = summaries(connection, operator, tenant_id)
-    drilled = _drilled(connection, operator)
-    frozen = _frozen(connection, operator)
+    known = summaries(connection, meant.operator, tenant_id, meant.ids)
+    drilled = _drilled(connection, meant)
+    frozen = _frozen(connection, meant)
     alarms = alarms_in_words(connection)
     return [
         replace(
-            _machine(
-                row, tags.get(row.id, ()), known.get(row.id, Summary()), last_points.get(row.id)
-            ),
-            last_drill_at=drilled.get(row.id, (None, ""))[0],
-            drill_state=drilled.get(row.id, (None, ""))[1],
-            frozen=frozen.get(row.id, ((), None))[0],
-            frozen_at=frozen.get(row.id, ((), None))[1],
-            audit_alarm=alarms.get(row.id, ""),
+            machine,
+            summary=known.get(machine.id, NO_SUMMARY),
+            last_point_at=last_points.get(machine.id),
+            last_drill_at=drilled.get(machine.id, (None, ""))[0],
+            drill_state=drilled.get(machine.id, (None, ""))[1],
+            frozen=frozen.get(machine.id, ((), None))[0],
+            frozen_at=frozen.get(machine.id, ((), None))[1],
+            audit_alarm=alarms.get(machine.id, ""),
         )
-        for row in rows
+        for machine in found
     ]
 
 
-def _drilled(
-    connection: Connection, operator: OperatorIdentity
-) -> dict[str, tuple[datetime | None, str]]:
+def _drilled(connection: Connection, meant: _Meant) -> dict[str, tuple[datetime | None, str]]:
     """By machine: when its last good drill was received, and how its newest one ended."""
-    condition = and_(visible(drills.c.tenant_id, operator), drills.c.kind == "drill")
+    condition = and_(meant.rows_of(drills), drills.c.kind == "drill")
     good = connection.execute(
         select(drills.c.machine_id, func.max(drills.c.received_at).label("at"))
         .where(condition, drills.c.state == "good")
@@ -132,13 +195,11 @@ def _drilled(
     return {row.machine_id: (last_good.get(row.machine_id), row.state) for row in rows}
 
 
-def _frozen(
-    connection: Connection, operator: OperatorIdentity
-) -> dict[str, tuple[tuple[str, ...], datetime]]:
+def _frozen(connection: Connection, meant: _Meant) -> dict[str, tuple[tuple[str, ...], datetime]]:
     """By machine: why nothing of it is forgotten, and since when."""
     rows = connection.execute(
         select(freezes.c.machine_id, freezes.c.reasons, freezes.c.frozen_at).where(
-            visible(freezes.c.tenant_id, operator), freezes.c.frozen_at.is_not(None)
+            meant.rows_of(freezes), freezes.c.frozen_at.is_not(None)
         )
     )
     return {
@@ -275,9 +336,7 @@ def waiting(connection: Connection) -> list[str]:
     return list(connection.scalars(select(machines.c.id).where(machines.c.state == WAITING)))
 
 
-def _machine(
-    row: Row[Any], tags: Sequence[str], summary: Summary, last_point_at: datetime | None
-) -> Machine:
+def _machine(row: Row[Any], tags: Sequence[str]) -> Machine:
     return Machine(
         id=MachineId(row.id),
         tenant=TenantId(row.tenant_id),
@@ -290,8 +349,6 @@ def _machine(
         tags=tuple(tags),
         sealing_key=row.sealing_key or b"",
         sealing_proof=row.sealing_proof or b"",
-        summary=summary,
-        last_point_at=last_point_at,
         clone_of=row.clone_of or "",
     )
 

@@ -45,6 +45,7 @@ Facts = Mapping[str, Mapping[str, bool]]
 """By fact as it is written, and by machine id; who has not said is not there."""
 
 NO_FACTS: Facts = MappingProxyType({})
+_NAME = re.compile(r"[a-z0-9][a-z0-9._/-]*\Z")
 _WORD = re.compile(r"\s*(\(|\)|[^\s()]+)")
 _STALE = re.compile(r"stale>(\d{1,5})([mhd])\Z")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -81,6 +82,19 @@ def facts_in(expression: str) -> list[str]:
         for word in found
         if word not in _WORDS and not is_fact_name(word) and parse_fact(word) is not None
     ]
+
+
+def names_in(expression: str) -> list[str] | None:
+    """The machines that an expression names, where it can mean no others; None where it can."""
+    words = dict.fromkeys(_split(expression))
+    names = [word for word in words if word not in {"or", "and", "(", ")"}]
+    plain = all(word not in _WORDS and _NAME.match(word) for word in names)
+    return names if plain and names else None
+
+
+def asks_for_system(expression: str) -> bool:
+    """Whether an expression asks for the operating system, which the inventory says."""
+    return any(word.startswith("os:") for word in _split(expression))
 
 
 def _split(expression: str) -> list[str]:

@@ -6,13 +6,13 @@ that is expected counts as not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, func, select, true
+from sqlalchemy import Connection, and_, func, select, true
 
 from controller.db.schema import inventories, machines, sections
 from controller.fleet.history import unpack
@@ -32,6 +32,9 @@ class Summary:
     system: str = ""
     updates: int | None = None
     security_updates: int | None = None
+
+
+NO_SUMMARY = Summary()
 
 
 class _Os(msgspec.Struct):
@@ -57,13 +60,16 @@ class _UpdatesBody(msgspec.Struct):
 
 
 def summaries(
-    connection: Connection, operator: OperatorIdentity, tenant: str = ""
+    connection: Connection,
+    operator: OperatorIdentity,
+    tenant: str = "",
+    ids: Collection[str] | None = None,
 ) -> dict[str, Summary]:
     """Summaries by machine id, of one tenant or of all that the operator may see.
 
-    A machine without an inventory has none.
+    A machine without an inventory has none. `ids` are the machines that are meant; None is all.
     """
-    rows = newest_manifests(connection, operator, tenant)
+    rows = newest_manifests(connection, operator, tenant, ids)
     manifests = [msgspec.json.decode(row.manifest, type=dict[str, str]) for row in rows]
     wanted: dict[str, set[bytes]] = {}
     for row, manifest in zip(rows, manifests, strict=True):
@@ -82,7 +88,10 @@ def summaries(
 
 
 def newest_manifests(
-    connection: Connection, operator: OperatorIdentity, tenant: str
+    connection: Connection,
+    operator: OperatorIdentity,
+    tenant: str,
+    ids: Collection[str] | None = None,
 ) -> Sequence[Any]:
     """(tenant_id, machine_id, manifest) of every machine that ever sent an inventory."""
     other = inventories.alias()
@@ -93,6 +102,8 @@ def newest_manifests(
         .scalar_subquery()
     )
     condition = machines.c.tenant_id == tenant if tenant else true()
+    if ids is not None:
+        condition = and_(condition, machines.c.id.in_(ids))
     return connection.execute(
         select(inventories.c.tenant_id, inventories.c.machine_id, inventories.c.manifest)
         .join(machines, machines.c.id == inventories.c.machine_id)

@@ -78,15 +78,22 @@ class JobDesk:
         job: str,
         operator: OperatorIdentity,
         *,
+        machine: str = "",
         with_results: bool = False,
         with_output: bool = False,
     ) -> JobView:
-        """One job as it is now; LIMIT when what is asked for does not fit into one answer."""
+        """One job as it is now, with all its tasks or that of a machine.
+
+        LIMIT when what is asked for does not fit into one answer.
+        """
 
         def look(connection: Connection) -> JobView:
             row = reading.job_row(connection, operator, job)
-            reading.check_size(connection, job, with_results=with_results, with_output=with_output)
-            rows = reading.task_rows(connection, [job], with_results=with_results)[job]
+            reading.check_size(
+                connection, job, machine, with_results=with_results, with_output=with_output
+            )
+            some = reading.task_rows(connection, [job], machine, with_results=with_results)
+            rows = some[job]
             ids = [task.id for task in rows] if with_output else []
             output = [piece for task in ids for piece in reading.output_after(connection, task)]
             envelope = reading.envelope_of(connection, row)
@@ -113,13 +120,13 @@ class JobDesk:
         return await self.db.read(look)
 
     async def list(
-        self, operator: OperatorIdentity, wanted: reading.Wanted, *, limit: int, counted: bool
+        self, operator: OperatorIdentity, wanted: reading.Wanted, *, limit: int, told: views.Told
     ) -> Sequence[JobView]:
         """Jobs, newest first; see `views.listed`."""
 
         def look(connection: Connection) -> list[JobView]:
             rows = reading.job_rows(connection, operator, wanted, limit=limit)
-            return views.listed(connection, rows, wanted.machine, counted=counted)
+            return views.listed(connection, rows, wanted.machine, told)
 
         return await self.db.read(look)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -159,10 +159,14 @@ def _conditions(
     return found
 
 
-def check_size(connection: Connection, job: str, *, with_results: bool, with_output: bool) -> None:
+def check_size(
+    connection: Connection, job: str, machine: str, *, with_results: bool, with_output: bool
+) -> None:
     """Raise LIMIT when a job's results, or its output, do not fit into one answer."""
     results = func.coalesce(func.sum(func.length(tasks.c.result)), 0)
     query = select(results, func.sum(tasks.c.output_bytes)).where(tasks.c.job_id == job)
+    if machine:
+        query = query.where(tasks.c.machine_id == machine)
     found, printed = connection.execute(query).one()
     total = found * with_results + (printed or 0) * with_output
     if total > MAX_ANSWER_BYTES:
@@ -193,11 +197,19 @@ def tasks_named(connection: Connection, job: str, ids: Collection[str]) -> Seque
 
 
 def task_rows(
-    connection: Connection, job_ids: Sequence[str], *, with_results: bool
+    connection: Connection, job_ids: Sequence[str], machine: str = "", *, with_results: bool
 ) -> Mapping[str, list[Row[Any]]]:
-    """The tasks of these jobs, by job, in the order of their machines' names."""
+    """The tasks of these jobs, by job, in the order of their machines' names.
+
+    Where a machine is named, its tasks alone.
+    """
     query = _TASKS_WITH_RESULTS if with_results else _TASKS
-    return _by_job(job_ids, connection.execute(query, {"jobs": job_ids}))
+    if machine:
+        query = query.where(tasks.c.machine_id == machine)
+    found: dict[str, list[Row[Any]]] = {job: [] for job in job_ids}
+    for row in connection.execute(query, {"jobs": job_ids}):
+        found[row.job_id].append(row)
+    return found
 
 
 def tasks_of_machine(
@@ -206,15 +218,7 @@ def tasks_of_machine(
     """One machine's tasks of these jobs, by job; none of an unnamed machine."""
     if not machine:
         return {job: [] for job in job_ids}
-    query = _TASKS.where(tasks.c.machine_id == machine)
-    return _by_job(job_ids, connection.execute(query, {"jobs": job_ids}))
-
-
-def _by_job(job_ids: Sequence[str], rows: Iterable[Row[Any]]) -> dict[str, list[Row[Any]]]:
-    found: dict[str, list[Row[Any]]] = {job: [] for job in job_ids}
-    for row in rows:
-        found[row.job_id].append(row)
-    return found
+    return task_rows(connection, job_ids, machine, with_results=False)
 
 
 def rollout_rows(connection: Connection, job_ids: Sequence[str]) -> Sequence[Row[Any]]:

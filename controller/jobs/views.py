@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -11,6 +12,14 @@ from sqlalchemy import Connection, Row
 from controller.jobs import advance, reading, signing
 from controller.jobs.rollout import Course
 from protocol.rollout import Rollout
+
+
+class Told(Enum):
+    """What a listing tells of the tasks of its jobs."""
+
+    ALL = "all of them, of fewer jobs where they are too many"
+    COUNTED = "how many are in which state, and that of the machine that is named"
+    BRIEF = "that of the machine that is named"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +57,15 @@ def rollouts_of(connection: Connection, jobs: Sequence[str]) -> dict[str, Rollou
 
 
 def listed(
-    connection: Connection, rows: Sequence[Row[Any]], machine: str, *, counted: bool
+    connection: Connection, rows: Sequence[Row[Any]], machine: str, told: Told
 ) -> list[JobView]:
-    """Jobs of a listing, without the results of their tasks.
-
-    Where tasks are `counted`, those of `machine` alone are listed; else there are fewer jobs
-    where their tasks are too many.
-    """
+    """Jobs of a listing, without the results of their tasks."""
     ids: Sequence[str] = [row.id for row in rows]
     states: Mapping[str, Mapping[str, int]] = {}
-    if counted:
-        states = reading.states_of(connection, ids)
+    if told is not Told.ALL:
         tasks = reading.tasks_of_machine(connection, ids, machine)
+        if told is Told.COUNTED:
+            states = reading.states_of(connection, ids)
     else:
         ids = reading.as_many_as_fit(connection, ids)
         tasks = reading.task_rows(connection, ids, with_results=False)

@@ -11,7 +11,7 @@ from controller.jobs import standing_views
 from controller.jobs.desk import JobDesk
 from controller.jobs.reading import Wanted
 from controller.jobs.signing import Signed
-from controller.jobs.views import JobView, RolloutView
+from controller.jobs.views import JobView, RolloutView, Told
 from controller.jobs.watching import Changed
 from controller.rpc.interceptor import Context, operator_calling
 from protocol.codec import from_ms, to_ms
@@ -58,7 +58,7 @@ class Jobs(JobServiceServicer):
                 with_runs=request.with_runs,
             ),
             limit=min(request.limit or DEFAULT_LIMIT, LARGEST_LIMIT),
-            counted=request.counted,
+            told=Told.BRIEF if request.brief else Told.COUNTED if request.counted else Told.ALL,
         )
         return pb.ListJobsResponse(jobs=map(job_to_pb, views))
 
@@ -67,6 +67,7 @@ class Jobs(JobServiceServicer):
         view = await self._desk.view(
             request.job_id,
             operator_calling(),
+            machine=request.machine_id,
             with_results=not request.without_results,
             with_output=request.with_output,
         )

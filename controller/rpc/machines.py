@@ -32,7 +32,11 @@ class Machines(MachineServiceServicer):
     ) -> pb.ListMachinesResponse:
         """See `protocol/v1/operator.proto`."""
         operator = operator_calling()
-        found = await self._db.read(lambda c: machines.listed(c, operator, request.tenant_id))
+        found = await self._db.read(
+            lambda c: machines.listed(
+                c, operator, request.tenant_id, named=request.named, brief=request.brief
+            )
+        )
         return pb.ListMachinesResponse(
             machines=[
                 _to_pb(

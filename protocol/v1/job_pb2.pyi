@@ -350,6 +350,7 @@ class ListJobsRequest(_message.Message):
     WITH_RUNS_FIELD_NUMBER: _builtins.int
     COUNTED_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
+    BRIEF_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Only this tenant's; empty means every tenant that the caller may see."""
     limit: _builtins.int
@@ -374,6 +375,8 @@ class ListJobsRequest(_message.Message):
     """
     action: _builtins.str
     """Only those with this action, as "run_program"."""
+    brief: _builtins.bool
+    """List the tasks of `machine_id` alone, and count none."""
     def __init__(
         self,
         *,
@@ -388,10 +391,11 @@ class ListJobsRequest(_message.Message):
         with_runs: _builtins.bool = ...,
         counted: _builtins.bool = ...,
         action: _builtins.str = ...,
+        brief: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before_job_id", b"before_job_id", "counted", b"counted", "limit", b"limit", "machine_id", b"machine_id", "operator", b"operator", "since_ms", b"since_ms", "standing_order_id", b"standing_order_id", "state", b"state", "tenant_id", b"tenant_id", "with_runs", b"with_runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before_job_id", b"before_job_id", "brief", b"brief", "counted", b"counted", "limit", b"limit", "machine_id", b"machine_id", "operator", b"operator", "since_ms", b"since_ms", "standing_order_id", b"standing_order_id", "state", b"state", "tenant_id", b"tenant_id", "with_runs", b"with_runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -430,22 +434,26 @@ class GetJobRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     WITH_OUTPUT_FIELD_NUMBER: _builtins.int
     WITHOUT_RESULTS_FIELD_NUMBER: _builtins.int
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job."""
     with_output: _builtins.bool
     """Also the output that its tasks printed."""
     without_results: _builtins.bool
     """Leave out the results of its tasks: however much they are, the answer has an end."""
+    machine_id: _builtins.str
+    """Only the task of this machine."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         with_output: _builtins.bool = ...,
         without_results: _builtins.bool = ...,
+        machine_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "with_output", b"with_output", "without_results", b"without_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "machine_id", b"machine_id", "with_output", b"with_output", "without_results", b"without_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

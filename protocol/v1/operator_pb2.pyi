@@ -1284,16 +1284,26 @@ class ListMachinesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
+    BRIEF_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Only this tenant's; empty means every tenant that the caller may see."""
+    brief: _builtins.bool
+    """Leave out what inventories, backups and drills say of them, which takes most of the time."""
+    @_builtins.property
+    def named(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only those with one of these names or ids; a name may be TENANT/NAME."""
+
     def __init__(
         self,
         *,
         tenant_id: _builtins.str = ...,
+        named: _abc.Iterable[_builtins.str] | None = ...,
+        brief: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brief", b"brief", "named", b"named", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,15 +17,18 @@ from controller.fleet import history
 from controller.jobs import reading, standing_views
 from protocol.action import CollectInventory, ControlPower, RunProgram
 from protocol.codec import to_ms
+from protocol.errors import Code
+from protocol.identity import Role
 from protocol.rollout import Amount, Rollout, parse_batches
 from protocol.standing import Standing
-from protocol.v1 import job_pb2, link_pb2
+from protocol.v1 import job_pb2, link_pb2, operator_pb2
 from protocol.v1.job_pb2_grpc import JobServiceStub
 from protocol.v1.operator_pb2 import RetireMachineRequest
 from protocol.v1.operator_pb2_grpc import MachineServiceStub
 from tests.integration.commands import stead
 from tests.integration.conftest import Enrolled, Installation
-from tests.integration.test_inventory_report import Reporter, body
+from tests.integration.refusal import refused
+from tests.integration.test_inventory_report import FIRST, Reporter, body
 from tests.integration.test_job_sizes import RESULT, ended
 from tests.integration.test_link import enveloped, job_of, linked, order_for, submit
 from tests.integration.test_rollout import ordered, until
@@ -210,3 +213,39 @@ async def test_messages_of_a_great_many_tasks_fit_into_an_answer(
     assert shortened == {"it did not…"}
     whole = await rows(installation, "job", "watch", job, code=1)
     assert {task["message"] for task in whole} == {"it did not work"}
+
+
+async def test_one_machine_is_told_of_without_all_the_others(
+    installation: Installation, fleet: list[Enrolled]
+) -> None:
+    other = await installation.new_machine(await installation.add_tenant("beta"), "m1")
+    await Reporter(installation, fleet[1]).report(FIRST)
+
+    async def told(stub: Any = None, **wanted: Any) -> list[operator_pb2.Machine]:
+        stub = stub or MachineServiceStub(installation.admin())
+        return list((await stub.ListMachines(operator_pb2.ListMachinesRequest(**wanted))).machines)
+
+    for named, meant in (
+        (["m1"], {fleet[1].id, other.id}),
+        (["acme/m1"], {fleet[1].id}),
+        ([fleet[2].id, "m0", "nobody"], {fleet[0].id, fleet[2].id}),
+        (["beta/m0"], set()),
+    ):
+        assert {one.machine_id for one in await told(named=named)} == meant, named
+    [whole] = await told(named=["acme/m1"])
+    assert (whole.updates, whole.system) == (2, "Debian GNU/Linux 12 (bookworm)")
+    [brief] = await told(named=["acme/m1"], brief=True)
+    assert (brief.updates, brief.system) == (-1, "")
+    assert {one.machine_id for one in await told(tenant_id=other.tenant, named=["m1"])} == {
+        other.id
+    }
+    key, certificate = installation.operator("bob", Role.TECHNICIAN, frozenset({other.tenant}))
+    stub = MachineServiceStub(installation.channel(key, certificate))
+    assert {one.machine_id for one in await told(stub, named=["m1"])} == {other.id}
+    assert await told(stub, named=["acme/m1", fleet[0].id]) == []
+    assert (await refused(told(named=["m"] * 1001))).code is Code.INVALID
+    assert "there is no machine 'm9'" in await stead(
+        installation, "machine", "show", "m9", code=1, error=True
+    )
+    [row] = await rows(installation, "machine", "ls", "acme/m1")
+    assert row["updates"] == 2

@@ -336,7 +336,7 @@ def _meant(app: App, job: str) -> str:
     # Never somebody else's: whoever cancels the latest job means an order of their own. Nor
     # the order that cancelled it.
     mine = app.connection.operator.name
-    own = ListJobsRequest(operator=mine, counted=True, limit=LOOKED_AT)
+    own = ListJobsRequest(operator=mine, brief=True, limit=LOOKED_AT)
     for found in app.connection.jobs.ListJobs(own).jobs:
         if found.action != CANCEL:
             return found.job_id

@@ -17,6 +17,7 @@ from controller.cli.choice import (
     machine_meant,
     machines_meant,
     say_unknown,
+    tenant_names,
 )
 from controller.cli.commands.rehome import rehome
 from controller.cli.emit import (
@@ -30,7 +31,7 @@ from controller.cli.emit import (
 )
 from controller.cli.options import tenant_option, yes_option
 from controller.cli.proved import drill_state
-from controller.fleet.selector import Candidate, select_machines
+from controller.fleet.selector import Candidate, names_in, select_machines
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.v1.operator_pb2 import (
     ApproveMachineRequest,
@@ -67,7 +68,7 @@ def command() -> None:
 def ls(app: App, selector: str, tenant: str, output: str) -> None:
     """List machines, all of them or those that a selector means."""
     connection = app.connection
-    listed, names = known_machines(connection, tenant)
+    listed, names = known_machines(connection, tenant, named=names_in(selector) or ())
     now = clock.now()
     rows = [machine_row(machine, names) for machine in listed]
     if selector:
@@ -103,8 +104,7 @@ def ls(app: App, selector: str, tenant: str, output: str) -> None:
 def show(app: App, machine: str, tenant: str, output: str) -> None:
     """Show one machine."""
     found = machine_meant(app.connection, machine, tenant)
-    _, names = known_machines(app.connection, "")
-    emit_one(machine_row(found, names), output)
+    emit_one(machine_row(found, tenant_names(app.connection)), output)
 
 
 @command.command(

@@ -16,6 +16,7 @@ from controller.authority.durable import make_directory, write_durably
 from controller.authority.keys import new_key, new_serial
 from controller.cli.app import App
 from controller.cli.asking import ask
+from controller.cli.choice import tenant_names
 from controller.cli.commands.operator_key import key as key_command
 from controller.cli.commands.operator_key import root_option
 from controller.cli.commands.operator_request import accept, certify, request
@@ -26,7 +27,6 @@ from controller.cli.making import (
     operator_row,
     refuse_taken,
     root_of,
-    tenant_names,
 )
 from controller.cli.options import Moment, yes_option
 from controller.cli.passphrase import Whose, kept_as
@@ -137,10 +137,8 @@ def add(
     asked = AddOperatorRequest(certificate=leaf.public_bytes(Encoding.DER))
     recorded = connection.operators.AddOperator(asked).operator
     copied = _copy_keys(app, profile, sorted(identity.tenants or ())) if with_keys else 0
-    emit_one(
-        {**operator_row(recorded, tenant_names(app)), "profile": str(folder), "keys": copied},
-        output,
-    )
+    row = operator_row(recorded, tenant_names(connection))
+    emit_one({**row, "profile": str(folder), "keys": copied}, output)
     note(
         f"Hand {folder} to {name} by a way that nobody else reads, then delete it here: it holds "
         f"{name}'s key.\nThey use it with: stead --home {folder} machine ls"
@@ -153,7 +151,7 @@ def add(
 def ls(app: App, output: str) -> None:
     """List operators."""
     found = app.connection.operators.ListOperators(ListOperatorsRequest()).operators
-    names = tenant_names(app)
+    names = tenant_names(app.connection)
     emit(
         [operator_row(operator, names) for operator in found],
         output,

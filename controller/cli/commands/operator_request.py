@@ -28,6 +28,7 @@ from controller.authority.requests import (
 )
 from controller.cli.app import App
 from controller.cli.asking import ask
+from controller.cli.choice import tenant_names
 from controller.cli.commands.operator_key import root_option
 from controller.cli.connection import Connection
 from controller.cli.emit import emit_one, note, output_option
@@ -37,7 +38,6 @@ from controller.cli.making import (
     known_operator,
     operator_row,
     refuse_taken,
-    tenant_names,
 )
 from controller.cli.options import yes_option
 from controller.cli.passphrase import Whose, kept_as
@@ -224,7 +224,7 @@ def certify(
             f"{answer} is there already; name another with --to", code=Code.ALREADY_EXISTS
         )
     held = "in an ssh-agent" if connect is not None else "in a file of theirs"
-    names = tenant_names(app)
+    names = tenant_names(app.connection)
     # By their ids too: which tenant has a name is the controller's word.
     scope = sorted(f"{names.get(t, 'unknown')} ({t})" for t in identity.tenants or ())
     where = ", ".join(scope) or "all tenants"

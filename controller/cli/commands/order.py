@@ -10,7 +10,7 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.choice import known_machines, machines_meant, tenant_named
+from controller.cli.choice import machines_meant, machines_of, tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import console, emit, emit_one, note, output_option
 from controller.cli.exits import DONE
@@ -124,11 +124,7 @@ def revoke(app: App, /, order: str, output: str, **options: Any) -> int:
         options["deliver_by"] = max(ends_at - clock.now(), MINIMUM)
     terms = terms_of(options)
     left = {one.machine_id for one in found.machines if one.state not in GONE}
-    machines = [
-        machine
-        for machine in known_machines(connection, "")[0]
-        if machine.machine_id in left and machine.state == "active"
-    ]
+    machines = [machine for machine in machines_of(connection, left) if machine.state == "active"]
     if not machines:
         note("It is in force on no machine.")
         return DONE

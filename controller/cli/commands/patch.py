@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import msgspec
 import rich_click as click
 
@@ -36,8 +37,9 @@ from controller.cli.plans import (
 from controller.cli.repeating import repeating
 from controller.cli.standing import order_standing
 from controller.cli.terms import Terms, acting, acting_within, terms_of
+from protocol.abreast import abreast
 from protocol.action import ApplyUpdates, PlanUpdates, ScanUpdates
-from protocol.errors import Code, InvalidError, SteadError
+from protocol.errors import Code, InvalidError
 from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import GetInventoryRequest, Machine
 
@@ -45,6 +47,8 @@ SECTION = "updates"
 SCAN_COLUMNS = ("machine", "state", "updates", "security", "held", "refreshed_at")
 CUT_SHORT = frozenset({"timed_out", "indeterminate", "cancelled"})
 """How an order ends that leaves a machine wherever it was by then."""
+AT_ONCE = 8
+"""Machines whose lists of updates are asked for beside one another."""
 STEP_COLUMNS = ("package", "change", "old", "new", "reason")
 
 
@@ -91,10 +95,11 @@ def ls(app: App, selector: str, security: bool, tenant: str, output: str) -> Non
     connection = app.connection
     rows: list[dict[str, Any]] = []
     known = 0
-    for machine in machines_meant(connection, selector, tenant):
-        facts = _scanned(connection, machine)
-        if facts is None:
-            note(f"{machine.name} was never scanned; `stead patch scan {machine.name}` does")
+    machines = machines_meant(connection, selector, tenant)
+    scanned = abreast(lambda one: _scanned(connection, one), machines, most=AT_ONCE)
+    for machine, facts in zip(machines, scanned, strict=True):
+        if isinstance(facts, str):
+            note(f"{machine.name} {facts}; `stead patch scan {machine.name}` looks")
         else:
             known += 1
             rows += update_rows(machine.name, facts)
@@ -284,16 +289,16 @@ def _mixed(codes: set[int]) -> int:
     return IN_PART if DONE in codes or IN_PART in codes else FAILED
 
 
-def _scanned(connection: Connection, machine: Machine) -> dict[str, Any] | None:
+def _scanned(connection: Connection, machine: Machine) -> dict[str, Any] | str:
+    """What the last scan of a machine found, or why nothing is known."""
     request = GetInventoryRequest(machine_id=machine.machine_id, sections=[SECTION])
-    if machine.updates < 0:
-        return None
-    for section in connection.machines.GetInventory(request).sections:
-        body = decode_body(section.name, section.body)
-        if body.get("status") != "ok":
-            raise SteadError(
-                f"{machine.name}: {body.get('reason') or 'no list of updates'}",
-                code=Code.PRECONDITION,
-            )
-        return msgspec.convert(body.get("facts") or {}, dict[str, Any])
-    return None
+    try:
+        [section] = connection.machines.GetInventory(request).sections
+    except grpc.RpcError as error:
+        if connection.explain(error).code is Code.NOT_FOUND:
+            return "was never scanned"
+        raise
+    body = decode_body(section.name, section.body)
+    if body.get("status") != "ok":
+        return f"could not be scanned: {body.get('reason') or 'it does not say why'}"
+    return msgspec.convert(body.get("facts") or {}, dict[str, Any])

@@ -121,7 +121,7 @@ def _open_jobs(connection: Connection, verb: str, meant: set[str]) -> list[Job]:
     found: set[str] = set()
     # By state, so that no number of jobs that are over hides one that waits.
     for state in OPEN:
-        request = ListJobsRequest(state=state, action=POWER, counted=True, limit=1000)
+        request = ListJobsRequest(state=state, action=POWER, brief=True, limit=1000)
         listed = connection.jobs.ListJobs(request).jobs
         found |= {job.job_id for job in listed if job.summary.startswith(f"{verb} ")}
     return [

@@ -9,7 +9,7 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.choice import known_machines, machine_meant, machines_meant
+from controller.cli.choice import machine_meant, machines_meant, tenant_names
 from controller.cli.commands.inventory import read_inventory
 from controller.cli.commands.machine import machine_row
 from controller.cli.connection import Connection
@@ -87,7 +87,7 @@ def show(app: App, machine: str, tenant: str, output: str) -> None:
 
 def look(connection: Connection, machine: Machine) -> Picture:
     """Gather what is known of a machine; it is not asked anything."""
-    _, names = known_machines(connection, "")
+    names = tenant_names(connection)
     try:
         collected_at, bodies = read_inventory(connection, machine)
     except NotFoundError:
@@ -96,7 +96,7 @@ def look(connection: Connection, machine: Machine) -> Picture:
         tenant_id=machine.tenant_id,
         machine_id=machine.machine_id,
         with_runs=True,
-        counted=True,
+        brief=True,
         limit=SEARCHED_JOBS,
     )
     jobs = connection.jobs.ListJobs(request).jobs
@@ -128,7 +128,7 @@ def newest_snapshot(connection: Connection, jobs: Sequence[Job], machine: str) -
     wanted = name_of(TakeSnapshot())
     for job, task in _tasks_of(jobs, machine):
         if job.action == wanted and task.state in {"succeeded", "partial"}:
-            whole = task_of(connection, job.job_id, task.task_id)
+            whole = task_of(connection, job.job_id, machine)
             if whole is not None and whole.result:
                 return whole
     return None

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.fleet.names import name_from
-from controller.fleet.selector import Candidate, facts_in, select_machines
+from controller.fleet.selector import Candidate, facts_in, names_in, select_machines
 from protocol.errors import InvalidError, NotFoundError
 
 NOW = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -97,6 +97,29 @@ def test_a_machine_may_be_called_as_a_fact_is_and_none_as_a_word_of_selectors() 
     with pytest.raises(InvalidError, match="write update:NAME"):
         select_machines("update", FLEET, now=NOW)
     assert name_from("linked") == "linked-1"
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ("web-01", ["web-01"]),
+        ("acme/web-01 or (db-01 or web-01)", ["acme/web-01", "db-01", "web-01"]),
+        ("web-01 and db-01", ["web-01", "db-01"]),
+        ("update", ["update"]),
+        ("all", None),
+        ("web-01 or linked", None),
+        ("not web-01", None),
+        ("web-01 or tag:db", None),
+        ("web-01 or stale>7d", None),
+        ("WEB-01", None),
+        ("()", None),
+        ("", None),
+    ],
+)
+def test_only_where_an_expression_can_mean_no_others_its_names_are_enough(
+    expression: str, names: list[str] | None
+) -> None:
+    assert names_in(expression) == names
 
 
 def test_a_name_without_a_machine_is_an_error_and_never_nobody() -> None:
