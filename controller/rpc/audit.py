@@ -18,6 +18,7 @@ from controller.rpc.interceptor import Context, operator_calling
 from protocol.checkpoint import from_us
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import OperatorIdentity
+from protocol.ids import check_id
 from protocol.merkle import prove_inclusion
 from protocol.v1 import operator_pb2 as pb
 from protocol.v1.operator_pb2_grpc import AuditServiceServicer
@@ -47,7 +48,7 @@ class Audit(AuditServiceServicer):
             until=_moment(request.until_us),
             event=request.event,
             actor=request.actor,
-            machine=request.machine_id,
+            machine=request.machine_id and check_id("mc", request.machine_id),
         )
 
         def look(connection: Connection) -> tuple[Page, Head]:

@@ -7,7 +7,6 @@ such a call would have come to nothing for another reason.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,16 +22,14 @@ from protocol.errors import Code
 from protocol.identity import Role
 from protocol.ids import MachineId, TenantId
 from protocol.order import sign
-from protocol.v1 import inventory_pb2, link_pb2
-from protocol.v1.link_pb2_grpc import LinkServiceStub
+from protocol.v1 import inventory_pb2
 from tests.integration.conftest import Installation
 from tests.integration.every_request import FRESH, Case, Pick, cases
+from tests.integration.on_link import said_on_link
 from tests.integration.refusal import refusal_of
 from tests.integration.services import Method, methods
-from tests.integration.test_link import hello, order_for
+from tests.integration.test_link import order_for
 from tests.integration.two_tenants import Furnished, Side, furnish, nobody, rows_of, signed_point
-
-WAIT_S = 30
 
 OPEN = {
     # Who holds a token has its secret; see `test_enrollment`.
@@ -99,7 +96,7 @@ class Caller:
     async def send(self, method: Method, request: Message) -> Answer:
         try:
             if method.descriptor.name == "Connect":
-                answers = await _linked(self.channel, request)
+                answers = await said_on_link(self.channel, request)
             else:
                 answers = await method.call(self.channel, request)
         except grpc.aio.AioRpcError as error:
@@ -110,29 +107,6 @@ class Caller:
         if answers and isinstance(answers[0], inventory_pb2.ReportResponse):
             answers[0].ClearField("root")  # reckoned from what was said itself
         return Answer("", b"".join(one.SerializeToString() for one in answers))
-
-
-async def _linked(channel: grpc.aio.Channel, request: Any) -> list[Message]:
-    """Say one thing on a link; what is answered to it, once a heartbeat is."""
-    call: Any = LinkServiceStub(channel).Connect()
-    await call.write(hello())
-    await call.write(request)
-    await call.write(link_pb2.ConnectRequest(heartbeat=link_pb2.Heartbeat()))
-    answers: list[Message] = []
-    beats = 1 + (request.WhichOneof("message") == "heartbeat")
-    async with asyncio.timeout(WAIT_S):
-        while beats:
-            got = await call.read()
-            if got is grpc.aio.EOF:
-                await call.wait_for_connection()  # raises what ended it
-                raise AssertionError("the link ended without a reason")
-            match got.WhichOneof("message"):
-                case "heartbeat_acknowledged":
-                    beats -= 1
-                case "refusal" | "outcome_acknowledged":
-                    answers.append(got)
-    call.cancel()
-    return answers
 
 
 class Walk:
