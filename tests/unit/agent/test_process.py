@@ -239,7 +239,8 @@ async def test_limits_are_taken_on_and_what_is_missed_is_said() -> None:
         assert await child.exited == 0
         await child.drained
     nice, address = printed.decode().splitlines()
-    assert nice == "7"
+    # Never nicer to the program than to whoever runs it.
+    assert int(nice) == max(7, os.getpriority(os.PRIO_PROCESS, 0))
     # Without a task there is no group: each process is held alone, and that is said.
     assert address.split()[3:5] == ["268435456", "268435456"]
     assert [words.split(" was")[0] for words in child.missed] == ["memory", "the processor"]
