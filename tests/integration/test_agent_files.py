@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from controller import clock
+from controller.parcels.parcels import Parcels
 from protocol.action import CancelOrder, GetFile, PutFile
-from protocol.ids import OrderId, ParcelId
+from protocol.ids import OrderId, ParcelId, TenantId
 from protocol.parcel import (
     OPERATOR,
     PIECE_BYTES,
@@ -40,8 +42,35 @@ if TYPE_CHECKING:
 
 KEY = bytes(range(32))
 PIECES = 4
-RATE = 4 * PIECE_BYTES
-"""So that an agent has not sent all when it has sent the first."""
+
+
+class Gate:
+    """Lets the first piece of a file through, in one direction, and the others once it is open:
+    so what is under way stays so, however slow whoever looks at it is.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+        self._open = threading.Event()
+        through = getattr(Parcels, way)
+
+        def passed(
+            parcels: Parcels, tenant: TenantId, parcel: str, sender: str, index: int, what: Any
+        ) -> Any:
+            if index:
+                self._open.wait()
+            return through(parcels, tenant, parcel, sender, index, what)
+
+        monkeypatch.setattr(Parcels, way, passed)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made = Gate(monkeypatch, request.param)
+    yield made
+    made.open()
 
 
 @dataclass
@@ -114,10 +143,6 @@ class World:
         """Where the controller keeps a piece; None when it has none."""
         return next(self.kept.glob(f"{self.parcel}.{sender}.{index:07d}.*"), None)
 
-    async def killed_and_started(self) -> None:
-        await self.agent.stop(signal.SIGKILL)
-        await self.agent.start()
-
 
 @pytest.fixture
 async def world(installation: Installation, tmp_path: Path) -> AsyncIterator[World]:
@@ -129,7 +154,10 @@ async def world(installation: Installation, tmp_path: Path) -> AsyncIterator[Wor
         await agent.stop()
 
 
-async def test_a_put_goes_on_with_what_lies_beside_its_place(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gate", ["fetch"], indirect=True)
+async def test_a_put_goes_on_with_what_lies_beside_its_place(
+    world: World, tmp_path: Path, gate: Gate
+) -> None:
     content = os.urandom(PIECES * PIECE_BYTES)
     await world.sent(content)
     target = tmp_path / "there" / "file"
@@ -139,7 +167,6 @@ async def test_a_put_goes_on_with_what_lies_beside_its_place(world: World, tmp_p
             size=len(content),
             content_hash=blake3(content).digest(),
             make_directories=True,
-            limit_rate=RATE,
         )
     )
 
@@ -154,6 +181,7 @@ async def test_a_put_goes_on_with_what_lies_beside_its_place(world: World, tmp_p
     first = world.piece(OPERATOR, 0)
     assert first is not None
     first.unlink()
+    gate.open()
     await world.agent.start()
     (task,) = (await ended_job(world.installation, job)).job.tasks
     assert task.state == "succeeded", task.message
@@ -201,19 +229,19 @@ def _holder_of(path: Path) -> int:
     raise AssertionError(f"nobody has {path} open")
 
 
-async def test_a_get_sends_nothing_twice(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gate", ["send"], indirect=True)
+async def test_a_get_sends_nothing_twice(world: World, tmp_path: Path, gate: Gate) -> None:
     content = os.urandom(PIECES * PIECE_BYTES)
     source = tmp_path / "source"
     source.write_bytes(content)
     await world.opened(from_machines=True)
     machine = world.agent.identity.machine
-    job = await world.ordered(
-        GetFile(path=os.fsencode(source), max_bytes=len(content), limit_rate=RATE)
-    )
-
+    job = await world.ordered(GetFile(path=os.fsencode(source), max_bytes=len(content)))
     first = await world.agent.until(lambda: world.piece(machine, 0))
     inode = first.stat().st_ino
-    await world.killed_and_started()
+    await world.agent.stop(signal.SIGKILL)
+    gate.open()
+    await world.agent.start()
     (task,) = (await ended_job(world.installation, job)).job.tasks
     assert task.state == "succeeded", task.message
     assert first.stat().st_ino == inode
