@@ -218,6 +218,11 @@ class OperatorHome:
         return self.path / "policies"
 
     @property
+    def names(self) -> Path:
+        """Which machines names meant when orders were given; see `controller.cli.recognising`."""
+        return self.path / "names"
+
+    @property
     def tenants(self) -> Path:
         """The tenants' keys, a file `TENANT.key` each."""
         return self.path / "tenants"

@@ -15,6 +15,7 @@ from controller.cli.exits import DONE
 from controller.cli.following import follow, job_now
 from controller.cli.options import yes_option
 from controller.cli.outcomes import finish, task_rows
+from controller.cli.recognising import check_recognised
 from controller.cli.retrying import fetched_envelope, signers_in
 from controller.cli.reviewing import for_people, lines_of, long_lines, review_row
 from controller.cli.revoking import newest_list, read_of
@@ -56,6 +57,8 @@ def approve(
     approval = _as_it_stands(connection, envelope, order)
     machines = machines_of(connection, frozenset(order.machines))
     names = {machine.machine_id: machine.name for machine in machines}
+    named = [machine for machine in machines if machine.machine_id in set(order.machines)]
+    check_recognised(connection.home, named, dry_run=dry_run)
     row = review_row(order, approval, names, whole=whole)
     for line in long_lines(order, row["machines"]) if whole else ():
         note(line)

@@ -12,6 +12,7 @@ from controller.cli.choice import ids_of
 from controller.cli.connection import Connection
 from controller.cli.emit import emit, note, render_names
 from controller.cli.following import follow
+from controller.cli.recognising import check_recognised
 from controller.cli.revoking import newest_list, read_of
 from controller.cli.ruling import check_ordering, say_approval, say_awaiting
 from controller.cli.spreading import batches_of
@@ -52,6 +53,7 @@ def order_and_follow(
     when the person says no. Raises as `submit` does, DENIED also for a dry run.
     """
     ruled = check_ordering(connection, ids_of(machines)[0], action, propose=terms.propose)
+    check_recognised(connection.home, machines, dry_run=terms.dry_run)
     if terms.dry_run:
         say_approval(ruled, action, len(machines), connection)
         note(f"would order: {summary_of(action)}{render_terms(terms)}")
@@ -133,6 +135,7 @@ def _handed_in(
     now = clock.now()
     tenant, ids = ids_of(machines)
     ruled = check_ordering(connection, tenant, action, propose=terms.propose)
+    check_recognised(connection.home, machines)
     revoked = newest_list(connection)
     order = Order(
         id=OrderId(clock.new_id("or")),

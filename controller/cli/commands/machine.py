@@ -31,6 +31,7 @@ from controller.cli.emit import (
 )
 from controller.cli.options import tenant_option, yes_option
 from controller.cli.proved import drill_state
+from controller.cli.recognising import recognise
 from controller.fleet.selector import Candidate, names_in, select_machines
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.v1.operator_pb2 import (
@@ -143,6 +144,33 @@ def rename(app: App, machine: str, name: str, tenant: str) -> None:
     request = RenameMachineRequest(machine_id=found.machine_id, name=name)
     app.connection.machines.RenameMachine(request)
     note(f"{found.name} is {name} now.")
+    found.name = name
+    recognise(app.connection.home, [found])
+
+
+@command.command("recognise", epilog="Example: stead machine recognise web-01")
+@click.argument("selector")
+@tenant_option
+@output_option
+@click.pass_obj
+def take_names(app: App, selector: str, tenant: str, output: str) -> None:
+    """Take the controller's word for what machines are called.
+
+    A profile remembers which machine a name meant when an order was given for it. Where the
+    controller says another one by now, nothing is signed before you have said that it was
+    renamed or enrolled anew: when you are asked, or with this command.
+    """
+    machines = machines_meant(app.connection, selector, tenant)
+    changes = recognise(app.connection.home, machines)
+    emit(
+        [
+            {"machine": one.name, "id": one.machine, "was": one.meant, "called": one.called}
+            for one in changes
+        ],
+        output,
+        columns=("machine", "id", "was", "called"),
+        empty=f"{len(machines)} recognised; none was another one before",
+    )
 
 
 @command.command(epilog="Example: stead machine revoke web-01")
