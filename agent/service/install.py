@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -46,7 +47,7 @@ def own_service(home: AgentHome, start: Run = run) -> OwnService:
     if sys.platform == "darwin":
         from agent.service.launchd import LaunchdOwnService
 
-        return LaunchdOwnService(start, home.log)
+        return LaunchdOwnService(start, home.log, time.sleep)
     raise SteadError(
         "on Linux the package brings the service; `systemctl enable --now stead-agent`",
         code=Code.UNSUPPORTED,

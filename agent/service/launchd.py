@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import plistlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.host.files import write_atomically
+from agent.host.launchd import take_out
 from agent.host.process import Run
 from agent.service.install import NAME, RESTART_S, STOP_S
 from protocol.errors import Code, SteadError
@@ -17,8 +18,7 @@ from protocol.errors import Code, SteadError
 assert sys.platform != "win32"
 
 FOLDER = Path("/Library/LaunchDaemons")
-_NOT_THERE = frozenset({3, 113})  # ESRCH, and launchctl's own word for it
-_UNDER_WAY = 36  # EINPROGRESS
+_GONE_WITHIN_S = STOP_S + 30.0
 
 
 def render_plist(argv: Sequence[str], log: Path) -> bytes:
@@ -42,10 +42,11 @@ def render_plist(argv: Sequence[str], log: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class LaunchdOwnService:
-    """See `OwnService`. `log` is the agent's own."""
+    """See `OwnService`. `log` is the agent's own; `wait` takes seconds."""
 
     run: Run
     log: Path
+    wait: Callable[[float], None]
     folder: Path = FOLDER
 
     @property
@@ -70,9 +71,7 @@ class LaunchdOwnService:
 
     def _out(self) -> None:
         """Take it out of launchd, which ends it."""
-        done = self.run("launchctl", "bootout", f"system/{NAME}", timeout=STOP_S + 30.0)
-        if done.code not in _NOT_THERE | {0, _UNDER_WAY}:
-            done.checked()
+        take_out(self.run, NAME, within_s=_GONE_WITHIN_S, wait=self.wait)
 
     def _tell(self, *words: str) -> None:
         self.run("launchctl", *words).checked()

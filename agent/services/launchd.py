@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
 
-from agent.host.launchd import parse_disabled
+from agent.host.launchd import NOT_THERE, parse_disabled, take_out
 from agent.host.process import Finished, Run
 from agent.services.manager import ServiceError, Status
 from protocol.errors import InvalidError, NotFoundError
@@ -24,13 +24,10 @@ from protocol.errors import InvalidError, NotFoundError
 FOLDERS = (Path("/Library/LaunchDaemons"), Path("/System/Library/LaunchDaemons"))
 DAY_S = 86_400.0
 GONE_WITHIN_S = 30.0
-LOOK_S = 0.25
 PLIST_BYTES = 1024 * 1024
 
 _LABEL = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.:@+() -]{0,249}")
 _PAIR = re.compile(r"\t([a-z ]+) = (.*)")
-_NOT_THERE = 113
-_UNDER_WAY = 36  # EINPROGRESS: it is being ended
 _STATES = {"running": "running", "spawn scheduled": "restarting", "not running": "stopped"}
 
 
@@ -105,7 +102,7 @@ class Launchd:
     def _printed(self, name: str) -> dict[str, str] | None:
         """What launchd says of a service; None when it has not loaded it."""
         done = self.run("launchctl", "print", f"system/{name}")
-        if done.code == _NOT_THERE:
+        if done.code == NOT_THERE:
             return None
         return parse_print(done.checked().decode(errors="replace"))
 
@@ -139,27 +136,16 @@ class Launchd:
         path = self._path(name, loaded)
         if verb == "stop":
             if loaded is not None:
-                self._take_out(target, name)
+                take_out(self.run, name, within_s=GONE_WITHIN_S, wait=self.wait)
             return
         if loaded is None:
             self._tell("bootstrap", "system", str(path))
         anew = ("-k",) if verb == "restart" and loaded is not None else ()
         self._tell("kickstart", *anew, target)
 
-    def _take_out(self, target: str, name: str) -> None:
-        self._tell("bootout", target, also_good=_UNDER_WAY)
-        left = GONE_WITHIN_S
-        while self._printed(name) is not None:
-            if left <= 0:
-                raise ServiceError(
-                    f"{name} was told to end, and is there {GONE_WITHIN_S:g} s later"
-                )
-            self.wait(LOOK_S)
-            left -= LOOK_S
-
-    def _tell(self, *words: str, also_good: int = 0) -> None:
+    def _tell(self, *words: str) -> None:
         done = self.run("launchctl", *words, timeout=DAY_S)
-        if done.code not in (0, also_good):
+        if done.code:
             raise ServiceError(f"launchctl {words[0]} ended with {done.code}: {_said(done)}")
 
 
@@ -168,7 +154,8 @@ def read_plist(path: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as file:
             found = plistlib.loads(file.read(PLIST_BYTES))
-    except (OSError, ValueError, ExpatError, plistlib.InvalidFileException):
+    except (OSError, ValueError, AttributeError, ExpatError, plistlib.InvalidFileException):
+        # AttributeError is plistlib's word for a date that is none.
         return None
     return found if isinstance(found, dict) else None
 

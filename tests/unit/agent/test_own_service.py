@@ -27,18 +27,30 @@ ARGV = ("/opt/Stead & Co/stead-agent", "--home", "/Library/Application Support/S
 
 
 class Launchctl:
-    """Ends with the codes that it is given, by its first word."""
+    """Ends with the codes that it is given, by its first word.
+
+    For `lingers` looks it knows a service that was taken out.
+    """
 
     def __init__(self, folder: Path, codes: Mapping[str, int] | None = None) -> None:
         self.codes = codes or {}
         self.path = folder / "stead-agent.plist"
         self.calls: list[tuple[str, ...]] = []
         self.there: list[bool] = []
+        self.lingers = 0
 
     def __call__(self, *argv: str, **_: Any) -> Finished:
+        if argv[1] == "print":
+            self.lingers -= 1
+            return Finished(argv, 0 if self.lingers >= 0 else 113, b"", b"")
+        assert argv[1] != "bootstrap" or self.lingers < 0, "Bootstrap failed: 5"
         self.calls.append(argv[1:])
         self.there.append(self.path.exists())
         return Finished(argv, self.codes.get(argv[1], 0), b"", b"refused")
+
+
+def no_wait(seconds: float) -> None:
+    assert seconds > 0
 
 
 @pytest.fixture
@@ -71,7 +83,8 @@ def test_a_daemon_is_put_in_the_place_of_the_one_before(
     code: int, tmp_path: Path, log_path: Path
 ) -> None:
     launchctl = Launchctl(tmp_path, {"bootout": code})
-    own = LaunchdOwnService(launchctl, log_path, tmp_path)
+    launchctl.lingers = 3  # its tasks are given time to end
+    own = LaunchdOwnService(launchctl, log_path, no_wait, tmp_path)
     own.install(ARGV)
     assert launchctl.calls == [
         ("bootout", "system/stead-agent"),
@@ -90,12 +103,22 @@ def test_a_daemon_is_put_in_the_place_of_the_one_before(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not run: needs root")
 def test_what_launchctl_refuses_is_told(tmp_path: Path, log_path: Path) -> None:
-    own = LaunchdOwnService(Launchctl(tmp_path, {"bootstrap": 5}), log_path, tmp_path)
+    own = LaunchdOwnService(Launchctl(tmp_path, {"bootstrap": 5}), log_path, no_wait, tmp_path)
     with pytest.raises(ProgramError, match="ended with 5: refused"):
         own.install(ARGV)
-    own = LaunchdOwnService(Launchctl(tmp_path, {"bootout": 1}), log_path, tmp_path)
+    own = LaunchdOwnService(Launchctl(tmp_path, {"bootout": 1}), log_path, no_wait, tmp_path)
     with pytest.raises(ProgramError, match="ended with 1: refused"):
         own.uninstall()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run: needs root")
+def test_one_that_does_not_end_is_told(tmp_path: Path, log_path: Path) -> None:
+    launchctl = Launchctl(tmp_path)
+    launchctl.lingers = 10_000
+    own = LaunchdOwnService(launchctl, log_path, no_wait, tmp_path)
+    with pytest.raises(ProgramError, match="is there 90 s later"):
+        own.install(ARGV)
+    assert not launchctl.path.exists()
 
 
 def test_only_root_changes_daemons(
@@ -103,7 +126,7 @@ def test_only_root_changes_daemons(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 501)
     launchctl = Launchctl(tmp_path)
-    own = LaunchdOwnService(launchctl, log_path, tmp_path)
+    own = LaunchdOwnService(launchctl, log_path, no_wait, tmp_path)
     with pytest.raises(SteadError, match="only root") as caught:
         own.install(ARGV)
     assert caught.value.code is Code.DENIED

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.host.launchd import parse_disabled
-from agent.host.process import Finished
+from agent.host.process import Finished, ProgramError
 from agent.services.launchd import (
     Launchd,
     parse_print,
@@ -97,6 +97,9 @@ def test_launchctl_is_called_to_the_letter(tmp_path: Path) -> None:
 def test_a_file_of_another_name_is_found_by_its_label(tmp_path: Path) -> None:
     launchctl = Launchctl(tmp_path)
     (tmp_path / "another.plist").write_bytes(b"<plist><dict>")
+    (tmp_path / "dated.plist").write_bytes(
+        b"<plist><dict><key>a</key><date>x</date></dict></plist>"
+    )
     launchctl.path = launchctl.path.rename(tmp_path / "zz.plist")
     launchd(launchctl, tmp_path).act("start", "web")
     assert launchctl.running
@@ -120,7 +123,7 @@ def test_what_takes_time_to_end_is_waited_for(tmp_path: Path) -> None:
     assert launchctl.lingers == 0
     manager.act("start", "web")
     launchctl.lingers = 10_000
-    with pytest.raises(ServiceError, match="is there 30 s later"):
+    with pytest.raises(ProgramError, match="is there 30 s later"):
         manager.act("stop", "web")
 
 
