@@ -16,34 +16,27 @@ ACCEPTED = 1 | 4
 STOPPING = frozenset({1, 5})
 """What those are called when they come."""
 FAILED = 1
-"""Our own number for an agent that ended by an error; its log says which."""
+"""The exit code of an agent that ended by an error; its log says which."""
 
 _OWN_PROCESS = 0x10
-_SERVICE_SPECIFIC = 1066
 _CALL_NOT_IMPLEMENTED = 120
 _STATUS = struct.Struct("<7I")
 
 
-def encode_status(state: int, failed: int = 0) -> bytes:
-    """A `SERVICE_STATUS`. Nothing is accepted on the way; `failed` is our number, 0 for none.
+def encode_status(state: int) -> bytes:
+    """A `SERVICE_STATUS`. Nothing is accepted on the way.
 
     >>> _STATUS.unpack(encode_status(RUNNING))
     (16, 4, 5, 0, 0, 0, 0)
     """
     passing = state in (START_PENDING, STOP_PENDING)
-    return _STATUS.pack(
-        _OWN_PROCESS,
-        state,
-        ACCEPTED if state == RUNNING else 0,
-        _SERVICE_SPECIFIC if failed else 0,
-        failed,
-        0,
-        STOP_S * 1000 if passing else 0,
-    )
+    accepted = ACCEPTED if state == RUNNING else 0
+    return _STATUS.pack(_OWN_PROCESS, state, accepted, 0, 0, 0, STOP_S * 1000 if passing else 0)
 
 
 if sys.platform == "win32":
     import ctypes
+    import os
     import subprocess
     import threading
     import time
@@ -60,12 +53,11 @@ if sys.platform == "win32":
     _ERROR_NORMAL: Final = 1
     _CONTROL_STOP: Final = 1
     _INTERROGATE: Final = 4
-    _DESCRIPTION, _FAILURE_ACTIONS, _FAILURE_FLAG = 1, 2, 4
+    _DESCRIPTION, _FAILURE_ACTIONS = 1, 2
     _RESTART: Final = 1
     _NO_SUCH_SERVICE: Final = 1060
     _NOT_RUNNING: Final = 1062
     _ALREADY_RUNNING: Final = 1056
-    _NOT_KNOWN: Final = 124  # ERROR_INVALID_LEVEL: then a crash alone has it restarted
 
     class _Action(ctypes.Structure):
         """`SC_ACTION`."""
@@ -198,10 +190,6 @@ if sys.platform == "win32":
             failure = _FailureActions(0, None, None, 1, actions)
             told = _advapi.ChangeServiceConfig2W(service, _FAILURE_ACTIONS, ctypes.byref(failure))
             _check(told, "have restarted")
-            # Also when it ends by itself and says that it failed, and not by a crash alone.
-            flag = wintypes.BOOL(True)
-            told = _advapi.ChangeServiceConfig2W(service, _FAILURE_FLAG, ctypes.byref(flag))
-            _check(told, "have restarted", _NOT_KNOWN)
             _check(_advapi.StartServiceW(service, 0, None), "start", _ALREADY_RUNNING)
 
         def uninstall(self) -> None:
@@ -245,8 +233,8 @@ if sys.platform == "win32":
             if told.is_set():
                 stop()
 
-        def tell(state: int, failed: int = 0) -> None:
-            _advapi.SetServiceStatus(status[0], encode_status(state, failed))
+        def tell(state: int) -> None:
+            _advapi.SetServiceStatus(status[0], encode_status(state))
 
         def handle(control: int, _kind: int, _data: object, _context: object) -> int:
             if control not in STOPPING:
@@ -263,12 +251,13 @@ if sys.platform == "win32":
         def be(_count: int, _words: object) -> None:
             status.append(_advapi.RegisterServiceCtrlHandlerExW(NAME, handler, None))
             tell(RUNNING)
-            failed = FAILED
             try:
                 work(take)
-                failed = 0
-            finally:
-                tell(STOPPED, failed)
+            except BaseException:  # noqa: BLE001 - whatever it was, it is in the log
+                # Who just ends is started again at once; who says that it stopped, even by a
+                # failure, is not before the system itself has been started anew.
+                os._exit(FAILED)
+            tell(STOPPED)
 
         # All of it lives as long as the dispatcher, which returns when the service has stopped.
         table = (_Entry * 2)(_Entry(NAME, _Main(be)), _Entry(None, _Main()))
