@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import agent.version
+from protocol.errors import Code, SteadError
 
 Mark = tuple[tuple[int, int, int, int] | None, ...]
 
@@ -20,12 +21,10 @@ Mark = tuple[tuple[int, int, int, int] | None, ...]
 def own_files() -> tuple[Path, ...]:
     """Files that no two installations of the agent have in common.
 
-    None on Windows, which lets nobody replace what a running program was loaded from.
+    None of a bundled agent on Windows, which lets nobody replace a program that runs.
     """
-    if sys.platform == "win32":
-        return ()
     if getattr(sys, "frozen", False):
-        return (Path(sys.executable),)
+        return () if sys.platform == "win32" else (Path(sys.executable),)
     assert agent.version.__file__ is not None
     return Path(agent.version.__file__), Path(__file__).with_name("launch.py")
 
@@ -52,7 +51,16 @@ def is_whole(mark: Mark) -> bool:
 
 
 def begin_anew() -> NoReturn:
-    """Become the program that is there now, under the same process number."""
+    """Become the program that is there now, under the same process number.
+
+    Windows has no such thing: there it ends with UPGRADE_REQUIRED, and as a service is started
+    again.
+    """
+    if sys.platform == "win32":
+        raise SteadError(
+            "the agent's files were replaced; it ends, and the new release is to be started",
+            code=Code.UPGRADE_REQUIRED,
+        )
     if getattr(sys, "frozen", False):
         # Else it would take itself for a child of the one before.
         os.environ["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
