@@ -29,6 +29,9 @@ class LogFile(io.TextIOBase):
     def write(self, text: str) -> int:
         """See io. Lines are never cut in two."""
         with self._lock:
+            if self._file.closed:
+                # It could not be opened anew, or not be closed: perhaps it can by now.
+                self._file = self._opened()
             if self._file.tell() >= self._most:
                 self._begin_anew()
             self._file.write(text)
@@ -37,7 +40,7 @@ class LogFile(io.TextIOBase):
     def _begin_anew(self) -> None:
         # Closed first: Windows renames no open file, and none that somebody looks at.
         self._file.close()
-        with suppress(PermissionError):
+        with suppress(OSError):
             self._path.replace(self._path.with_suffix(".1"))
         self._file = self._opened()
 

@@ -177,6 +177,20 @@ def test_the_log_begins_anew_and_keeps_the_one_before(tmp_path: Path) -> None:
     assert path.read_text().endswith("\\udc80\n")
 
 
+def test_a_log_that_could_not_be_opened_for_a_moment_goes_on(tmp_path: Path) -> None:
+    folder, away = tmp_path / "log", tmp_path / "away"
+    folder.mkdir()
+    file = LogFile(folder / "agent.log", most_bytes=10)
+    file.write("a line that fills it\n")
+    folder.rename(away)
+    with pytest.raises(OSError, match="No such file"):
+        file.write("lost\n")
+    away.rename(folder)
+    file.write("kept\n")
+    file.close()
+    assert (folder / "agent.log").read_text() == "kept\n"
+
+
 def test_the_agent_logs_into_such_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = LogFile(tmp_path / "agent.log")
     assert isinstance(file, io.TextIOBase)
