@@ -237,7 +237,13 @@ def _words_of_missed(made: BackupReport) -> str:
 
 
 def _sentence(report: BackupReport) -> str:
-    return (
+    said = (
         f"restore point {report.point}: {report.root.files} files, {report.root.bytes} bytes, "
         f"{report.new_bytes} bytes sent"
     )
+    if report.unremembered:
+        said += (
+            "; the next one reads everything, since the agent's cache could not be written: "
+            + report.unremembered
+        )
+    return said

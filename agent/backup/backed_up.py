@@ -17,6 +17,8 @@ class BackupReport:
     """What became of a backup. `unsound` are files whose held content was not theirs.
     `stream_bytes` are those of all named streams, which the root does not count.
 
+    `unremembered` says why the next backup cannot go on from what this one saw.
+
     `detector` is `watch`, or `walk` with the reason; `missed` are files whose change no event
     had told.
     """
@@ -36,6 +38,7 @@ class BackupReport:
     stream_bytes: int = 0
     left_out: list[dict[str, Any]] = field(default_factory=list)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    unremembered: str = ""
 
     @property
     def is_complete(self) -> bool:

@@ -65,6 +65,11 @@ _decode_blocks = msgspec.msgpack.Decoder(list[Block]).decode
 _decode_leaf = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes]).decode
 
 
+def digest_of(data: bytes) -> bytes:
+    """The checksum of what a block points at."""
+    return blake3(data).digest(16)
+
+
 class NodeFile:
     """One such file. Methods that read raise `StateDamagedError` for what is damaged."""
 
@@ -74,24 +79,24 @@ class NodeFile:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if new else 0)
         self._fd = os.open(path, flags, 0o600)
         self.end = end
-        self._written = end
+        self._start = self._written = end
         self._buffer = bytearray()
 
     def cut(self) -> None:
-        """Forget what lies behind the end: runs that came to nothing left it."""
-        os.ftruncate(self._fd, self.end)
+        """Give up what lies behind the end with which it was opened: it came to nothing."""
+        os.ftruncate(self._fd, self._start)
 
-    def append(self, data: bytes) -> tuple[int, bytes]:
-        """Where it lies now, and its checksum."""
+    def append(self, data: bytes) -> int:
+        """Where it lies now. Raises `OSError`; nothing can be appended after that."""
         offset = self.end
         self._buffer += data
         self.end += len(data)
         if len(self._buffer) >= _BUFFER_BYTES:
             self.flush()
-        return offset, blake3(data).digest(16)
+        return offset
 
     def flush(self) -> None:
-        """Write what is waiting."""
+        """Write what is waiting. Raises `OSError`."""
         view = memoryview(self._buffer)
         while view:
             written = os.pwrite(self._fd, view, self._written)
@@ -107,7 +112,7 @@ class NodeFile:
         data = b""
         if 0 < block.length <= _MAX_BYTES and block.offset >= 0:
             data = os.pread(self._fd, block.length, block.offset)
-        if blake3(data).digest(16) != block.digest:
+        if digest_of(data) != block.digest:
             raise StateDamagedError(f"a block of {self.path.name} is damaged")
         return data
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -122,11 +122,12 @@ class Memory:
         return run if run.rules == rules else self.start(rules)
 
     def start(self, rules: bytes) -> Run:
-        """Note a new run, so that another process can take it up."""
+        """Note a new run, so that another process can take it up; or not, on a full disk."""
         run = Run(clock.new_id("rp"), rules)
         temporary = self.path / "run.new"
-        temporary.write_bytes(msgspec.msgpack.encode(run))
-        temporary.replace(self.path / "run")
+        with suppress(OSError):
+            temporary.write_bytes(msgspec.msgpack.encode(run))
+            temporary.replace(self.path / "run")
         return run
 
     def expected(self, rules: bytes) -> Expected | None:
@@ -139,7 +140,8 @@ class Memory:
 
     def committed(self, found: Expected, *, adopt: bool, evidence: Evidence | None = None) -> None:
         """The run's restore point exists: its state counts from now on, if it is sound."""
-        (self.path / "expected").write_bytes(msgspec.msgpack.encode(found))
+        with suppress(OSError):
+            (self.path / "expected").write_bytes(msgspec.msgpack.encode(found))
         if adopt:
             self.next_state.replace(self.state)
             if evidence is not None:

@@ -38,7 +38,7 @@ from agent.backup.sealing import Sealing
 from agent.backup.select import normalise
 from agent.backup.set_hash import set_hash
 from agent.backup.signs import Counting
-from agent.backup.skipped import SkippedList, shown
+from agent.backup.skipped import SkippedList, reason_of, shown
 from agent.backup.state import Header, Previous, StateWriter
 from agent.backup.stream import SmallStream
 from agent.backup.upload import PATIENCE_S, Upload, begin_patiently, patiently
@@ -295,7 +295,8 @@ class Backup:
             check=self._check_parent,
         )
         expected = Expected(self._rules, root.entries, root.bytes)
-        self._memory.committed(expected, adopt=not unsound, evidence=evidence)
+        is_kept = not unsound and state.problem is None
+        self._memory.committed(expected, adopt=is_kept, evidence=evidence)
         self._lap("commit")
         return BackupReport(
             run.point,
@@ -313,6 +314,7 @@ class Backup:
             top.streamed,
             choice.as_json(shown) if why is not None else [],
             self._seconds,
+            "" if state.problem is None else reason_of(state.problem),
         )
 
     def _look_again(self, scan: Scan, previous: Previous) -> None:

@@ -11,6 +11,7 @@ fresh to be trusted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ import msgspec
 import zstandard
 from blake3 import blake3
 
-from agent.backup.nodes import Block, Known, NodeFile, StateDamagedError
+from agent.backup.nodes import Block, Known, NodeFile, StateDamagedError, digest_of
 from agent.backup.skipped import Skipped, SkippedList
 from agent.backup.walk import MARK_BYTES
 from agent.watch.evidence import Evidence
@@ -91,20 +92,26 @@ class StateWriter:
     """Writes a state. Use as a context; `finish` leaves a head that nobody has adopted.
 
     It goes on in the file of the previous state, unless there is none or too much of it
-    is out of date: then everything is copied into the file `fresh`.
+    is out of date: then everything is copied into the file `fresh`. Where it cannot be
+    written, as on a full disk, it gives the room back and leaves no head: `problem` says why.
     """
 
     def __init__(self, head: Path, header: Header, previous: Previous, fresh: Path) -> None:
+        self.problem: OSError | None = None
         self._head = head
         self._header = header
         self._previous = previous
+        self._file: NodeFile | None = None
         before = previous.head
         self._copies = before is None or (before.end > SLACK * before.top.weight + _SLACK_BYTES)
-        if before is None or self._copies:
-            self._file = NodeFile(fresh, new=True)
-        else:
-            self._file = NodeFile(head.with_name(before.file), end=before.end)
+        try:
+            if before is None or self._copies:
+                self._file = NodeFile(fresh, new=True)
+            else:
+                self._file = NodeFile(head.with_name(before.file), end=before.end)
             self._file.cut()
+        except OSError as error:
+            self._give_up(error)
 
     @property
     def shares(self) -> bool:
@@ -139,8 +146,7 @@ class StateWriter:
         """The block of a leaf, or where it `shares` of any node, of the previous state."""
         if not self._copies:
             return block
-        offset, _ = self._file.append(self._previous.read(block))
-        return msgspec.structs.replace(block, offset=offset)
+        return msgspec.structs.replace(block, offset=self._append(self._previous.read(block)))
 
     def _add(
         self,
@@ -153,8 +159,7 @@ class StateWriter:
         below: int,
         streamed: int,
     ) -> Block:
-        offset, digest = self._file.append(data)
-        size = len(data)
+        offset, size = self._append(data), len(data)
         return Block(
             encode_root(root),
             last_key,
@@ -163,7 +168,7 @@ class StateWriter:
             closed,
             offset,
             size,
-            digest,
+            digest_of(data),
             size + below,
             streamed,
         )
@@ -177,6 +182,16 @@ class StateWriter:
         evidence: Evidence | None = None,
     ) -> None:
         """Write the head, without which a reader trusts nothing."""
+        try:
+            self._write_head(top, directories, skipped, evidence)
+        except OSError as error:
+            self._give_up(error)
+
+    def _write_head(
+        self, top: Block, directories: int, skipped: SkippedList, evidence: Evidence | None
+    ) -> None:
+        if self._file is None:
+            return
         self._file.flush()
         head = Head(
             self._header,
@@ -190,11 +205,27 @@ class StateWriter:
         data = _encode(head)
         self._head.write_bytes(_MAGIC + blake3(data).digest(_DIGEST_BYTES) + data)
 
+    def _append(self, data: bytes) -> int:
+        try:
+            return 0 if self._file is None else self._file.append(data)
+        except OSError as error:
+            self._give_up(error)
+            return 0
+
+    def _give_up(self, problem: OSError) -> None:
+        self.problem = problem
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.cut()
+            self._file.close()
+            self._file = None
+
     def __enter__(self) -> StateWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def load_head(path: Path) -> Head | None:
