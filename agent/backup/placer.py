@@ -166,7 +166,10 @@ class Placer:
         try:
             if file.direct is not None:
                 file.direct.end()
-            if file.has_holes:
+            if file.has_holes and os.fstat(fd).st_size < entry.size:
+                # A length is on the disk before what was written is. After a power cut the
+                # file would be as long and as old as it shall be, and count as restored.
+                os.fdatasync(fd)
                 os.ftruncate(fd, entry.size)
             directory = self._folders.enter(file.parent)
             if entry.streams:

@@ -18,6 +18,7 @@ import pytest
 
 _SHUTDOWN = 0x8004587D
 _WITHOUT_FLUSH = struct.pack("I", 2)
+_WITH_JOURNAL = struct.pack("I", 1)
 
 
 def need_disks() -> None:
@@ -50,11 +51,15 @@ class Disk:
     def unmount(self, *how: str) -> None:
         run("umount", *how, str(self.mounted))
 
-    def cut(self) -> None:
-        """Lose everything that is not on the disk; whoever still has files open gets EIO."""
+    def cut(self, *, keeps_names: bool = False) -> None:
+        """Lose everything that is not on the disk; whoever still has files open gets EIO.
+
+        With `keeps_names` it happens just after names and lengths were written down, which is
+        every five seconds and long before content is.
+        """
         descriptor = os.open(self.mounted, os.O_RDONLY)
         try:
-            fcntl.ioctl(descriptor, _SHUTDOWN, _WITHOUT_FLUSH)
+            fcntl.ioctl(descriptor, _SHUTDOWN, _WITH_JOURNAL if keeps_names else _WITHOUT_FLUSH)
         finally:
             os.close(descriptor)
 
