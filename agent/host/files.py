@@ -28,6 +28,8 @@ def make_private_directory(path: Path) -> None:
         check_owner(missing[-1].parent if missing else path)
         for one in reversed(missing):
             make_private(one)
+            # Somebody else may have been first: then it is his.
+            check_owner(one)
     else:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
+from agent.host import access_list
 from agent.host.access_list import PRIVATE, others_in
+from agent.host.files import make_private_directory
+from protocol.errors import DeniedError
 
 OWN = "S-1-5-21-1-2-3-1001"
 
@@ -33,3 +39,27 @@ OWN = "S-1-5-21-1-2-3-1001"
 )
 def test_others_are_found_in_an_access_list(description: str, others: list[str]) -> None:
     assert others_in(description, OWN) == others
+
+
+def test_a_folder_that_somebody_else_made_at_the_last_moment_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody may make folders in ProgramData."""
+    owners = {tmp_path: "system"}
+
+    def make(path: Path) -> None:
+        owners[path] = "eve" if path.name == "Stead" else "system"
+        path.mkdir()
+
+    def check(path: Path) -> None:
+        if owners[path] != "system":
+            raise DeniedError(f"{path} is owned by {owners[path]}, who must not; remove it")
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(access_list, "make_private", make, raising=False)
+    monkeypatch.setattr(access_list, "check_owner", check, raising=False)
+    with pytest.raises(DeniedError, match="owned by eve"):
+        make_private_directory(tmp_path / "Stead" / "agent")
+    assert list(owners) == [tmp_path, tmp_path / "Stead"]
+    make_private_directory(tmp_path / "Other" / "agent")
+    assert owners[tmp_path / "Other" / "agent"] == "system"
