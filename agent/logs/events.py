@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from xml.etree import ElementTree
@@ -22,6 +23,8 @@ _SPACE = f"{{{_NAMESPACE}}}"
 _TAG = re.compile(r"<Event(?=[ >/])[^<>]*>|</Event>")
 _LOG = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()/%-]{0,254}")
 _PROVIDER = re.compile(r"[^'\"<>&\x00-\x1f\x7f]{1,255}")
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_NUMBERED = re.compile(r"&#(?:([0-9]{1,7})|x([0-9A-Fa-f]{1,6}));")
 _LEVELS = {"1": "Critical", "2": "Error", "3": "Warning", "5": "Verbose"}
 
 
@@ -128,9 +131,13 @@ class EventReader:
 
 
 def parse_event(text: str) -> Event | None:
-    """One event; None when it is no event, or one with a document type of its own."""
+    """One event; None when it is no event, or one with a document type of its own.
+
+    Windows writes what providers and users gave it, also characters that no XML may have.
+    """
     if "<!" in text.replace("<![CDATA[", ""):
         return None
+    text = _NUMBERED.sub(_character, _NO_XML.sub("\ufffd", text))
     try:
         root = ElementTree.fromstring(text)  # noqa: S314 - without a document type, as seen above
         system = root.find(f"{_SPACE}System")
@@ -151,6 +158,13 @@ def parse_event(text: str) -> Event | None:
     what = f"{level} {_text(system, 'EventID')}"
     line = f"{_time(at)} {_text(system, 'Computer')} {who}: {what}: {words}\n"
     return Event(at, record, line.encode(errors="replace"))
+
+
+def _character(found: re.Match[str]) -> str:
+    """A character by its number, or the sign for none where XML has none of this number."""
+    number = int(found[1]) if found[1] else int(found[2], 16)
+    is_one = 0 < number <= sys.maxunicode and not _NO_XML.match(chr(number))
+    return found[0] if is_one else "\ufffd"
 
 
 def _data(root: ElementTree.Element) -> list[str]:

@@ -71,6 +71,17 @@ def test_what_is_no_event_is_counted_and_the_next_one_read() -> None:
     assert reader.unread == 3
 
 
+@pytest.mark.parametrize("odd", ["\x01", "\x1b", "&#1;", "&#x1B;", "&#xFFFF;", "&#0;", "\ufffe"])
+def test_no_character_hides_an_event(odd: str) -> None:
+    """Else who has one in his name does not appear in what an operator sees."""
+    first = EVENTS.decode().partition("\n")[0]
+    assert "Größe" in first
+    reader = EventReader()
+    [found] = reader.feed(first.replace("Größe", f"Gr{odd}&#246;&#xdf;e").encode())
+    assert "Gr\ufffdöße" in found.line.decode()
+    assert reader.unread == 0
+
+
 @given(st.lists(st.binary(max_size=60), max_size=8))
 def test_no_bytes_break_the_readers(pieces: list[bytes]) -> None:
     events, entries = EventReader(), EntryReader()
