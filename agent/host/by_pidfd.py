@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -35,7 +36,10 @@ def send(pid: int, identity: str, name: str, within_s: float) -> bool:
     try:
         # From here on the number is held: whatever is found behind it, the signal hits that.
         handle = os.pidfd_open(pid)
-    except ProcessLookupError:
+    except OSError as error:
+        # A thread is no process, which releases of Linux say in different words.
+        if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
+            raise
         raise NotFoundError(f"there is no process {pid} any more") from None
     try:
         found = identity_of(pid)

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -110,6 +111,20 @@ def test_what_keeps_the_machine_reachable_is_not_hit(pid: int) -> None:
     with pytest.raises(SteadError, match="nobody could reach") as caught:
         signal_process(pid, identity_of(pid), "CONT", within_s=0)
     assert caught.value.code is Code.DENIED
+
+
+def test_a_thread_is_no_process() -> None:
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        assert thread.native_id is not None
+        with pytest.raises(SteadError, match="there is no process") as caught:
+            signal_process(thread.native_id, identity_of(thread.native_id), "CONT", within_s=0)
+    finally:
+        over.set()
+        thread.join()
+    assert caught.value.code is Code.NOT_FOUND
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**31])
