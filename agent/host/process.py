@@ -16,7 +16,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import timedelta
+from typing import Any, Protocol
 
 from agent.host.environment import ENVIRONMENT, TOP, find_program, path_in, with_added
 from agent.host.family import APART, KILLED, end_group, let_go, take_in
@@ -273,6 +274,21 @@ class Child(asyncio.SubprocessProtocol):
         pipe.write(content)
         if end:
             pipe.close()
+
+    async def ended(self, limit: timedelta, off: asyncio.Future[str] | None = None) -> int | None:
+        """The exit code, once what was printed has been read; None when the time is up first.
+
+        None also when `off` is done first.
+        """
+        awaited: set[asyncio.Future[Any]] = {self.exited} if off is None else {self.exited, off}
+        await asyncio.wait(
+            awaited, timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED
+        )
+        if not self.exited.done():
+            return None
+        # Something that it left running may hold its output open: it is not waited for.
+        await asyncio.wait({self.drained}, timeout=DRAIN_S)
+        return self.exited.result()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import msgspec
 
@@ -53,11 +53,10 @@ async def _problem_of(task: TaskId, action: RunBackup, outcome: Outcome, spool: 
             task=task,
         ) as child:
             child.give(b"", end=True)
-            await asyncio.wait({child.exited}, timeout=commands.limit_s)
-            if not child.exited.done():
+            code = await child.ended(timedelta(seconds=commands.limit_s))
+            if code is None:
                 end_marked(task)
                 return f"did not end within {commands.limit_s:g} s"
-            code = child.exited.result()
     except SteadError as error:
         return f"failed: {error}"
     return f"ended with {code}" if code else ""

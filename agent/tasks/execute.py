@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 
@@ -25,7 +24,7 @@ from agent.host import log
 from agent.host.group import ended_for_memory
 from agent.host.installed import Installed
 from agent.host.marked import end_marked
-from agent.host.process import KILLED_WITHIN_S, Child, ProgramError, started
+from agent.host.process import KILLED_WITHIN_S, ProgramError, started
 from agent.host.spool import Printed, Spool
 from agent.tasks.after import run_after
 from agent.tasks.under_way import Noted, noted
@@ -66,7 +65,6 @@ from protocol.outcome import Outcome, OutcomeState
 AT_ONCE = 4
 WAITING_AT_ONCE = 16
 """Of those that mostly wait; they must not keep others from their turn."""
-DRAIN_S = 2.0
 REPLACED_LOOK_S = 1.0
 EXCLUSIVE: Mapping[type[Action], str] = {
     ScanUpdates: "packages",
@@ -208,7 +206,7 @@ class Executor:
             limits=program.limits,
         ) as child:
             child.give(program.stdin, end=True)
-            code = await _ended(child, limit, off)
+            code = await child.ended(limit, off)
             if code is None:
                 end_marked(task)
                 if off.done():
@@ -273,7 +271,7 @@ class Executor:
 
             off.add_done_callback(tell)
             try:
-                code = await _ended(child, limit)
+                code = await child.ended(limit)
             finally:
                 off.remove_done_callback(tell)
             if code is None:
@@ -289,22 +287,6 @@ class Executor:
         return Outcome(
             task, result.state, code=result.code, message=result.message, result=result.result
         )
-
-
-async def _ended(
-    child: Child, limit: timedelta, off: asyncio.Future[str] | None = None
-) -> int | None:
-    """The exit code, once what was printed has been read; None when the time is up first.
-
-    None also when `off` is done first.
-    """
-    awaited: set[asyncio.Future[Any]] = {child.exited} if off is None else {child.exited, off}
-    await asyncio.wait(awaited, timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
-    if not child.exited.done():
-        return None
-    # Something that it left running may hold its output open: it is not waited for.
-    await asyncio.wait({child.drained}, timeout=DRAIN_S)
-    return child.exited.result()
 
 
 def _late(task: TaskId, limit: timedelta) -> Outcome:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,26 @@ async def test_a_launcher_that_is_not_told_what_to_start_starts_nothing() -> Non
                 stderr=asyncio.subprocess.DEVNULL,
             )
             assert await process.wait() == 1
+
+
+async def test_what_is_printed_when_a_program_has_just_ended_is_read() -> None:
+    got = bytearray()
+    # A number in sh is that of the program itself, also in what it leaves running.
+    then = "while kill -0 $$ 2>&-; do sleep 0.01; done; echo late"
+    async with started(
+        ("sh", "-c", f"({then}) & echo soon"), on_output=lambda _, data: got.extend(data)
+    ) as child:
+        child.give(b"", end=True)
+        assert await child.ended(timedelta(minutes=1)) == 0
+        assert got == b"soon\nlate\n"
+
+
+async def test_whose_time_is_up_has_no_code() -> None:
+    off: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with started(("sleep", "600"), on_output=lambda *_: None) as child:
+        assert await child.ended(timedelta(milliseconds=10)) is None
+        off.set_result("eve")
+        assert await child.ended(timedelta(days=1), off) is None
 
 
 def held_open(folder: Path, then: str) -> tuple[str, ...]:
