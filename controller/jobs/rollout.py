@@ -139,7 +139,12 @@ def _rolling(
         release = tuple(ready[:places])
         at_work = sum(t.state in AT_WORK for t in tasks) - len(recall) + len(release)
         if places or at_work or last:
-            reason = _waits_for(course.batch + 1, count, at_work, places - len(release))
+            released = frozenset(release)
+            away = sum(
+                not t.linked and (t.state == QUEUED or t.task in released) for t in tasks
+            ) - len(recall)
+            waits = _waits_for(at_work - away, places - len(release) + away)
+            reason = f"batch {course.batch + 1} of {count} waits for {waits}"
             rolling = replace(course, phase=Phase.ROLLING, soaked_at=None, reason=reason)
             return Decision(rolling, release, recall)
         if course.soaked_at is None and rollout.soak:
@@ -164,13 +169,13 @@ def _size(rollout: Rollout, batch: int, total: int) -> int:
     return rollout.batches[batch].at_least(total)
 
 
-def _waits_for(batch: int, count: int, at_work: int, free: int) -> str:
+def _waits_for(at_work: int, away: int) -> str:
     parts = []
     if at_work:
         parts.append(f"{at_work} at work")
-    if free:
-        parts.append(f"{free} more to be linked")
-    return f"batch {batch} of {count} waits for {' and '.join(parts)}"
+    if away:
+        parts.append(f"{away} more to be linked")
+    return " and ".join(parts)
 
 
 def _names(names: Sequence[str]) -> str:

@@ -259,3 +259,15 @@ def test_a_batch_without_a_place_of_its_own_is_no_batch() -> None:
     assert (soaking.phase, soaking.batch) == (Phase.SOAKING, 0)
     later = decide(rollout, soaking, tasks, NOW + timedelta(seconds=60))
     assert (later.course.batch, len(later.release)) == (2, 18)
+
+
+def test_in_the_last_batch_it_is_said_who_is_waited_for() -> None:
+    states = ((RUNNING, True), (QUEUED, False), (WAITING, False), (OFFERED, False))
+    tasks = [Standing(f"ts_{place}", *one) for place, one in enumerate(states)]
+    last = Course(batch=1)
+    decision = decide(Rollout(parse_batches("1,100%")), last, tasks, NOW)
+    assert decision.release == ("ts_2",)
+    assert decision.course.reason == "batch 2 of 2 waits for 2 at work and 2 more to be linked"
+    after = [replace(task, state=QUEUED if task.state == WAITING else task.state) for task in tasks]
+    again = decide(Rollout(parse_batches("1,100%")), decision.course, after, NOW)
+    assert again.course == decision.course
