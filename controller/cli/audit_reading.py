@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+import msgspec
+
 from controller.audit.chain import Entry
 from controller.audit.log import INSTALLATION
 from controller.audit.trail import Mark
@@ -13,7 +15,7 @@ from controller.cli.choice import machine_meant, tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import note
 from protocol.checkpoint import Checkpoint, from_us, open_checkpoint, to_us
-from protocol.errors import SteadError
+from protocol.errors import UNREADABLE, SteadError
 from protocol.v1.operator_pb2 import (
     AuditEntry,
     ListAuditRequest,
@@ -22,6 +24,8 @@ from protocol.v1.operator_pb2 import (
 )
 
 PAGE = 1000
+LONGEST = 120
+"""Of a value in a table; JSON has all of it."""
 INSTALLATION_NAME = "installation"
 
 
@@ -104,6 +108,34 @@ def newest_entries(connection: Connection, log: str, wanted: Wanted, limit: int)
             raise SteadError("the controller lists entries out of order")
         request.before = page[0].seq
     return [entry for page in reversed(pages) for entry in page]
+
+
+def render_body(body: str) -> str:
+    """What an entry says, for people: of a list the length, of what is long the beginning.
+
+    >>> render_body('{"order":"or_1","machines":["mc_1","mc_2"],"reason":"","linked":false}')
+    'order: or_1, machines: 2, linked: no'
+    """
+    try:
+        found = msgspec.json.decode(body)
+    except UNREADABLE:
+        found = None
+    if not isinstance(found, dict):
+        return _cut(body)
+    said = {name: value for name, value in found.items() if value not in ("", None, [], {})}
+    return ", ".join(f"{name.replace('_', ' ')}: {_short(said[name])}" for name in said)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, dict)):
+        return str(len(value))
+    return _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def last_number(connection: Connection, log: str) -> int:

@@ -312,7 +312,7 @@ def _label(name: str) -> Text:
 
 def cell_of(column: str, value: Any) -> Text:
     """A value as a table shows it; the column's name says what kind of value it is."""
-    if value is None or value == "":
+    if value is None or value in ("", [], ()):
         return Text("–", style="dim")
     if isinstance(value, datetime):
         local = value.astimezone()

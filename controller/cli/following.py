@@ -52,7 +52,7 @@ def follow(
     of the machines that are waited for; None is all.
     """
     try:
-        followed = _watch(connection, job, only, live=live, lines=lines)
+        return _watch(connection, job, only, live=live, lines=lines)
     except KeyboardInterrupt:
         if goes_on:
             note(
@@ -60,19 +60,6 @@ def follow(
                 f"`stead job cancel {job.job_id}`."
             )
         raise
-    if followed.rollout.phase == "halted":
-        say_halted(followed)
-    return followed
-
-
-def say_halted(job: Job) -> None:
-    """Tell the person why a rollout was halted, and what can be done."""
-    waiting = sum(task.state == "waiting" for task in job.tasks)
-    note(
-        f"Halted in batch {job.rollout.batch} of {job.rollout.batches}: {job.rollout.reason}. "
-        f"{waiting} of {len(job.tasks)} machines have not got the order. Go on with "
-        f"`stead job resume {job.job_id}`; end it with `stead job cancel {job.job_id}`."
-    )
 
 
 def _watch(

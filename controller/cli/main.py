@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import rich_click as click
 from click.exceptions import Exit, NoArgsIsHelpError
@@ -56,14 +56,14 @@ COMMANDS: Mapping[str, str] = {
 class Program(click.RichGroup):
     """Imports a command's module when that command is called, so that help is quick."""
 
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        for name, about in COMMANDS.items():
+            self.add_command(click.RichCommand(name=name, help=about))
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Every command, in the order of the table."""
         return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """A command as listings show it."""
-        about = COMMANDS.get(cmd_name)
-        return None if about is None else click.RichCommand(name=cmd_name, help=about)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -188,7 +188,8 @@ def _explained(error: Exception, root: click.Context | None) -> SteadError | Non
 def _usage(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context is not None else "stead"
-    return f"{error.format_message().rstrip('.')}; see `{path} --help`"
+    said = error.format_message().rstrip(".")
+    return f"{said}{'' if said.endswith('?') else ';'} see `{path} --help`"
 
 
 def _about(error: OSError) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +18,9 @@ from protocol.v1.job_pb2 import (
 
 PROGRAMS = frozenset({"run_program", "run_script"})
 """Actions whose exit code is a program's."""
+
+MANY = 20
+"""Tasks that fit into most windows."""
 
 PRINTING = PROGRAMS | {"read_log"}
 """Actions whose output is for people, as it comes."""
@@ -88,7 +93,7 @@ def result_of(task: Task) -> dict[str, Any]:
 
 
 def say_failures(job: Job) -> None:
-    """Tell the person about every task that did not succeed."""
+    """Tell the person about every task that did not succeed, and of a rollout's halt."""
     for task in job.tasks:
         if task.state in OVER - {"succeeded"}:
             why = task.message or task.code or "no reason given"
@@ -96,6 +101,19 @@ def say_failures(job: Job) -> None:
                 # What it said of "this side" is said on that side.
                 why += " (its agent is older than what the order says: upgrade the agent)"
             note(f"{task.machine_name}: {task.state}: {why}")
+    say_halted(job)
+
+
+def say_halted(job: Job) -> None:
+    """Tell the person why a rollout was halted, if it was, and what can be done."""
+    if job.rollout.phase != "halted":
+        return
+    waiting = sum(task.state == "waiting" for task in job.tasks)
+    note(
+        f"Halted in batch {job.rollout.batch} of {job.rollout.batches}: {job.rollout.reason}. "
+        f"{waiting} of {len(job.tasks)} machines have not got the order. Go on with "
+        f"`stead job resume {job.job_id}`; end it with `stead job cancel {job.job_id}`."
+    )
 
 
 def say_remarks(job: Job) -> None:
@@ -116,9 +134,23 @@ def finish(job: Job | None, output: str) -> int:
     """Say how a job ended, as a listing of its tasks; the exit code."""
     if job is None:
         return DONE
-    emit(
-        task_rows(job),
-        output,
-        columns=("machine", "state", "seconds", "message"),
-    )
+    return report(job, task_rows(job), output, columns=("machine", "state", "seconds", "message"))
+
+
+def report(
+    job: Job, rows: Sequence[Mapping[str, Any]], output: str, *, columns: Sequence[str]
+) -> int:
+    """Show how a job ended, with a row for each task in their order; the exit code.
+
+    On a terminal, of many machines those are shown on which it did not succeed: hundreds of
+    good ones would push them out of the window.
+    """
+    shown = list(rows)
+    if output == "table" and sys.stdout.isatty() and len(rows) > MANY:
+        pairs = zip(rows, job.tasks, strict=True)
+        shown = [row for row, task in pairs if task.state != "succeeded"]
+    emit(shown, output, columns=columns, empty=f"it succeeded on all {len(rows)} machines")
+    if good := len(rows) - len(shown) if shown else 0:
+        note(f"it succeeded on {good} more; `stead job show {job.job_id}` shows all")
+    say_halted(job)
     return exit_code(job)

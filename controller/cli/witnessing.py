@@ -13,7 +13,7 @@ from controller.audit.trail import Mark
 from controller.cli.audit_file import StatementLine
 from controller.cli.connection import Connection
 from controller.cli.ordering import order_and_follow
-from controller.cli.outcomes import result_of
+from controller.cli.outcomes import result_of, say_halted
 from controller.cli.terms import Terms
 from protocol.action import ReadWitness
 from protocol.checkpoint import decode_checkpoint, decode_signed, open_checkpoint, render_log
@@ -74,6 +74,7 @@ def ask_witnesses(
     job = order_and_follow(connection, machines, action, terms, output=output, repeatable=True)
     if job is None:
         return None
+    say_halted(job)
     found, names = Witnessed(), {machine.name: machine for machine in machines}
     for task in job.tasks:
         if task.state != "succeeded":

@@ -165,7 +165,10 @@ class _Parser:
     def _single(self) -> Test:
         word = self._word
         if word is None or word in {"and", "or", ")"}:
-            raise InvalidError(f"the selector lacks a machine before {word or 'its end'!r}")
+            place = "at its end" if word is None else f"before {word!r}"
+            raise InvalidError(
+                f"the selector lacks a machine {place}; it is written as 'tag:web and not linked'"
+            )
         self._depth += 1
         if self._depth > _DEPTH:
             raise InvalidError("the selector is nested too deeply")

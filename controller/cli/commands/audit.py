@@ -15,6 +15,7 @@ from controller.cli.audit_reading import (
     all_logs,
     log_named,
     newest_entries,
+    render_body,
     wanted_of,
 )
 from controller.cli.choice import machines_meant
@@ -78,7 +79,13 @@ def ls(
         }
         for entry in newest_entries(connection, log, wanted, limit)
     ]
-    emit(rows, output, columns=("sequence", "at", "actor", "event", "body"), empty="no entries")
+    emit(
+        rows,
+        output,
+        columns=("sequence", "at", "actor", "event", "body"),
+        cells={"body": lambda row: render_body(row["body"])},
+        empty="no entries",
+    )
 
 
 @command.command("verify", epilog="Example: stead audit verify --tenant acme --head 41:9f86d0…")

@@ -154,7 +154,7 @@ def status(app: App, output: str) -> None:
             "controller_time_at": theirs,
             "clock_difference_s": None
             if theirs is None
-            else round((theirs - clock.now()).total_seconds(), 1),
+            else round((theirs - clock.now()).total_seconds(), 1) + 0.0,  # no -0.0
             "machines": found.machines,
             "linked_machines": found.linked_machines,
             "open_jobs": found.open_jobs,

@@ -153,7 +153,7 @@ def read_inventory(
         found = connection.machines.GetInventory(request)
     except grpc.RpcError as error:
         if connection.explain(error).code is Code.NOT_FOUND:
-            raise NotFoundError(_never(machine)) from error
+            raise _none(machine, at) from error
         raise
     return from_wire_ms(found.collected_at_ms), {
         section.name: decode_body(section.name, section.body) for section in found.sections
@@ -174,7 +174,7 @@ def _earlier(
         request.limit, request.oldest = 1, True
     entries = connection.machines.ListInventories(request).entries
     if not entries:
-        raise NotFoundError(_never(machine))
+        raise _none(machine)
     at = from_wire_ms(entries[-1].collected_at_ms)
     return read_inventory(connection, machine, at=at, sections=sections)
 
@@ -234,7 +234,13 @@ def _short(value: Any) -> str:
 
 
 def _never(machine: Machine) -> str:
-    return (
+    return f"{machine.name} has no inventory yet; `stead snapshot take {machine.name}` collects one"
+
+
+def _none(machine: Machine, at: datetime | None = None) -> NotFoundError:
+    if at is None:
+        return NotFoundError(_never(machine))
+    return NotFoundError(
         f"{machine.name} has no inventory of that time; `stead inventory history {machine.name}` "
-        f"lists when there is one, `stead snapshot take {machine.name}` collects one now"
+        "lists when there is one"
     )

@@ -12,7 +12,7 @@ from controller.cli.choice import machines_meant
 from controller.cli.emit import emit, output_option, render_bytes
 from controller.cli.exits import DONE
 from controller.cli.ordering import order_and_follow
-from controller.cli.outcomes import exit_code, result_of, say_failures, task_rows
+from controller.cli.outcomes import exit_code, report, result_of, say_failures, task_rows
 from controller.cli.terms import acting, acting_within, terms_of
 from protocol.action import Action, ControlService, ListServices
 from protocol.v1.job_pb2 import Job
@@ -73,8 +73,7 @@ def _changing(verb: str, about: str) -> Callable[..., int]:
         job = _ordered(app, selector, ControlService(name, verb), output, options)
         if job is None:
             return DONE
-        emit(changes_of(job), output, columns=CHANGED)
-        return exit_code(job)
+        return report(job, changes_of(job), output, columns=CHANGED)
 
     return change
 

@@ -18,7 +18,7 @@ from controller.cli.exits import DONE
 from controller.cli.job_rows import job_row
 from controller.cli.options import tenant_option
 from controller.cli.ordering import order_and_follow, task_of
-from controller.cli.outcomes import exit_code, result_of, task_rows
+from controller.cli.outcomes import exit_code, result_of, say_halted, task_rows
 from controller.cli.picture import Happening, Picture, render_picture
 from controller.cli.repeating import repeating
 from controller.cli.standing import order_standing
@@ -65,6 +65,7 @@ def take(app: App, /, selector: str, output: str, **options: Any) -> int:
     for row in rows:
         for line in untold(row["message"], row["unavailable"]):
             note(f"{row['machine']}: {line}")
+    say_halted(job)
     return exit_code(job)
 
 

@@ -103,3 +103,13 @@ def test_every_code_has_an_exit_code_of_the_contract() -> None:
         Code.WRONG_TENANT,
         Code.STALE_POLICY,
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"), [(("jobs", "ls"), "'job'"), (("backup", "restor"), "'restore'")]
+)
+def test_a_command_that_was_nearly_typed_is_named(
+    words: tuple[str, ...], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(words) == 2
+    assert meant in capsys.readouterr().err

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 from click import BadParameter
 
 from controller.cli.board import progress_text
-from controller.cli.outcomes import exit_code, result_of, say_failures, task_rows
+from controller.cli.outcomes import exit_code, finish, result_of, say_failures, task_rows
 from controller.cli.spans import Span
 from protocol.errors import InvalidError
-from protocol.v1.job_pb2 import Job, Task
+from protocol.v1.job_pb2 import Job, RolloutStatus, Task
 
 
 def job(*states: str, action: str = "run_program") -> Job:
@@ -32,6 +33,28 @@ def job(*states: str, action: str = "run_program") -> Job:
 )
 def test_a_finished_job_comes_to_one_exit_code(states: tuple[str, ...], code: int) -> None:
     assert exit_code(job(*states)) == code
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_of_many_machines_those_are_shown_on_which_it_did_not_succeed(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    many = [Task(machine_name=f"m{number:02}", state="succeeded") for number in range(50)]
+    bad = [Task(machine_name="x1", state="failed"), Task(machine_name="x2", state="waiting")]
+    halted = RolloutStatus(phase="halted", reason="1 of 52 failed, 0 may: x1", batch=1, batches=2)
+    ended = Job(job_id="or_1", tasks=[*many, *bad], rollout=halted)
+    assert finish(ended, "table") == 3
+    out, err = capsys.readouterr()
+    assert [name in out for name in ("m07", "x1", "x2")] == [not terminal, True, True]
+    assert ("it succeeded on 50 more" in err) is terminal
+    # Last, where the window ends.
+    assert err.splitlines()[-1].startswith("Halted in batch 1 of 2: 1 of 52 failed")
+    assert "1 of 52 machines have not got the order" in err
+    assert finish(ended, "json") == 3
+    assert len(json.loads(capsys.readouterr().out)) == 52
+    assert finish(Job(tasks=many), "table") == 0
+    assert ("it succeeded on all 50 machines" in capsys.readouterr().err) is terminal
 
 
 def test_only_programs_have_an_exit_code() -> None:
