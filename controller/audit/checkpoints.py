@@ -119,6 +119,9 @@ class Checkpoints:
                         await self._make_when_due(log_id, size - covered)
             except SteadError as error:
                 log.warning("checkpoints_not_made", reason=str(error))
+            except Exception:
+                # A mistake of ours must not end the signing for good.
+                log.exception("checkpoints_failed_unexpectedly")
             await asyncio.sleep(LOOK_EVERY.total_seconds())
 
     async def _make_when_due(self, log_id: str, more: int) -> None:

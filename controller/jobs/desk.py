@@ -281,6 +281,9 @@ class JobDesk:
                     forgotten_at = now
             except SteadError as error:
                 log.warning("sweep_failed", reason=str(error))
+            except Exception:
+                # A mistake of ours must not keep tasks from their end for good.
+                log.exception("sweep_failed_unexpectedly")
             await asyncio.sleep(SWEEP_EVERY.total_seconds())
 
     async def _forget_runs(self, now: datetime) -> None:

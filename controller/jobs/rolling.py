@@ -35,6 +35,8 @@ class Rolling:
     feed: Feed
     linked: Linked
     _terms: dict[str, Terms] = field(default_factory=dict)
+    _told: dict[str, str] = field(default_factory=dict)
+    """Why a rollout could not be advanced when that was tried last, by job."""
 
     async def run_forever(self) -> None:
         """Advance every rollout, again and again."""
@@ -48,6 +50,9 @@ class Rolling:
                         until = min(until, max(PAUSE, next_at - clock.now()))
                 except SteadError as error:
                     log.warning("rollouts_not_advanced", reason=str(error))
+                except Exception:
+                    # A mistake of ours must not end all rollouts for good.
+                    log.exception("rollouts_failed_unexpectedly")
                 await set_or_timeout(event, until)
                 await asyncio.sleep(PAUSE.total_seconds())
 
@@ -55,8 +60,17 @@ class Rolling:
         """Advance every rollout once; when the next pause ends."""
         jobs = await self.db.read(under_way)
         self._terms = {job: terms for job, terms in self._terms.items() if job in jobs}
+        self._told = {job: reason for job, reason in self._told.items() if job in jobs}
         for job in jobs:
-            await self._advance(job)
+            try:
+                await self._advance(job)
+            except SteadError as error:
+                # What is wrong with one keeps no other one, least of all another tenant's.
+                if self._told.get(job) != str(error):
+                    self._told[job] = str(error)
+                    log.warning("rollout_not_advanced", job=job, reason=str(error))
+            else:
+                self._told.pop(job, None)
         ends = [at for at in (await self.db.read(under_way)).values() if at is not None]
         return min(ends, default=None)
 

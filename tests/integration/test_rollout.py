@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import grpc
 import pytest
+from sqlalchemy import Connection, update
 
 from controller import clock
+from controller.db.schema import jobs
 from controller.jobs.advance import advance, terms_of, under_way
 from controller.jobs.rolling import ROLLOUTS
 from protocol.action import ControlService
@@ -238,3 +240,28 @@ async def test_what_has_no_batches_cannot_go_on_with_them(
         Code.PRECONDITION,
         f"the job {job.job_id} has no batches",
     )
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"cut"])
+async def test_a_rollout_that_cannot_be_read_keeps_no_other_one(
+    installation: Installation, fleet: list[Enrolled], damage: bytes
+) -> None:
+    """Of another tenant, above all: one row was damaged, or a later release wrote it."""
+    terms = Rollout(parse_batches("1,100%"))
+    hands = Hands(lambda _: OutcomeState.SUCCEEDED)
+    first, *others = fleet
+    spoilt = replace(order_for(first.tenant, first), rollout=terms)
+    await submit(installation, enveloped(installation, spoilt))
+    order = replace(order_for(first.tenant, *others), rollout=terms)
+
+    def spoil(connection: Connection) -> None:
+        connection.execute(update(jobs).where(jobs.c.id == spoilt.id).values(envelope=damage))
+
+    await installation.controller.parts.db.write(spoil)
+    rolling = installation.controller.parts.rolling
+    rolling._terms.clear()
+    async with at_work(installation, others, hands):
+        job = (await submit(installation, enveloped(installation, order))).job_id
+        done = await until(installation, job, lambda said: said.phase == "over")
+    assert {task.state for task in done.tasks} == {"succeeded"}
+    assert not installation.controller._rolling.done()
