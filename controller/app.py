@@ -124,7 +124,7 @@ def link_services(parts: Parts, addresses: Addresses) -> Sequence[Add]:
         ),
         partial(add_JobServiceServicer_to_server, Jobs(parts.jobs)),
         partial(add_VaultServiceServicer_to_server, VaultServicer(parts.vault)),
-        partial(add_ParcelServiceServicer_to_server, ParcelDesk(parts.parcels)),
+        partial(add_ParcelServiceServicer_to_server, ParcelDesk(parts.parcels, db)),
         partial(add_ProofServiceServicer_to_server, Proof(db, parts.vault.scrub)),
         partial(add_RetentionServiceServicer_to_server, Retention(db, parts.vault.keeper)),
         partial(add_InventoryServiceServicer_to_server, Inventories(db)),

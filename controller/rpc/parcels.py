@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import structlog
 
+from controller.db.database import Database
+from controller.fleet.scope import require_tenant
 from controller.parcels.parcels import Parcels
-from controller.rpc.interceptor import Context, caller
+from controller.rpc.interceptor import Context, caller, operator_calling
 from protocol.errors import DeniedError, NotFoundError
 from protocol.identity import MachineIdentity, OperatorIdentity
 from protocol.ids import TenantId
@@ -24,14 +26,17 @@ SWEEP_S = 600.0
 class ParcelDesk(ParcelServiceServicer):
     """See `protocol/v1/parcel.proto`."""
 
-    def __init__(self, parcels: Parcels) -> None:
+    def __init__(self, parcels: Parcels, db: Database) -> None:
         self._parcels = parcels
+        self._db = db
 
     async def OpenParcel(
         self, request: pb.OpenParcelRequest, context: Context
     ) -> pb.OpenParcelResponse:
         """See `Parcels.open`."""
-        tenant, _ = _calling(request.tenant_id)
+        operator = operator_calling()
+        # What a tenant may fill is counted by tenant, so there has to be one.
+        tenant = await self._db.read(lambda c: require_tenant(c, operator, request.tenant_id))
         await asyncio.to_thread(
             self._parcels.open,
             tenant,
