@@ -36,6 +36,8 @@ from protocol.window import parse_windows
 
 DOMAIN = b"stead order v1\0"
 CLOCK_TOLERANCE = timedelta(minutes=5)
+MAX_ENVELOPE_BYTES = 2 * 1024 * 1024
+MAX_SIGNATURES = 8
 LONGEST_DELIVERY = timedelta(days=10_000)
 """From signing to the last time for delivery: as long as that a machine remembers an order."""
 

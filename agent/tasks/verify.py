@@ -28,6 +28,8 @@ from protocol.identity import MachineIdentity
 from protocol.ids import OrderId, TaskId
 from protocol.order import (
     CLOCK_TOLERANCE,
+    MAX_ENVELOPE_BYTES,
+    MAX_SIGNATURES,
     Envelope,
     Order,
     OrderRejectedError,
@@ -44,8 +46,6 @@ from protocol.revocation import (
 )
 from protocol.selection import NO_COMMANDS
 
-MAX_ENVELOPE_BYTES = 2 * 1024 * 1024
-MAX_SIGNATURES = 8
 _KNOWN_ACTIONS = frozenset(NAMES.values())
 
 

@@ -27,7 +27,15 @@ from protocol.codec import decode_envelope, decode_order
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity, read_certificate
 from protocol.ids import OrderId
-from protocol.order import CLOCK_TOLERANCE, Order, Signer, check_times, signers_of
+from protocol.order import (
+    CLOCK_TOLERANCE,
+    MAX_ENVELOPE_BYTES,
+    MAX_SIGNATURES,
+    Order,
+    Signer,
+    check_times,
+    signers_of,
+)
 from protocol.rollout import check_rollout, render_amount, render_batches
 from protocol.standing import check_standing
 from protocol.summary import summary_of
@@ -40,7 +48,12 @@ def read_order(
     envelope: bytes, operator: OperatorIdentity, *, root: x509.Certificate, now: datetime
 ) -> tuple[Order, tuple[Signer, ...]]:
     """Decode an envelope and check it as far as anybody but its machines can."""
+    # Each of its machines is sent all of it.
+    if len(envelope) > MAX_ENVELOPE_BYTES:
+        raise InvalidError(f"an envelope has at most {MAX_ENVELOPE_BYTES} bytes")
     opened = decode_envelope(envelope)
+    if len(opened.signatures) > MAX_SIGNATURES:
+        raise InvalidError(f"an order has at most {MAX_SIGNATURES} signatures")
     signers = signers_of(opened, root=root, now=now)
     signer = signers[0].identity
     if signer != operator:

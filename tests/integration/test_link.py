@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -32,7 +32,7 @@ from protocol.codec import (
 from protocol.errors import Code
 from protocol.identity import Role
 from protocol.ids import OrderId, TaskId, TenantId
-from protocol.order import Envelope, Order, sign
+from protocol.order import MAX_ENVELOPE_BYTES, Envelope, Order, sign
 from protocol.outcome import Outcome, OutcomeState
 from protocol.v1 import job_pb2, link_pb2
 from protocol.v1.job_pb2_grpc import JobServiceStub
@@ -257,6 +257,7 @@ async def test_orders_that_no_machine_would_accept_are_refused_at_once(
     foreign = await installation.add_tenant("other")
     past = clock.now() - timedelta(hours=2)
     old = replace(good, deliver_by=past, issued_at=past, not_before=past)
+    far = replace(good, deliver_by=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
     cases = {
         encode_envelope(Envelope(encode_order(edited), signed.signatures)): Code.BAD_SIGNATURE,
         encode_envelope(Envelope(signed.order, ())): Code.BAD_SIGNATURE,
@@ -264,6 +265,10 @@ async def test_orders_that_no_machine_would_accept_are_refused_at_once(
         enveloped(installation, replace(good, tenant=foreign)): Code.NOT_FOUND,
         enveloped(installation, replace(good, machines=())): Code.INVALID,
         enveloped(installation, old): Code.CLOCK_SKEW,
+        enveloped(installation, far): Code.INVALID,
+        # Each of its machines would be sent all that an operator puts beside an order.
+        encode_envelope(replace(signed, revocations=bytes(MAX_ENVELOPE_BYTES))): Code.INVALID,
+        encode_envelope(replace(signed, signatures=signed.signatures * 9)): Code.INVALID,
     }
     for envelope, expected in cases.items():
         with pytest.raises(grpc.aio.AioRpcError) as caught:
