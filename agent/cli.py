@@ -261,17 +261,22 @@ def backup() -> None:
 
 
 @backup.command("run", epilog="Example: stead-agent backup run")
+@output_option
 @click.pass_obj
-def backup_run(home: AgentHome) -> None:
+def backup_run(home: AgentHome, output: str) -> None:
     """Make a restore point of the backup set now.
 
     Exit code 3 when files had to be skipped.
     """
-    from agent.diagnosis.own_backup import run_backup
+    from agent.diagnosis.own_backup import render_progress, run_backup
+    from protocol.outcome import OutcomeState
 
-    result, code = run_backup(home, on_progress=lambda said: click.echo(said, err=True))
-    click.echo(result)
-    raise SystemExit(code)
+    def told(piece: str) -> None:
+        click.echo(piece if output == "json" else render_progress(piece), err=True)
+
+    outcome = run_backup(home, on_progress=told)
+    click.echo(outcome.result.decode() if output == "json" else outcome.message)
+    raise SystemExit(0 if outcome.state is OutcomeState.SUCCEEDED else 3)
 
 
 @backup.command("ls", epilog="Example: stead-agent backup ls --output json")

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
+import msgspec
 
 from agent.config import AgentHome
 from agent.host import clock
@@ -21,7 +22,7 @@ from agent.tasks.standing import backup_of, verified_set
 from protocol.codec import from_ms
 from protocol.errors import Code, SteadError
 from protocol.ids import TaskId
-from protocol.outcome import OutcomeState
+from protocol.outcome import Outcome, OutcomeState
 from protocol.v1 import vault_pb2
 from protocol.v1.vault_pb2_grpc import VaultServiceStub
 
@@ -29,8 +30,17 @@ LIMIT = timedelta(days=2)
 ANSWER_S = 30.0
 
 
-def run_backup(home: AgentHome, *, on_progress: Callable[[str], None]) -> tuple[str, int]:
-    """Make a restore point of the backup set; its result as JSON, and the exit code.
+class _Progress(msgspec.Struct):
+    """What is shown of how far a backup is."""
+
+    phase: str
+    files: int
+    bytes: int
+    sent_bytes: int
+
+
+def run_backup(home: AgentHome, *, on_progress: Callable[[str], None]) -> Outcome:
+    """Make a restore point of the backup set; how it ended, whole or in part.
 
     Raises NOT_FOUND when there is no set, and what the worker failed with.
     """
@@ -57,11 +67,24 @@ def run_backup(home: AgentHome, *, on_progress: Callable[[str], None]) -> tuple[
         )
     finally:
         spool.remove()
-    if outcome.state is OutcomeState.SUCCEEDED:
-        return outcome.result.decode(), 0
-    if outcome.state is OutcomeState.PARTIAL:
-        return outcome.result.decode(), 3
+    if outcome.state in {OutcomeState.SUCCEEDED, OutcomeState.PARTIAL}:
+        return outcome
     raise SteadError(outcome.message, code=Code(outcome.code or Code.INTERNAL))
+
+
+def render_progress(piece: str) -> str:
+    """A piece of a worker's progress for people; as it is where it is none.
+
+    >>> render_progress('{"phase":"read","files":9,"bytes":80,"sent_bytes":7,"eta":0.5}')
+    'read: 9 files, 80 bytes, 7 bytes sent'
+    >>> render_progress("what a command said")
+    'what a command said'
+    """
+    try:
+        told = msgspec.json.decode(piece, type=_Progress)
+    except msgspec.DecodeError:
+        return piece
+    return f"{told.phase}: {told.files} files, {told.bytes} bytes, {told.sent_bytes} bytes sent"
 
 
 def list_points(home: AgentHome) -> list[dict[str, Any]]:

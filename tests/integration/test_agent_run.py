@@ -226,6 +226,8 @@ async def test_a_backup_set_is_backed_up_on_order_and_by_the_machines_administra
         assert task.state == "succeeded", task.message
     code, out, err = await agent.command("backup", "run")
     assert code == 0, err
+    assert out.startswith("restore point rp_")
+    assert "{" not in out + err
     code, out, err = await agent.command("backup", "ls", "--output", "json")
     assert code == 0, err
     assert len(json.loads(out)) == 2
@@ -243,7 +245,7 @@ async def test_the_machines_administrator_backs_up_the_whole_set_with_its_progra
     job = await submit(installation, enveloped(installation, order))
     [task] = (await ended_job(installation, job.job_id)).job.tasks
     assert task.state == "succeeded", task.message
-    code, out, err = await agent.command("backup", "run")
+    code, out, err = await agent.command("backup", "run", "--output", "json")
     assert code == 0, err
     assert ran.exists()
     assert json.loads(out)["files"] == 2
