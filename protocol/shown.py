@@ -12,7 +12,7 @@ _STEERS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\
 
 
 def encode_json(value: Any) -> bytes:
-    """JSON that steers no terminal: what would is written as an escape, which reads the same.
+    r"""JSON that steers no terminal: what would is written as an escape, which reads the same.
 
     >>> encode_json(["\x1b[2J", "\x9b2J", "\u202e"])
     b'["\\u001b[2J","\\u009b2J","\\u202e"]'
