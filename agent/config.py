@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import msgspec
 from protocol.address import split_address
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.proxy import Proxy, proxy_for
+from protocol.toml import read_toml
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -267,7 +267,7 @@ class AgentHome:
     def load_settings(self) -> Settings:
         """Read `agent.toml`; the error says to enroll when there is none."""
         try:
-            text = self.settings.read_bytes().decode()
+            data = self.settings.read_bytes()
         except FileNotFoundError:
             raise SteadError(
                 f"this machine is not enrolled: {self.settings} is not there; run "
@@ -280,9 +280,7 @@ class AgentHome:
                 "enrolled the machine",
                 code=Code.PRECONDITION,
             ) from error
-        except UnicodeDecodeError as error:
-            raise InvalidError(f"{self.settings} is not UTF-8: {error}") from error
         try:
-            return msgspec.convert(tomllib.loads(text), Settings)
-        except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+            return read_toml(data, Settings)
+        except InvalidError as error:
             raise InvalidError(f"{self.settings}: {error}") from error

@@ -43,11 +43,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     machine: str
     link: LinkState
-    since: datetime
+    since: clock.Moment
     reason: str = ""
     code: str = ""
-    again_at: datetime | None = None
-    last_heartbeat_at: datetime | None = None
+    again_at: clock.Moment | None = None
+    last_heartbeat_at: clock.Moment | None = None
     heartbeat_s: float = 0.0
     clock_ahead_s: float | None = None
     running: tuple[str, ...] = ()

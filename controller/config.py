@@ -9,7 +9,6 @@ the controller's, and `operator` is one person's.
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from protocol.errors import Code, InvalidError, SteadError
+from protocol.toml import read_toml
 
 LINK_PORT = 7443
 ENROLLMENT_PORT = 7444
@@ -259,12 +259,12 @@ def render_settings(settings: msgspec.Struct) -> str:
 
 def _load(path: Path, kind: type[S], missing: str) -> S:
     try:
-        text = path.read_text()
+        data = path.read_bytes()
     except FileNotFoundError:
         raise SteadError(missing, code=Code.PRECONDITION) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InvalidError(f"{path} cannot be read: {error}") from error
     try:
-        return msgspec.convert(tomllib.loads(text), kind)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        return read_toml(data, kind)
+    except InvalidError as error:
         raise InvalidError(f"{path}: {error}") from error

@@ -6,8 +6,14 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
 
 from protocol.ids import RANDOM_BYTES, make_id
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time in a file. One without a zone is none: it cannot be compared with any other."""
 
 
 def now() -> datetime:

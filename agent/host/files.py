@@ -86,8 +86,13 @@ def sync_directory(path: Path) -> None:
 
 
 def read_if_there(path: Path) -> bytes | None:
-    """A file's content; None when there is no such file."""
+    """A file's content; None when there is no such file. PRECONDITION when it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise SteadError(
+            f"{path} cannot be read: {error.strerror}; look at the disk and permissions",
+            code=Code.PRECONDITION,
+        ) from error

@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 
 from agent.config import AgentHome, Settings, render_settings
+from agent.host import clock
 from agent.host.files import read_if_there, write_atomically
 from agent.link.identity import Credentials
 from protocol.address import split_address
@@ -28,7 +29,7 @@ class Rehoming(msgspec.Struct, frozen=True):
 
     link_address: str
     enrollment_address: str
-    issued_at: datetime
+    issued_at: clock.Moment
     done: bool = False
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import grpc
 import msgspec
@@ -51,15 +52,16 @@ def last_root(home: AgentHome) -> bytes:
 def known_sections(home: AgentHome) -> dict[str, bytes]:
     """The last known body of every section, by name; a damaged one is not known."""
     directory = home.cache / "sections"
-    bodies = {path.stem: path.read_bytes() for path in sorted(directory.glob(f"*{_SUFFIX}"))}
-    return {name: body for name, body in bodies.items() if _is_body_of(name, body)}
+    bodies = ((path.stem, _body_of(path)) for path in sorted(directory.glob(f"*{_SUFFIX}")))
+    return {name: body for name, body in bodies if body is not None}
 
 
-def _is_body_of(name: str, body: bytes) -> bool:
+def _body_of(path: Path) -> bytes | None:
     try:
-        return msgspec.json.decode(body, type=Envelope).section == name
-    except UNREADABLE:
-        return False
+        body = path.read_bytes()
+        return body if msgspec.json.decode(body, type=Envelope).section == path.stem else None
+    except (OSError, *UNREADABLE):
+        return None
 
 
 def report(

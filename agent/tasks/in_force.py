@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from agent.config import AgentHome
-from agent.host import log
+from agent.host import clock, log
 from agent.host.files import make_private_directory, read_if_there, write_atomically
 from agent.tasks.verify import Believed, Verified, verify_standing
 from protocol.codec import decode_envelope, decode_order, encode_envelope, from_ms
@@ -32,14 +32,14 @@ _GONE = ".revoked"
 class KeptOrder(msgspec.Struct, frozen=True):
     """A file `standing/ORDER`. `taken_in_at` is this machine's own note."""
 
-    taken_in_at: datetime
+    taken_in_at: clock.Moment
     envelope: bytes
 
 
 class Revoked(msgspec.Struct, frozen=True):
     """A file `standing/ORDER.revoked`: until then the order could be taken in otherwise."""
 
-    until: datetime
+    until: clock.Moment
     by: str
 
 

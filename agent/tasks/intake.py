@@ -9,6 +9,7 @@ the next one starts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from agent.actions.script import remove_scripts
@@ -126,7 +127,8 @@ class Intake:
                     self._resume(self._journal, entry)
         for path in self._home.output.iterdir():
             if path.name not in wanted:
-                path.unlink()
+                with suppress(OSError):  # what somebody else put there keeps nobody from starting
+                    path.unlink()
         if self.problem is None:
             remove_records(self._home)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.config import AgentHome
+from agent.host import clock
 from agent.host.files import read_if_there, write_atomically
 from protocol.action import ChangeVaultSecret
 from protocol.errors import UNREADABLE, Code, InvalidError, SteadError
@@ -21,7 +20,7 @@ from protocol.vault.keys import encode_vault_secret
 class SecretOrder(msgspec.Struct, frozen=True):
     """The file `vault.order`: when the order behind the present secret was signed."""
 
-    issued_at: datetime
+    issued_at: clock.Moment
 
 
 def change_secret(home: AgentHome, task: TaskId, order: Order, machine: MachineId) -> Outcome:

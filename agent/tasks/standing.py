@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from agent.config import AgentHome
+from agent.host import clock
 from agent.host.files import read_if_there, write_atomically
 from agent.host.zone import local_zone
 from agent.tasks.schedule import (
@@ -45,7 +46,7 @@ class KeptSet(msgspec.Struct, frozen=True):
 
     paths: tuple[bytes, ...]
     schedule: str
-    set_at: datetime
+    set_at: clock.Moment
     envelope: bytes
     spread_s: int = 0
 
@@ -53,7 +54,7 @@ class KeptSet(msgspec.Struct, frozen=True):
 class LastRun(msgspec.Struct, frozen=True):
     """The file `backup.runs`: when the set was last run, and how that ended."""
 
-    at: datetime
+    at: clock.Moment
     state: str
     reason: str = ""
 

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ class UnderWay(msgspec.Struct, frozen=True):
 
     task: str
     kind: str
-    since: datetime
+    since: clock.Moment
     progress: dict[str, Any] = {}
 
 

@@ -132,7 +132,7 @@ class Watching:
             return
         from agent.watch.evidence import decode_drained
 
-        with suppress(OSError):
+        with suppress(OSError, SteadError):
             data = read_if_there(self._cache / "drained")
             drained = None if data is None else decode_drained(data)
             if drained is not None:

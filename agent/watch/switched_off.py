@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.host import clock
 from agent.host.files import read_if_there, write_atomically
 from protocol.errors import UNREADABLE, InvalidError
 
@@ -20,7 +21,7 @@ class SwitchedOff(msgspec.Struct, frozen=True):
     `volume` is a mount point without its first slash.
     """
 
-    at: datetime
+    at: clock.Moment
     volume: bytes
     path: bytes
 

@@ -29,13 +29,7 @@ def load_watched(home: AgentHome) -> Watched:
 
     `WitnessDamagedError` for a file that is damaged, PRECONDITION for one that cannot be read.
     """
-    try:
-        data = read_if_there(home.witness)
-    except OSError as error:
-        raise SteadError(
-            f"{home.witness} cannot be read: {error.strerror}; look at the disk and permissions",
-            code=Code.PRECONDITION,
-        ) from error
+    data = read_if_there(home.witness)
     if data is None:
         return Watched()
     try:

@@ -9,7 +9,6 @@ forbid = true
 
 from __future__ import annotations
 
-import tomllib
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -20,6 +19,7 @@ from protocol.action_class import ActionClass
 from protocol.errors import InvalidError
 from protocol.ids import TenantId
 from protocol.policy import NEVER, Policy, Rule, checked_policy
+from protocol.toml import read_toml
 
 _NEVER_WORD = "never"
 
@@ -44,8 +44,8 @@ class PolicyText(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 def parse_policy(data: bytes) -> PolicyText:
     """Read a file; INVALID says what is wrong."""
     try:
-        found = msgspec.convert(tomllib.loads(data.decode()), PolicyText)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        found = read_toml(data, PolicyText)
+    except InvalidError as error:
         raise InvalidError(f"this is no policy: {error}") from error
     for table, names, known in (
         ("class", found.kind, [one.value for one in ActionClass]),
