@@ -11,7 +11,7 @@ import io
 import struct
 import sys
 from datetime import tzinfo
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from protocol.errors import InvalidError
@@ -101,9 +101,16 @@ def zone_of(rule: Rule) -> tzinfo:
 
 if sys.platform == "win32":
     import ctypes
+    from ctypes import wintypes
+
+    _INVALID: Final = 0xFFFF_FFFF  # TIME_ZONE_ID_INVALID
 
     def windows_zone() -> tzinfo:
         """The zone that this machine is set to. `InvalidError` when Windows tells none."""
         room = ctypes.create_string_buffer(_INFORMATION.size)
-        ctypes.WinDLL("kernel32").GetTimeZoneInformation(room)
+        ask = ctypes.WinDLL("kernel32").GetTimeZoneInformation
+        ask.restype = wintypes.DWORD
+        if ask(room) == _INVALID:
+            # Else what it left empty would be UTC.
+            raise InvalidError("Windows tells no time zone")
         return zone_of(parse_information(room.raw))
