@@ -81,7 +81,7 @@ def spot_at(path: bytes, home: Path, *, make: bool = False, follow: bool = False
             if target is None:
                 if len(left) == 1:
                     break
-                below = _entered(fd, left[0], path, make=make)
+                below = _entered(fd, left[0], path, make=make, hint=not follow)
                 left = left[1:]
             else:
                 links += 1
@@ -180,7 +180,7 @@ def _link_at(fd: int, name: bytes, path: bytes) -> bytes | None:
         raise _trouble(path, error) from error
 
 
-def _entered(fd: int, name: bytes, path: bytes, *, make: bool) -> int:
+def _entered(fd: int, name: bytes, path: bytes, *, make: bool, hint: bool) -> int:
     try:
         if make:
             with suppress(FileExistsError):
@@ -188,10 +188,8 @@ def _entered(fd: int, name: bytes, path: bytes, *, make: bool) -> int:
                 sync_names(fd)
         return os.open(name, _ON_THE_WAY, dir_fd=fd)
     except FileNotFoundError as error:
-        raise NotFoundError(
-            f"{shown(path)}: there is no directory {shown(name)}; make it, or add "
-            "--make-directories"
-        ) from error
+        step = "; make it, or add --make-directories" if hint else ""
+        raise NotFoundError(f"{shown(path)}: there is no directory {shown(name)}{step}") from error
     except OSError as error:
         raise _trouble(path, error) from error
 

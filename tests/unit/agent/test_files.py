@@ -377,6 +377,15 @@ def test_missing_directories_are_made_only_when_asked(tmp_path: Path) -> None:
     assert (tmp_path / "x" / "y" / "a").read_bytes() == b"abc"
 
 
+def test_who_gets_is_not_told_how_to_put(tmp_path: Path) -> None:
+    missing = os.fsencode(tmp_path / "none" / "x")
+    with pytest.raises(SteadError, match="add --make-directories"), spot_at(missing, NOWHERE):
+        pass
+    with pytest.raises(SteadError) as error, spot_at(missing, NOWHERE, follow=True):
+        pass
+    assert str(error.value).endswith("there is no directory none")
+
+
 def test_only_pieces_that_are_not_held_are_sent_again(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(os.urandom(3 * PIECE_BYTES))
