@@ -24,11 +24,43 @@ def identity_of(pid: int, *, proc: Path = Path("/proc")) -> str:
     people set has a part in it. Raises NOT_FOUND when there is no such process.
     """
     try:
-        stat = (proc / str(pid) / "stat").read_bytes().rpartition(b") ")[2].split()
+        stat = (proc / str(pid) / "stat").read_bytes()
         boot = (proc / "sys/kernel/random/boot_id").read_text()
     except OSError:
         raise NotFoundError(f"there is no process {pid} any more") from None
-    return f"{int(stat[_STARTED])}-{boot[:8]}"
+    return f"{began(stat)}-{boot[:8]}"
+
+
+def began(stat: bytes) -> int:
+    """The tick at which a process began, from its `/proc/PID/stat`."""
+    # "pid (any name) state parent ...", where the name may have blanks and brackets.
+    return int(stat.rpartition(b") ")[2].split()[_STARTED])
+
+
+def end(pid: int, tick: int) -> bool:
+    """End the process that began at this tick, if it is still this one's number; whether it was."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError as error:
+        return error.errno == errno.ENOSYS and _end_by_number(pid)
+    try:
+        if began(Path(f"/proc/{pid}/stat").read_bytes()) != tick:
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except OSError:
+        return False  # it ended by itself, or it is somebody else's and so not ours
+    finally:
+        os.close(handle)
+    return True
+
+
+def _end_by_number(pid: int) -> bool:
+    """Before Linux 5.3 there is no better way."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return False
+    return True
 
 
 def send(pid: int, identity: str, name: str, within_s: float) -> bool:

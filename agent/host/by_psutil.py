@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-from agent.host.naming import another, needed
+from agent.host.naming import Seen, another, needed
 from protocol.errors import Code, NotFoundError, SteadError
 
 
@@ -73,10 +73,25 @@ def send(
     return True
 
 
-def with_mark(name: str, value: str) -> Iterator[tuple[int, int, bool]]:
-    """Each living process, its parent, and whether this is in its environment."""
-    for process in psutil.process_iter(["pid", "ppid", "status", "environ"]):
+def with_mark(name: str, value: str) -> Iterator[Seen[float]]:
+    """Each living process, and whether this is in its environment."""
+    for process in psutil.process_iter(["pid", "ppid", "status", "environ", "create_time"]):
         # What may not be looked at is None: it has no mark that is ours.
         said = process.info
         if said["status"] != psutil.STATUS_ZOMBIE:
-            yield said["pid"], said["ppid"] or 0, (said["environ"] or {}).get(name) == value
+            has_mark = (said["environ"] or {}).get(name) == value
+            yield Seen(said["pid"], said["ppid"] or 0, said["create_time"] or 0.0, has_mark)
+
+
+def end(pid: int, created: float) -> bool:
+    """End the process that was made at this time, if it is still this one's number; whether it
+    was.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.create_time() != created:
+            return False
+        process.kill()
+    except (psutil.Error, OSError):
+        return False
+    return True

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from agent.host.group import end_group_of
+from agent.host.naming import Seen
 from agent.host.process import TASK_VARIABLE
 
 _PASSES = 10
@@ -28,50 +29,48 @@ def end_marked(task: str) -> int:
     ended: set[int] = set()
     for _ in range(_PASSES):
         # What was born while the last pass looked is found by the next.
-        found = _of_task(task) - {os.getpid()}
-        for number in found:
-            try:
-                os.kill(number, signal.SIGKILL)
-            except OSError:
-                continue  # it ended by itself, or it is somebody else's and so not ours
-            ended.add(number)
-        if not found - ended:
+        found = _of_task(task)
+        found.pop(os.getpid(), None)
+        # Its number may be another's since it was looked at, in a machine that is busy.
+        ended |= {one.pid for one in found.values() if end(one.pid, one.began)}
+        if not found.keys() - ended:
             break
     # Last, because a worker that ends its task is in the group itself.
     return len(ended) + end_group_of(task)
 
 
-def _of_task(task: str) -> set[int]:
-    """The processes with a task's mark, and their living descendants."""
-    children: dict[int, list[int]] = {}
-    marked = []
-    for number, parent, has_mark in _processes(task):
-        children.setdefault(parent, []).append(number)
-        if has_mark:
-            marked.append(number)
-    found: set[int] = set()
+def _of_task(task: str) -> dict[int, Seen[Any]]:
+    """The processes with a task's mark, and their living descendants, by their numbers."""
+    children: dict[int, list[Seen[Any]]] = {}
+    marked: list[Seen[Any]] = []
+    for one in _processes(task):
+        children.setdefault(one.parent, []).append(one)
+        if one.has_mark:
+            marked.append(one)
+    found: dict[int, Seen[Any]] = {}
     while marked:
-        number = marked.pop()
-        if number not in found:
-            found.add(number)
-            marked += children.get(number, ())
+        one = marked.pop()
+        if one.pid not in found:
+            found[one.pid] = one
+            marked += children.get(one.pid, ())
     return found
 
 
 if sys.platform == "linux":
+    from agent.host.by_pidfd import began, end
 
-    def _processes(task: str) -> Iterator[tuple[int, int, bool]]:
-        """Each living process, its parent, and whether it has the task's mark."""
+    def _processes(task: str) -> Iterator[Seen[int]]:
+        """Each living process, and whether it has the task's mark."""
         mark = f"{TASK_VARIABLE}={task}".encode()
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                # "pid (any name) state parent ...", where the name may have blanks and brackets.
-                stat = (entry / "stat").read_bytes().rpartition(b") ")[2]
-                state, parent, _ = stat.split(b" ", 2)
+                stat = (entry / "stat").read_bytes()
             except OSError:
                 continue
+            # "pid (any name) state parent ...", where the name may have blanks and brackets.
+            state, parent, _ = stat.rpartition(b") ")[2].split(b" ", 2)
             if state not in b"ZX":
-                yield int(entry.name), int(parent), mark in _environ(entry)
+                yield Seen(int(entry.name), int(parent), began(stat), mark in _environ(entry))
 
     def _environ(entry: Path) -> list[bytes]:
         """The names and values that a process was started with; none when it may not be seen."""
@@ -81,8 +80,8 @@ if sys.platform == "linux":
             return []
 
 else:
-    from agent.host.by_psutil import with_mark
+    from agent.host.by_psutil import end, with_mark
 
-    def _processes(task: str) -> Iterator[tuple[int, int, bool]]:
-        """Each living process, its parent, and whether it has the task's mark."""
+    def _processes(task: str) -> Iterator[Seen[float]]:
+        """Each living process, and whether it has the task's mark."""
         return with_mark(TASK_VARIABLE, task)

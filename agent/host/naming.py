@@ -1,8 +1,21 @@
-"""What is said of processes that are not hit."""
+"""Processes as they were seen, and what is said of those that are not hit."""
 
 from __future__ import annotations
 
+from typing import Generic, NamedTuple, TypeVar
+
 from protocol.errors import DeniedError, NotFoundError
+
+B = TypeVar("B")
+
+
+class Seen(NamedTuple, Generic[B]):
+    """A process, its parent, when it began as its system tells that, and whether it is a task's."""
+
+    pid: int
+    parent: int
+    began: B
+    has_mark: bool
 
 
 def needed(pid: int) -> DeniedError:

@@ -84,7 +84,7 @@ async def test_psutil_finds_the_mark_of_a_task_as_proc_does(tmp_path: Path) -> N
     script = f"echo $$ > {told}; exec sleep 600"
     async with started(("sh", "-c", script), on_output=lambda *_: None, task=mark) as child:
         pid = await said(told)
-        found = {number: parent for number, parent, has in with_mark(TASK_VARIABLE, mark) if has}
+        found = {one.pid: one.parent for one in with_mark(TASK_VARIABLE, mark) if one.has_mark}
         assert pid == child.pid
         assert found == {pid: os.getpid()}
 

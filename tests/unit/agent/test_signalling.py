@@ -113,6 +113,23 @@ def test_what_keeps_the_machine_reachable_is_not_hit(pid: int) -> None:
     assert caught.value.code is Code.DENIED
 
 
+def test_a_task_ends_no_process_that_has_the_number_of_one_of_its_own(
+    process: subprocess.Popen[bytes],
+) -> None:
+    tick = by_pidfd.began(Path(f"/proc/{process.pid}/stat").read_bytes())
+    created = psutil.Process(process.pid).create_time()
+    assert not by_pidfd.end(process.pid, tick - 1)
+    assert not by_psutil.end(process.pid, created - 0.01)
+    assert process.poll() is None
+    assert by_psutil.end(process.pid, created)
+    assert process.wait(10) == -signal.SIGKILL
+    assert not by_pidfd.end(process.pid, tick)
+    assert not by_psutil.end(process.pid, created)
+    with subprocess.Popen(["sleep", "600"]) as other:
+        assert by_pidfd.end(other.pid, by_pidfd.began(Path(f"/proc/{other.pid}/stat").read_bytes()))
+        assert other.wait(10) == -signal.SIGKILL
+
+
 def test_a_thread_is_no_process() -> None:
     over = threading.Event()
     thread = threading.Thread(target=over.wait)
