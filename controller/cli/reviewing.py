@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from controller.cli.emit import render_names
@@ -88,6 +89,8 @@ def lines_of(row: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: {'yes' if value else 'no'}"
         elif value not in ("", None, [], 0):
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            if isinstance(value, datetime):
+                shown = f"{value:%Y-%m-%d %H:%M:%S}Z"
             yield _on_a_line(f"{name}: {shown}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,6 +24,8 @@ from protocol.v1.job_pb2_grpc import JobServiceServicer
 
 DEFAULT_LIMIT = 50
 LARGEST_LIMIT = 1000
+AT_ONCE = 200
+"""Tasks that take about a millisecond to be put into a message."""
 MESSAGES = 2 * 1024 * 1024
 """Characters of the messages of a job's tasks together: four bytes each fit into an answer."""
 
@@ -40,7 +43,7 @@ class Jobs(JobServiceServicer):
         view = await self._desk.submit(
             request.envelope, operator_calling(), propose=request.propose
         )
-        return pb.SubmitOrderResponse(job=job_to_pb(view))
+        return pb.SubmitOrderResponse(job=await _told(view))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """See `protocol/v1/job.proto`."""
@@ -60,7 +63,7 @@ class Jobs(JobServiceServicer):
             limit=min(request.limit or DEFAULT_LIMIT, LARGEST_LIMIT),
             told=Told.BRIEF if request.brief else Told.COUNTED if request.counted else Told.ALL,
         )
-        return pb.ListJobsResponse(jobs=map(job_to_pb, views))
+        return pb.ListJobsResponse(jobs=[await _told(view) for view in views])
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """See `protocol/v1/job.proto`."""
@@ -71,7 +74,7 @@ class Jobs(JobServiceServicer):
             with_results=not request.without_results,
             with_output=request.with_output,
         )
-        return pb.GetJobResponse(job=job_to_pb(view), output=map(output_to_pb, view.output))
+        return pb.GetJobResponse(job=await _told(view), output=map(output_to_pb, view.output))
 
     async def WatchJob(
         self, request: pb.WatchJobRequest, context: Context
@@ -90,14 +93,14 @@ class Jobs(JobServiceServicer):
     ) -> pb.CancelJobResponse:
         """See `protocol/v1/job.proto`."""
         view = await self._desk.cancel(request.job_id, operator_calling())
-        return pb.CancelJobResponse(job=job_to_pb(view))
+        return pb.CancelJobResponse(job=await _told(view))
 
     async def ResumeJob(
         self, request: pb.ResumeJobRequest, context: Context
     ) -> pb.ResumeJobResponse:
         """See `protocol/v1/job.proto`."""
         view = await self._desk.resume(request.job_id, operator_calling())
-        return pb.ResumeJobResponse(job=job_to_pb(view))
+        return pb.ResumeJobResponse(job=await _told(view))
 
     async def ApproveJob(
         self, request: pb.ApproveJobRequest, context: Context
@@ -105,14 +108,14 @@ class Jobs(JobServiceServicer):
         """See `protocol/v1/job.proto`."""
         given = Signature(request.certificate, request.signature)
         view = await self._desk.approve(request.job_id, given, operator_calling())
-        return pb.ApproveJobResponse(job=job_to_pb(view))
+        return pb.ApproveJobResponse(job=await _told(view))
 
     async def RejectJob(
         self, request: pb.RejectJobRequest, context: Context
     ) -> pb.RejectJobResponse:
         """See `protocol/v1/job.proto`."""
         view = await self._desk.reject(request.job_id, operator_calling(), request.reason)
-        return pb.RejectJobResponse(job=job_to_pb(view))
+        return pb.RejectJobResponse(job=await _told(view))
 
     async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.GetOrderResponse:
         """See `protocol/v1/job.proto`."""
@@ -137,6 +140,13 @@ class Jobs(JobServiceServicer):
         return pb.ListStandingResponse(
             orders=map(standing_to_pb, page.orders), go_on_before=page.go_on_before
         )
+
+
+async def _told(view: JobView) -> pb.Job:
+    """A job with its tasks; thousands are put together where they keep nobody waiting."""
+    if len(view.tasks) <= AT_ONCE:
+        return job_to_pb(view)
+    return await asyncio.to_thread(job_to_pb, view)
 
 
 def job_to_pb(view: JobView) -> pb.Job:

@@ -33,6 +33,7 @@ from controller.cli.options import tenant_option, yes_option
 from controller.cli.proved import drill_state
 from controller.cli.recognising import recognise
 from controller.fleet.selector import Candidate, names_in, select_machines
+from protocol.abreast import abreast
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.v1.operator_pb2 import (
     ApproveMachineRequest,
@@ -42,6 +43,9 @@ from protocol.v1.operator_pb2 import (
     RevokeMachineRequest,
     TagMachineRequest,
 )
+
+AT_ONCE = 8
+"""Machines that are changed beside one another: they share what the controller's disk costs."""
 
 COLUMNS = (
     "name",
@@ -125,11 +129,13 @@ def tag(app: App, selector: str, tags: tuple[str, ...], tenant: str, yes: bool) 
     if len(machines) > 1:
         question = f"Change the tags of {len(machines)} machines?"
         ask(question, yes=yes, first=f"look with `stead machine ls '{selector}'`")
-    rows = []
-    for machine in machines:
+    stub = app.connection.machines
+
+    def change(machine: Machine) -> Row:
         request = TagMachineRequest(machine_id=machine.machine_id, add=add, remove=remove)
-        now = app.connection.machines.TagMachine(request).tags
-        rows.append({"machine": machine.name, "tags": list(now)})
+        return {"machine": machine.name, "tags": list(stub.TagMachine(request).tags)}
+
+    rows = list(abreast(change, machines, most=AT_ONCE))
     emit(rows, "table", columns=("machine", "tags"))
 
 
