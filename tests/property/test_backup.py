@@ -136,7 +136,6 @@ def remove_some(top: Path, picks: list[int]) -> None:
 
 QUICK = settings(
     max_examples=int(os.environ.get("STEAD_EXAMPLES", "40")),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

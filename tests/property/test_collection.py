@@ -344,7 +344,6 @@ TestCollection = Simulation.TestCase
 TestCollection.settings = settings(
     max_examples=20,
     stateful_step_count=50,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -355,6 +354,5 @@ class TestCollectionAtLength(Simulation.TestCase):  # type: ignore[misc,valid-ty
     settings = settings(
         max_examples=200,
         stateful_step_count=100,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )

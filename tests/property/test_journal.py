@@ -86,7 +86,7 @@ def fresh(directory: str) -> Path:
 
 
 @given(STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_journal_read_again_is_the_journal_that_was_written(steps: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = fresh(directory)
@@ -101,7 +101,7 @@ def test_a_journal_read_again_is_the_journal_that_was_written(steps: list[tuple[
 
 
 @given(STEPS, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_journal_cut_anywhere_is_the_journal_of_the_last_whole_step(
     steps: list[tuple[str, int]], data: st.DataObject
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_journal_cut_anywhere_is_the_journal_of_the_last_whole_step(
 
 
 @given(STEPS, st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_flipped_bit_is_always_noticed(steps: list[tuple[str, int]], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = fresh(directory)
@@ -148,7 +148,7 @@ def test_a_flipped_bit_is_always_noticed(steps: list[tuple[str, int]], data: st.
 
 
 @given(STEPS, st.timedeltas(timedelta(), timedelta(days=60)), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pruning_forgets_only_what_is_acknowledged_and_long_past_its_delivery(
     steps: list[tuple[str, int]], later: timedelta, believed: bool
 ) -> None:

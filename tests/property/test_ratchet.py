@@ -129,7 +129,7 @@ class TwoHolders(RuleBasedStateMachine):
         assert self.noticed or min(self.whole) < 2
 
 
-FEW = settings(max_examples=60, stateful_step_count=30, deadline=None)
+FEW = settings(max_examples=60, stateful_step_count=30)
 TestOneMachine = OneMachine.TestCase
 TestSnapshotsOfOneMachine = SnapshotsOfOneMachine.TestCase
 TestTwoHolders = TwoHolders.TestCase

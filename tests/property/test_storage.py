@@ -78,7 +78,7 @@ class StoresAgree(RuleBasedStateMachine):
 
 
 TestStoresAgree = StoresAgree.TestCase
-TestStoresAgree.settings = settings(max_examples=40, deadline=None)
+TestStoresAgree.settings = settings(max_examples=40)
 
 
 @given(MOMENTS)

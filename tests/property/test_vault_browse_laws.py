@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.vault.cached import CachedReader
@@ -16,7 +16,7 @@ from protocol.vault.totals import Sum, sum_below
 from tests.property.vault_trees import SECRET, Found, Held, key_of, many_files, trees
 
 # The first draw makes tables of Unicode, which takes seconds on a busy machine.
-PATIENT = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50, deadline=None)
+PATIENT = settings(max_examples=50)
 
 
 def folders(found: list[Found]) -> list[bytes]:

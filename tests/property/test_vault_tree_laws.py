@@ -125,7 +125,7 @@ def test_a_big_tree_is_read_by_range(wide: tuple[Held, list[Found], Root]) -> No
     assert list(reader.read(*whole)) == [one for one in found if one[0] == b"dir-1000"]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1 << 32))
 def test_an_edit_rewrites_only_the_nodes_on_its_way_to_the_root(
     wide: tuple[Held, list[Found], Root], seed: int
@@ -284,7 +284,7 @@ def small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_nodes")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     count=st.integers(0, 120),
     edits=st.lists(st.tuples(st.integers(0, 130), st.sampled_from("rca")), max_size=6),

@@ -348,7 +348,7 @@ MINUTES = st.integers(-3000, 3000)
 
 
 @given(moves=st.lists(MINUTES, max_size=30), schedule=st.sampled_from(["hourly", "*/20 * * * *"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_whatever_the_clock_does_no_slot_is_due_twice(moves: list[int], schedule: str) -> None:
     begun = datetime(2026, 5, 1, 12, 10, tzinfo=UTC)
     bounds = Standing(schedule, to_ms(begun + timedelta(days=3)))

@@ -71,7 +71,7 @@ async def test_what_was_run_is_not_run_again_in_another_zone(
     ),
     schedule=st.sampled_from(["0 9 * * *", "30 2 * * 1-5", "*/20 * * * *", "0 0 1 * *"]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_slots_follow_each_other_whatever_the_zones(
     steps: list[tuple[int, str]], schedule: str
 ) -> None:

@@ -147,7 +147,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_run_is_told_by_itself_or_in_one_sum(steps: list[str], random: object) -> None:
     """Whatever is acknowledged, tidied and started anew between the runs."""
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patched:

@@ -66,7 +66,6 @@ def check(directory: Path, pieces: Sequence[bytes | int], block: Block) -> bool:
     return was_direct
 
 
-@settings(deadline=None)
 @given(parts)
 def test_a_file_is_the_same_whatever_its_pieces_and_holes(
     parts: list[tuple[bool, int]],
@@ -76,7 +75,7 @@ def test_a_file_is_the_same_whatever_its_pieces_and_holes(
         check(Path(name), as_pieces(parts), SMALL)
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 @given(parts, st.lists(st.sampled_from((None, 0, 512, 4096, errno.EINVAL)), max_size=20))
 def test_short_and_refused_writes_lose_nothing(
     parts: list[tuple[bool, int]], answers: list[int | None]

@@ -88,7 +88,7 @@ SETS = st.lists(RULES, min_size=1, max_size=4)
 
 
 @needs_git
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(rules=SETS, paths=TREES)
 @example(rules=[b"a/**/"], paths=[b"a/b/ab", b"a/a b"])
 @example(rules=[b"a", b"!*"], paths=[b"a/b/ab", b"b/a", b"ab"])
@@ -106,7 +106,7 @@ def test_what_git_ignores_is_left_out_and_nothing_else(
 @needs_git
 @pytest.mark.full
 @pytest.mark.timeout(600)
-@settings(max_examples=3000, deadline=None, print_blob=True)
+@settings(max_examples=3000, print_blob=True)
 @given(rules=SETS, paths=TREES)
 def test_what_git_ignores_is_left_out_in_many_trees(
     repository: Path, rules: list[bytes], paths: list[bytes]

@@ -125,7 +125,6 @@ TestFiles = Files.TestCase
 TestFiles.settings = settings(
     max_examples=12,
     stateful_step_count=15,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 

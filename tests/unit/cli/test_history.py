@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.cli.bars import render_bar
@@ -16,7 +16,6 @@ START = datetime(2026, 5, 1, tzinfo=UTC)
 SIZES = st.integers(0, 1 << 60)
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.tuples(SIZES, SIZES), max_size=60),
     width=st.integers(60, 200),
@@ -32,7 +31,6 @@ def test_no_line_is_wider_than_the_terminal(
     assert bool(shown) == bool(sizes)
 
 
-@settings(deadline=None)
 @given(value=SIZES, greatest=SIZES, width=st.integers(0, 40))
 def test_a_bar_is_as_long_as_its_share_and_never_longer(
     value: int, greatest: int, width: int

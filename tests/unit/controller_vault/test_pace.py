@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.vault import pace
@@ -26,7 +26,6 @@ def finished_at(sizes: list[int], on: timedelta, off: timedelta) -> datetime:
     return now
 
 
-@settings(deadline=None)
 @given(sizes=SIZES)
 def test_a_round_is_spread_over_its_span_and_not_longer(sizes: list[int]) -> None:
     ended = finished_at(sizes, timedelta(days=1), timedelta())
@@ -35,7 +34,6 @@ def test_a_round_is_spread_over_its_span_and_not_longer(sizes: list[int]) -> Non
     assert ended - START >= SPAN * (1 - last) - timedelta(seconds=1)
 
 
-@settings(deadline=None)
 @given(sizes=SIZES, hours=st.integers(1, 24 * 7))
 def test_who_is_off_half_of_the_time_keeps_the_promise(sizes: list[int], hours: int) -> None:
     ended = finished_at(sizes, timedelta(hours=hours), timedelta(hours=hours))
@@ -56,14 +54,12 @@ def test_the_tenant_that_is_most_behind_comes_first() -> None:
     assert most_urgent([], now) is None
 
 
-@settings(deadline=None)
 @given(back=st.timedeltas(timedelta(seconds=1), timedelta(days=4000)))
 def test_a_clock_that_was_set_back_puts_nothing_off(back: timedelta) -> None:
     one = Round("tn_1", START, False, 100, 100)
     assert due_at(one, START - back) <= START
 
 
-@settings(deadline=None)
 @given(size=st.integers(0, 1 << 30), took=st.floats(0, 100))
 def test_catching_up_leaves_the_disk_to_others(size: int, took: float) -> None:
     rest = rest_s(size, took)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import InvalidError
@@ -59,7 +59,6 @@ def parsed(text: str) -> Schedule:
     return schedule
 
 
-@settings(deadline=None)
 @given(TEXTS, TIMES | NEAR_CHANGES, OFFSETS, ZONES)
 def test_a_time_lies_in_its_slot_and_the_next_begins_where_it_ends(
     text: str, at: datetime, offset: timedelta, zone: ZoneInfo
@@ -73,7 +72,6 @@ def test_a_time_lies_in_its_slot_and_the_next_begins_where_it_ends(
     assert next_begin(schedule, begin, offset, zone) == end
 
 
-@settings(deadline=None)
 @given(TEXTS, TIMES | NEAR_CHANGES, st.timedeltas(timedelta(), timedelta(days=400)), OFFSETS, ZONES)
 def test_whatever_was_missed_is_caught_up_exactly_once(
     text: str, last: datetime, away: timedelta, offset: timedelta, zone: ZoneInfo
