@@ -262,6 +262,17 @@ def render_age(at: datetime | None, now: datetime) -> str:
     return f"{seconds:.0f} s ago"
 
 
+def local_time(at: datetime) -> datetime:
+    """A time in the zone of whoever reads it; in UTC where there is none in that zone.
+
+    A machine says when it began, and may say the last second of all calendars.
+    """
+    try:
+        return at.astimezone()
+    except OverflowError:
+        return at
+
+
 def from_wire_ms(ms: int) -> datetime | None:
     """A time from a message; 0 is none."""
     return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
@@ -315,7 +326,7 @@ def cell_of(column: str, value: Any) -> Text:
     if value is None or value in ("", [], ()):
         return Text("–", style="dim")
     if isinstance(value, datetime):
-        local = value.astimezone()
+        local = local_time(value)
         return Text(f"{local:%Y-%m-%d %H:%M:%S}" if column == "at" else f"{local:%Y-%m-%d %H:%M}")
     if isinstance(value, bool):
         return Text("yes" if value else "no")

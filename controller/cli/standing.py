@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from controller.cli.connection import Connection
-from controller.cli.emit import emit, from_wire_ms, note
+from controller.cli.emit import emit, from_wire_ms, local_time, note
 from controller.cli.exits import DONE
 from controller.cli.ordering import order_and_follow
 from controller.cli.outcomes import heard, result_of, say_failures, task_rows
@@ -105,7 +105,7 @@ def machine_row(order: StandingOrder, machine: StandingMachine) -> dict[str, Any
 def _moment(text: str | None) -> str:
     """A time as a machine's answer has it, in the zone of whoever reads."""
     try:
-        return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M}" if text else "–"
+        return f"{local_time(datetime.fromisoformat(text)):%Y-%m-%d %H:%M}" if text else "–"
     except (ValueError, TypeError):
         return "–"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from controller.cli.choice import machines_of
 from controller.cli.connection import Connection
-from controller.cli.emit import from_wire_ms, note, render_names
+from controller.cli.emit import from_wire_ms, local_time, note, render_names
 from controller.cli.exits import OVER
 from protocol.v1.job_pb2 import Job
 from protocol.v1.operator_pb2 import Machine
@@ -31,5 +31,5 @@ def unlinked_line(job: Job, machines: Sequence[Machine]) -> str:
         return ""
     says = "is not linked; waits" if len(away) == 1 else "are not linked; wait"
     deliver_by = from_wire_ms(job.deliver_by_ms)
-    until = f" until {deliver_by.astimezone():%Y-%m-%d %H:%M}" if deliver_by is not None else ""
+    until = f" until {local_time(deliver_by):%Y-%m-%d %H:%M}" if deliver_by is not None else ""
     return f"{render_names(away)} {says}{until}; Ctrl-C leaves the order standing"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -117,3 +118,17 @@ def test_json_steers_no_terminal_and_reads_the_same(capsys: pytest.CaptureFixtur
         assert printed.replace("\n", "").replace("\u0301", "").isprintable()
         assert "é 日本" in printed
         assert json.loads(printed) in ([{"name": said}], {"name": said})
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles", "UTC"])
+def test_a_time_that_a_machine_made_up_is_shown_in_whichever_zone(
+    zone: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One machine must not keep the listing of all others from somebody in Berlin."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", zone)
+        time.tzset()
+        for at in (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)):
+            emit([{"machine": "web-01", "next_run_at": at}], "table", columns=("next_run_at",))
+    time.tzset()
+    assert len(capsys.readouterr().out.splitlines()) == 4
