@@ -279,6 +279,9 @@ class Executor:
                 return _late(task, limit)
         result = answers.result
         if result is None:
+            if not isinstance(action, ApplyUpdates):
+                # What it had begun has nobody any more; an installation alone is not cut short.
+                end_marked(task)
             raise ProgramError(
                 f"the worker ended with {code} and without a result; its last words are in "
                 "the task's output",
