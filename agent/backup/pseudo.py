@@ -18,7 +18,7 @@ PSEUDO: Final = frozenset({
 def pseudo_devices(mountinfo: bytes) -> frozenset[int]:
     """Numbers of the devices that are no storage, from the text of /proc/self/mountinfo."""
     found = set()
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split(b"\n"):
         head, _, tail = line.partition(b" - ")
         fields, kind = head.split(), tail.split()
         if len(fields) > 2 and kind and kind[0].decode(errors="replace") in PSEUDO:

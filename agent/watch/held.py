@@ -38,7 +38,7 @@ def parse_maps(text: bytes) -> Iterator[bytes]:
     >>> list(parse_maps(b"7f00-7f01 rw-s 00000000 fe:00 42      /srv/a b\n"))
     [b'srv/a b']
     """
-    for line in text.splitlines():
+    for line in text.split(b"\n"):
         if b"w" in line and (found := _MAPPED.match(line)):
             # Newlines in names are escaped here, and only they.
             yield found[1].replace(rb"\012", b"\n")

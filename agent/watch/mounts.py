@@ -45,7 +45,8 @@ class MountPlan:
 def parse_mounts(mountinfo: bytes) -> list[Mount]:
     """The table, as it is written; lines that make no sense are left out."""
     found = []
-    for line in mountinfo.splitlines():
+    # At this alone: the kernel escapes blanks and ends of lines, and no other character.
+    for line in mountinfo.split(b"\n"):
         head, _, tail = line.partition(b" - ")
         fields, kinds = head.split(b" "), tail.split(b" ")
         if len(fields) >= 6 and kinds[0]:

@@ -84,12 +84,13 @@ def test_a_file_that_is_closed_under_its_second_name_is_held_by_nobody(
     assert not look(files, holder).nameless
 
 
-def test_what_is_mapped_for_writing_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mapped", "with\nan end", "Icon\r", "a\rb"])
+def test_what_is_mapped_for_writing_is_named(tmp_path: Path, name: str) -> None:
     files, processes = tmp_path / "files", tmp_path / "processes"
     files.mkdir()
     processes.mkdir()
-    (files / "mapped").write_bytes(bytes(4096))
-    with (files / "mapped").open("r+b") as file:
+    (files / name).write_bytes(bytes(4096))
+    with (files / name).open("r+b") as file:
         mapped = mmap.mmap(file.fileno(), 0)
     child = os.fork()
     if child == 0:
@@ -98,7 +99,7 @@ def test_what_is_mapped_for_writing_is_named(tmp_path: Path) -> None:
     try:
         mapped.close()
         (processes / str(child)).symlink_to(f"/proc/{child}")
-        assert look(files, processes) == Held({bytes(files / "mapped").lstrip(b"/")})
+        assert look(files, processes) == Held({bytes(files / name).lstrip(b"/")})
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

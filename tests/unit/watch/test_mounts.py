@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from agent.backup.pseudo import pseudo_devices
 from agent.watch.mounts import parse_mounts, plan_mounts
 
 PSEUDO = frozenset({"proc", "sysfs"})
@@ -53,3 +56,13 @@ def test_what_is_mounted_elsewhere_changes_nothing() -> None:
 def test_a_table_that_makes_no_sense_watches_nothing_wrong() -> None:
     assert parse_mounts(b"\n1 2 3\n - \nx - ext4\n") == []
     assert plan_mounts([], [b"srv"], PSEUDO).apart == ()
+
+
+def test_a_volume_with_any_character_in_its_place_is_found() -> None:
+    """A change in one that was not would be in no backup that goes by what was watched."""
+    for odd in (b"\r", b"\x0b", b"\x0c", b"\x1c", b"\xc2\x85"):
+        line = b"36 30 0:42 / /srv/a" + odd + b"b rw shared:1 - nfs4 server:/x rw\n"
+        plan = plan_mounts(parse_mounts(TABLE + line), [b"srv"], PSEUDO)
+        assert b"srv/a" + odd + b"b" in plan.apart
+        dull = b"37 30 0:43 / /srv/c" + odd + b"d rw shared:1 - proc proc rw\n"
+        assert pseudo_devices(TABLE + dull) == {os.makedev(0, 21), os.makedev(0, 43)}
