@@ -25,19 +25,22 @@ CONTROLLERS = ("memory", "cpu")
 _EMPTY_WITHIN_S = 0.5
 
 
-def parse_own_group(groups: str, mounts: str) -> Path | None:
+def parse_own_group(groups: bytes, mounts: bytes) -> Path | None:
     """The directory of a process's group, from its `cgroup` and `mountinfo` in /proc.
 
-    >>> parse_own_group("3:cpu:/\\n0::/a.service\\n", "30 2 0:26 / /cg rw shared:4 - cgroup2 x rw")
+    Names in them are any bytes: whoever mounts something chooses where.
+
+    >>> parse_own_group(b"3:cpu:/\\n0::/a.service", b"30 2 0:26 / /cg rw shared:4 - cgroup2 x rw")
     PosixPath('/cg/a.service')
     """
-    own = next((line[3:] for line in groups.splitlines() if line.startswith("0::/")), "")
-    for line in mounts.splitlines():
-        front, _, back = line.partition(" - ")
-        fields = front.split(" ")
-        if not own or not back.startswith("cgroup2 ") or len(fields) < 5:
+    lines = groups.split(b"\n")
+    own = next((os.fsdecode(line[3:]) for line in lines if line.startswith(b"0::/")), "")
+    for line in mounts.split(b"\n"):
+        front, _, back = line.partition(b" - ")
+        fields = front.split(b" ")
+        if not own or not back.startswith(b"cgroup2 ") or len(fields) < 5:
             continue
-        root, point = fields[3].rstrip("/"), fields[4]
+        root, point = os.fsdecode(fields[3]).rstrip("/"), os.fsdecode(fields[4])
         if (own == root or own.startswith(root + "/")) and "/.." not in own:
             return Path(point + own[len(root) :])
     return None
@@ -49,8 +52,8 @@ def base() -> Path | None:
     if sys.platform != "linux":
         return None
     try:
-        groups = Path("/proc/self/cgroup").read_text()
-        mounts = Path("/proc/self/mountinfo").read_text()
+        groups = Path("/proc/self/cgroup").read_bytes()
+        mounts = Path("/proc/self/mountinfo").read_bytes()
     except OSError:
         return None
     own = parse_own_group(groups, mounts)

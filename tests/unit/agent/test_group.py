@@ -6,6 +6,8 @@ What a kernel makes of them is `test_process`'s to try, as far as this machine's
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,16 @@ def test_groups_that_nothing_is_in_are_removed(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     group.settle_in(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "stead.full"]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="not run: needs root")
+def test_an_agent_starts_wherever_somebody_has_mounted_something(tmp_path: Path) -> None:
+    place = os.fsencode(tmp_path) + b"/caf\xe9\r"
+    Path(os.fsdecode(place)).mkdir()
+    ask = (sys.executable, "-c", "from agent.host import group; print(group.base())")
+    mounted = ("sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', place, *ask)
+    told = subprocess.run(
+        ["unshare", "--mount", *mounted], capture_output=True, timeout=60, check=True
+    )
+    assert told.stdout.decode().strip() == str(group.base())

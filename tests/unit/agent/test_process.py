@@ -256,12 +256,17 @@ async def test_limits_are_taken_on_and_what_is_missed_is_said() -> None:
         ("0::/../other\n", "1 0 0:2 / /cg rw - cgroup2 c rw", None),
         ("4:memory:/x\n", "1 0 0:2 / /cg rw - cgroup2 c rw", None),
         ("0::/x\n", "1 0 0:2 / /cg rw - cgroup cgroup rw,memory", None),
+        (
+            "0::/x\n",
+            "1 0 0:1 / /a\udcff\r rw - tmpfs x rw\n2 0 0:2 / /cg rw - cgroup2 c rw",
+            "/cg/x",
+        ),
     ],
 )
 def test_the_own_group_is_found_where_it_is_mounted(
     groups: str, mounts: str, found: str | None
 ) -> None:
-    path = parse_own_group(groups, mounts)
+    path = parse_own_group(os.fsencode(groups), os.fsencode(mounts))
     assert path == (None if found is None else Path(found))
 
 
