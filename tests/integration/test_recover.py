@@ -21,6 +21,7 @@ from protocol.vault.chunk import Kind
 from protocol.vault.epochs import link, name_of
 from protocol.vault.keys import TenantKey, decode_tenant_key, encode_tenant_key, render_paper_key
 from protocol.vault.pack import read_index
+from tests.altered import another_id, flipped
 from tests.integration.browse_world import browse_world, rows_of
 from tests.integration.resealed import resealed
 from tests.lacking import run_lacking
@@ -202,7 +203,7 @@ def test_a_record_that_was_tampered_with_is_left_out(
         content[len(content) // 4] ^= 1
         record.write_bytes(content)
     else:
-        record.rename(record.with_name(left.points[2][:-1] + "0"))
+        record.rename(record.with_name(another_id(left.points[2])))
     assert recover(left, tmp_path, "--output", "json", objects=objects) == 3
     said = capsys.readouterr()
     assert [row["point"] for row in json.loads(said.out)] == left.points[1::-1]
@@ -286,7 +287,7 @@ def test_an_older_point_in_the_place_of_a_damaged_one_is_no_success(
 ) -> None:
     objects = copied(left, tmp_path)
     (record,) = objects.rglob(f"points/*/{left.points[2]}")
-    record.write_bytes(record.read_bytes()[:-1] + b"x")
+    record.write_bytes(flipped(record.read_bytes()))
     to = tmp_path / "back"
     assert recover(left, tmp_path, "--to", str(to), "-o", "json", objects=objects) == 3
     said = capsys.readouterr()
@@ -304,7 +305,7 @@ def test_a_whole_record_in_the_quarantine_stands_for_a_damaged_one(
     whole = record.read_bytes()
     LocalStore.open(objects).quarantine(record.relative_to(objects).as_posix(), "looked damaged")
     assert not record.exists()
-    record.write_bytes(whole[:-1] + b"x")
+    record.write_bytes(flipped(whole))
     assert recover(left, tmp_path, "-o", "json", objects=objects) == 0
     said = capsys.readouterr()
     assert [row["point"] for row in json.loads(said.out)] == left.points[::-1]
@@ -350,8 +351,8 @@ def test_what_is_no_file_and_what_is_far_too_long_stops_nothing(
 ) -> None:
     objects = copied(left, tmp_path)
     (record,) = objects.rglob(f"points/*/{left.points[0]}")
-    os.mkfifo(record.with_name(left.points[0][:-1] + "0"))
-    with record.with_name(left.points[0][:-1] + "1").open("wb") as file:
+    os.mkfifo(record.with_name("rp_" + "0" * 26))
+    with record.with_name("rp_" + "1" * 26).open("wb") as file:
         file.truncate(1 << 40)
     (pack, *_) = objects.rglob("packs/*/*")
     os.mkfifo(pack.with_name(pack.name[:2] + "0" * 62))

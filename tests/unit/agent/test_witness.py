@@ -22,6 +22,7 @@ from protocol.identity import key_hash
 from protocol.ids import TenantId
 from protocol.merkle import prove_consistency
 from protocol.witness import SignedStatement, is_proven, open_statement
+from tests.altered import flipped
 from tests.fakes.link_server import Authority, Realm
 from tests.unit.audit.signing import OTHER, checkpoint, entry, node_of
 
@@ -305,7 +306,7 @@ def test_a_statement_is_believed_of_this_machine_for_this_question_alone(
             open_statement(signed, **{**ask, **bad})  # type: ignore[arg-type]
     for altered in (
         replace(signed, body=stated(watching, b"x" * 16).body),
-        replace(signed, signature=signed.signature[:-1] + b"\0"),
+        replace(signed, signature=flipped(signed.signature)),
         replace(signed, chain=signed.chain[:1]),
         replace(signed, chain=()),
         replace(signed, body=b""),

@@ -20,6 +20,7 @@ from agent.backup.skipped import SkippedList
 from agent.backup.vault import LinkLostError, Session
 from agent.backup.walk import Walk
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError, UnavailableError
+from tests.altered import flipped
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture
 
@@ -99,7 +100,7 @@ def test_a_file_changed_behind_its_time_stamps_is_noticed_by_sampling(machine: M
     # The same seems to have happened to every file when the vault holds other content.
     for name in names:
         if machine.vault.chunks[name][5] == 0:
-            machine.vault.chunks[name] = machine.vault.chunks[name][:-1] + b"\0"
+            machine.vault.chunks[name] = flipped(machine.vault.chunks[name])
     report = machine.back_up()
     assert report.unsound
     assert not report.is_complete
