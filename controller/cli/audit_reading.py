@@ -15,7 +15,7 @@ from controller.cli.choice import machine_meant, tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import note
 from protocol.checkpoint import Checkpoint, from_us, open_checkpoint, to_us
-from protocol.errors import UNREADABLE, SteadError
+from protocol.errors import UNREADABLE, DeniedError, SteadError
 from protocol.v1.operator_pb2 import (
     AuditEntry,
     ListAuditRequest,
@@ -31,6 +31,11 @@ INSTALLATION_NAME = "installation"
 
 def log_named(connection: Connection, name: str) -> tuple[str, str]:
     """A log's id and name, by a tenant's name or `installation`."""
+    if name == INSTALLATION_NAME and connection.operator.tenants is not None:
+        raise DeniedError(
+            "the installation's own log is for operators of all tenants; name a tenant with "
+            "--tenant: `stead tenant ls` lists yours"
+        )
     if name == INSTALLATION_NAME:
         return INSTALLATION, INSTALLATION_NAME
     tenant = tenant_named(connection, name)

@@ -125,6 +125,6 @@ def print_output(machine: str, text: str) -> None:
     target.out(safe.rstrip("\n"), highlight=False)
 
 
-def shortened(summary: str) -> str:
+def shortened(summary: str, most: int = 60) -> str:
     """A summary for a column of a table."""
-    return summary if len(summary) <= 60 else summary[:59] + "…"
+    return summary if len(summary) <= most else f"{summary[: most - 1]}…"

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row
 
 from controller.jobs import advance, reading, signing
 from controller.jobs.rollout import Course
+from protocol.errors import SteadError
 from protocol.rollout import Rollout
 
 
@@ -24,9 +25,12 @@ class Told(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RolloutView:
-    """A rollout: what the operator signed, and how it stands."""
+    """A rollout: what the operator signed, and how it stands.
 
-    terms: Rollout
+    `terms` is None for an order that this release cannot read.
+    """
+
+    terms: Rollout | None
     course: Course
 
 
@@ -50,8 +54,11 @@ def rollouts_of(connection: Connection, jobs: Sequence[str]) -> dict[str, Rollou
     """The rollouts of those jobs that have one."""
     found = {}
     for row in reading.rollout_rows(connection, jobs):
-        terms = advance.order_in(row.envelope).rollout
-        assert terms is not None
+        try:
+            terms = advance.order_in(row.envelope).rollout
+        except SteadError:
+            # One order, as of a later release, must not hide all others.
+            terms = None
         found[row.job_id] = RolloutView(terms, advance.course_of(row))
     return found
 

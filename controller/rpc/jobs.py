@@ -219,15 +219,16 @@ def standing_to_pb(view: standing_views.StandingView) -> pb.StandingOrder:
 
 def rollout_to_pb(view: RolloutView) -> pb.RolloutStatus:
     """How a rollout stands."""
+    terms = view.terms
     return pb.RolloutStatus(
         phase=view.course.phase.value,
         reason=view.course.reason,
         batch=view.course.batch + 1,
-        batches=len(view.terms.batches),
+        batches=len(terms.batches) if terms else 0,
         soaked_at_ms=to_ms(view.course.soaked_at),
-        batch_sizes=render_batches(view.terms.batches),
-        soak_s=view.terms.soak_s,
-        max_failures=render_amount(view.terms.max_failures),
+        batch_sizes=render_batches(terms.batches) if terms else "",
+        soak_s=terms.soak_s if terms else 0,
+        max_failures=render_amount(terms.max_failures) if terms else "",
     )
 
 

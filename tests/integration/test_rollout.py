@@ -265,3 +265,18 @@ async def test_a_rollout_that_cannot_be_read_keeps_no_other_one(
         done = await until(installation, job, lambda said: said.phase == "over")
     assert {task.state for task in done.tasks} == {"succeeded"}
     assert not installation.controller._rolling.done()
+
+
+async def test_an_order_that_cannot_be_read_hides_no_other_one(
+    installation: Installation, fleet: list[Enrolled]
+) -> None:
+    readable = await ordered(installation, fleet, spread(fleet, "1,100%"))
+    other = await ordered(installation, fleet, spread(fleet, "1,100%"))
+    db = installation.controller.parts.db
+    later = update(jobs).where(jobs.c.id == other.job_id).values(envelope=b"of a later release")
+    await db.write(lambda c: c.execute(later).rowcount)
+    stub = JobServiceStub(installation.admin())
+    for counted in (True, False):
+        listed = (await stub.ListJobs(job_pb2.ListJobsRequest(counted=counted))).jobs
+        assert [job.job_id for job in listed] == [other.job_id, readable.job_id]
+        assert [job.rollout.batch_sizes for job in listed] == ["", "1,100%"]

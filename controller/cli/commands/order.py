@@ -14,6 +14,7 @@ from controller.cli.choice import machines_meant, machines_of, tenant_named
 from controller.cli.connection import Connection
 from controller.cli.emit import console, emit, emit_one, note, output_option
 from controller.cli.exits import DONE
+from controller.cli.job_rows import shortened
 from controller.cli.options import tenant_option
 from controller.cli.ordering import confirm, order_and_follow
 from controller.cli.outcomes import heard, say_failures
@@ -60,7 +61,7 @@ def ls(app: App, selector: str, tenant: str, output: str, *, with_ended: bool) -
             [order_row(order) for order in standing_orders(connection, request)],
             output,
             columns=("name", "summary", "schedule", "ends_at", "states", "operator", "order"),
-            cells={"states": render_counts, "summary": lambda row: row["summary"][:40]},
+            cells={"states": render_counts, "summary": lambda row: shortened(row["summary"], 40)},
             empty="there is no standing order" + ("" if with_ended else " in force"),
         )
         return
@@ -76,7 +77,7 @@ def ls(app: App, selector: str, tenant: str, output: str, *, with_ended: bool) -
         rows,
         output,
         columns=("machine", "summary", "schedule", "state", "runs", "last_state", "order"),
-        cells={"summary": lambda row: row["summary"][:40]},
+        cells={"summary": lambda row: shortened(row["summary"], 40)},
         empty="no standing order is meant for them",
     )
 
