@@ -11,7 +11,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -115,6 +114,8 @@ def _fed(stdin: bytes) -> Iterator[int]:
     if not stdin:
         yield subprocess.DEVNULL
         return
+    import tempfile  # which takes its time, and almost no program is given anything
+
     with tempfile.TemporaryFile() as file:
         file.write(stdin)
         file.seek(0)
