@@ -125,12 +125,13 @@ def end_group_of(task: str) -> int:
     return count
 
 
-def leave_group_of(task: str) -> None:
-    """Remove a task's group, unless something that it left running is still in it."""
-    group = group_of(task)
-    if group is not None:
-        with suppress(OSError):
-            group.rmdir()
+def leave_groups() -> None:
+    """Remove the groups of tasks that are over: a task's own, unless something that it left
+    running is still in it, and those whose leftovers have ended since.
+    """
+    below = base()
+    if below is not None:
+        tidy(below)
 
 
 def ended_for_memory(task: str) -> bool:

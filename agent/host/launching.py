@@ -17,7 +17,7 @@ from pathlib import Path
 from agent.host import launch
 from agent.host.environment import ENVIRONMENT
 from agent.host.family import APART, end_group
-from agent.host.group import group_of, leave_group_of
+from agent.host.group import group_of, leave_groups
 from agent.host.process import KILLED_WITHIN_S, TASK_VARIABLE, Child, ProgramError
 from protocol.errors import Code
 from protocol.limits import Limits
@@ -67,7 +67,7 @@ async def begun(
             await asyncio.wait({child.exited}, timeout=KILLED_WITHIN_S)
             child.close()
             if task:
-                leave_group_of(task)
+                leave_groups()
 
 
 def refuse_limits(limits: Limits) -> None:

@@ -117,6 +117,21 @@ def test_groups_that_nothing_is_in_are_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "stead.full"]
 
 
+async def test_what_a_task_left_running_keeps_its_group_until_it_ends(
+    task: str, tmp_path: Path
+) -> None:
+    """Else a machine whose orders leave something gathers groups as long as its agent runs."""
+    left = tmp_path / "stead.left"
+    (left / "inside").mkdir(parents=True)
+    async with started(("true",), on_output=lambda *_: None, task=task):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["stead.left"]
+    (left / "inside").rmdir()
+    async with started(("true",), on_output=lambda *_: None, task=task):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="not run: needs root")
 def test_an_agent_starts_wherever_somebody_has_mounted_something(tmp_path: Path) -> None:
