@@ -5,21 +5,29 @@ Paths are absolute and lie under `root`; a recorded tree stands in for a machine
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from agent.host.process import Run, run
 from protocol.errors import UnavailableError
 
 FILE_LIMIT_BYTES = 64 * 1024 * 1024
 LINE_LIMIT_BYTES = 4096
+CAPACITY_S = 1.0
+"""A file system that takes longer to say how large it is has something behind it that hangs."""
 PIECE_BYTES = 128 * 1024  # the kernel sets this much aside to answer a read under /proc/sys
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,9 @@ def sources_at(root: Path = Path("/"), *, run: Run = run) -> Sources:
         return str(at(path).readlink())
 
     def capacity(path: str) -> Capacity:
+        return answered(lambda: size_at(path), CAPACITY_S)
+
+    def size_at(path: str) -> Capacity:
         if sys.platform == "win32":
             return Capacity(*shutil.disk_usage(at(path)))
         found = os.statvfs(at(path))
@@ -130,6 +141,26 @@ def sources_at(root: Path = Path("/"), *, run: Run = run) -> Sources:
         run=run,
         arch=platform.machine(),
     )
+
+
+def answered(ask: Callable[[], T], within_s: float) -> T:
+    """What is asked for; ETIMEDOUT where there is no answer in time.
+
+    Whoever asks then waits on, in a thread that ends with the process.
+    """
+    answer: Future[T] = Future()
+
+    def wait() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - raised to who asked
+            answer.set_exception(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        return answer.result(within_s)
+    except TimeoutError:
+        raise OSError(errno.ETIMEDOUT, f"it did not answer within {within_s:g} s") from None
 
 
 def addresses_v4() -> Mapping[str, Sequence[str]]:

@@ -12,7 +12,7 @@ from agent.host.process import run
 from agent.inventory.collect import collect
 from agent.inventory.delta import root_of
 from agent.inventory.section import Facts, Section
-from agent.inventory.sources import Sources, sources_at
+from agent.inventory.sources import Sources, answered, sources_at
 from protocol.errors import InvalidError, UnavailableError
 
 
@@ -105,3 +105,19 @@ def test_a_machine_without_anything_says_so_in_every_section(tmp_path: Path) -> 
         assert body["status"] == "unavailable", name
         assert body["reason"]
         assert body["facts"] is None
+
+
+def test_who_does_not_answer_is_not_waited_for_and_others_are_heard() -> None:
+    """One file system whose program hangs must not cost the figures of all."""
+    over = threading.Event()
+    with pytest.raises(OSError, match="did not answer within 0") as caught:
+        answered(over.wait, 0.01)
+    over.set()
+    assert caught.value.strerror == "it did not answer within 0.01 s"
+    assert answered(lambda: 7, 60) == 7
+    with pytest.raises(PermissionError, match="no"):
+        answered(refuse, 60)
+
+
+def refuse() -> None:
+    raise PermissionError(1, "no")
