@@ -108,11 +108,16 @@ def unproved(machine: Machine) -> SteadError:
     )
 
 
+def name_of_key(public: bytes) -> str:
+    """By what people are shown a recovery key, from its public half."""
+    return key_id(public).hex()[:16]
+
+
 def key_row(key: TenantKey, *, here: bool, machines: int) -> dict[str, object]:
     """A key as a record."""
     return {
         "number": key.number,
-        "key": key_id(key.recovery_key).hex()[:16],
+        "key": name_of_key(key.recovery_key),
         "since": from_wire_ms(key.created_at_ms),
         "made_by": key.created_by,
         "key_here": here,

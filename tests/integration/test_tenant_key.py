@@ -52,6 +52,10 @@ def test_old_points_stay_readable_and_new_ones_are_under_the_new_key(
     assert place.rows("token", "ls")[0]["state"] == "revoked"
     listed = place.rows("tenant", "key", "ls", "acme")
     assert [(k["number"], k["key_here"]) for k in listed] == [(2, True), (1, True)]
+    # People are shown a key by one name, wherever they look.
+    shown = place.good("tenant", "show", "acme")
+    assert listed[0]["key"] in shown
+    assert listed[0]["recovery_key"][:16] not in shown
 
     (files / "two").write_bytes(b"two")
     place.good("backup", "run", machine, "--path", str(files))

@@ -12,6 +12,7 @@ from controller.cli.choice import tenant_named
 from controller.cli.commands import tenant_key
 from controller.cli.emit import emit, emit_one, from_wire_ms, note, output_option
 from controller.cli.keyring import new_tenant_key
+from controller.cli.tenant_keys import name_of_key
 from protocol.errors import Code, SteadError
 from protocol.ids import TenantId, check_name
 from protocol.v1.operator_pb2 import AddTenantRequest, ListTenantsRequest, Tenant
@@ -46,7 +47,7 @@ def add(app: App, name: str, output: str) -> None:
         tenant_id=tenant_id, name=name, recovery_key=key.secret.recovery_public
     )
     added = connection.tenants.AddTenant(request).tenant
-    emit_one(_row(added, has_key=True), output)
+    _show(added, output, has_key=True)
     note(
         f"The recovery key is in {file}, and nowhere else. Whoever loses it loses every backup "
         f"of {name}; nobody can help.\nKeep a copy in a safe place now: "
@@ -79,7 +80,15 @@ def show(app: App, tenant: str, output: str) -> None:
     """Show one tenant."""
     connection = app.connection
     found = tenant_named(connection, tenant)
-    emit_one(_row(found, has_key=connection.keyring.has(TenantId(found.tenant_id))), output)
+    _show(found, output, has_key=connection.keyring.has(TenantId(found.tenant_id)))
+
+
+def _show(tenant: Tenant, output: str, *, has_key: bool) -> None:
+    row = _row(tenant, has_key=has_key)
+    if output == "table":
+        # People know a key by its name, as `tenant key ls` shows it.
+        del row["recovery_key"]
+    emit_one(row, output)
 
 
 def _row(tenant: Tenant, *, has_key: bool) -> dict[str, Any]:
@@ -88,6 +97,7 @@ def _row(tenant: Tenant, *, has_key: bool) -> dict[str, Any]:
         "id": tenant.tenant_id,
         "machines": tenant.machines,
         "created_at": from_wire_ms(tenant.created_at_ms),
+        "key": name_of_key(tenant.recovery_key),
         "recovery_key": tenant.recovery_key,
         "key_here": has_key,
     }
