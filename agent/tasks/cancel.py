@@ -49,8 +49,8 @@ async def cancel_order(
         entry = _to_be_cancelled(journal, order)
         found = running.get(entry.task)
         if found is not None and entry.state is State.ACCEPTED:
+            _check_kept(keep_end(order, _before_it_began(entry.task, by, clock.now())))
             found.work.cancel()
-            keep_end(order, _before_it_began(entry.task, by, clock.now()))
         elif found is not None:
             if not found.off.done():
                 found.off.set_result(by)
@@ -58,6 +58,14 @@ async def cancel_order(
         return _what_became(journal, task, order)
     except SteadError as error:
         return Outcome(task, OutcomeState.FAILED, error.code, str(error))
+
+
+def _check_kept(is_kept: bool) -> None:
+    if not is_kept:
+        raise SteadError(
+            "that it is cancelled could not be noted: free some space, and cancel it again",
+            code=Code.STORE_FULL,
+        )
 
 
 def _to_be_cancelled(journal: Journal, order: OrderId) -> Entry:
