@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from cryptography import x509
@@ -21,6 +21,8 @@ from protocol.errors import Code, InvalidError, SteadError
 from protocol.holder import Holder
 from protocol.ids import MachineId, OrderId, TaskId, TenantId, check_id, check_name
 from protocol.limits import Limits
+from protocol.moment import from_ms as from_ms  # noqa: PLC0414 - with all that messages say
+from protocol.moment import to_ms as to_ms  # noqa: PLC0414
 from protocol.order import Envelope, Order, Signature
 from protocol.outcome import Outcome, OutcomeState
 from protocol.revocation import (
@@ -59,25 +61,6 @@ INNER: Mapping[str, type[Any]] = {
     "Amount": Amount,
 }
 """The records of messages inside messages."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MS = 253_402_300_799_000
-
-
-def to_ms(at: datetime | None) -> int:
-    """Milliseconds since 1970; 0 for None.
-
-    >>> to_ms(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
-    1000
-    """
-    return 0 if at is None else (at - _EPOCH) // timedelta(milliseconds=1)
-
-
-def from_ms(ms: int) -> datetime:
-    """The time of so many milliseconds since 1970; `InvalidError` when out of range."""
-    if not 0 <= ms <= _LAST_MS:
-        raise InvalidError(f"{ms} is not a time in milliseconds since 1970")
-    return _EPOCH + timedelta(milliseconds=ms)
 
 
 def read_message(kind: type[M], data: bytes) -> M:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from protocol.action import (
@@ -25,6 +25,7 @@ from protocol.action import (
 )
 from protocol.errors import InvalidError
 from protocol.ids import RANDOM_BYTES, OrderId, check_name, make_id
+from protocol.moment import LAST_MS, from_ms, to_ms
 from protocol.schedule import LONGEST_SPREAD, parse_schedule
 
 LONGEST: Final = timedelta(days=400)
@@ -37,8 +38,6 @@ REPEATING: Final[frozenset[type[Action]]] = frozenset(
 """Actions that mean the same whenever they are carried out."""
 
 _DOMAIN = b"stead run of a standing order v1\0"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MS: Final = 253_402_300_799_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Standing:
     @property
     def ends_at(self) -> datetime:
         """No run begins at this time or later."""
-        return _EPOCH + timedelta(milliseconds=min(max(self.ends_at_ms, 0), _LAST_MS))
+        return from_ms(min(max(self.ends_at_ms, 0), LAST_MS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Run:
 
 def job_of_run(order: OrderId, slot: datetime) -> OrderId:
     """The id of a run as an order and as a job, which the machines of one slot share."""
-    at_ms = (slot - _EPOCH) // timedelta(milliseconds=1)
+    at_ms = to_ms(slot)
     digest = hashlib.sha256(_DOMAIN + f"{order}\0{at_ms}".encode()).digest()
     return OrderId(make_id("or", at_ms=at_ms, random=digest[:RANDOM_BYTES]))
 

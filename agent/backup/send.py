@@ -7,7 +7,7 @@ a `SteadError` with the controller's code and words.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -15,6 +15,7 @@ import grpc
 from agent.backup.vault import Batch, LinkLostError, Session
 from protocol.codec import refusal_from_pb
 from protocol.errors import Code, SteadError
+from protocol.moment import from_ms
 from protocol.v1 import vault_pb2 as pb
 from protocol.v1.refusal_pb2 import Refusal
 from protocol.v1.vault_pb2_grpc import VaultServiceStub
@@ -35,7 +36,6 @@ _LOST = frozenset(
     }
 )
 _PASSING = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.INTERNAL})
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def explain(error: grpc.RpcError) -> SteadError:
@@ -93,7 +93,7 @@ class GrpcVault:
             answer.fence,
             answer.parent_point_id,
             answer.parent_record_hash,
-            _EPOCH + timedelta(milliseconds=answer.controller_time_ms),
+            from_ms(answer.controller_time_ms),
         )
 
     def has(self, session: str, ids: Sequence[ChunkId]) -> _Has:
@@ -125,7 +125,7 @@ class GrpcVault:
             answer = self._stub.Commit(request, timeout=COMMIT_S)
         except grpc.RpcError as error:
             raise explain(error) from error
-        return _EPOCH + timedelta(milliseconds=answer.received_at_ms)
+        return from_ms(answer.received_at_ms)
 
     def get(self, ids: Sequence[ChunkId]) -> Iterator[bytes]:
         """See `Vault`. The call is begun at once, not when its answer is first read."""

@@ -69,6 +69,8 @@ def known_facts(connection: Connection, selector: str, tenant: str) -> Facts:
     only = tenant_named(connection, tenant).tenant_id if tenant else ""
     request = FindMachinesRequest(tenant_id=only, facts=words)
     answers = connection.machines.FindMachines(request).answers
+    if len(answers) != len(words):
+        raise InvalidError("the controller answers another question about machines than was asked")
     return {
         word: {
             **dict.fromkeys(answer.unfitting_ids, False),
@@ -107,7 +109,10 @@ def known_machines(
     inventories, backups and drills say.
     """
     only = tenant_named(connection, tenant).tenant_id if tenant else ""
-    return _listed(connection, only, named, brief=brief), tenant_names(connection)
+    listed, names = _listed(connection, only, named, brief=brief), tenant_names(connection)
+    if any(machine.tenant_id not in names for machine in listed):
+        raise InvalidError("the controller lists a machine of a tenant that it does not list")
+    return listed, names
 
 
 def tenant_names(connection: Connection) -> dict[str, str]:

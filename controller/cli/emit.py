@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from controller.cli.columns import BETWEEN, joined, widths_of
+from protocol.moment import from_ms
 from protocol.shown import encode_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -274,8 +275,8 @@ def local_time(at: datetime) -> datetime:
 
 
 def from_wire_ms(ms: int) -> datetime | None:
-    """A time from a message; 0 is none."""
-    return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+    """A time from a message; 0 is none. INVALID for one that the controller made up."""
+    return from_ms(ms) if ms else None
 
 
 def _print(shown: Table | Text) -> None:

@@ -174,7 +174,10 @@ def _empty(message: Any, name: str) -> None:
 def _entry(way: Way, name: str, *, key: Any = None, value: Any = None) -> Change:
     def change(message: Any) -> None:
         entries = getattr(_at(message, way), name)
-        first = next(iter(entries.items()), ("key", b""))
-        entries[first[0] if key is None else key] = first[1] if value is None else value
+        names = list(entries) or ["key"]
+        if value is None:
+            entries[key] = entries[names[0]]
+        else:
+            entries[names[0]] = value
 
     return change

@@ -176,7 +176,10 @@ def _meant(connection: Connection, order: str, tenant: str) -> StandingOrder:
     """A standing order by its id, or by the name of the only one that is in force."""
     if order.startswith("or_"):
         request = ListStandingRequest(order_id=order)
-        return connection.jobs.ListStanding(request).orders[0]
+        named = [o for o in connection.jobs.ListStanding(request).orders if o.order_id == order]
+        if not named:
+            raise NotFoundError(f"there is no standing order {order}; `stead order ls` lists them")
+        return named[0]
     only = tenant_named(connection, tenant).tenant_id if tenant else ""
     for with_ended in (False, True):
         request = ListStandingRequest(tenant_id=only, name=order, with_ended=with_ended)
