@@ -23,7 +23,7 @@ from agent.watch.switched_off import SwitchedOff, switch_off
 from agent.watch.watcher import boot_id
 
 _MAX_HELD = 10_000
-_MAX_LINKS = 50_000
+MAX_LINKS = 50_000
 WATCH, WALK = "watch", "walk"
 
 
@@ -125,10 +125,15 @@ class Detection:
             return None
         return stat.st_dev, stat.st_ino
 
-    def evidence(self, previous: Previous, links: dict[tuple[int, int], int]) -> Evidence | None:
-        """What the next run may go by. Raises `UnprovenError` for names that were not met."""
+    def evidence(
+        self, previous: Previous, links: dict[tuple[int, int], int] | None
+    ) -> Evidence | None:
+        """What the next run may go by; `links` is None when there are more than `MAX_LINKS`.
+
+        Raises `UnprovenError` for names that were not met.
+        """
         handed = self.handed
-        if handed is None or handed.problem or len(links) > _MAX_LINKS:
+        if handed is None or handed.problem or links is None:
             return None
         old = previous.head.evidence if previous.head is not None else None
         walked_ns = self._now.clocks.wall_ns

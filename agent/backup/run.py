@@ -20,7 +20,7 @@ from agent.backup.commands import Streams, check_commands
 from agent.backup.committing import commit
 from agent.backup.control import Control
 from agent.backup.counts import Counts
-from agent.backup.detect import Detection, UnprovenError
+from agent.backup.detect import MAX_LINKS, Detection, UnprovenError
 from agent.backup.earlier import Earlier
 from agent.backup.groups import Groups
 from agent.backup.merge import merge
@@ -230,7 +230,7 @@ class Backup:
                     seed=self._seed,
                     safe_ns=now_ns - self._racy_ns,
                     tick=lambda: self._tick("read", scan.counts, upload),
-                    groups=Groups(self._top),
+                    groups=Groups(self._top, memory.path / "names"),
                     streams=streams,
                     budget=Budget(previous.content_bytes),
                     signs=Counting(_files_of(previous), self._seed),
@@ -245,9 +245,10 @@ class Backup:
                             merge(streams.among(walk, self._top), previous, whole_leaves=whole)
                         )
                         walk.directories += len(streams.folders)
-                    evidence = self._detection.evidence(previous, scan.groups.left())
+                    evidence = self._detection.evidence(previous, scan.groups.left(MAX_LINKS))
                 finally:
                     previous.close()
+                    scan.groups.close()
                 scan.signs.active = scan.signs.active and not previous.damaged
                 if not walk.found_paths:
                     raise NotFoundError(
