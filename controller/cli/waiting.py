@@ -32,4 +32,4 @@ def unlinked_line(job: Job, machines: Sequence[Machine]) -> str:
     says = "is not linked; waits" if len(away) == 1 else "are not linked; wait"
     deliver_by = from_wire_ms(job.deliver_by_ms)
     until = f" until {local_time(deliver_by):%Y-%m-%d %H:%M}" if deliver_by is not None else ""
-    return f"{render_names(away)} {says}{until}; Ctrl-C leaves the order standing"
+    return f"{render_names(away)} {says}{until}; Ctrl-C ends the watching alone"

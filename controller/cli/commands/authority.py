@@ -100,8 +100,8 @@ def distrust_authority(
     keep_list(home, connection.home.revocations, data)
     connection.controllers.DistrustAuthorities(DistrustAuthoritiesRequest(revocations=data))
     note(
-        f"{len(entries)} authorities are distrusted; version {listed.version} of the list goes to "
-        "the machines, which renew their certificates."
+        f"distrusted: {what}; version {listed.version} of the list goes to the machines, which "
+        "renew their certificates."
     )
 
 

@@ -26,7 +26,7 @@ def linked(*names: str) -> list[Machine]:
 def test_who_is_waited_for_is_named_with_the_time_and_the_way_out() -> None:
     away = [Machine(machine_id="mc_a", linked=False)]
     assert unlinked_line(job("a"), away) == (
-        f"a is not linked; waits until {SHOWN}; Ctrl-C leaves the order standing"
+        f"a is not linked; waits until {SHOWN}; Ctrl-C ends the watching alone"
     )
     assert unlinked_line(job("a", "b", "c"), linked("b")).startswith("a, c are not linked; wait ")
     assert unlinked_line(job(*"abcdefg"), []).startswith("a, b, c, d, e and 2 more are not")
