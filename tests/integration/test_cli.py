@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -47,7 +48,8 @@ def test_a_script_runs_by_its_interpreter_with_its_arguments_as_they_are(
     assert listed["summary"].startswith("run sh script script.txt ")
     python = ("script", machine, "-", "--shell", "python", "-o", "json", "--nice", "3")
     (row,) = json.loads(place.stead(*python, stdin=b"import os; print(os.nice(0))").stdout)
-    assert (row["stdout"], row["exit_code"]) == ("3\n", 0)
+    # Never nicer to the script than to whoever runs the tests.
+    assert (row["stdout"], row["exit_code"]) == (f"{max(3, os.nice(0))}\n", 0)
     assert "--shell" in place.bad("script", machine, "-", code=2, stdin=b"echo?")
     assert "none of ours" in place.bad("script", machine, "-", code=2, stdin=b"#!/opt/sh\n")
     assert "is empty" in place.bad("script", machine, "-", "--shell", "sh", code=2, stdin=b"\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -59,7 +60,8 @@ async def test_limits_hold_and_what_could_not_be_enforced_is_in_the_outcome(
     answer = await ended_job(installation, job.job_id)
     [task] = answer.job.tasks
     assert task.state == "failed"
-    assert printed(answer) == b"9\n"
+    # Never nicer to the program than to whoever runs the tests.
+    assert int(printed(answer)) == max(9, os.nice(0))
     [groups] = [one for one in agent.events() if one["event"] == "control_groups"]
     limited = set(groups["controllers"])
     assert ("each process alone" in task.message) is ("memory" not in limited)
