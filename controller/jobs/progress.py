@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, and_, bindparam, case, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, select, update
 
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, operators, task_output, tasks
@@ -71,6 +71,22 @@ _COUNT_PIECE = (
 
 
 _WHAT_ENDS_FIRST = case((jobs.c.action == NAMES[RevokeStanding], 0), else_=1)
+_REVOKED = select(operators.c.name).where(operators.c.revoked_at.is_not(None))
+OPEN_TASKS = (
+    select(tasks.c.id, jobs.c.envelope)
+    .join(jobs, jobs.c.id == tasks.c.job_id)
+    .where(
+        tasks.c.machine_id == bindparam("machine"),
+        # Not the plain column: by its index all tasks of a tenant would be read, for each
+        # machine again and again.
+        func.coalesce(tasks.c.tenant_id, "") == bindparam("tenant"),
+        tasks.c.state.in_(bindparam("states", expanding=True)),
+        jobs.c.operator.not_in(_REVOKED),
+        jobs.c.slot.is_(None),
+    )
+    .order_by(_WHAT_ENDS_FIRST, tasks.c.id)
+    .limit(1000)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +105,8 @@ def open_tasks(
     What it got of those before it ends by itself. What revokes a standing order comes before
     all else. Runs of standing orders are the machine's own.
     """
-    revoked = select(operators.c.name).where(operators.c.revoked_at.is_not(None))
-    query = (
-        select(tasks.c.id, jobs.c.envelope)
-        .join(jobs, jobs.c.id == tasks.c.job_id)
-        .where(
-            tasks.c.machine_id == machine.machine,
-            tasks.c.tenant_id == machine.tenant,
-            tasks.c.state.in_(states),
-            jobs.c.operator.not_in(revoked),
-            jobs.c.slot.is_(None),
-        )
-        .order_by(_WHAT_ENDS_FIRST, tasks.c.id)
-        .limit(1000)
-    )
-    return [Offer(row.id, row.envelope) for row in connection.execute(query)]
+    asked = {"machine": machine.machine, "tenant": machine.tenant, "states": list(states)}
+    return [Offer(row.id, row.envelope) for row in connection.execute(OPEN_TASKS, asked)]
 
 
 def mark_offered(
