@@ -206,12 +206,8 @@ def check_acceptable(
         raise OrderRejectedError(f"{signer.name} has no say in this tenant", code=Code.WRONG_TENANT)
     if machine not in order.machines:
         raise OrderRejectedError("the order is for other machines", code=Code.WRONG_TARGET)
-    time = max(now, latest_seen)
-    if time > order.deliver_by:
-        raise OrderRejectedError(
-            f"the order was to be delivered by {order.deliver_by:%Y-%m-%d %H:%M:%S}Z",
-            code=Code.EXPIRED,
-        )
+    if max(now, latest_seen) > order.deliver_by:
+        raise OrderRejectedError(_late(order, now, latest_seen), code=Code.EXPIRED)
     if now + CLOCK_TOLERANCE < max(order.not_before, order.issued_at):
         raise OrderRejectedError(
             f"the order is not to be executed before {order.not_before:%Y-%m-%d %H:%M:%S}Z; "
@@ -222,6 +218,18 @@ def check_acceptable(
     if order.standing is not None:
         check_standing(order.standing, order.action, order.issued_at)
     check_times(order)
+
+
+def _late(order: Order, now: datetime, latest_seen: datetime) -> str:
+    words = f"the order was to be delivered by {order.deliver_by:%Y-%m-%d %H:%M:%S}Z"
+    if now > order.deliver_by:
+        return words
+    return (
+        f"{words}; this machine's clock says {now:%Y-%m-%d %H:%M:%S}Z, and once said "
+        f"{latest_seen:%Y-%m-%d %H:%M:%S}Z, when the controller's said so too: orders from before "
+        "that are not taken. Where both were ahead then, begin as a new machine with "
+        "`stead-agent enroll --force`"
+    )
 
 
 def check_times(order: Order) -> None:

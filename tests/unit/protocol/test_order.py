@@ -291,6 +291,16 @@ def test_an_order_is_accepted_in_its_time_alone(
         assert code_of(lambda: accept(envelope, now=now, latest_seen=latest_seen)) is expected
 
 
+def test_who_is_refused_for_a_clock_that_was_ahead_learns_that() -> None:
+    """The order is not late by any clock that people look at."""
+    with pytest.raises(SteadError, match="once said") as caught:
+        accept(signed(), latest_seen=ORDER.deliver_by + DAY)
+    assert caught.value.code is Code.EXPIRED
+    with pytest.raises(SteadError) as caught:
+        accept(signed(), now=ORDER.deliver_by + timedelta(seconds=1))
+    assert "once said" not in str(caught.value)
+
+
 def test_an_order_for_later_waits() -> None:
     later = replace(ORDER, not_before=NOW + timedelta(minutes=30))
     assert code_of(lambda: accept(signed(later))) is Code.CLOCK_SKEW
