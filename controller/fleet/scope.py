@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, select, true
+from sqlalchemy import ColumnElement, Connection, Row, select, true
 
 from controller.db.schema import machines, tenants
 from protocol.errors import DeniedError, NotFoundError
@@ -12,7 +12,7 @@ from protocol.identity import OperatorIdentity
 from protocol.ids import MachineId, TenantId
 
 
-def visible(column: Column[Any], operator: OperatorIdentity) -> ColumnElement[bool]:
+def visible(column: ColumnElement[Any], operator: OperatorIdentity) -> ColumnElement[bool]:
     """A condition on a column of tenant ids: the operator may see the row."""
     return true() if operator.tenants is None else column.in_(sorted(operator.tenants))
 

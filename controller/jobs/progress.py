@@ -13,10 +13,11 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, insert, or_, select, update
 
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, operators, task_output, tasks
+from controller.db.unindexed import unindexed
 from controller.jobs.state import (
     AT_WORK,
     AWAITING,
@@ -77,9 +78,7 @@ OPEN_TASKS = (
     .join(jobs, jobs.c.id == tasks.c.job_id)
     .where(
         tasks.c.machine_id == bindparam("machine"),
-        # Not the plain column: by its index all tasks of a tenant would be read, for each
-        # machine again and again.
-        func.coalesce(tasks.c.tenant_id, "") == bindparam("tenant"),
+        unindexed(tasks.c.tenant_id) == bindparam("tenant"),
         tasks.c.state.in_(bindparam("states", expanding=True)),
         jobs.c.operator.not_in(_REVOKED),
         jobs.c.slot.is_(None),

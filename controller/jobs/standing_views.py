@@ -115,15 +115,18 @@ def listed(
     Without `with_ended` only those are listed that are in force, or may come to be, somewhere.
     Raises NOT_FOUND for an order that is named and not there.
     """
-    query = (
+    query: Select[Any] = (
         select(
-            jobs,
+            # Without the envelope, which names every machine.
+            *(column for column in jobs.c if column is not jobs.c.envelope),
             standing_orders.c.name,
             standing_orders.c.schedule,
             standing_orders.c.ends_at,
             standing_orders.c.max_runs,
         )
         .join(standing_orders, standing_orders.c.job_id == jobs.c.id)
+        # So that those few are looked up, and not every job looked at.
+        .where(jobs.c.id.in_(select(standing_orders.c.job_id)))
         .order_by(jobs.c.submitted_at.desc(), jobs.c.id.desc())
         .limit(LISTED)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from controller.db.database import Database
+from controller.fleet.census import take_census
+from controller.jobs import standing_views
 from controller.jobs.progress import open_tasks
-from protocol.identity import MachineIdentity
+from protocol.identity import MachineIdentity, OperatorIdentity, Role
 from protocol.ids import MachineId, TenantId
 from tests.fakes.new_database import new_database
 
+AT = datetime(2026, 5, 1, tzinfo=UTC)
 MACHINE = MachineIdentity(TenantId("tn_1"), MachineId("mc_1"))
 
 
@@ -54,3 +58,19 @@ def test_a_machine_s_tasks_are_found_by_the_machine(db: Database, states: tuple[
     plans = plans_of(db, lambda c: open_tasks(c, MACHINE, states))
     [tasks] = [plan for plan in plans if plan.startswith("SEARCH tasks")]
     assert "ix_tasks_machine_id_state (machine_id=? AND state=?)" in tasks
+
+
+def test_open_tasks_are_counted_by_their_state(db: Database) -> None:
+    bob = OperatorIdentity("bob", Role.TECHNICIAN, frozenset({TenantId("tn_1")}))
+    plans = plans_of(db, lambda c: take_census(c, bob))
+    [tasks] = [plan for plan in plans if plan.startswith("SEARCH tasks")]
+    assert "ix_tasks_state_lease_until (state=?)" in tasks
+
+
+@pytest.mark.parametrize("scope", [None, frozenset({TenantId("tn_1")})])
+def test_standing_orders_are_listed_without_a_look_at_every_job(
+    db: Database, scope: frozenset[TenantId] | None
+) -> None:
+    ann = OperatorIdentity("ann", Role.ADMIN, scope)
+    plans = plans_of(db, lambda c: standing_views.listed(c, ann, standing_views.Wanted(), AT))
+    assert not [plan for plan in plans if plan.startswith("SCAN jobs")]
