@@ -383,6 +383,6 @@ async def test_a_flipped_bit_in_a_row_deletes_nothing_that_is_needed(vault: Vaul
 
 
 @pytest.mark.full
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 async def test_flipped_bits_in_any_row_delete_nothing_that_is_needed(vault: Vault) -> None:
     await try_flips(vault, len(NAMED) * 40)
