@@ -25,15 +25,17 @@ from bench.selectors import _id as machine_id
 from controller.db.database import Database
 from controller.db.schema import jobs, points, rollouts, tasks
 from controller.fleet.machines import listed as list_machines
-from controller.jobs import advance, reading, views
+from controller.jobs import advance, progress, reading, views
 from protocol.action import RunProgram
 from protocol.codec import encode_envelope, encode_order
+from protocol.identity import MachineIdentity
 from protocol.ids import MachineId, OrderId, TenantId
 from protocol.order import Envelope, Order
 from protocol.rollout import Amount, Rollout, parse_batches
 from tests.fakes.new_database import new_database
 
 POINTS = 30
+MACHINE = MachineIdentity(TenantId(TENANT), MachineId(machine_id(7)))
 TERMS = Rollout(parse_batches("1,10%,100%"), 0, Amount())
 
 
@@ -65,6 +67,7 @@ def _measure(db: Database, machines: int, count: int) -> None:
         "one machine, with all that is known of it": lambda c: list_machines(c, ANN, named=["m7"]),
         f"{count} jobs, their tasks counted": lambda c: _list(c, count, views.Told.COUNTED),
         f"{count} jobs, none counted": lambda c: _list(c, count, views.Told.BRIEF),
+        "what waits for a machine": lambda c: progress.open_tasks(c, MACHINE),
         "a look at a job that is watched": lambda c: reading.marks_of(c, last),
         "all tasks of a job": lambda c: reading.task_rows(c, [last], with_results=False),
         "a look at a rollout": lambda c: advance.look(c, terms, lambda _: True, datetime.now(UTC)),
