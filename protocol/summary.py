@@ -37,7 +37,7 @@ def summary_of(action: Action) -> str:
             # By its hash too: the name is only what somebody called it.
             digest = hashlib.sha256(action.body).hexdigest()[:16]
             said = " ".join(filter(None, (action.name, digest, *action.arguments)))
-            return f"run {action.shell} script {said[:200]}"
+            return f"run {action.shell[:20]} script {said[:200]}"
         case SetBackup(paths=paths) | RunBackup(paths=paths) | PlanBackup(paths=paths) if paths:
             shown = b" ".join(paths).decode(errors="backslashreplace")
             return f"{name_of(action).replace('_', ' ')} {shown[:200]}{_programs_of(action)}"

@@ -17,7 +17,7 @@ from controller import clock
 from controller.audit.log import append
 from controller.db.schema import jobs, machines, tasks
 from controller.jobs import policies
-from controller.jobs.approval import let_go, state_to_begin
+from controller.jobs.approval import MAX_REASON, let_go, state_to_begin
 from controller.jobs.signer import note_shown
 from controller.jobs.standing import standing_named
 from controller.jobs.state import AWAITING
@@ -68,6 +68,8 @@ def read_order(
         order.machines
     ):
         raise InvalidError(f"an order names 1 to {MAX_MACHINES} machines, each once")
+    if len(order.reason) > MAX_REASON:  # a list has those of a thousand orders
+        raise InvalidError(f"an order's reason has at most {MAX_REASON} characters")
     if order.deliver_by <= now:
         raise SteadError(
             f"the order was to be delivered by {order.deliver_by:%Y-%m-%d %H:%M:%S}Z; the "

@@ -8,6 +8,8 @@ anew as well.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import grpc
@@ -15,8 +17,9 @@ import pytest
 from google.protobuf.message import Message
 
 from controller import clock
+from controller.jobs.approval import MAX_REASON
 from controller.rpc.authorisation import Who, only_looks
-from protocol.action import name_of
+from protocol.action import RunScript, name_of
 from protocol.codec import encode_envelope, encode_order, order_to_pb
 from protocol.errors import Code
 from protocol.identity import Role
@@ -154,3 +157,27 @@ async def test_no_extreme_value_of_a_signed_order_breaks_a_call(
     )
     assert len(listed.jobs) > 100
     assert caller.broken == []
+
+
+async def test_what_an_operator_says_of_an_order_keeps_nobody_from_the_list_of_all(
+    installation: Installation,
+) -> None:
+    tenant = await installation.add_tenant()
+    machine = await installation.new_machine(tenant)
+    admin = JobServiceStub(installation.admin())
+    script = RunScript("x" * 500_000, b"true")
+    for changes in ({"reason": "x" * 900_000}, {"action": script}, {"reason": "x" * MAX_REASON}):
+        for _ in range(30):
+            order = replace(order_for(tenant, machine), **changes)
+            envelope = encode_envelope(
+                sign(
+                    encode_order(order),
+                    key=installation.admin_key,
+                    certificate=installation.admin_certificate,
+                )
+            )
+            with suppress(grpc.aio.AioRpcError):
+                await admin.SubmitOrder(job_pb2.SubmitOrderRequest(envelope=envelope))
+    listed = await admin.ListJobs(job_pb2.ListJobsRequest(limit=1000))
+    assert len(listed.jobs) >= 30
+    assert listed.ByteSize() < 1 << 20
