@@ -32,6 +32,8 @@ Reach = Callable[[Path], int]
 """Opens a regular file for reading; raises `SteadError` for any other."""
 
 _ROTATED = re.compile(r"(?:\.\d{1,4}|-\d{8}(?:-?\d{1,10})?)(?:\.(?:gz|xz|bz2))?")
+_FAR_S = 221_845_392_000.0
+"""The year 9000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,20 @@ def files_of(path: Path) -> list[LogFile]:
             except OSError:
                 continue  # rotated away just now
             if stat.S_ISREG(status.st_mode):
-                found.append(LogFile(one, datetime.fromtimestamp(status.st_mtime, UTC)))
+                found.append(LogFile(one, written_at(status.st_mtime)))
     if not found:
         raise NotFoundError(f"{path} is not there, or is no regular file")
     return sorted(found, key=lambda file: (file.path == path, file.written_at, file.path))
+
+
+def written_at(seconds: float) -> datetime:
+    """When a file was written, as a time that can be reckoned with: some file systems keep years
+    beyond all calendars, and whoever owns a file names one.
+
+    >>> written_at(2.0**62).year, written_at(-(2.0**62)).year
+    (9000, 1970)
+    """
+    return datetime.fromtimestamp(min(max(seconds, 0.0), _FAR_S), UTC)
 
 
 @contextmanager
