@@ -73,6 +73,10 @@ class Rolling:
                 if self._told.get(job) != str(error):
                     self._told[job] = str(error)
                     log.warning("rollout_not_advanced", job=job, reason=str(error))
+            except Exception as error:
+                if self._told.get(job) != repr(error):
+                    self._told[job] = repr(error)
+                    log.exception("rollout_failed_unexpectedly", job=job)
             else:
                 self._told.pop(job, None)
         ends = [at for at in (await self.db.read(under_way)).values() if at is not None]

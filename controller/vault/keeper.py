@@ -75,6 +75,9 @@ class Keeper:
                 await self._keep(tenant)
             except SteadError as error:
                 log.warning("collection_put_off", tenant=tenant, reason=str(error))
+            except Exception:
+                # What fails of one tenant's keeps no other tenant's.
+                log.exception("keeping_failed_unexpectedly", tenant=tenant)
 
     async def forget_by_rules(self, machine: freezing.Machine, *, actor: str) -> list[str]:
         """See `keeping.forget_by_rules`; `ClockLeaptError` by a clock that was set ahead."""

@@ -313,3 +313,25 @@ def test_a_new_path_full_of_pictures_is_no_alarm() -> None:
 def test_rules_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(InvalidError):
         keeping.parse_rules(text)
+
+
+async def test_what_fails_unexpectedly_of_one_tenants_vault_keeps_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = await world.machine()
+    made = [await back_up(world, who) for _ in range(3)]
+    act(world, keeping.set_rules, who.identity.tenant, "", Rules(last=1, floor=1))
+    world.clock.advance(days=3)
+    keeper = world.vault.keeper
+    kept = type(keeper)._keep
+
+    async def failing(self: Any, tenant: str) -> None:
+        if tenant != who.identity.tenant:
+            raise OverflowError("date value out of range")
+        await kept(self, tenant)
+
+    monkeypatch.setattr(type(keeper), "_keep", failing)
+    both = ["tn_" + "0" * 26, who.identity.tenant]
+    monkeypatch.setattr("controller.vault.keeper._due", lambda *_, **__: both)
+    await keeper.keep_all()
+    assert listed(world) == {made[2][0]}
