@@ -249,6 +249,7 @@ def render_names(names: Sequence[str], most: int = 5) -> str:
 def render_age(at: datetime | None, now: datetime) -> str:
     """How long ago, for people.
 
+    >>> from datetime import UTC
     >>> render_age(None, datetime.now(UTC))
     'never'
     """
