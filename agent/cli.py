@@ -301,7 +301,7 @@ def backup_pause(home: AgentHome) -> None:
 
     Nothing is read, sent or written meanwhile.
     """
-    from agent.backup.control import administrator, pause
+    from agent.backup.send.control import administrator, pause
 
     home.load_settings()
     runs = pause(home, administrator())
@@ -312,7 +312,7 @@ def backup_pause(home: AgentHome) -> None:
 @click.pass_obj
 def backup_resume(home: AgentHome) -> None:
     """Let backups and restores go on where they were paused."""
-    from agent.backup.control import resume
+    from agent.backup.send.control import resume
 
     home.load_settings()
     click.echo("resumed" if resume(home) else "backups were not paused")
@@ -326,7 +326,7 @@ def backup_cancel(home: AgentHome) -> None:
     What it has sent stays: the next one sends only the rest. A backup whose commit has
     begun ends as a restore point. What a restore has written stays, too.
     """
-    from agent.backup.control import administrator, cancel
+    from agent.backup.send.control import administrator, cancel
 
     home.load_settings()
     cancel(home, administrator())

@@ -216,7 +216,7 @@ class AgentHome:
 
     @property
     def backup_wish(self) -> Path:
-        """Whether backups are paused or cancelled; see `agent.backup.control`."""
+        """Whether backups are paused or cancelled; see `agent.backup.send.control`."""
         return self.path / "backup.wish"
 
     @property

@@ -41,7 +41,7 @@ from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.db.schema import tenants
 from controller.store.local import LocalStore
-from controller.vault.condemn import Collected
+from controller.vault.collect.condemn import Collected
 from controller.vault.vault import Vault
 from demo.comparison import measure
 from demo.installation import LINKED, Installation

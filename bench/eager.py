@@ -10,7 +10,7 @@ import sys
 from datetime import timedelta
 
 from controller.cli.main import run
-from controller.vault.condemn import Terms
+from controller.vault.collect.condemn import Terms
 from controller.vault.vault import Vault
 
 _AT_ONCE = timedelta()

@@ -229,7 +229,7 @@ class OperatorHome:
 
     @property
     def gets(self) -> Path:
-        """Files that are being got; see `controller.cli.begun`."""
+        """Files that are being got; see `controller.cli.files.begun`."""
         return self.path / "gets"
 
     def load_settings(self) -> OperatorSettings:

@@ -10,12 +10,12 @@ import rich_click as click
 
 from controller import clock
 from controller.authority.authority import load_certificate
-from controller.cli.chosen import LATEST, choose
-from controller.cli.emit import emit, note, output_option, render_bytes
-from controller.cli.entries import text_of
-from controller.cli.exits import DONE, IN_PART
-from controller.cli.meter import meter
-from controller.cli.restored import say_not_backed_up
+from controller.cli.orders.restored import say_not_backed_up
+from controller.cli.output.emit import emit, note, output_option, render_bytes
+from controller.cli.output.entries import text_of
+from controller.cli.output.exits import DONE, IN_PART
+from controller.cli.output.meter import meter
+from controller.cli.points.chosen import LATEST, choose
 from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.path import is_path, join
 from protocol.vault.point import known
@@ -99,7 +99,7 @@ def command(
     wanted = [_tree_path(path) for path in paths] or [b""]
     _check_target(to, objects, wanted)
     # The engine is the agent's: it is loaded only by who restores.
-    from agent.backup.belonging import owners_of
+    from agent.backup.restore.belonging import owners_of
     from recovery.restore import How
 
     how = How(overwrite, owners_of(owners), flags, verify)
@@ -231,7 +231,7 @@ def _restore(
     how: How,
     output: str,
 ) -> int:
-    from agent.backup.durable import Written
+    from agent.backup.restore.durable import Written
     from agent.backup.skipped import KEPT
     from recovery.restore import restore_path, spans_of
 

@@ -9,11 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agent.backup.belonging import Owners
-from agent.backup.durable import Written
-from agent.backup.placed import Done
-from agent.backup.restore import Restore
-from agent.backup.vault import Answer, Batch, Session
+from agent.backup.restore.belonging import Owners
+from agent.backup.restore.durable import Written
+from agent.backup.restore.placed import Done
+from agent.backup.restore.write import Restore
+from agent.backup.send.vault import Answer, Batch, Session
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.vault.chunk import ChunkId, Opener
 from protocol.vault.node import Root

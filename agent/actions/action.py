@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from agent.backup.control import Control
+from agent.backup.send.control import Control
 from agent.config import AgentHome
 from protocol.action import RunBackup
 from protocol.errors import NotFoundError, SteadError

@@ -11,16 +11,16 @@ import msgspec
 
 from agent.actions.action import ActionResult, Workplace
 from agent.backup.backed_up import BackupReport
-from agent.backup.control import controlled
-from agent.backup.drill import Proved, decode_sample
+from agent.backup.cut.sealers import Sealers
+from agent.backup.drill.perform import Proved, decode_sample
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.own_points import report
-from agent.backup.pace import checked_limit, lower
-from agent.backup.place import Memory
 from agent.backup.run import Backup
-from agent.backup.sealers import Sealers
-from agent.backup.send import GrpcVault
+from agent.backup.send.control import controlled
+from agent.backup.send.pace import checked_limit, lower
+from agent.backup.send.wire import GrpcVault
 from agent.backup.skipped import shown
+from agent.backup.tree.place import Memory
 from agent.backup.who import Who
 from agent.config import AgentHome
 from agent.host import clock

@@ -15,19 +15,19 @@ import msgspec
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.obeying import obeying
 from agent.actions.restore import grants_of, sealing_key_of
-from agent.backup.choose import Choice
-from agent.backup.commands import check_commands
-from agent.backup.fetch import Fetcher
-from agent.backup.flow import Flow
 from agent.backup.frugal import save_time_and_memory
-from agent.backup.live import Found, Live, Unseen, is_at_or_below, listings_of
-from agent.backup.place import Memory
-from agent.backup.pseudo import read_pseudo_devices
+from agent.backup.restore.fetch import Fetcher
+from agent.backup.restore.flow import Flow
+from agent.backup.restore.live import Found, Live, Unseen, is_at_or_below, listings_of
 from agent.backup.run import EVERYTHING
-from agent.backup.select import normalise
-from agent.backup.send import GrpcVault
-from agent.backup.set_hash import set_hash
-from agent.backup.walk import Walk
+from agent.backup.select.choose import Choice
+from agent.backup.select.commands import check_commands
+from agent.backup.select.places import normalise
+from agent.backup.select.pseudo import read_pseudo_devices
+from agent.backup.select.set_hash import set_hash
+from agent.backup.select.walk import Walk
+from agent.backup.send.wire import GrpcVault
+from agent.backup.tree.place import Memory
 from agent.host import clock
 from protocol.action import CompareLive, RunBackup
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError

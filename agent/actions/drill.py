@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.backup import load_vault_secret
 from agent.actions.obeying import obeying
-from agent.backup.drill import BYTES, FILES, Drill, Proved
+from agent.backup.drill.perform import BYTES, FILES, Drill, Proved
 from agent.backup.frugal import save_time_and_memory
 from agent.backup.own_points import own_points, point_meant, report
-from agent.backup.place import Memory
-from agent.backup.send import GrpcVault
-from agent.backup.state import load_head
+from agent.backup.send.wire import GrpcVault
+from agent.backup.tree.place import Memory
+from agent.backup.tree.state import load_head
 from agent.host import clock
 from agent.link.identity import Credentials, load_identity
 from protocol.action import RunDrill

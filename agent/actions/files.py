@@ -12,7 +12,7 @@ import msgspec
 
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.restore import sealing_key_of
-from agent.backup.pace import Bucket, checked_limit, lower
+from agent.backup.send.pace import Bucket, checked_limit, lower
 from agent.files.parcels import GrpcParcels
 from agent.files.receive import write_file
 from agent.files.send import opened, send_file

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agent.actions.action import ActionResult, Workplace
-from agent.backup.control import controlled
+from agent.backup.send.control import controlled
 from protocol.outcome import OutcomeState
 
 

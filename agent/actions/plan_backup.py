@@ -6,8 +6,8 @@ import msgspec
 
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.obeying import obeying
-from agent.backup.place import Memory
 from agent.backup.plan import Amount, plan_backup
+from agent.backup.tree.place import Memory
 from agent.host import clock
 from protocol.action import PlanBackup
 from protocol.outcome import OutcomeState

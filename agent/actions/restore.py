@@ -13,20 +13,20 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.backup import load_vault_secret
 from agent.actions.obeying import obeying
-from agent.backup.belonging import owners_of
-from agent.backup.bounds import Bounds, CannotTellError
-from agent.backup.commands import check_commands
-from agent.backup.durable import Written
-from agent.backup.extra import Removals, nothing_removed
-from agent.backup.flow import Flow
 from agent.backup.frugal import save_time_and_memory
-from agent.backup.pace import checked_limit, lower
-from agent.backup.placed import Done, TargetFullError
-from agent.backup.preview import Preview
-from agent.backup.restore import Restore
-from agent.backup.select import normalise
-from agent.backup.send import GrpcVault
-from agent.backup.set_hash import set_hash
+from agent.backup.restore.belonging import owners_of
+from agent.backup.restore.bounds import Bounds, CannotTellError
+from agent.backup.restore.durable import Written
+from agent.backup.restore.extra import Removals, nothing_removed
+from agent.backup.restore.flow import Flow
+from agent.backup.restore.placed import Done, TargetFullError
+from agent.backup.restore.preview import Preview
+from agent.backup.restore.write import Restore
+from agent.backup.select.commands import check_commands
+from agent.backup.select.places import normalise
+from agent.backup.select.set_hash import set_hash
+from agent.backup.send.pace import checked_limit, lower
+from agent.backup.send.wire import GrpcVault
 from agent.backup.skipped import reason_of, shown
 from agent.config import AgentHome
 from agent.host import clock

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable
 from datetime import datetime
 
-from agent.backup.upload import begin_patiently, patiently
-from agent.backup.vault import Session, Vault
+from agent.backup.send.upload import begin_patiently, patiently
+from agent.backup.send.vault import Session, Vault
 from protocol.errors import Code, SteadError
 
 

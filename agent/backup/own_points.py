@@ -12,8 +12,8 @@ from datetime import datetime
 import grpc
 from cryptography import x509
 
-from agent.backup.send import SHORT_S, explain
-from agent.backup.upload import patiently
+from agent.backup.send.upload import patiently
+from agent.backup.send.wire import SHORT_S, explain
 from protocol.codec import to_ms
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.identity import MachineIdentity, believe

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 from typing import Any, Final
 
-from agent.backup.choose import Choice
-from agent.backup.commands import check_commands
-from agent.backup.pseudo import read_pseudo_devices
-from agent.backup.select import normalise
+from agent.backup.select.choose import Choice
+from agent.backup.select.commands import check_commands
+from agent.backup.select.places import normalise
+from agent.backup.select.pseudo import read_pseudo_devices
+from agent.backup.select.walk import Walk
 from agent.backup.skipped import SkippedList, shown
-from agent.backup.walk import Walk
 from protocol.errors import InvalidError, NotFoundError
 from protocol.selection import NO_COMMANDS, Commands, Rules
 from protocol.vault.path import join

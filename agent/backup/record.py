@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
+from agent.backup.send.vault import Session
 from agent.backup.skipped import SkippedList
-from agent.backup.vault import Session
 from agent.backup.who import Who
 from protocol.vault.node import Root
 from protocol.vault.point import (

@@ -12,39 +12,39 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from agent.backup.assemble import Assembly
 from agent.backup.backed_up import BackupReport
 from agent.backup.budget import Budget
-from agent.backup.choose import Choice
-from agent.backup.commands import Streams, check_commands
 from agent.backup.committing import commit
-from agent.backup.control import Control
-from agent.backup.counts import Counts
-from agent.backup.detect import MAX_LINKS, Detection, UnprovenError
-from agent.backup.earlier import Earlier
+from agent.backup.cut.sealers import Sealers
+from agent.backup.cut.sealing import Sealing
+from agent.backup.cut.stream import SmallStream
 from agent.backup.groups import Groups
-from agent.backup.merge import merge
-from agent.backup.nodes import Block, StateDamagedError
 from agent.backup.owners import Owners, names_hash
-from agent.backup.place import Expected, Memory, Run
-from agent.backup.plant import Planter
-from agent.backup.probe import Probe
-from agent.backup.pseudo import read_pseudo_devices
 from agent.backup.record import signed_record
-from agent.backup.sample import Sample
-from agent.backup.scan import Scan
-from agent.backup.sealers import Sealers
-from agent.backup.sealing import Sealing
-from agent.backup.select import normalise
-from agent.backup.set_hash import set_hash
-from agent.backup.signs import Counting
+from agent.backup.scan.assemble import Assembly
+from agent.backup.scan.counts import Counts
+from agent.backup.scan.detect import MAX_LINKS, Detection, UnprovenError
+from agent.backup.scan.earlier import Earlier
+from agent.backup.scan.probe import Probe
+from agent.backup.scan.rows import Scan
+from agent.backup.scan.sample import Sample
+from agent.backup.scan.signs import Counting
+from agent.backup.scan.visit import Visit
+from agent.backup.select.choose import Choice
+from agent.backup.select.commands import Streams, check_commands
+from agent.backup.select.places import normalise
+from agent.backup.select.pseudo import read_pseudo_devices
+from agent.backup.select.set_hash import set_hash
+from agent.backup.select.walk import Walk
+from agent.backup.send.control import Control
+from agent.backup.send.upload import PATIENCE_S, Upload, begin_patiently, patiently
+from agent.backup.send.vault import Session, Vault
 from agent.backup.skipped import SkippedList, reason_of, shown
-from agent.backup.state import Header, Previous, StateWriter
-from agent.backup.stream import SmallStream
-from agent.backup.upload import PATIENCE_S, Upload, begin_patiently, patiently
-from agent.backup.vault import Session, Vault
-from agent.backup.visit import Visit
-from agent.backup.walk import Walk
+from agent.backup.tree.merge import merge
+from agent.backup.tree.nodes import Block, StateDamagedError
+from agent.backup.tree.place import Expected, Memory, Run
+from agent.backup.tree.plant import Planter
+from agent.backup.tree.state import Header, Previous, StateWriter
 from agent.backup.who import Who
 from agent.host import clock
 from agent.watch.evidence import Handover, Why

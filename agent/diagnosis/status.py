@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from cryptography import x509
 
-from agent.backup.control import read_wish
+from agent.backup.send.control import read_wish
 from agent.config import AgentHome
 from agent.diagnosis.own_orders import standing_orders
 from agent.host import clock

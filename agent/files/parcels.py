@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 
 import grpc
 
-from agent.backup.send import explain
-from agent.backup.upload import patiently
+from agent.backup.send.upload import patiently
+from agent.backup.send.wire import explain
 from protocol.errors import UnavailableError
 from protocol.ids import ParcelId
 from protocol.v1 import parcel_pb2 as pb

@@ -97,10 +97,10 @@ def set_backup(
     if wrong:
         shown = wrong[0][:200].decode(errors="backslashreplace")
         raise InvalidError(f"{shown!r} is not an absolute path")
-    from agent.backup.choose import lines_of
-    from agent.backup.commands import check_commands
-    from agent.backup.pace import checked_limit
-    from agent.backup.rule import read_rules
+    from agent.backup.select.choose import lines_of
+    from agent.backup.select.commands import check_commands
+    from agent.backup.select.rule import read_rules
+    from agent.backup.send.pace import checked_limit
 
     check_commands(action.commands, action.paths)
     if action.limit_upload:

@@ -71,8 +71,8 @@ class Watching:
             self.stop()
             return
         # Only for those who use it: an agent without a backup set stays small.
-        from agent.backup.pseudo import PSEUDO
-        from agent.backup.select import normalise
+        from agent.backup.select.places import normalise
+        from agent.backup.select.pseudo import PSEUDO
         from agent.watch.switched_off import load_off, off_since
         from agent.watch.watcher import Watcher
 

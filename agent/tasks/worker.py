@@ -20,7 +20,7 @@ from typing import IO, Any, NoReturn
 import msgspec
 
 from agent.actions.action import ActionResult, Workplace
-from agent.backup.control import Control
+from agent.backup.send.control import Control
 from agent.config import AgentHome
 from agent.host.family import end_group
 from agent.host.marked import end_marked

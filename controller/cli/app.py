@@ -11,7 +11,7 @@ from controller import clock
 from controller.config import ControllerHome, OperatorHome, RootHome
 
 if TYPE_CHECKING:
-    from controller.cli.connection import Connection
+    from controller.cli.operator.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class App:
         Says so when the operator's certificate ends soon; UNAUTHENTICATED once it has.
         """
         # gRPC and the certificates take a tenth of a second that `--help` need not wait for.
-        from controller.cli.connection import Connection
-        from controller.cli.emit import note
-        from controller.cli.renewal import ended_error, ends_soon
+        from controller.cli.operator.connection import Connection
+        from controller.cli.operator.renewal import ended_error, ends_soon
+        from controller.cli.output.emit import note
 
         self.operator.load_settings()
         connection = Connection(self.operator, self.address_now)

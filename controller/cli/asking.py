@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import rich_click as click
 
-from controller.cli.emit import note, printable
+from controller.cli.output.emit import note, printable
 from protocol.errors import InvalidError
 
 

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import rich_click as click
 from click.exceptions import Exit, NoArgsIsHelpError
 
-from controller.cli import exits
 from controller.cli.app import App
-from controller.cli.complaint import (
+from controller.cli.output import exits
+from controller.cli.output.complaint import (
     INTERRUPTED,
     NOTHING_DONE,
     SYSTEM,
@@ -23,7 +23,7 @@ from controller.cli.complaint import (
     Complaint,
     wants_json,
 )
-from controller.cli.exits import DONE, FAILED, WRONG_USE, exit_code_of
+from controller.cli.output.exits import DONE, FAILED, WRONG_USE, exit_code_of
 from controller.config import default_home
 from protocol.errors import SteadError
 

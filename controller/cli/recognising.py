@@ -19,7 +19,7 @@ import msgspec
 import rich_click as click
 
 from controller.authority.durable import replace_durably
-from controller.cli.emit import note, printable
+from controller.cli.output.emit import note, printable
 from controller.config import OperatorHome
 from protocol.errors import UNREADABLE, Code, InvalidError, SteadError
 from protocol.v1.operator_pb2 import Machine

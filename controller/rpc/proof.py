@@ -12,8 +12,8 @@ from controller.db.database import Database
 from controller.fleet.scope import tenants_meant
 from controller.rpc.interceptor import Context, machine_calling, operator_calling
 from controller.vault import drills, stats
-from controller.vault.health import Health, OpenDamage, PastRound
-from controller.vault.scrub import Progress, Scrub
+from controller.vault.scrub.health import Health, OpenDamage, PastRound
+from controller.vault.scrub.scrubber import Progress, Scrub
 from protocol.codec import from_ms, to_ms
 from protocol.errors import InvalidError
 from protocol.identity import OperatorIdentity

@@ -14,7 +14,8 @@ from controller.db.database import Database
 from controller.db.schema import point_tags
 from controller.fleet.scope import require_machine, require_tenant, tenants_meant
 from controller.rpc.interceptor import Context, operator_calling
-from controller.vault import freezing, keeping
+from controller.vault import freezing
+from controller.vault.forget import keeping
 from controller.vault.keeper import Keeper, Progress
 from protocol.codec import to_ms
 from protocol.identity import OperatorIdentity

@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 
 from controller.rpc.interceptor import caller, machine_calling
+from controller.vault.upload.writer import Arrival
 from controller.vault.vault import Vault
-from controller.vault.writer import Arrival
 from protocol.codec import to_ms
 from protocol.v1 import vault_pb2, vault_pb2_grpc
 

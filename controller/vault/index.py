@@ -1,7 +1,7 @@
 """Where each chunk of a tenant lies, and whether anybody may still rely on it.
 
 A cache of the packs' own indexes. A chunk under a tombstone that is in force can be
-read for as long as its pack is there, but is not held: see `controller.vault.collect`.
+read for as long as its pack is there, but is not held: see `controller.vault.collect.collector`.
 
 Functions of a connection, for `Database.write` and `Database.read`; `rebuild` makes
 the same rows from the object store alone.

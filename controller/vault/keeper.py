@@ -20,9 +20,10 @@ from sqlalchemy import Connection, func, select
 
 from controller.db.database import Database
 from controller.db.schema import generations, tenants
-from controller.vault import freezing, keeping
-from controller.vault.collect import Collector
-from controller.vault.condemn import Collected, Step
+from controller.vault import freezing
+from controller.vault.collect.collector import Collector
+from controller.vault.collect.condemn import Collected, Step
+from controller.vault.forget import keeping
 from protocol.errors import SteadError
 
 log = structlog.get_logger()

@@ -13,22 +13,22 @@ from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.store.store import ObjectStore
 from controller.vault import points
-from controller.vault.adopt import adopt_latest
 from controller.vault.claims import Claims
-from controller.vault.collect import Collector
-from controller.vault.commit import Committed, Committer
-from controller.vault.condemn import TERMS, Means, Terms
+from controller.vault.collect.collector import Collector
+from controller.vault.collect.condemn import TERMS, Means, Terms
+from controller.vault.collect.steady import Steady
 from controller.vault.errors import LimitError
-from controller.vault.holding import Hold, hold
 from controller.vault.keeper import Keeper
-from controller.vault.pins import Pins
 from controller.vault.points import StoredPoint
-from controller.vault.reader import Reader
-from controller.vault.scrub import Scrub
-from controller.vault.sessions import FLOOR_BYTES, LEASE, Begun, Sessions
-from controller.vault.steady import Steady
-from controller.vault.streams import Streams
-from controller.vault.writer import ROOM_BYTES, Arrival, Writer
+from controller.vault.read.reader import Reader
+from controller.vault.scrub.scrubber import Scrub
+from controller.vault.upload.adopt import adopt_latest
+from controller.vault.upload.commit import Committed, Committer
+from controller.vault.upload.holding import Hold, hold
+from controller.vault.upload.pins import Pins
+from controller.vault.upload.sessions import FLOOR_BYTES, LEASE, Begun, Sessions
+from controller.vault.upload.streams import Streams
+from controller.vault.upload.writer import ROOM_BYTES, Arrival, Writer
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.identity import Identity, MachineIdentity, OperatorIdentity
 from protocol.ids import TenantId, check_id

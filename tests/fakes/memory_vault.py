@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from agent.backup.vault import Batch, LinkLostError, Session
+from agent.backup.send.vault import Batch, LinkLostError, Session
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ChunkId, chunk_id, inspect
 from protocol.vault.point import RestorePoint, decode_envelope, point_hash, verify_point

@@ -14,7 +14,7 @@ from typing import Any
 
 from agent.actions.action import ActionResult, Workplace
 from agent.actions.restore import execute as restore
-from agent.backup.send import GrpcVault
+from agent.backup.send.wire import GrpcVault
 from agent.config import AgentHome
 from agent.host import clock
 from agent.link.identity import load_identity, open_channel

@@ -29,9 +29,10 @@ from controller.authority.trust import Trust
 from controller.db.database import Database
 from controller.db.schema import chunks, machines
 from controller.store.local import LocalStore
-from controller.vault import forgotten, index
+from controller.vault import index
 from controller.vault.check import check
-from controller.vault.condemn import Collected, Step, Terms
+from controller.vault.collect.condemn import Collected, Step, Terms
+from controller.vault.forget import forgotten
 from controller.vault.vault import Vault
 from protocol.errors import SteadError
 from protocol.identity import MachineIdentity

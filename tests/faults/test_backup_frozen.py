@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from agent.backup.upload import ROOM_BYTES
+from agent.backup.send.upload import ROOM_BYTES
 from tests.faults.backup_world import World, body_of
 from tests.unit.backup.trees import picture
 

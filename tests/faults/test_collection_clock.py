@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.vault import keeping
-from controller.vault.condemn import Collected
-from controller.vault.retention import Rules
-from controller.vault.steady import ClockLeaptError
+from controller.vault.collect.condemn import Collected
+from controller.vault.collect.steady import ClockLeaptError
+from controller.vault.forget import keeping
+from controller.vault.forget.retention import Rules
 from tests.unit.controller_vault.test_keeping import act, back_up, listed, machine_of
 from tests.unit.controller_vault.world import Member, World
 

@@ -20,10 +20,10 @@ import pytest
 
 from controller.db.database import Database
 from controller.store.store import StoreFailedError
-from controller.vault import forgotten
 from controller.vault.check import check
-from controller.vault.condemn import Collected, Terms
-from controller.vault.rebuild import rebuild
+from controller.vault.collect.condemn import Collected, Terms
+from controller.vault.forget import forgotten
+from controller.vault.scrub.rebuild import rebuild
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ChunkId
 from tests.faults.collection_world import Tally
@@ -198,7 +198,7 @@ async def test_an_object_that_was_doomed_in_the_copy_and_came_again_is_kept(vaul
     vault.collect(hours=3)
     with pytest.MonkeyPatch.context() as patched:
         # It dies between the rows and the objects.
-        patched.setattr("controller.vault.sweep.Sweep.delete_doomed", _die)
+        patched.setattr("controller.vault.collect.sweep.Sweep.delete_doomed", _die)
         with pytest.raises(RuntimeError, match="died"):
             vault.collect(hours=3)
     copy = await vault.copy("old.db")

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from controller.cli.exits import UNREACHABLE
+from controller.cli.output.exits import UNREACHABLE
 from protocol.parcel import PIECE_BYTES
 from tests.faults.test_controller_kill import PATIENCE_S, ControllerProcess
 from tests.integration.agent_process import AgentProcess

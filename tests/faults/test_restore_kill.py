@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.direct import LEAST_BYTES
+from agent.backup.restore.direct import LEAST_BYTES
 from tests.faults.backup_world import World, body_of
 from tests.unit.backup.trees import picture
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from controller.vault.check import check
-from controller.vault.condemn import Collected, Terms
+from controller.vault.collect.condemn import Collected, Terms
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ChunkId
 from tests.unit.controller_vault.world import Member, World, a_point, an_id, data_chunk, tree_chunk

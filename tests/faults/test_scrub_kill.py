@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from controller.vault.check import check
-from controller.vault.mend import finish
+from controller.vault.scrub.mend import finish
+from controller.vault.upload.writer import Arrival
 from controller.vault.vault import Vault
-from controller.vault.writer import Arrival
 from protocol.errors import SteadError
 from protocol.identity import MachineIdentity
 from protocol.ids import PointId

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, text, update
 from controller.db.schema import chunks, packs
 from controller.store.local import LocalStore
 from controller.vault.check import check
-from controller.vault.rebuild import rebuild
+from controller.vault.scrub.rebuild import rebuild
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ChunkId
 from tests.unit.backup.machine import Machine

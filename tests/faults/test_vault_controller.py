@@ -28,10 +28,10 @@ from controller.db.errors import DatabaseDamagedError
 from controller.db.schema import machines
 from controller.store.local import LocalStore
 from controller.vault.check import check
-from controller.vault.rebuild import rebuild
-from controller.vault.sessions import Begun
+from controller.vault.scrub.rebuild import rebuild
+from controller.vault.upload.sessions import Begun
+from controller.vault.upload.writer import Arrival
 from controller.vault.vault import Vault
-from controller.vault.writer import Arrival
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity
 from protocol.ids import MachineId, TenantId

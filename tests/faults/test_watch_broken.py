@@ -161,7 +161,7 @@ def test_a_run_of_somebody_else_in_between(machine: WatchedMachine) -> None:
 
 
 def test_a_full_walk_that_is_due(machine: WatchedMachine) -> None:
-    from agent.backup.state import load_head
+    from agent.backup.tree.state import load_head
     from agent.watch.evidence import WALK_EVERY_NS
 
     head = load_head(machine.memory.state)

@@ -14,7 +14,7 @@ from sqlalchemy import delete, select, update
 from controller import clock
 from controller.audit.chain import Entry
 from controller.audit.log import append
-from controller.cli import audit_checking
+from controller.cli.audit import checking as audit_checking
 from controller.cli.main import run
 from controller.db.schema import audit
 from protocol.errors import UnavailableError

@@ -17,8 +17,8 @@ import pytest
 
 from agent.config import render_settings
 from controller.app import Controller
-from controller.cli.keyring import Keyring
 from controller.cli.main import run
+from controller.cli.operator.keyring import Keyring
 from protocol.ids import TenantId
 from protocol.v1 import operator_pb2
 from protocol.v1.operator_pb2_grpc import MachineServiceStub

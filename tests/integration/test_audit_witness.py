@@ -14,8 +14,8 @@ from sqlalchemy import Connection, delete, insert, select
 from controller.audit.alarms import alarms_kept
 from controller.audit.chain import EMPTY, Entry, Head, entry_hash
 from controller.audit.log import entries
-from controller.cli.keyring import Keyring
 from controller.cli.main import run
+from controller.cli.operator.keyring import Keyring
 from controller.db.schema import audit, audit_checkpoints, audit_nodes
 from controller.rpc import telling
 from protocol.ids import TenantId

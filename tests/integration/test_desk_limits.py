@@ -12,7 +12,7 @@ import pytest
 from controller import clock
 from controller.audit import log as audit_log
 from controller.audit.log import append
-from controller.cli import audit_reading
+from controller.cli.audit import reading as audit_reading
 from controller.fleet import history
 from controller.jobs import reading, standing_views
 from protocol.action import CollectInventory, ControlPower, RunProgram

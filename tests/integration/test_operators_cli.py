@@ -10,7 +10,7 @@ from agent.config import AgentHome
 from controller.authority.authority import load_certificate, load_key
 from controller.authority.certificates import certify_operator
 from controller.authority.keys import new_serial
-from controller.cli.renewal import load_root
+from controller.cli.operator.renewal import load_root
 from controller.config import OperatorHome, RootHome
 from protocol.identity import OperatorIdentity, Role
 from protocol.tls import chain_pem

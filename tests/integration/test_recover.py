@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.backup.durable import Written
+from agent.backup.restore.durable import Written
 from controller.cli.main import run
 from controller.store.local import LocalStore
 from protocol.ids import make_id

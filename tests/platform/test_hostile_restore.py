@@ -15,9 +15,9 @@ import pytest
 
 from agent.actions.backup import load_vault_secret
 from agent.backup.record import signed_record
-from agent.backup.send import GrpcVault
+from agent.backup.send.vault import Batch
+from agent.backup.send.wire import GrpcVault
 from agent.backup.skipped import SkippedList
-from agent.backup.vault import Batch
 from agent.backup.who import Who
 from agent.config import AgentHome
 from agent.host import clock

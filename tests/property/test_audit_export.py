@@ -10,8 +10,8 @@ import pytest
 
 from controller.audit.chain import EMPTY, Broken, Entry, Head, entry_hash
 from controller.audit.trail import Walked
-from controller.cli.audit_file import CheckpointLine, End, EntryLine, Header, line_of, write_line
-from controller.cli.audit_offline import verify_file
+from controller.cli.audit.file import CheckpointLine, End, EntryLine, Header, line_of, write_line
+from controller.cli.audit.offline import verify_file
 from protocol.checkpoint import Checkpoint
 from protocol.errors import SteadError
 from protocol.merkle import Frontier, prove_inclusion

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.backup.place import Memory
+from agent.backup.tree.place import Memory
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture
 

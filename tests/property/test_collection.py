@@ -25,11 +25,12 @@ from sqlalchemy import select
 
 from controller.db.schema import chunks as chunk_rows
 from controller.db.schema import forgotten_points
-from controller.vault import forgotten, index
+from controller.vault import index
 from controller.vault.check import check
-from controller.vault.condemn import Collected, Step, Terms
-from controller.vault.rebuild import rebuild
-from controller.vault.sessions import Begun
+from controller.vault.collect.condemn import Collected, Step, Terms
+from controller.vault.forget import forgotten
+from controller.vault.scrub.rebuild import rebuild
+from controller.vault.upload.sessions import Begun
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ChunkId, inspect
 from protocol.vault.point import decode_envelope, verify_point

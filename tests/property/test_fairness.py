@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.vault.fairness import FairQueue
+from controller.vault.upload.fairness import FairQueue
 
 COST = st.integers(1, 1000)
 NAMES = st.sampled_from("abc")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from controller.vault.retention import Candidate, Rules, keeps_anything, plan_forgetting
+from controller.vault.forget.retention import Candidate, Rules, keeps_anything, plan_forgetting
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 COUNTS = st.integers(0, 5)

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from controller.vault.errors import ChunkMissingError
 from controller.vault.index import Place
-from controller.vault.packing import GrowingPack, Packing
-from controller.vault.reads import plan_ranges, plan_windows
+from controller.vault.read.reads import plan_ranges, plan_windows
+from controller.vault.upload.packing import GrowingPack, Packing
 from protocol.vault.chunk import ChunkId, Kind, inspect
 from protocol.vault.pack import PackId, read_index
 from tests.unit.controller_vault.world import data_chunk, tree_chunk

@@ -8,9 +8,10 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.audit_checking import check_file, check_log, check_marks, gone
-from controller.cli.audit_file import write_line
-from controller.cli.audit_reading import (
+from controller.cli.audit.checking import check_file, check_log, check_marks, gone
+from controller.cli.audit.file import write_line
+from controller.cli.audit.heads import SeenHeads, parse_heads
+from controller.cli.audit.reading import (
     INSTALLATION_NAME,
     all_logs,
     log_named,
@@ -18,17 +19,16 @@ from controller.cli.audit_reading import (
     render_body,
     wanted_of,
 )
-from controller.cli.choice import machines_meant
+from controller.cli.audit.witnessing import Witnessed, ask_witnesses
 from controller.cli.commands.audit_compare import compare, root_certificate_option
 from controller.cli.commands.audit_export import export, wanting
-from controller.cli.emit import emit, note, output_option
-from controller.cli.exits import DONE, FAILED, IN_PART
-from controller.cli.heads import SeenHeads, parse_heads
 from controller.cli.new_file import new_file
-from controller.cli.ordering import order_and_follow
-from controller.cli.outcomes import finish
-from controller.cli.terms import acting, terms_of
-from controller.cli.witnessing import Witnessed, ask_witnesses
+from controller.cli.operator.choice import machines_meant
+from controller.cli.options.terms import acting, terms_of
+from controller.cli.orders.ordering import order_and_follow
+from controller.cli.orders.outcomes import finish
+from controller.cli.output.emit import emit, note, output_option
+from controller.cli.output.exits import DONE, FAILED, IN_PART
 from protocol.action import ResetWitness
 from protocol.errors import InvalidError
 

@@ -13,11 +13,11 @@ from controller.audit.chain import Broken
 from controller.audit.stories import Relation, Verdict, Whole
 from controller.audit.stories import compare as compare_marks
 from controller.cli.app import App
-from controller.cli.audit_offline import first_difference, verify_file
-from controller.cli.audit_sources import Told, gather
-from controller.cli.emit import emit, note, output_option
-from controller.cli.exits import DONE, FAILED, IN_PART
-from controller.cli.heads import SeenHeads
+from controller.cli.audit.heads import SeenHeads
+from controller.cli.audit.offline import first_difference, verify_file
+from controller.cli.audit.sources import Told, gather
+from controller.cli.output.emit import emit, note, output_option
+from controller.cli.output.exits import DONE, FAILED, IN_PART
 from protocol.checkpoint import render_log
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -15,9 +15,9 @@ from controller import clock
 from controller.audit.chain import Entry
 from controller.audit.wanted import Wanted
 from controller.cli.app import App
-from controller.cli.audit_checking import check_file
-from controller.cli.audit_file import VERSION, CheckpointLine, End, Header, line_of, write_line
-from controller.cli.audit_reading import (
+from controller.cli.audit.checking import check_file
+from controller.cli.audit.file import VERSION, CheckpointLine, End, Header, line_of, write_line
+from controller.cli.audit.reading import (
     INSTALLATION_NAME,
     fresh_checkpoint,
     log_named,
@@ -26,11 +26,11 @@ from controller.cli.audit_reading import (
     steps_of,
     wanted_of,
 )
-from controller.cli.connection import Connection
-from controller.cli.emit import note
-from controller.cli.exits import DONE, FAILED
 from controller.cli.new_file import new_file
-from controller.cli.options import Moment
+from controller.cli.operator.connection import Connection
+from controller.cli.options.usual import Moment
+from controller.cli.output.emit import note
+from controller.cli.output.exits import DONE, FAILED
 from protocol.checkpoint import Checkpoint
 from protocol.errors import Code, SteadError
 from protocol.v1.operator_pb2 import ProveAuditRequest

@@ -14,12 +14,12 @@ from controller import clock
 from controller.cli.app import App
 from controller.cli.asking import ask
 from controller.cli.commands.operator_key import root_option
-from controller.cli.connection import Connection
-from controller.cli.emit import emit, note, output_option
-from controller.cli.making import issuer_of, root_of
-from controller.cli.options import yes_option
-from controller.cli.revoking import keep_list, newest_list, next_list, read_of
-from controller.cli.rotating import signed_before
+from controller.cli.operator.connection import Connection
+from controller.cli.operator.making import issuer_of, root_of
+from controller.cli.operator.revoking import keep_list, newest_list, next_list, read_of
+from controller.cli.operator.rotating import signed_before
+from controller.cli.options.usual import yes_option
+from controller.cli.output.emit import emit, note, output_option
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.identity import believe_authority, key_hash, public_key_of, read_certificate
 from protocol.revocation import DistrustedAuthority, Revocations, plan_distrust

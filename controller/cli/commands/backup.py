@@ -9,26 +9,28 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.choice import machine_meant, machines_meant
-from controller.cli.choosing import choosing, rules_of, say_rules
-from controller.cli.commanding import commanding, commands_of
 from controller.cli.commands.backup_plan import plan
 from controller.cli.commands.comparing import diff_command
 from controller.cli.commands.looking import find, history, tree
 from controller.cli.commands.mounting import mount
 from controller.cli.commands.restoring import restore
-from controller.cli.drilling import drill, drilled, drills_of
-from controller.cli.emit import emit, note, output_option
-from controller.cli.entries import entry_row, machine_paths, render_name, stream_of, text_of
-from controller.cli.exits import DONE, IN_PART
-from controller.cli.flow import emit_flow
-from controller.cli.graph import draw
-from controller.cli.keeping import add_retention
-from controller.cli.limiting import limit_of, limited
-from controller.cli.options import Times, tenant_option
-from controller.cli.ordering import order_and_follow
-from controller.cli.outcomes import exit_code, finish, say_failures
-from controller.cli.points import (
+from controller.cli.operator.choice import machine_meant, machines_meant
+from controller.cli.options.choosing import choosing, rules_of, say_rules
+from controller.cli.options.commanding import commanding, commands_of
+from controller.cli.options.limiting import limit_of, limited
+from controller.cli.options.spans import Span
+from controller.cli.options.terms import acting, acting_within, terms_of
+from controller.cli.options.usual import Times, tenant_option
+from controller.cli.orders.ordering import order_and_follow
+from controller.cli.orders.outcomes import exit_code, finish, say_failures
+from controller.cli.orders.restored import SIZES, result_rows, say_left_out
+from controller.cli.output.emit import emit, note, output_option
+from controller.cli.output.entries import entry_row, machine_paths, render_name, stream_of, text_of
+from controller.cli.output.exits import DONE, IN_PART
+from controller.cli.output.flow import emit_flow
+from controller.cli.output.standard_output import write_out
+from controller.cli.points.graph import draw
+from controller.cli.points.opened import (
     Listed,
     Opened,
     content,
@@ -40,10 +42,8 @@ from controller.cli.points import (
     roll_back_problem,
     tree_path,
 )
-from controller.cli.restored import SIZES, result_rows, say_left_out
-from controller.cli.spans import Span
-from controller.cli.standard_output import write_out
-from controller.cli.terms import acting, acting_within, terms_of
+from controller.cli.vault.drilling import drill, drilled, drills_of
+from controller.cli.vault.keeping import add_retention
 from protocol.action import RunBackup, SetBackup
 from protocol.errors import InvalidError
 from protocol.vault.entry import Entry, Kind

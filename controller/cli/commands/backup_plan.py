@@ -9,14 +9,14 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.choice import machines_meant
-from controller.cli.choosing import choosing, rules_of
-from controller.cli.commanding import commanding, commands_of
-from controller.cli.emit import emit, note, output_option, render_bytes
-from controller.cli.exits import DONE
-from controller.cli.ordering import order_and_follow
-from controller.cli.outcomes import exit_code, result_of, say_failures, task_rows
-from controller.cli.terms import acting_within, terms_of
+from controller.cli.operator.choice import machines_meant
+from controller.cli.options.choosing import choosing, rules_of
+from controller.cli.options.commanding import commanding, commands_of
+from controller.cli.options.terms import acting_within, terms_of
+from controller.cli.orders.ordering import order_and_follow
+from controller.cli.orders.outcomes import exit_code, result_of, say_failures, task_rows
+from controller.cli.output.emit import emit, note, output_option, render_bytes
+from controller.cli.output.exits import DONE
 from protocol.action import PlanBackup
 from protocol.errors import InvalidError
 

@@ -8,19 +8,20 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.changes import (
+from controller.cli.operator.choice import machine_meant
+from controller.cli.options.terms import acting_within, terms_of
+from controller.cli.output.emit import emit, note, output_option, render_bytes
+from controller.cli.output.exits import DONE
+from controller.cli.output.flow import emit_flow
+from controller.cli.points.changes import (
     SIGNS,
     Tally,
     change_row,
     kind_of,
 )
-from controller.cli.choice import machine_meant
-from controller.cli.compared import Told, compared
-from controller.cli.emit import emit, note, output_option, render_bytes
-from controller.cli.exits import DONE
-from controller.cli.flow import emit_flow
-from controller.cli.live import Answer, ask
-from controller.cli.points import (
+from controller.cli.points.compared import Told, compared
+from controller.cli.points.live import Answer, ask
+from controller.cli.points.opened import (
     Opened,
     Readers,
     contents_of,
@@ -28,7 +29,6 @@ from controller.cli.points import (
     point_meant,
     tree_path,
 )
-from controller.cli.terms import acting_within, terms_of
 from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.differences import is_folder_time
 from protocol.vault.path import below_range, tree_key

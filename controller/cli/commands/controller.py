@@ -13,8 +13,8 @@ from controller.cli.app import App
 from controller.cli.asking import ask
 from controller.cli.commands.authority import authorities, distrust_authority
 from controller.cli.commands.operator_key import root_option
-from controller.cli.emit import emit_one, from_wire_ms, note, output_option
-from controller.cli.options import yes_option
+from controller.cli.options.usual import yes_option
+from controller.cli.output.emit import emit_one, from_wire_ms, note, output_option
 from controller.config import ENROLLMENT_PORT, LINK_PORT
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def init(
 ) -> None:
     """Make an installation: root key, certificates, database, first administrator."""
     from controller.authority.init import initialise
-    from controller.cli.passphrase import Whose, kept_as
+    from controller.cli.operator.passphrase import Whose, kept_as
 
     made = initialise(
         app.home,
@@ -211,9 +211,9 @@ def rotate_authority(app: App, root: Path | None, *, here: bool, dry_run: bool, 
     runs. Machines that the former authority certified are believed as before, also those that
     are away for long, and get certificates of the new one as they renew.
     """
-    from controller.cli.making import issuer_of, root_of
-    from controller.cli.renewal import load_root
-    from controller.cli.rotating import rotate_here, rotate_running
+    from controller.cli.operator.making import issuer_of, root_of
+    from controller.cli.operator.renewal import load_root
+    from controller.cli.operator.rotating import rotate_here, rotate_running
 
     now = clock.now()
     where = str(app.controller.path) if here else app.connection.address

@@ -16,21 +16,21 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.begun import Begun, Get, take_up
-from controller.cli.choice import machines_meant
-from controller.cli.choosing import Size
-from controller.cli.emit import emit, note, output_option, render_bytes
-from controller.cli.exits import DONE, FAILED, IN_PART, OVER
-from controller.cli.following import follow, job_now
-from controller.cli.getting import bring, read_long_ago
-from controller.cli.meter import meter
-from controller.cli.ordering import confirm, order_and_follow, submit
-from controller.cli.outcomes import exit_code, finish, say_failures, say_remarks
-from controller.cli.parcels import Parcel, content_of, sealed_to_all
-from controller.cli.places import check_free, local_places, remote_path
-from controller.cli.ruling import check_ordering
-from controller.cli.tenant_keys import all_keys
-from controller.cli.terms import Terms, acting_within, terms_of
+from controller.cli.files.begun import Begun, Get, take_up
+from controller.cli.files.getting import bring, read_long_ago
+from controller.cli.files.parcels import Parcel, content_of, sealed_to_all
+from controller.cli.files.places import check_free, local_places, remote_path
+from controller.cli.operator.choice import machines_meant
+from controller.cli.operator.ruling import check_ordering
+from controller.cli.operator.tenant_keys import all_keys
+from controller.cli.options.choosing import Size
+from controller.cli.options.terms import Terms, acting_within, terms_of
+from controller.cli.orders.following import follow, job_now
+from controller.cli.orders.ordering import confirm, order_and_follow, submit
+from controller.cli.orders.outcomes import exit_code, finish, say_failures, say_remarks
+from controller.cli.output.emit import emit, note, output_option, render_bytes
+from controller.cli.output.exits import DONE, FAILED, IN_PART, OVER
+from controller.cli.output.meter import meter
 from protocol.action import GetFile, PutFile
 from protocol.errors import Code, DeniedError, InvalidError
 from protocol.identity import OperatorIdentity

@@ -13,9 +13,11 @@ from rich.text import Text
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.choice import machine_meant
-from controller.cli.connection import Connection
-from controller.cli.emit import (
+from controller.cli.machines.sections import Fields, parts_of
+from controller.cli.operator.choice import machine_meant
+from controller.cli.operator.connection import Connection
+from controller.cli.options.usual import Moment, tenant_option
+from controller.cli.output.emit import (
     console,
     emit,
     emit_one,
@@ -25,8 +27,6 @@ from controller.cli.emit import (
     printable,
     render_age,
 )
-from controller.cli.options import Moment, tenant_option
-from controller.cli.sections import Fields, parts_of
 from controller.fleet.difference import Change, difference
 from protocol.codec import to_ms
 from protocol.errors import UNREADABLE, Code, InvalidError, NotFoundError

@@ -12,21 +12,14 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.approving import approve, reject
-from controller.cli.board import render_rollout
-from controller.cli.choice import active_among, machine_meant, tenant_named
-from controller.cli.connection import Connection
-from controller.cli.emit import (
-    console,
-    emit,
-    emit_one,
-    note,
-    output_option,
-    render_age,
-)
-from controller.cli.exits import DONE, IN_PART, OVER
-from controller.cli.following import follow, job_now
-from controller.cli.job_rows import (
+from controller.cli.operator.choice import active_among, machine_meant, tenant_named
+from controller.cli.operator.connection import Connection
+from controller.cli.options.terms import acting, terms_of
+from controller.cli.options.usual import Moment, tenant_option
+from controller.cli.orders.approving import approve, reject
+from controller.cli.orders.board import render_rollout
+from controller.cli.orders.following import follow, job_now
+from controller.cli.orders.job_rows import (
     CELLS,
     job_row,
     print_output,
@@ -36,9 +29,8 @@ from controller.cli.job_rows import (
     text_of,
     whole_tasks,
 )
-from controller.cli.options import Moment, tenant_option
-from controller.cli.ordering import order_and_follow
-from controller.cli.outcomes import (
+from controller.cli.orders.ordering import order_and_follow
+from controller.cli.orders.outcomes import (
     PRINTING,
     exit_code,
     finish,
@@ -46,8 +38,16 @@ from controller.cli.outcomes import (
     say_failures,
     task_rows,
 )
-from controller.cli.retrying import failed_machines, order_to_repeat
-from controller.cli.terms import acting, terms_of
+from controller.cli.orders.retrying import failed_machines, order_to_repeat
+from controller.cli.output.emit import (
+    console,
+    emit,
+    emit_one,
+    note,
+    output_option,
+    render_age,
+)
+from controller.cli.output.exits import DONE, IN_PART, OVER
 from protocol.action import NAMES, CancelOrder
 from protocol.codec import to_ms
 from protocol.errors import Code, InvalidError, NotFoundError

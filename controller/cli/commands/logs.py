@@ -8,15 +8,15 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.choice import machine_meant
 from controller.cli.commands.run import order_live
-from controller.cli.emit import note, output_option
-from controller.cli.exits import DONE
-from controller.cli.following import follow as follow_job
-from controller.cli.options import Moment
-from controller.cli.ordering import submit
-from controller.cli.outcomes import exit_code, say_cut, say_failures, say_remarks
-from controller.cli.terms import Terms, acting_within, terms_of
+from controller.cli.operator.choice import machine_meant
+from controller.cli.options.terms import Terms, acting_within, terms_of
+from controller.cli.options.usual import Moment
+from controller.cli.orders.following import follow as follow_job
+from controller.cli.orders.ordering import submit
+from controller.cli.orders.outcomes import exit_code, say_cut, say_failures, say_remarks
+from controller.cli.output.emit import note, output_option
+from controller.cli.output.exits import DONE
 from protocol.action import CancelOrder, ReadLog
 from protocol.codec import to_ms
 from protocol.errors import InvalidError

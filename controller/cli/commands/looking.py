@@ -9,17 +9,17 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.choice import machine_meant
-from controller.cli.compared import compared
-from controller.cli.connection import Connection
-from controller.cli.emit import note, output_option
-from controller.cli.entries import entry_row, render_name
-from controller.cli.exits import DONE, IN_PART
-from controller.cli.flow import emit_flow
-from controller.cli.folders import folder_rows
-from controller.cli.meter import meter
-from controller.cli.options import Moment, tenant_option
-from controller.cli.points import (
+from controller.cli.operator.choice import machine_meant
+from controller.cli.operator.connection import Connection
+from controller.cli.options.usual import Moment, tenant_option
+from controller.cli.output.emit import note, output_option
+from controller.cli.output.entries import entry_row, render_name
+from controller.cli.output.exits import DONE, IN_PART
+from controller.cli.output.flow import emit_flow
+from controller.cli.output.meter import meter
+from controller.cli.points.compared import compared
+from controller.cli.points.folders import folder_rows
+from controller.cli.points.opened import (
     Listed,
     Opened,
     Readers,
@@ -30,8 +30,8 @@ from controller.cli.points import (
     roll_back_problem,
     tree_path,
 )
-from controller.cli.versions import Seen, look, version_row, versions
-from controller.cli.wanted import KINDS, Wanted, names_pattern, parse_size, to_ns
+from controller.cli.points.versions import Seen, look, version_row, versions
+from controller.cli.points.wanted import KINDS, Wanted, names_pattern, parse_size, to_ns
 from protocol.errors import InvalidError, NotFoundError, SteadError
 from protocol.v1.operator_pb2 import Machine
 from protocol.vault.entry import Entry

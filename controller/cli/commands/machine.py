@@ -11,7 +11,8 @@ import rich_click as click
 from controller import clock
 from controller.cli.app import App
 from controller.cli.asking import ask
-from controller.cli.choice import (
+from controller.cli.commands.rehome import rehome
+from controller.cli.operator.choice import (
     known_facts,
     known_machines,
     machine_meant,
@@ -19,8 +20,8 @@ from controller.cli.choice import (
     say_unknown,
     tenant_names,
 )
-from controller.cli.commands.rehome import rehome
-from controller.cli.emit import (
+from controller.cli.options.usual import tenant_option, yes_option
+from controller.cli.output.emit import (
     Row,
     emit,
     emit_one,
@@ -29,9 +30,8 @@ from controller.cli.emit import (
     output_option,
     render_age,
 )
-from controller.cli.options import tenant_option, yes_option
-from controller.cli.proved import drill_state
 from controller.cli.recognising import recognise
+from controller.cli.vault.proved import drill_state
 from controller.fleet.selector import Candidate, names_in, select_machines
 from protocol.abreast import abreast
 from protocol.errors import Code, InvalidError, SteadError

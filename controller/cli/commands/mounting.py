@@ -14,12 +14,19 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.choice import machine_meant
-from controller.cli.connection import Connection
-from controller.cli.emit import note
-from controller.cli.mounted import Mounted, folder_names
-from controller.cli.options import tenant_option
-from controller.cli.points import Opened, Readers, believed, list_points, open_point, point_meant
+from controller.cli.operator.choice import machine_meant
+from controller.cli.operator.connection import Connection
+from controller.cli.options.usual import tenant_option
+from controller.cli.output.emit import note
+from controller.cli.points.mounted import Mounted, folder_names
+from controller.cli.points.opened import (
+    Opened,
+    Readers,
+    believed,
+    list_points,
+    open_point,
+    point_meant,
+)
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.v1.operator_pb2 import Machine
 

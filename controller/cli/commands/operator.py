@@ -16,22 +16,20 @@ from controller.authority.durable import make_directory, write_durably
 from controller.authority.keys import new_key, new_serial
 from controller.cli.app import App
 from controller.cli.asking import ask
-from controller.cli.choice import tenant_names
 from controller.cli.commands.operator_key import key as key_command
 from controller.cli.commands.operator_key import root_option
 from controller.cli.commands.operator_request import accept, certify, request
-from controller.cli.emit import emit, emit_one, note, output_option
-from controller.cli.making import (
+from controller.cli.operator.choice import tenant_names
+from controller.cli.operator.making import (
     identity_for,
     issuer_of,
     operator_row,
     refuse_taken,
     root_of,
 )
-from controller.cli.options import Moment, yes_option
-from controller.cli.passphrase import Whose, kept_as
-from controller.cli.renewal import renew
-from controller.cli.revoking import (
+from controller.cli.operator.passphrase import Whose, kept_as
+from controller.cli.operator.renewal import renew
+from controller.cli.operator.revoking import (
     keep_list,
     newest_list,
     next_list,
@@ -39,6 +37,8 @@ from controller.cli.revoking import (
     refuse_last,
     revoked_operator,
 )
+from controller.cli.options.usual import Moment, yes_option
+from controller.cli.output.emit import emit, emit_one, note, output_option
 from controller.config import OperatorHome, OperatorSettings, render_settings
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.identity import OperatorIdentity, Role, identity_of
@@ -315,7 +315,7 @@ def _refuse_existing(profile: OperatorHome) -> None:
 
 
 def _copy_keys(app: App, profile: OperatorHome, scope: list[TenantId]) -> int:
-    from controller.cli.keyring import Keyring
+    from controller.cli.operator.keyring import Keyring
 
     own, theirs = app.connection.keyring, Keyring(profile.tenants)
     listed = app.connection.tenants.ListTenants(ListTenantsRequest()).tenants

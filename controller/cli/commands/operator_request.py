@@ -28,19 +28,19 @@ from controller.authority.requests import (
 )
 from controller.cli.app import App
 from controller.cli.asking import ask
-from controller.cli.choice import tenant_names
 from controller.cli.commands.operator_key import root_option
-from controller.cli.connection import Connection
-from controller.cli.emit import emit_one, note, output_option
-from controller.cli.making import (
+from controller.cli.operator.choice import tenant_names
+from controller.cli.operator.connection import Connection
+from controller.cli.operator.making import (
     identity_for,
     issuer_of,
     known_operator,
     operator_row,
     refuse_taken,
 )
-from controller.cli.options import yes_option
-from controller.cli.passphrase import Whose, kept_as
+from controller.cli.operator.passphrase import Whose, kept_as
+from controller.cli.options.usual import yes_option
+from controller.cli.output.emit import emit_one, note, output_option
 from controller.config import OperatorHome, OperatorSettings, render_settings
 from protocol.address import split_address
 from protocol.errors import Code, InvalidError, SteadError
@@ -115,7 +115,7 @@ def request(
     key = new_key()
     kept = kept_as(Whose.OPERATOR, protected=protected)(key)
     if by_agent:
-        from controller.cli.ssh_agent import choose_key, sign_by_agent
+        from controller.cli.operator.ssh_agent import choose_key, sign_by_agent
 
         public = choose_key(named).public_key()
         data = make_request(name, public, key, lambda said: sign_by_agent(public, said))

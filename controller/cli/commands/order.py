@@ -10,17 +10,17 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.choice import machines_meant, machines_of, tenant_named
-from controller.cli.connection import Connection
-from controller.cli.emit import console, emit, emit_one, note, output_option
-from controller.cli.exits import DONE
-from controller.cli.job_rows import shortened
-from controller.cli.options import tenant_option
-from controller.cli.ordering import confirm, order_and_follow
-from controller.cli.outcomes import heard, say_failures
-from controller.cli.retrying import signed_order
-from controller.cli.standing import machine_row, order_row, render_counts, standing_orders
-from controller.cli.terms import acting, terms_of
+from controller.cli.operator.choice import machines_meant, machines_of, tenant_named
+from controller.cli.operator.connection import Connection
+from controller.cli.options.terms import acting, terms_of
+from controller.cli.options.usual import tenant_option
+from controller.cli.orders.job_rows import shortened
+from controller.cli.orders.ordering import confirm, order_and_follow
+from controller.cli.orders.outcomes import heard, say_failures
+from controller.cli.orders.retrying import signed_order
+from controller.cli.orders.standing import machine_row, order_row, render_counts, standing_orders
+from controller.cli.output.emit import console, emit, emit_one, note, output_option
+from controller.cli.output.exits import DONE
 from protocol.action import RevokeStanding
 from protocol.codec import from_ms, to_ms
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError

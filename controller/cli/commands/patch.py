@@ -12,16 +12,8 @@ import rich_click as click
 
 from controller.cli.app import App
 from controller.cli.asking import ask
-from controller.cli.choice import machine_meant, machines_meant
 from controller.cli.commands.inventory import decode_body
-from controller.cli.connection import Connection
-from controller.cli.emit import emit, note, output_option
-from controller.cli.exits import DONE, FAILED, IN_PART
-from controller.cli.following import follow
-from controller.cli.options import tenant_option
-from controller.cli.ordering import confirm, order_and_follow, submit, submit_all
-from controller.cli.outcomes import exit_code, result_of, say_failures, task_rows
-from controller.cli.plans import (
+from controller.cli.machines.plans import (
     Proposal,
     Who,
     alike,
@@ -34,9 +26,17 @@ from controller.cli.plans import (
     step_rows,
     update_rows,
 )
-from controller.cli.repeating import repeating
-from controller.cli.standing import order_standing
-from controller.cli.terms import Terms, acting, acting_within, terms_of
+from controller.cli.operator.choice import machine_meant, machines_meant
+from controller.cli.operator.connection import Connection
+from controller.cli.options.repeating import repeating
+from controller.cli.options.terms import Terms, acting, acting_within, terms_of
+from controller.cli.options.usual import tenant_option
+from controller.cli.orders.following import follow
+from controller.cli.orders.ordering import confirm, order_and_follow, submit, submit_all
+from controller.cli.orders.outcomes import exit_code, result_of, say_failures, task_rows
+from controller.cli.orders.standing import order_standing
+from controller.cli.output.emit import emit, note, output_option
+from controller.cli.output.exits import DONE, FAILED, IN_PART
 from protocol.abreast import abreast
 from protocol.action import ApplyUpdates, PlanUpdates, ScanUpdates
 from protocol.errors import Code, InvalidError

@@ -11,15 +11,15 @@ import rich_click as click
 from click.core import ParameterSource
 
 from controller.cli.app import App
-from controller.cli.choice import machines_meant
-from controller.cli.connection import Connection
-from controller.cli.emit import emit, note, output_option
-from controller.cli.exits import DONE, FAILED, OVER
-from controller.cli.following import job_now
-from controller.cli.ordering import confirm, order_and_follow
-from controller.cli.outcomes import finish, say_failures
-from controller.cli.spans import Span
-from controller.cli.terms import Terms, acting, terms_of
+from controller.cli.operator.choice import machines_meant
+from controller.cli.operator.connection import Connection
+from controller.cli.options.spans import Span
+from controller.cli.options.terms import Terms, acting, terms_of
+from controller.cli.orders.following import job_now
+from controller.cli.orders.ordering import confirm, order_and_follow
+from controller.cli.orders.outcomes import finish, say_failures
+from controller.cli.output.emit import emit, note, output_option
+from controller.cli.output.exits import DONE, FAILED, OVER
 from protocol.action import NAMES, CancelOrder, ControlPower
 from protocol.errors import InvalidError
 from protocol.v1.job_pb2 import CancelJobRequest, Job, ListJobsRequest

@@ -7,11 +7,11 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.choice import machines_meant
-from controller.cli.emit import output_option
-from controller.cli.ordering import order_and_follow
-from controller.cli.outcomes import finish
-from controller.cli.terms import acting, terms_of
+from controller.cli.operator.choice import machines_meant
+from controller.cli.options.terms import acting, terms_of
+from controller.cli.orders.ordering import order_and_follow
+from controller.cli.orders.outcomes import finish
+from controller.cli.output.emit import output_option
 from protocol.action import Rehome
 from protocol.address import split_address
 from protocol.errors import InvalidError

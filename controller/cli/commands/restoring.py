@@ -11,18 +11,14 @@ import rich_click as click
 from controller import clock
 from controller.cli.app import App
 from controller.cli.asking import ask, require_somebody
-from controller.cli.choice import machine_meant
-from controller.cli.choosing import Size
-from controller.cli.connection import Connection
-from controller.cli.emit import emit, note, output_option
-from controller.cli.entries import machine_paths, text_of
-from controller.cli.exits import DONE, FAILED
-from controller.cli.granting import granted
-from controller.cli.ordering import order_and_follow
-from controller.cli.outcomes import exit_code as exit_code_of
-from controller.cli.outcomes import say_failures
-from controller.cli.points import Opened, entry_at, open_point, point_meant, tree_path
-from controller.cli.restored import (
+from controller.cli.operator.choice import machine_meant
+from controller.cli.operator.connection import Connection
+from controller.cli.options.choosing import Size
+from controller.cli.options.terms import Terms, acting_within, terms_of
+from controller.cli.orders.ordering import order_and_follow
+from controller.cli.orders.outcomes import exit_code as exit_code_of
+from controller.cli.orders.outcomes import say_failures
+from controller.cli.orders.restored import (
     SIZES,
     preview,
     result_rows,
@@ -30,7 +26,11 @@ from controller.cli.restored import (
     say_left_out,
     say_not_backed_up,
 )
-from controller.cli.terms import Terms, acting_within, terms_of
+from controller.cli.output.emit import emit, note, output_option
+from controller.cli.output.entries import machine_paths, text_of
+from controller.cli.output.exits import DONE, FAILED
+from controller.cli.points.granting import granted
+from controller.cli.points.opened import Opened, entry_at, open_point, point_meant, tree_path
 from protocol.action import PlanRestore, RestoreFiles, RestorePart
 from protocol.codec import to_ms
 from protocol.errors import Code, InvalidError, SteadError

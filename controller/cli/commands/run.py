@@ -8,16 +8,16 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.choice import machines_meant
-from controller.cli.confining import confined, limits_of, surrounded
-from controller.cli.connection import Connection
-from controller.cli.emit import emit, note, output_option
-from controller.cli.exits import DONE
-from controller.cli.ordering import order_and_follow, output_of
-from controller.cli.outcomes import exit_code, say_cut, say_failures, say_remarks, task_rows
-from controller.cli.repeating import repeating
-from controller.cli.standing import order_standing
-from controller.cli.terms import Terms, acting, terms_of
+from controller.cli.operator.choice import machines_meant
+from controller.cli.operator.connection import Connection
+from controller.cli.options.confining import confined, limits_of, surrounded
+from controller.cli.options.repeating import repeating
+from controller.cli.options.terms import Terms, acting, terms_of
+from controller.cli.orders.ordering import order_and_follow, output_of
+from controller.cli.orders.outcomes import exit_code, say_cut, say_failures, say_remarks, task_rows
+from controller.cli.orders.standing import order_standing
+from controller.cli.output.emit import emit, note, output_option
+from controller.cli.output.exits import DONE
 from protocol.action import Action, RunProgram
 from protocol.codec import MAX_ORDER_BYTES
 from protocol.errors import InvalidError

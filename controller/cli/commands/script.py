@@ -8,12 +8,12 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.choice import machines_meant
 from controller.cli.commands.run import LARGEST_INPUT, order_live, parse_environment, read_input
-from controller.cli.confining import confined, limits_of, surrounded
-from controller.cli.emit import output_option
-from controller.cli.repeating import repeating
-from controller.cli.terms import acting, terms_of
+from controller.cli.operator.choice import machines_meant
+from controller.cli.options.confining import confined, limits_of, surrounded
+from controller.cli.options.repeating import repeating
+from controller.cli.options.terms import acting, terms_of
+from controller.cli.output.emit import output_option
 from protocol.action import RunScript
 from protocol.errors import InvalidError
 from protocol.script import SHELLS, line_of, wanted_by

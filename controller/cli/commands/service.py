@@ -8,12 +8,12 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.choice import machines_meant
-from controller.cli.emit import emit, output_option, render_bytes
-from controller.cli.exits import DONE
-from controller.cli.ordering import order_and_follow
-from controller.cli.outcomes import exit_code, report, result_of, say_failures, task_rows
-from controller.cli.terms import acting, acting_within, terms_of
+from controller.cli.operator.choice import machines_meant
+from controller.cli.options.terms import acting, acting_within, terms_of
+from controller.cli.orders.ordering import order_and_follow
+from controller.cli.orders.outcomes import exit_code, report, result_of, say_failures, task_rows
+from controller.cli.output.emit import emit, output_option, render_bytes
+from controller.cli.output.exits import DONE
 from protocol.action import Action, ControlService, ListServices
 from protocol.v1.job_pb2 import Job
 

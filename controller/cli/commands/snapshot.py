@@ -9,20 +9,20 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.choice import machine_meant, machines_meant, tenant_names
 from controller.cli.commands.inventory import read_inventory
 from controller.cli.commands.machine import machine_row
-from controller.cli.connection import Connection
-from controller.cli.emit import console, emit, emit_one, from_wire_ms, note, output_option
-from controller.cli.exits import DONE
-from controller.cli.job_rows import job_row
-from controller.cli.options import tenant_option
-from controller.cli.ordering import order_and_follow, task_of
-from controller.cli.outcomes import exit_code, result_of, say_halted, task_rows
-from controller.cli.picture import Happening, Picture, render_picture
-from controller.cli.repeating import repeating
-from controller.cli.standing import order_standing
-from controller.cli.terms import acting, terms_of
+from controller.cli.machines.picture import Happening, Picture, render_picture
+from controller.cli.operator.choice import machine_meant, machines_meant, tenant_names
+from controller.cli.operator.connection import Connection
+from controller.cli.options.repeating import repeating
+from controller.cli.options.terms import acting, terms_of
+from controller.cli.options.usual import tenant_option
+from controller.cli.orders.job_rows import job_row
+from controller.cli.orders.ordering import order_and_follow, task_of
+from controller.cli.orders.outcomes import exit_code, result_of, say_halted, task_rows
+from controller.cli.orders.standing import order_standing
+from controller.cli.output.emit import console, emit, emit_one, from_wire_ms, note, output_option
+from controller.cli.output.exits import DONE
 from protocol.action import TakeSnapshot, name_of
 from protocol.errors import NotFoundError
 from protocol.v1.job_pb2 import Job, ListJobsRequest, Task

@@ -8,11 +8,11 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.choice import tenant_named
 from controller.cli.commands import tenant_key
-from controller.cli.emit import emit, emit_one, from_wire_ms, note, output_option
-from controller.cli.keyring import new_tenant_key
-from controller.cli.tenant_keys import name_of_key
+from controller.cli.operator.choice import tenant_named
+from controller.cli.operator.keyring import new_tenant_key
+from controller.cli.operator.tenant_keys import name_of_key
+from controller.cli.output.emit import emit, emit_one, from_wire_ms, note, output_option
 from protocol.errors import Code, SteadError
 from protocol.ids import TenantId, check_name
 from protocol.v1.operator_pb2 import AddTenantRequest, ListTenantsRequest, Tenant

@@ -13,12 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.authority.durable import write_durably
 from controller.cli.app import App
-from controller.cli.choice import active_machines, tenant_named
 from controller.cli.commands import tenant_key_rotate
-from controller.cli.connection import Connection
-from controller.cli.emit import emit, note, output_option
-from controller.cli.sharing import recipient_of, sender_of
-from controller.cli.tenant_keys import (
+from controller.cli.operator.choice import active_machines, tenant_named
+from controller.cli.operator.connection import Connection
+from controller.cli.operator.sharing import recipient_of, sender_of
+from controller.cli.operator.tenant_keys import (
     all_keys,
     is_proved,
     key_row,
@@ -26,6 +25,7 @@ from controller.cli.tenant_keys import (
     merged,
     present_keys,
 )
+from controller.cli.output.emit import emit, note, output_option
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.ids import TenantId
 from protocol.v1.operator_pb2 import (

@@ -10,18 +10,18 @@ import rich_click as click
 
 from controller.cli.app import App
 from controller.cli.asking import ask
-from controller.cli.choice import active_machines, machines_meant, tenant_named
-from controller.cli.connection import Connection
-from controller.cli.emit import emit, note, output_option
-from controller.cli.exits import DONE, IN_PART
-from controller.cli.following import follow
-from controller.cli.options import yes_option
-from controller.cli.ordering import submit_all
-from controller.cli.outcomes import exit_code, say_failures
-from controller.cli.ruling import newest_policy, say_approval
-from controller.cli.spans import Span
-from controller.cli.tenant_keys import is_proved, key_of_machine, present_keys, unproved
-from controller.cli.terms import Terms
+from controller.cli.operator.choice import active_machines, machines_meant, tenant_named
+from controller.cli.operator.connection import Connection
+from controller.cli.operator.ruling import newest_policy, say_approval
+from controller.cli.operator.tenant_keys import is_proved, key_of_machine, present_keys, unproved
+from controller.cli.options.spans import Span
+from controller.cli.options.terms import Terms
+from controller.cli.options.usual import yes_option
+from controller.cli.orders.following import follow
+from controller.cli.orders.ordering import submit_all
+from controller.cli.orders.outcomes import exit_code, say_failures
+from controller.cli.output.emit import emit, note, output_option
+from controller.cli.output.exits import DONE, IN_PART
 from protocol.action import Action, ChangeVaultSecret
 from protocol.errors import DeniedError
 from protocol.identity import Role

@@ -10,11 +10,11 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.choice import tenant_named
-from controller.cli.connection import Connection
-from controller.cli.emit import emit, from_wire_ms, note, output_option
-from controller.cli.spans import Span
-from controller.cli.tenant_keys import present_keys
+from controller.cli.operator.choice import tenant_named
+from controller.cli.operator.connection import Connection
+from controller.cli.operator.tenant_keys import present_keys
+from controller.cli.options.spans import Span
+from controller.cli.output.emit import emit, from_wire_ms, note, output_option
 from protocol.identity import pin_of
 from protocol.ids import TenantId, TokenId
 from protocol.token import SECRET_BYTES, Token, encode_token, hash_secret, seal_bundle

@@ -12,21 +12,21 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.collecting import collect
-from controller.cli.emit import emit_one, note, output_option
-from controller.cli.exits import DONE, FAILED, IN_PART
-from controller.cli.meter import meter
-from controller.cli.vault_look import look, say_look
-from controller.cli.vault_scrub import scrub
-from controller.cli.vault_stats import stats
+from controller.cli.output.emit import emit_one, note, output_option
+from controller.cli.output.exits import DONE, FAILED, IN_PART
+from controller.cli.output.meter import meter
+from controller.cli.vault.collecting import collect
+from controller.cli.vault.look import look, say_look
+from controller.cli.vault.scrub import scrub
+from controller.cli.vault.stats import stats
 from controller.db.database import Database
 from controller.db.errors import DatabaseLockedError
 from controller.store.local import LocalStore
 from controller.vault.check import check as check_vault
 from controller.vault.check import describe
-from controller.vault.rebuild import rebuild as rebuild_vault
-from controller.vault.repair import repair as repair_vault
-from controller.vault.rounds import stored_bytes
+from controller.vault.scrub.rebuild import rebuild as rebuild_vault
+from controller.vault.scrub.repair import repair as repair_vault
+from controller.vault.scrub.rounds import stored_bytes
 
 SHOWN = 20
 

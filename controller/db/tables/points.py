@@ -74,7 +74,7 @@ retention_rules = Table(
     tenant_column(primary_key=True),
     # Empty: the rules of all machines of the tenant that have none of their own.
     Column("machine_id", Text, primary_key=True),
-    # JSON of `controller.vault.retention.Rules`.
+    # JSON of `controller.vault.forget.retention.Rules`.
     Column("rules", Text, nullable=False),
     Column("set_by", Text, nullable=False),
     Column("set_at", Moment, nullable=False),

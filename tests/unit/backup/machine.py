@@ -14,19 +14,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent.backup.backed_up import BackupReport
-from agent.backup.belonging import Owners
-from agent.backup.bounds import Bounds
-from agent.backup.control import Control
-from agent.backup.durable import Written
-from agent.backup.extra import Removals
-from agent.backup.flow import Flow
-from agent.backup.place import Memory
-from agent.backup.placed import Done
-from agent.backup.preview import Preview
-from agent.backup.restore import Restore
+from agent.backup.cut.sealers import Sealers
+from agent.backup.restore.belonging import Owners
+from agent.backup.restore.bounds import Bounds
+from agent.backup.restore.durable import Written
+from agent.backup.restore.extra import Removals
+from agent.backup.restore.flow import Flow
+from agent.backup.restore.placed import Done
+from agent.backup.restore.preview import Preview
+from agent.backup.restore.write import Restore
 from agent.backup.run import EVERYTHING, Backup
-from agent.backup.sealers import Sealers
-from agent.backup.vault import Vault
+from agent.backup.send.control import Control
+from agent.backup.send.vault import Vault
+from agent.backup.tree.place import Memory
 from agent.backup.who import Who
 from protocol.ids import MachineId, TenantId
 from protocol.selection import NO_COMMANDS, Commands, Rules

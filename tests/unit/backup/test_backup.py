@@ -13,12 +13,12 @@ from typing import cast
 
 import pytest
 
-from agent.backup.place import Memory
-from agent.backup.pseudo import pseudo_devices, read_pseudo_devices
-from agent.backup.select import normalise
+from agent.backup.select.places import normalise
+from agent.backup.select.pseudo import pseudo_devices, read_pseudo_devices
+from agent.backup.select.walk import Walk
+from agent.backup.send.vault import LinkLostError, Session
 from agent.backup.skipped import SkippedList
-from agent.backup.vault import LinkLostError, Session
-from agent.backup.walk import Walk
+from agent.backup.tree.place import Memory
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError, UnavailableError
 from tests.altered import flipped
 from tests.unit.backup.machine import Machine
@@ -343,7 +343,7 @@ def test_a_deep_tree_needs_few_descriptors(machine: Machine) -> None:
 def test_a_folder_of_many_files_is_visited_in_slices(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.backup.walk.SLICE", 16)
+    monkeypatch.setattr("agent.backup.select.walk.SLICE", 16)
     old(machine)
     first = machine.back_up()
     assert first.root.files == 1201

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from agent.backup.backed_up import BackupReport
-from agent.backup.choose import CACHE, LARGER, NEWER, OLDER, SMALLER, Choice, hash_of
-from agent.backup.defaults import SYSTEMS, default_rules
-from agent.backup.exclude import Exclusion
-from agent.backup.rule import read_rules
 from agent.backup.run import Backup
+from agent.backup.select.choose import CACHE, LARGER, NEWER, OLDER, SMALLER, Choice, hash_of
+from agent.backup.select.defaults import SYSTEMS, default_rules
+from agent.backup.select.exclude import Exclusion
+from agent.backup.select.rule import read_rules
+from agent.backup.select.walk import Walk
 from agent.backup.skipped import SkippedList
-from agent.backup.walk import Walk
 from protocol.selection import Rules
 from protocol.vault.chunk import Opener
 from protocol.vault.reader import TreeReader

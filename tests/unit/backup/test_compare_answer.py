@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.actions import compare
 from agent.actions.compare import Answer, result_of, rules_by_hash
-from agent.backup.commands import check_commands
-from agent.backup.live import Unseen
+from agent.backup.restore.live import Unseen
 from agent.backup.run import EVERYTHING
-from agent.backup.set_hash import set_hash
+from agent.backup.select.commands import check_commands
+from agent.backup.select.set_hash import set_hash
 from agent.backup.skipped import Skipped
 from protocol.action import RunBackup
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError

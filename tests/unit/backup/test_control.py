@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup import control as module
-from agent.backup.control import Control, cancel, controlled, is_working, pause, resume
-from agent.backup.vault import Batch
+from agent.backup.send import control as module
+from agent.backup.send.control import Control, cancel, controlled, is_working, pause, resume
+from agent.backup.send.vault import Batch
 from agent.config import AgentHome
 from protocol.errors import Code, SteadError
 from tests.fakes.memory_vault import MemoryVault

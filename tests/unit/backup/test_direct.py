@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.backup import direct
-from agent.backup.direct import LEAST_BYTES, Block, DirectFile
+from agent.backup.restore import direct
+from agent.backup.restore.direct import LEAST_BYTES, Block, DirectFile
 
 MEMORY = Path("/dev/shm")
 SMALL = Block(8192)

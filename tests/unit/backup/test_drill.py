@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup import pick as picking
 from agent.backup.backed_up import BackupReport
-from agent.backup.control import Control
-from agent.backup.drill import Drill, Proved, decode_sample
-from agent.backup.pick import pick, some_entries
+from agent.backup.drill import pick as picking
+from agent.backup.drill.perform import Drill, Proved, decode_sample
+from agent.backup.drill.pick import pick, some_entries
+from agent.backup.send.control import Control
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import Opener
 from protocol.vault.node import Root
@@ -273,7 +273,7 @@ def test_a_sample_does_not_fetch_a_huge_file_whose_extents_lie_in_lists(
 ) -> None:
     monkeypatch.setattr("protocol.vault.content.INLINE_EXTENTS", 1)
     monkeypatch.setattr("protocol.vault.content.LIST_EXTENTS", 2)
-    monkeypatch.setattr("agent.backup.drill.LARGEST_SAMPLED", 1_000_000)
+    monkeypatch.setattr("agent.backup.drill.perform.LARGEST_SAMPLED", 1_000_000)
     machine = Machine(tmp_path)
     (machine.files / "huge").write_bytes(random.Random(5).randbytes(6_000_000))
     root = machine.back_up().root

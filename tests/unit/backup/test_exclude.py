@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agent.backup.exclude import Exclusion
-from agent.backup.rule import read_rules
+from agent.backup.select.exclude import Exclusion
+from agent.backup.select.rule import read_rules
 from protocol.errors import InvalidError
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="not run: there is no git")

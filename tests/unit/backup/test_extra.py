@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.backup.backed_up import BackupReport
-from agent.backup.bounds import Bounds, CannotTellError
-from agent.backup.extra import directories
-from agent.backup.leftover import temporary_names
+from agent.backup.restore.bounds import Bounds, CannotTellError
+from agent.backup.restore.extra import directories
+from agent.backup.restore.leftover import temporary_names
 from agent.backup.run import EVERYTHING
 from protocol.errors import InvalidError
 from protocol.selection import Rules

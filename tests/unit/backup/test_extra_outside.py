@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.extra import DEEPEST
+from agent.backup.restore.extra import DEEPEST
 from agent.backup.run import EVERYTHING
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.test_extra import bounds_of, machine, names_below

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agent.backup.control import Control
-from agent.backup.flow import Flow
-from agent.backup.pace import BURST_S
+from agent.backup.restore.flow import Flow
+from agent.backup.send.control import Control
+from agent.backup.send.pace import BURST_S
 from protocol.vault.chunk import ChunkId
 from tests.fakes.memory_vault import MemoryVault
 from tests.unit.backup.machine import Machine

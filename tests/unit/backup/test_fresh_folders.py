@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agent.backup import fresh
-from agent.backup.fetch import Fetcher
-from agent.backup.fresh import FreshFolder
+from agent.backup.restore import fresh
+from agent.backup.restore.fetch import Fetcher
+from agent.backup.restore.fresh import FreshFolder
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture
 
@@ -223,7 +223,7 @@ def test_nothing_has_a_temporary_name_while_more_content_is_waited_for(
         return plain(self, *args)
 
     monkeypatch.setattr(Fetcher, "plain", looked)
-    monkeypatch.setattr("agent.backup.restore.WINDOW_ITEMS", 8)
+    monkeypatch.setattr("agent.backup.restore.write.WINDOW_ITEMS", 8)
     restored, _ = machine.restore(report.root, target=target)
     assert len(seen) > 5
     assert all(seen)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.place import Memory
+from agent.backup.tree.place import Memory
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture
 

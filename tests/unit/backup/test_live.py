@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.choose import Choice
-from agent.backup.fetch import Fetcher
-from agent.backup.live import Live, Unseen, is_at_or_below, listings_of
+from agent.backup.restore.fetch import Fetcher
+from agent.backup.restore.live import Live, Unseen, is_at_or_below, listings_of
 from agent.backup.run import EVERYTHING
-from agent.backup.walk import Walk
+from agent.backup.select.choose import Choice
+from agent.backup.select.walk import Walk
 from protocol.errors import InvalidError
 from protocol.selection import Commands, CommandStream, Rules
 from protocol.vault.chunk import Opener, Sealer

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.backup import run
-from agent.backup.detect import MAX_LINKS
 from agent.backup.groups import Groups
+from agent.backup.scan.detect import MAX_LINKS
 from agent.backup.scratch import Scratch
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agent.backup.backed_up import BackupReport
-from agent.backup.control import Control
-from agent.backup.vault import LinkLostError, Session
+from agent.backup.send.control import Control
+from agent.backup.send.vault import LinkLostError, Session
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import Opener
 from protocol.vault.reader import TreeReader

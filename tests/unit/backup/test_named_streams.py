@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from agent.backup.belonging import Belonging, Owners
-from agent.backup.placer import Placer
-from agent.backup.sample import Sample, take
+from agent.backup.restore.belonging import Belonging, Owners
+from agent.backup.restore.placer import Placer
+from agent.backup.scan.sample import Sample, take
 from agent.metadata.named import Fill
 from protocol.vault.chunk import ChunkId, Kind, Opener, Reference, inspect
 from protocol.vault.differences import differences

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup import upload
-from agent.backup.pace import LOWEST_BYTES_S, Bucket, checked_limit, lower
-from agent.backup.vault import Batch
+from agent.backup.send import upload
+from agent.backup.send.pace import LOWEST_BYTES_S, Bucket, checked_limit, lower
+from agent.backup.send.vault import Batch
 from protocol.errors import Code, SteadError
 from tests.fakes.memory_vault import MemoryVault
 from tests.unit.backup.machine import Machine

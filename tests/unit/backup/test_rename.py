@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup import rename
-from agent.backup.rename import rename_to_new
+from agent.backup.restore import rename
+from agent.backup.restore.rename import rename_to_new
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.durable import NotDurableError, Written
-from agent.backup.placed import TargetFullError
-from agent.backup.read import data_ranges
+from agent.backup.cut.read import data_ranges
+from agent.backup.restore.durable import NotDurableError, Written
+from agent.backup.restore.placed import TargetFullError
 from protocol.vault.chunk import ChunkId, Opener
 from protocol.vault.reader import Inner, TreeReader
 from tests.unit.backup.machine import WHO, Machine

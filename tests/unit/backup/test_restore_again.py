@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from agent.backup.fresh import UNFINISHED
-from agent.backup.leftover import temporary_names
+from agent.backup.restore.fresh import UNFINISHED
+from agent.backup.restore.leftover import temporary_names
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.test_restore import machine
 from tests.unit.backup.trees import picture

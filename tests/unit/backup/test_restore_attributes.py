@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.backup.belonging import Owners
+from agent.backup.restore.belonging import Owners
 from agent.metadata.posix_flags import IMMUTABLE, read_flags, write_flags
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.test_restore import machine
@@ -63,8 +63,8 @@ def test_an_ordinary_user_gets_the_attributes_of_what_he_may_not_write(tmp_path:
     script = """if True:
         import os, sys
         from pathlib import Path
-        from agent.backup.belonging import Belonging, Owners
-        from agent.backup.placer import Placer
+        from agent.backup.restore.belonging import Belonging, Owners
+        from agent.backup.restore.placer import Placer
         from protocol.vault.entry import Entry, Owner
         os.setgid(65534); os.setuid(65534)
         owner = Owner(65534, 65534, "", "")
@@ -101,10 +101,12 @@ def test_owners_go_by_name_before_number(machine: Machine, monkeypatch: pytest.M
     )
     report = machine.back_up()
     monkeypatch.setattr(
-        "agent.backup.belonging.pwd.getpwnam", lambda name: SimpleNamespace(pw_uid=names[name])
+        "agent.backup.restore.belonging.pwd.getpwnam",
+        lambda name: SimpleNamespace(pw_uid=names[name]),
     )
     monkeypatch.setattr(
-        "agent.backup.belonging.grp.getgrnam", lambda name: SimpleNamespace(gr_gid=names[name])
+        "agent.backup.restore.belonging.grp.getgrnam",
+        lambda name: SimpleNamespace(gr_gid=names[name]),
     )
     for owners, expected, mode in (
         (Owners.NAME, (1_202, 1_303), 0o4755),

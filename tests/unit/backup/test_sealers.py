@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.sealers import BLOCK_BYTES, BLOCKS, Sealers, SealersGoneError
-from agent.backup.sealing import Sealing, Ticket
+from agent.backup.cut.sealers import BLOCK_BYTES, BLOCKS, Sealers, SealersGoneError
+from agent.backup.cut.sealing import Sealing, Ticket
 from protocol.errors import UnavailableError
 from protocol.vault.chunk import Kind, Opener, Reference, inspect
 from tests.unit.backup.machine import TENANT_KEY, Machine

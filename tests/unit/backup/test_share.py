@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.control import Control
-from agent.backup.flow import Flow
-from agent.backup.sealers import Sealers
-from agent.backup.share import BURST_S, Share, processor_time
+from agent.backup.cut.sealers import Sealers
+from agent.backup.restore.flow import Flow
+from agent.backup.send.control import Control
+from agent.backup.send.share import BURST_S, Share, processor_time
 from tests.unit.backup.machine import WHO, Machine
 from tests.unit.backup.trees import picture
 

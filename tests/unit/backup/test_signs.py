@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.backup import signs
-from agent.backup.signs import sample_of
+from agent.backup.scan import signs
+from agent.backup.scan.signs import sample_of
 from controller.vault.alarm import judge
 from protocol.vault.point import Signs, Totals
 from tests.unit.backup.machine import Machine

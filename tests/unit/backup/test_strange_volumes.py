@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from agent.backup import live as comparing
-from agent.backup import read as reading
-from agent.backup import scan as scanning
-from agent.backup import walk as walking
 from agent.backup.backed_up import BackupReport
 from agent.backup.beneath import Beneath
 from agent.backup.budget import Budget, TooLongError
-from agent.backup.held import holds_pieces
+from agent.backup.cut import read as reading
+from agent.backup.restore import live as comparing
+from agent.backup.restore.held import holds_pieces
+from agent.backup.scan import rows as scanning
+from agent.backup.select import walk as walking
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.watched import WatchedMachine
 

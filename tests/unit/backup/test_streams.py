@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.commands import check_commands
+from agent.backup.select.commands import check_commands
 from protocol.errors import InvalidError
 from protocol.selection import Commands, CommandStream
 from protocol.vault.node import Root

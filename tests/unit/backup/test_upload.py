@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from agent.backup import upload
-from agent.backup.upload import ASK_BYTES, Upload
+from agent.backup.send import upload
+from agent.backup.send.upload import ASK_BYTES, Upload
 from protocol.vault.chunk import ChunkId, Kind, Sealer
 from tests.fakes.memory_vault import Answered, MemoryVault
 from tests.unit.backup.machine import TENANT_KEY

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 from agent.backup.backed_up import BackupReport
-from agent.backup.place import Memory
-from agent.backup.pseudo import PSEUDO
 from agent.backup.run import EVERYTHING, Backup
-from agent.backup.select import normalise
+from agent.backup.select.places import normalise
+from agent.backup.select.pseudo import PSEUDO
+from agent.backup.tree.place import Memory
 from agent.host.files import read_if_there
 from agent.watch.evidence import Handover, decode_drained
 from agent.watch.watcher import Bounds, Watcher

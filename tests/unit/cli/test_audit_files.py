@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.audit.chain import Entry, Head
 from controller.audit.trail import Mark
-from controller.cli.audit_checking import check_marks
-from controller.cli.audit_file import EntryLine
-from controller.cli.heads import SeenHeads
+from controller.cli.audit.checking import check_marks
+from controller.cli.audit.file import EntryLine
+from controller.cli.audit.heads import SeenHeads
 from controller.cli.main import run
 from controller.cli.new_file import new_file
 from protocol.codec import encode_revocations, encode_signed_revocations

@@ -6,8 +6,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from controller.cli.board import Board, render_rollout
-from controller.cli.outcomes import task_rows
+from controller.cli.orders.board import Board, render_rollout
+from controller.cli.orders.outcomes import task_rows
 from protocol.codec import to_ms
 from protocol.v1.job_pb2 import Job, RolloutStatus, Task
 from protocol.v1.link_pb2 import OutputStream, TaskOutput

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from controller.cli.changes import Tally, change_row, kind_of
+from controller.cli.points.changes import Tally, change_row, kind_of
 from protocol.vault.chunk import ChunkId, Reference
 from protocol.vault.diff import Change
 from protocol.vault.differences import differences, is_folder_time

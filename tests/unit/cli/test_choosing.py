@@ -9,7 +9,7 @@ import pytest
 import rich_click as click
 from click.testing import CliRunner
 
-from controller.cli.choosing import choosing, rules_of
+from controller.cli.options.choosing import choosing, rules_of
 from protocol.selection import BY_DEFAULT, Rules
 
 

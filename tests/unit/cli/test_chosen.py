@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from controller.cli.chosen import choose
+from controller.cli.points.chosen import choose
 from protocol.errors import InvalidError, NotFoundError
 
 EAST = timezone(timedelta(hours=2))

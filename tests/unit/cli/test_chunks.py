@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from controller.cli.chunks import Chunks, pieces_of, read_at
+from controller.cli.points.chunks import Chunks, pieces_of, read_at
 from protocol.vault.cached import CachedReader
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, Kind, Opener, Sealer
 from protocol.vault.content import ExtentWriter

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.cli.commanding import commands_of
+from controller.cli.options.commanding import commands_of
 from protocol.errors import InvalidError
 from protocol.selection import NO_COMMANDS, Commands, CommandStream
 

@@ -13,8 +13,8 @@ import click
 import pytest
 
 from agent.cli import cli as agent_program
-from controller.cli.drilling import RunByDefault
 from controller.cli.main import COMMANDS, program
+from controller.cli.vault.drilling import RunByDefault
 
 TOP = Path(__file__).parents[3]
 DOCUMENTS = (TOP / "README.md", *sorted((TOP / "docs").rglob("*.md")))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from controller.cli.emit import emit, emit_one, printable
+from controller.cli.output.emit import emit, emit_one, printable
 
 ROWS: list[dict[str, Any]] = [
     {"name": "web-01", "at": datetime(2026, 5, 1, tzinfo=UTC), "root": b"\x01\x02", "tags": ["a"]},
@@ -97,7 +97,9 @@ def test_a_name_to_be_copied_is_whole_in_a_narrow_window(
     width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = io.StringIO()
-    monkeypatch.setattr("controller.cli.emit.console", lambda: Console(width=width, file=printed))
+    monkeypatch.setattr(
+        "controller.cli.output.emit.console", lambda: Console(width=width, file=printed)
+    )
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     job = "or_" + "0123456789" * 2 + "012345"
     row = {"submitted": "3 min ago", "summary": "restart everything " * 3, "operator": "ann"}

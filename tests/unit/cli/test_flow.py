@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.cli.flow import PAGE, emit_flow
+from controller.cli.output.flow import PAGE, emit_flow
 from protocol.errors import SteadError
 
 ROWS: list[dict[str, Any]] = [
@@ -66,7 +66,7 @@ def test_many_rows_take_the_memory_of_a_page(capsysbinary: pytest.CaptureFixture
 
     # What the capture itself keeps is not in Python's memory but in a file.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("controller.cli.flow.sys.stdout", Sink())
+        patch.setattr("controller.cli.output.flow.sys.stdout", Sink())
         tracemalloc.start()
         emit_flow(rows(20_000), "jsonl", columns=("name",))
         peak = tracemalloc.get_traced_memory()[1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from controller.cli.connection import Connection
-from controller.cli.following import follow
+from controller.cli.operator.connection import Connection
+from controller.cli.orders.following import follow
 from protocol.v1.job_pb2 import Job, Task, WatchJobRequest, WatchJobResponse
 from protocol.v1.operator_pb2 import ListMachinesRequest, ListMachinesResponse
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from controller.cli.getting import FRESH, read_long_ago
+from controller.cli.files.getting import FRESH, read_long_ago
 from protocol.v1.job_pb2 import Job, Task
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)

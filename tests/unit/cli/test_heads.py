@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.audit.chain import Head
-from controller.cli.heads import SeenHeads
+from controller.cli.audit.heads import SeenHeads
 from protocol.errors import InvalidError
 from tests.unit.audit.signing import Signers, checkpoint, entry
 

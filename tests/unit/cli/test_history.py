@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.cli.bars import render_bar
-from controller.cli.history import Mark, render_history
-from controller.cli.proved import drill_state
+from controller.cli.output.bars import render_bar
+from controller.cli.points.history import Mark, render_history
+from controller.cli.vault.proved import drill_state
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 SIZES = st.integers(0, 1 << 60)

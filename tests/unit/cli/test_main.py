@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from controller.cli import main
-from controller.cli.complaint import wants_json
-from controller.cli.exits import exit_code_of
+from controller.cli.output.complaint import wants_json
+from controller.cli.output.exits import exit_code_of
 from protocol.errors import Code, SteadError
 
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.authority.certificates import certify_operator
 from controller.authority.keys import new_key, new_serial
-from controller.cli.connection import Connection
-from controller.cli.making import known_operator
+from controller.cli.operator.connection import Connection
+from controller.cli.operator.making import known_operator
 from controller.config import OperatorHome
 from protocol.codec import encode_revocations, encode_signed_revocations
 from protocol.errors import Code, SteadError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controller.cli import meter as module
-from controller.cli.meter import meter, render_done
+from controller.cli.output import meter as module
+from controller.cli.output.meter import meter, render_done
 
 
 def test_nothing_is_said_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:

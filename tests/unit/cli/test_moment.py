@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from controller.cli.moment import parse_moment
+from controller.cli.options.moment import parse_moment
 from protocol.errors import InvalidError
 
 EAST = timezone(timedelta(hours=2))

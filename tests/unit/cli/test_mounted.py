@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from controller.cli.mounted import folder_names
+from controller.cli.points.mounted import folder_names
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

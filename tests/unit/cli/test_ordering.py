@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from click import BadParameter
 
-from controller.cli.board import progress_text
-from controller.cli.outcomes import exit_code, finish, result_of, say_failures, task_rows
-from controller.cli.spans import Span
+from controller.cli.options.spans import Span
+from controller.cli.orders.board import progress_text
+from controller.cli.orders.outcomes import exit_code, finish, result_of, say_failures, task_rows
 from protocol.errors import InvalidError
 from protocol.v1.job_pb2 import Job, RolloutStatus, Task
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from controller.cli.parcels import MOST_MACHINES, sealed_to_all
+from controller.cli.files.parcels import MOST_MACHINES, sealed_to_all
 from protocol.action import PutFile
 from protocol.codec import MAX_ORDER_BYTES, encode_order
 from protocol.errors import InvalidError

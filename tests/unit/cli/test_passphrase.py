@@ -15,7 +15,7 @@ import pytest
 from controller.authority.authority import load_key
 from controller.authority.protected import is_protected, open_key
 from controller.cli.main import run
-from controller.cli.passphrase import Whose, load_own_key, sealed
+from controller.cli.operator.passphrase import Whose, load_own_key, sealed
 from tests.unit.cli.test_renewal import Made, made
 
 WORD = b"correct horse battery"

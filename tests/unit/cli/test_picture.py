@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.cli.picture import Happening, Picture, render_bar, render_picture
+from controller.cli.machines.picture import Happening, Picture, render_bar, render_picture
 
 NOW = datetime(2026, 5, 4, 10, tzinfo=UTC)
 GIB = 1 << 30

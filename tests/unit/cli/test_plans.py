@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from agent.patching.plan import Change, PatchPlan, Step, encode_plan
-from controller.cli.plans import (
+from controller.cli.machines.plans import (
     alike,
     package_cells,
     parse_proposal,

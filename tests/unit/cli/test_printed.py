@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from controller.cli.printed import LINE_BYTES, Printer
+from controller.cli.output.printed import LINE_BYTES, Printer
 from protocol.v1.link_pb2 import OutputStream, TaskOutput
 
 OUT, ERR = OutputStream.OUTPUT_STREAM_STDOUT, OutputStream.OUTPUT_STREAM_STDERR

@@ -19,7 +19,7 @@ from controller.authority.certificates import (
 from controller.authority.keys import new_key, new_serial
 from controller.cli.commands.operator import write_profile
 from controller.cli.main import run
-from controller.cli.renewal import ended_error, ends_soon, renew
+from controller.cli.operator.renewal import ended_error, ends_soon, renew
 from controller.config import OperatorHome, RootHome
 from protocol.errors import Code, SteadError
 from protocol.identity import MachineIdentity, OperatorIdentity, Role, believe

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.cli.restored import say_left_out, say_not_backed_up
+from controller.cli.orders.restored import say_left_out, say_not_backed_up
 from protocol.vault.point import Skipped
 
 

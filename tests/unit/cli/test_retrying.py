@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from controller.cli.connection import Connection
-from controller.cli.retrying import failed_machines, order_to_repeat, signed_order
+from controller.cli.operator.connection import Connection
+from controller.cli.orders.retrying import failed_machines, order_to_repeat, signed_order
 from controller.config import OperatorHome
 from protocol.codec import (
     encode_envelope,

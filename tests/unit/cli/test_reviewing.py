@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from controller.cli.reviewing import details_of, lines_of, long_lines, review_row
+from controller.cli.orders.reviewing import details_of, lines_of, long_lines, review_row
 from protocol.action import ACTIONS, Action, RunProgram, RunScript, name_of
 from protocol.approval import judge
 from protocol.codec import to_ms

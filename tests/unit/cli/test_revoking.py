@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.authority.certificates import certify_operator
 from controller.authority.keys import new_serial
-from controller.cli.revoking import revoked_operator
+from controller.cli.operator.revoking import revoked_operator
 from protocol.identity import OperatorIdentity, Role, key_hash
 from protocol.revocation import RevokedOperator
 from protocol.v1.operator_pb2 import Operator

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.cli.ruling import say_awaiting
+from controller.cli.operator.ruling import say_awaiting
 from protocol.errors import Code, SteadError
 from protocol.v1.job_pb2 import Job, Task
 

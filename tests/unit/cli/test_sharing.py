@@ -9,8 +9,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from controller.cli.connection import Connection
-from controller.cli.sharing import recipient_of, sender_of
+from controller.cli.operator.connection import Connection
+from controller.cli.operator.sharing import recipient_of, sender_of
 from controller.config import OperatorHome
 from protocol.codec import encode_revocations, encode_signed_revocations
 from protocol.errors import Code, SteadError

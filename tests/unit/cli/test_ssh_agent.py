@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from controller.cli.ssh_agent import choose_key, held_keys, sign_by_agent
+from controller.cli.operator.ssh_agent import choose_key, held_keys, sign_by_agent
 from protocol.errors import Code, InvalidError, SteadError
 
 NEEDS_SSH_AGENT = pytest.mark.skipif(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-from controller.cli.standard_output import write_out
+from controller.cli.output.standard_output import write_out
 from protocol.errors import SteadError
 try:
     for _ in range(64):

@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from controller.cli.commands.run import command
 from controller.cli.commands.snapshot import newest_runs
-from controller.cli.moment import parse_until
-from controller.cli.repeating import render_standing, standing_of
+from controller.cli.options.moment import parse_until
+from controller.cli.options.repeating import render_standing, standing_of
 from protocol.codec import to_ms
 from protocol.errors import InvalidError
 from protocol.standing import Standing

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from controller.cli.outcomes import say_cut
-from controller.cli.waiting import unlinked_line
+from controller.cli.orders.outcomes import say_cut
+from controller.cli.orders.waiting import unlinked_line
 from protocol.codec import to_ms
 from protocol.v1.job_pb2 import Job, Task
 from protocol.v1.operator_pb2 import Machine

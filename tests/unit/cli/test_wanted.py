@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.cli.wanted import Wanted, names_pattern, parse_size
+from controller.cli.points.wanted import Wanted, names_pattern, parse_size
 from protocol.errors import InvalidError
 from protocol.vault.chunk import ChunkId, Reference
 from protocol.vault.entry import Entry, Kind, Owner

@@ -7,15 +7,15 @@ import stat
 import pytest
 
 from controller.audit.chain import Head
+from controller.cli.audit.heads import parse_head
 from controller.cli.commands.machine import parse_tags, tag
 from controller.cli.commands.restoring import arrival
 from controller.cli.commands.run import parse_environment
 from controller.cli.commands.snapshot import untold
 from controller.cli.commands.tenant_key import read_key
-from controller.cli.entries import entry_row, render_name, stream_of
-from controller.cli.heads import parse_head
-from controller.cli.points import tree_path
-from controller.cli.sections import Fields, Rows, parts_of
+from controller.cli.machines.sections import Fields, Rows, parts_of
+from controller.cli.output.entries import entry_row, render_name, stream_of
+from controller.cli.points.opened import tree_path
 from protocol.errors import InvalidError, NotFoundError
 from protocol.vault.entry import Entry, Owner, Stream, as_file
 from protocol.vault.epochs import TenantKeys

@@ -11,7 +11,7 @@ from sqlalchemy import delete, update
 from controller.audit.log import INSTALLATION, entries
 from controller.db.schema import chunks, packs, points, vault_sessions
 from controller.vault.check import Report, check
-from controller.vault.rebuild import rebuild
+from controller.vault.scrub.rebuild import rebuild
 from protocol.vault.chunk import ChunkId
 from tests.unit.controller_vault.world import (
     START,

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from controller.audit.log import entries
 from controller.store.store import Piece
-from controller.vault.condemn import Collected
-from controller.vault.sessions import Begun
+from controller.vault.collect.condemn import Collected
+from controller.vault.upload.sessions import Begun
 from protocol.errors import Code, NotFoundError, SteadError
 from protocol.vault.chunk import ChunkId
 from protocol.vault.point import sign_point

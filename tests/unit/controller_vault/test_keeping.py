@@ -13,11 +13,12 @@ from sqlalchemy import select
 
 from controller.db.schema import audit, points
 from controller.fleet import machines
-from controller.vault import freezing, index, keeping
+from controller.vault import freezing, index
 from controller.vault.alarm import Figures, first_alarm, judge
-from controller.vault.condemn import Collected
+from controller.vault.collect.condemn import Collected
+from controller.vault.forget import keeping
+from controller.vault.forget.retention import Rules
 from controller.vault.keeper import Progress
-from controller.vault.retention import Rules
 from protocol.errors import Code, InvalidError, SteadError
 from protocol.identity import OperatorIdentity, Role
 from protocol.vault.chunk import ChunkId

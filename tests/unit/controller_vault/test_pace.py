@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.vault import pace
-from controller.vault.pace import PROMISE, SPAN, Round, due_at, most_urgent, rest_s
+from controller.vault.scrub import pace
+from controller.vault.scrub.pace import PROMISE, SPAN, Round, due_at, most_urgent, rest_s
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 SIZES = st.lists(st.integers(1, 1 << 26), min_size=1, max_size=60)

@@ -10,7 +10,7 @@ from controller.vault import vault
 from controller.vault.errors import ChunkMissingError, LimitError
 from controller.vault.index import Place
 from controller.vault.keys import pack_key
-from controller.vault.reads import WINDOW_BYTES, Range, plan_ranges, plan_windows
+from controller.vault.read.reads import WINDOW_BYTES, Range, plan_ranges, plan_windows
 from controller.vault.vault import STREAMS
 from protocol.errors import InvalidError
 from protocol.vault.chunk import ChunkDamagedError, ChunkId, Kind

@@ -7,8 +7,8 @@ import pytest
 
 from controller.audit.log import INSTALLATION, entries
 from controller.vault.check import check
-from controller.vault.rebuild import rebuild
-from controller.vault.repair import repair
+from controller.vault.scrub.rebuild import rebuild
+from controller.vault.scrub.repair import repair
 from protocol.vault.chunk import ChunkId
 from protocol.vault.pack import pack_id
 from tests.unit.controller_vault.world import Member, World, a_point, an_id, data_chunk, tree_chunk

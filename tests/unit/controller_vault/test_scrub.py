@@ -17,9 +17,9 @@ from controller.store.store import ObjectStore, StoreFailedError
 from controller.vault.check import check
 from controller.vault.hits import StoppedError
 from controller.vault.keys import pack_key
-from controller.vault.mend import finish
-from controller.vault.pace import SPAN
-from controller.vault.scrub import BREAKER, Progress
+from controller.vault.scrub.mend import finish
+from controller.vault.scrub.pace import SPAN
+from controller.vault.scrub.scrubber import BREAKER, Progress
 from protocol.vault.chunk import ChunkDamagedError
 from protocol.vault.pack import PackId
 from tests.fakes.memory_store import MemoryStore

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from controller.vault.errors import SessionLostError
-from controller.vault.losses import note_loss
+from controller.vault.upload.losses import note_loss
 from protocol.errors import Code, SteadError
 from tests.fakes.memory_store import MemoryStore
 from tests.unit.controller_vault.world import World, an_id, data_chunk, tree_chunk

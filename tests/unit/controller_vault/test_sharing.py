@@ -11,9 +11,9 @@ from threading import Semaphore
 import pytest
 
 from controller.store.store import Piece
-from controller.vault.room import Room
-from controller.vault.turns import Turns
-from controller.vault.writer import Arrival
+from controller.vault.upload.room import Room
+from controller.vault.upload.turns import Turns
+from controller.vault.upload.writer import Arrival
 from tests.fakes.memory_store import MemoryStore
 from tests.unit.controller_vault.world import Member, World, an_id, data_chunk
 

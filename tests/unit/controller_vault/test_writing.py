@@ -9,8 +9,8 @@ import pytest
 
 from controller.store.store import Piece
 from controller.vault.errors import LimitError
+from controller.vault.upload.writer import Arrival
 from controller.vault.vault import MAX_SENT
-from controller.vault.writer import Arrival
 from protocol.errors import Code, SteadError
 from protocol.vault.chunk import ChunkDamagedError, chunk_id
 from tests.fakes.memory_store import MemoryStore

@@ -25,9 +25,9 @@ from controller.db.database import Database
 from controller.db.schema import machines, tenants
 from controller.store.local import LocalStore
 from controller.store.store import ObjectStore
-from controller.vault.sessions import Begun
+from controller.vault.upload.sessions import Begun
+from controller.vault.upload.writer import Arrival
 from controller.vault.vault import Vault
-from controller.vault.writer import Arrival
 from protocol.identity import MachineIdentity, key_hash
 from protocol.ids import MachineId, TenantId, make_id
 from protocol.vault.chunk import ChunkId, Kind, Sealer

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.belonging import Belonging, Owners
-from agent.backup.placed import Done
-from agent.backup.placer import Placer
+from agent.backup.restore.belonging import Belonging, Owners
+from agent.backup.restore.placed import Done
+from agent.backup.restore.placer import Placer
 from agent.metadata.extras import Extras
 from agent.metadata.system import SYSTEM
 from agent.metadata.unsettable import LINUX, MACOS, UNKNOWN, WINDOWS, unsettable
@@ -127,7 +127,7 @@ def test_what_a_system_says_of_a_file_is_in_the_tree_and_what_it_left_out_is_tol
     machine = Machine(tmp_path)
     (machine.files / "one").write_bytes(b"1")
     extras = Extras(extensions=OF_A_MAC, born_ns=5, left_out=("its resource fork is too large",))
-    monkeypatch.setattr("agent.backup.read._extras_of", lambda _: extras)
+    monkeypatch.setattr("agent.backup.cut.read._extras_of", lambda _: extras)
     report = machine.back_up()
     reader = TreeReader(Opener(WHO.secret), machine.vault.get)
     (found,) = [entry for _, entry in reader.entries(report.root) if entry.name == b"one"]

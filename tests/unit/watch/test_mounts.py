@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agent.backup.pseudo import pseudo_devices
+from agent.backup.select.pseudo import pseudo_devices
 from agent.watch.mounts import parse_mounts, plan_mounts
 
 PSEUDO = frozenset({"proc", "sysfs"})

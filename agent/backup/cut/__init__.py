@@ -1,0 +1,1 @@
+"""From the content of files to sealed chunks."""

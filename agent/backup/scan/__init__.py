@@ -1,0 +1,1 @@
+"""Finding what changed since the last restore point, and taking in what did."""

@@ -1,0 +1,1 @@
+"""What a backup visits and what it leaves out."""

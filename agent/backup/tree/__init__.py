@@ -1,0 +1,1 @@
+"""The tree of a restore point, and what the agent remembers of the last one."""

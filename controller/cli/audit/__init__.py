@@ -1,0 +1,1 @@
+"""Audit logs, read and verified on the operator's side."""

@@ -1,0 +1,1 @@
+"""Who types: keys, certificates, the connection, and what this operator may name."""

@@ -1,0 +1,1 @@
+"""Signing orders and following them to their end."""

@@ -1,0 +1,1 @@
+"""How results, progress and complaints reach whoever typed the command."""

@@ -1,0 +1,1 @@
+"""Restore points as an operator reads them, with the recovery key."""

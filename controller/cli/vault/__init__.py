@@ -1,0 +1,1 @@
+"""The care of vaults and of what they keep."""

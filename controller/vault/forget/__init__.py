@@ -1,0 +1,1 @@
+"""Which restore points stay, and letting go of the others."""

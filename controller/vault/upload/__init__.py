@@ -1,0 +1,1 @@
+"""Taking backups in: sessions, packs and the commit."""
