@@ -20,7 +20,7 @@ from agent.tasks.believe import load_believed
 from agent.tasks.execute import Executor
 from agent.tasks.standing import backup_of, verified_set
 from protocol.codec import from_ms
-from protocol.errors import Code, SteadError
+from protocol.errors import UNREADABLE, Code, SteadError
 from protocol.ids import TaskId
 from protocol.outcome import Outcome, OutcomeState
 from protocol.v1 import vault_pb2
@@ -82,7 +82,7 @@ def render_progress(piece: str) -> str:
     """
     try:
         told = msgspec.json.decode(piece, type=_Progress)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return piece
     return f"{told.phase}: {told.files} files, {told.bytes} bytes, {told.sent_bytes} bytes sent"
 
