@@ -13,6 +13,7 @@ from rich.live import Live
 
 from controller import clock
 from controller.cli.operator.connection import Connection
+from controller.cli.operator.streams import answers_of
 from controller.cli.orders.board import Board, render_rollout
 from controller.cli.orders.outcomes import waits_for
 from controller.cli.orders.waiting import say_unlinked
@@ -138,22 +139,21 @@ def _events(connection: Connection, job: str) -> Iterator[Task | TaskOutput | Ro
     while True:
         call = connection.jobs.WatchJob(WatchJobRequest(job_id=job))
         try:
-            for response in call:
-                if response.HasField("task"):
-                    yield response.task
-                elif response.HasField("rollout"):
-                    yield response.rollout
-                elif response.output.sequence >= seen.get(response.output.task_id, 0):
-                    seen[response.output.task_id] = response.output.sequence + 1
-                    yield response.output
+            with closing(answers_of(call)) as answers:
+                for response in answers:
+                    if response.HasField("task"):
+                        yield response.task
+                    elif response.HasField("rollout"):
+                        yield response.rollout
+                    elif response.output.sequence >= seen.get(response.output.task_id, 0):
+                        seen[response.output.task_id] = response.output.sequence + 1
+                        yield response.output
         except grpc.RpcError as error:
             if connection.explain(error).code is not Code.UNAVAILABLE:
                 raise
             _wait_until_reachable(connection, error)
         else:
             return
-        finally:
-            call.cancel()
 
 
 def _wait_until_reachable(connection: Connection, error: grpc.RpcError) -> None:

@@ -15,6 +15,7 @@ from cryptography import x509
 
 from controller import clock
 from controller.cli.operator.connection import Connection
+from controller.cli.operator.streams import answers_of
 from controller.cli.operator.tenant_keys import key_of_point
 from controller.cli.output.emit import from_wire_ms
 from controller.cli.points.chosen import LATEST, choose
@@ -201,7 +202,7 @@ def fetch_chunks(
     """Stored chunks in the order of `ids`, as the controller sends them, unverified."""
     wanted = list(dict.fromkeys(ids))
     request = GetRequest(tenant_id=tenant, chunk_ids=wanted)
-    answers = (c for response in connection.vault.Get(request) for c in response.chunks)
+    answers = (c for answer in answers_of(connection.vault.Get(request)) for c in answer.chunks)
     try:
         given = dict(zip(wanted, answers, strict=False))
     except grpc.RpcError as error:

@@ -9,6 +9,7 @@ import rich_click as click
 
 from controller.cli.app import App
 from controller.cli.operator.choice import tenant_named
+from controller.cli.operator.streams import answers_of
 from controller.cli.options.usual import tenant_option
 from controller.cli.output.emit import emit, note, output_option, render_bytes
 from controller.cli.output.meter import meter
@@ -50,7 +51,7 @@ def collect(
     )
     rows = []
     with meter("collect", unit="") as told:
-        for said in connection.retention.Collect(request):
+        for said in answers_of(connection.retention.Collect(request)):
             told(said.done, said.phase)
             if said.finished:
                 rows.append(collected_row(said, names))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.cli.operator.connection import Connection
+from controller.cli.operator.streams import answers_of
 from controller.cli.output.emit import emit_one, note
 from controller.cli.output.exits import DONE, FAILED
 from controller.cli.output.meter import meter
@@ -50,9 +51,9 @@ def look(connection: Connection, tenant: str, *, mend: bool, bytes_per_s: int = 
 def _told(connection: Connection, tenant: str, bytes_per_s: int, *, mend: bool) -> Iterator[Looked]:
     if mend:
         mending = ScrubVaultRequest(tenant_id=tenant, bytes_per_s=bytes_per_s)
-        return (response.looked for response in connection.proofs.ScrubVault(mending))
+        return (response.looked for response in answers_of(connection.proofs.ScrubVault(mending)))
     looking = CheckVaultRequest(tenant_id=tenant, bytes_per_s=bytes_per_s)
-    return (response.looked for response in connection.proofs.CheckVault(looking))
+    return (response.looked for response in answers_of(connection.proofs.CheckVault(looking)))
 
 
 def say_look(found: Look, output: str, *, mended: bool) -> int:
