@@ -132,8 +132,9 @@ def damaged(good: bytes, draw: random.Random) -> Iterator[Callable[[Path], objec
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("one_in", [5, pytest.param(1, marks=pytest.mark.full)])
 async def test_no_content_of_a_file_ends_an_agent_without_a_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_in: int
 ) -> None:
     print("seed", SEED)
     draw = random.Random(SEED)
@@ -147,6 +148,8 @@ async def test_no_content_of_a_file_ends_an_agent_without_a_word(
     for file in files:
         target = home.path / file.relative_to(good)
         for damage in damaged(file.read_bytes(), draw):
+            if draw.randrange(one_in):
+                continue
             for number, way in enumerate(ways(home)):
                 _remove(target)
                 target.parent.mkdir(parents=True, exist_ok=True)
