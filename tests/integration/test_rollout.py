@@ -14,7 +14,7 @@ from sqlalchemy import Connection, update
 from controller import clock
 from controller.db.schema import jobs
 from controller.jobs.advance import advance, terms_of, under_way
-from controller.jobs.rolling import ROLLOUTS
+from controller.jobs.rolling import ROLLOUTS, Rolling
 from protocol.action import ControlService
 from protocol.errors import Code
 from protocol.identity import Role
@@ -280,3 +280,29 @@ async def test_an_order_that_cannot_be_read_hides_no_other_one(
         listed = (await stub.ListJobs(job_pb2.ListJobsRequest(counted=counted))).jobs
         assert [job.job_id for job in listed] == [other.job_id, readable.job_id]
         assert [job.rollout.batch_sizes for job in listed] == ["", "1,100%"]
+
+
+async def test_a_mistake_of_ours_over_a_rollout_keeps_no_other_one(
+    installation: Installation, fleet: list[Enrolled], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms = Rollout(parse_batches("1,100%"))
+    hands = Hands(lambda _: OutcomeState.SUCCEEDED)
+    first, *others = fleet
+    spoilt = replace(order_for(first.tenant, first), rollout=terms)
+    order = replace(order_for(first.tenant, *others), rollout=terms)
+    failed, advance_one = list[str](), Rolling._advance
+
+    async def advance_or_fail(rolling: Rolling, job: str) -> None:
+        if job == spoilt.id:
+            failed.append(job)
+            raise OverflowError("date value out of range")
+        await advance_one(rolling, job)
+
+    monkeypatch.setattr(Rolling, "_advance", advance_or_fail)
+    await submit(installation, enveloped(installation, spoilt))
+    async with at_work(installation, others, hands):
+        job = (await submit(installation, enveloped(installation, order))).job_id
+        done = await until(installation, job, lambda said: said.phase == "over")
+    assert {task.state for task in done.tasks} == {"succeeded"}
+    assert failed
+    assert not installation.controller._rolling.done()
