@@ -219,7 +219,7 @@ class OperatorHome:
 
     @property
     def names(self) -> Path:
-        """Which machines names meant when orders were given; see `controller.cli.recognising`."""
+        """Which machines names meant when orders were given; see `recognising`."""
         return self.path / "names"
 
     @property

@@ -14,9 +14,9 @@ from agent.backup.backed_up import BackupReport
 from agent.backup.cut.sealers import Sealers
 from agent.backup.drill.perform import Proved, decode_sample
 from agent.backup.frugal import save_time_and_memory
-from agent.backup.own_points import report
 from agent.backup.run import Backup
 from agent.backup.send.control import controlled
+from agent.backup.send.own_points import report
 from agent.backup.send.pace import checked_limit, lower
 from agent.backup.send.wire import GrpcVault
 from agent.backup.skipped import shown

@@ -15,7 +15,7 @@ from agent.actions.backup import load_vault_secret
 from agent.actions.obeying import obeying
 from agent.backup.drill.perform import BYTES, FILES, Drill, Proved
 from agent.backup.frugal import save_time_and_memory
-from agent.backup.own_points import own_points, point_meant, report
+from agent.backup.send.own_points import own_points, point_meant, report
 from agent.backup.send.wire import GrpcVault
 from agent.backup.tree.place import Memory
 from agent.backup.tree.state import load_head

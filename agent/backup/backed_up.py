@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from agent.backup.scan.counts import Counts
+from agent.backup.counts import Counts
 from agent.backup.skipped import SkippedList
 from protocol.vault.node import Root
 

@@ -14,17 +14,15 @@ from typing import Any
 
 from agent.backup.backed_up import BackupReport
 from agent.backup.budget import Budget
-from agent.backup.committing import commit
+from agent.backup.counts import Counts
 from agent.backup.cut.sealers import Sealers
 from agent.backup.cut.sealing import Sealing
 from agent.backup.cut.stream import SmallStream
-from agent.backup.groups import Groups
 from agent.backup.owners import Owners, names_hash
-from agent.backup.record import signed_record
 from agent.backup.scan.assemble import Assembly
-from agent.backup.scan.counts import Counts
 from agent.backup.scan.detect import MAX_LINKS, Detection, UnprovenError
 from agent.backup.scan.earlier import Earlier
+from agent.backup.scan.groups import Groups
 from agent.backup.scan.probe import Probe
 from agent.backup.scan.rows import Scan
 from agent.backup.scan.sample import Sample
@@ -36,7 +34,9 @@ from agent.backup.select.places import normalise
 from agent.backup.select.pseudo import read_pseudo_devices
 from agent.backup.select.set_hash import set_hash
 from agent.backup.select.walk import Walk
+from agent.backup.send.committing import commit
 from agent.backup.send.control import Control
+from agent.backup.send.record import signed_record
 from agent.backup.send.upload import PATIENCE_S, Upload, begin_patiently, patiently
 from agent.backup.send.vault import Session, Vault
 from agent.backup.skipped import SkippedList, reason_of, shown

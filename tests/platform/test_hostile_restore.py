@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.actions.backup import load_vault_secret
-from agent.backup.record import signed_record
+from agent.backup.send.record import signed_record
 from agent.backup.send.vault import Batch
 from agent.backup.send.wire import GrpcVault
 from agent.backup.skipped import SkippedList

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from agent.backup.budget import Budget, TooLongError
+from agent.backup.counts import Counts
 from agent.backup.cut.big import BigFile
 from agent.backup.cut.named_read import NamedReader
 from agent.backup.cut.read import AwayError, ChangedTypeError, is_small, open_file, read_small
 from agent.backup.cut.sealing import Sealing
 from agent.backup.cut.stream import SmallStream
 from agent.backup.far_time import mtime_of, near, with_time
-from agent.backup.groups import Groups
 from agent.backup.owners import Owners
 from agent.backup.scan.assemble import Assembly, Draft, extras_of
-from agent.backup.scan.counts import Counts
+from agent.backup.scan.groups import Groups
 from agent.backup.scan.probe import Probe
 from agent.backup.scan.sample import Sample
 from agent.backup.scan.signs import Counting, sample_at, sample_of

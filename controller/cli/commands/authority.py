@@ -12,13 +12,13 @@ from cryptography import x509
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.commands.operator_key import root_option
 from controller.cli.operator.connection import Connection
 from controller.cli.operator.making import issuer_of, root_of
 from controller.cli.operator.revoking import keep_list, newest_list, next_list, read_of
 from controller.cli.operator.rotating import signed_before
 from controller.cli.options.usual import yes_option
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit, note, output_option
 from protocol.errors import Code, InvalidError, NotFoundError, SteadError
 from protocol.identity import believe_authority, key_hash, public_key_of, read_certificate

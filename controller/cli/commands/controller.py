@@ -10,10 +10,10 @@ import rich_click as click
 from controller import clock
 from controller.authority.authority import ENDS_SOON
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.commands.authority import authorities, distrust_authority
 from controller.cli.commands.operator_key import root_option
 from controller.cli.options.usual import yes_option
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit_one, from_wire_ms, note, output_option
 from controller.config import ENROLLMENT_PORT, LINK_PORT
 

@@ -10,7 +10,6 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.commands.rehome import rehome
 from controller.cli.operator.choice import (
     known_facts,
@@ -20,7 +19,9 @@ from controller.cli.operator.choice import (
     say_unknown,
     tenant_names,
 )
+from controller.cli.operator.recognising import recognise
 from controller.cli.options.usual import tenant_option, yes_option
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import (
     Row,
     emit,
@@ -30,7 +31,6 @@ from controller.cli.output.emit import (
     output_option,
     render_age,
 )
-from controller.cli.recognising import recognise
 from controller.cli.vault.proved import drill_state
 from controller.fleet.selector import Candidate, names_in, select_machines
 from protocol.abreast import abreast

@@ -15,7 +15,6 @@ from controller.authority.certificates import OPERATOR_LIFETIME, certify_operato
 from controller.authority.durable import make_directory, write_durably
 from controller.authority.keys import new_key, new_serial
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.commands.operator_key import key as key_command
 from controller.cli.commands.operator_key import root_option
 from controller.cli.commands.operator_request import accept, certify, request
@@ -38,6 +37,7 @@ from controller.cli.operator.revoking import (
     revoked_operator,
 )
 from controller.cli.options.usual import Moment, yes_option
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit, emit_one, note, output_option
 from controller.config import OperatorHome, OperatorSettings, render_settings
 from protocol.errors import Code, NotFoundError, SteadError

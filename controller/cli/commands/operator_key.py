@@ -13,9 +13,9 @@ from controller.authority.durable import replace_durably
 from controller.authority.protected import is_protected
 from controller.authority.ssh_wire import HeldKey, blob_of
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.operator.passphrase import Whose, load_own_key, new_passphrase, sealed
 from controller.cli.options.usual import yes_option
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit, note, output_option
 from controller.config import RootHome
 from protocol.errors import Code, InvalidError, SteadError

@@ -27,7 +27,6 @@ from controller.authority.requests import (
     short_hash,
 )
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.commands.operator_key import root_option
 from controller.cli.operator.choice import tenant_names
 from controller.cli.operator.connection import Connection
@@ -40,6 +39,7 @@ from controller.cli.operator.making import (
 )
 from controller.cli.operator.passphrase import Whose, kept_as
 from controller.cli.options.usual import yes_option
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit_one, note, output_option
 from controller.config import OperatorHome, OperatorSettings, render_settings
 from protocol.address import split_address

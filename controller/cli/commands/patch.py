@@ -11,7 +11,6 @@ import msgspec
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.commands.inventory import decode_body
 from controller.cli.machines.plans import (
     Proposal,
@@ -35,6 +34,7 @@ from controller.cli.orders.following import follow
 from controller.cli.orders.ordering import confirm, order_and_follow, submit, submit_all
 from controller.cli.orders.outcomes import exit_code, result_of, say_failures, task_rows
 from controller.cli.orders.standing import order_standing
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit, note, output_option
 from controller.cli.output.exits import DONE, FAILED, IN_PART
 from protocol.abreast import abreast

@@ -10,12 +10,12 @@ import rich_click as click
 from controller import clock
 from controller.authority.durable import make_directory, replace_durably
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.commands.operator_key import root_option
 from controller.cli.operator.choice import tenant_named
 from controller.cli.operator.making import issuer_of, root_of
 from controller.cli.operator.ruling import keep_policy, newest_policy
 from controller.cli.options.usual import yes_option
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit, from_wire_ms, note, output_option
 from controller.cli.policy_file import difference, parse_policy, policy_of, render_rule, rule_rows
 from controller.config import RootHome

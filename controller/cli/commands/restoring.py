@@ -10,7 +10,6 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.asking import ask, require_somebody
 from controller.cli.operator.choice import machine_meant
 from controller.cli.operator.connection import Connection
 from controller.cli.options.choosing import Size
@@ -26,6 +25,7 @@ from controller.cli.orders.restored import (
     say_left_out,
     say_not_backed_up,
 )
+from controller.cli.output.asking import ask, require_somebody
 from controller.cli.output.emit import emit, note, output_option
 from controller.cli.output.entries import machine_paths, text_of
 from controller.cli.output.exits import DONE, FAILED

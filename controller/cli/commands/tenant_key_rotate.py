@@ -9,7 +9,6 @@ from typing import Any
 import rich_click as click
 
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.operator.choice import active_machines, machines_meant, tenant_named
 from controller.cli.operator.connection import Connection
 from controller.cli.operator.ruling import newest_policy, say_approval
@@ -20,6 +19,7 @@ from controller.cli.options.usual import yes_option
 from controller.cli.orders.following import follow
 from controller.cli.orders.ordering import submit_all
 from controller.cli.orders.outcomes import exit_code, say_failures
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit, note, output_option
 from controller.cli.output.exits import DONE, IN_PART
 from protocol.action import Action, ChangeVaultSecret

@@ -7,9 +7,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.operator.choice import machines_of
 from controller.cli.operator.connection import Connection
+from controller.cli.operator.recognising import check_recognised
 from controller.cli.operator.revoking import newest_list, read_of
 from controller.cli.operator.ruling import is_awaiting, newest_policy
 from controller.cli.options.usual import yes_option
@@ -17,9 +17,9 @@ from controller.cli.orders.following import follow, job_now
 from controller.cli.orders.outcomes import finish, task_rows
 from controller.cli.orders.retrying import fetched_envelope, signers_in
 from controller.cli.orders.reviewing import for_people, lines_of, long_lines, review_row
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit, emit_one, note, output_option
 from controller.cli.output.exits import DONE
-from controller.cli.recognising import check_recognised
 from protocol.approval import Approval, check_holds, judge
 from protocol.codec import decode_order
 from protocol.errors import Code, DeniedError, SteadError

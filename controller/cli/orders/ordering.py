@@ -7,16 +7,16 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller import clock
-from controller.cli.asking import ask
 from controller.cli.operator.choice import ids_of
 from controller.cli.operator.connection import Connection
+from controller.cli.operator.recognising import check_recognised
 from controller.cli.operator.revoking import newest_list, read_of
 from controller.cli.operator.ruling import check_ordering, say_approval, say_awaiting
 from controller.cli.options.spreading import batches_of
 from controller.cli.options.terms import Terms, render_terms
 from controller.cli.orders.following import follow
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit, note, render_names
-from controller.cli.recognising import check_recognised
 from protocol.action import Action
 from protocol.codec import encode_envelope, encode_order
 from protocol.ids import OrderId

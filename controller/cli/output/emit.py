@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from controller.cli.columns import BETWEEN, joined, widths_of
+from controller.cli.output.columns import BETWEEN, joined, widths_of
 from protocol.moment import from_ms
 from protocol.shown import encode_json
 

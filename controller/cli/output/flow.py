@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 from rich.text import Text
 
-from controller.cli.columns import joined, widths_of
+from controller.cli.output.columns import joined, widths_of
 from controller.cli.output.emit import NO_CELLS, Row, cell_of, console, note, plain_row
 from protocol.shown import encode_json
 

@@ -11,9 +11,9 @@ import rich_click as click
 
 from controller import clock
 from controller.cli.app import App
-from controller.cli.asking import ask
 from controller.cli.operator.choice import machine_meant, machines_meant, tenant_named
 from controller.cli.options.usual import tenant_option, yes_option
+from controller.cli.output.asking import ask
 from controller.cli.output.emit import emit, from_wire_ms, note, output_option
 from controller.cli.output.exits import DONE, FAILED
 from controller.cli.points.chosen import choose

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.backup import run
-from agent.backup.groups import Groups
 from agent.backup.scan.detect import MAX_LINKS
-from agent.backup.scratch import Scratch
+from agent.backup.scan.groups import Groups
+from agent.backup.scan.scratch import Scratch
 from tests.unit.backup.machine import Machine
 from tests.unit.backup.trees import picture
 

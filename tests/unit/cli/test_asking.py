@@ -7,7 +7,7 @@ import io
 import click
 import pytest
 
-from controller.cli.asking import ask
+from controller.cli.output.asking import ask
 from protocol.errors import InvalidError
 
 

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.cli.recognising import Change, changes_in, check_recognised, learnt, recognise
+from controller.cli.operator.recognising import (
+    Change,
+    changes_in,
+    check_recognised,
+    learnt,
+    recognise,
+)
 from controller.config import OperatorHome
 from protocol.errors import Code, SteadError
 from protocol.v1.operator_pb2 import Machine

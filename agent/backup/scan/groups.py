@@ -19,7 +19,7 @@ import msgspec
 from agent.backup.beneath import stat_of
 from agent.backup.far_time import mtime_of
 from agent.backup.scan.assemble import Draft, extras_of
-from agent.backup.scratch import Identity, Scratch
+from agent.backup.scan.scratch import Identity, Scratch
 from agent.backup.select.walk import MARK_BYTES, Row, line_of
 from protocol.errors import SteadError
 from protocol.vault.chunk import ID_BYTES, ChunkId
